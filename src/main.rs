@@ -1,1 +1,2 @@
+//! The command line comes with the next commit.
 fn main() {}

@@ -1,6 +1,23 @@
 //! What Vobiz says: its callbacks, its CDRs, its API. Wire names live only in here; from the door on we say
 //! `call_id`, `account_id`, CDR. Nothing in this room knows Postgres.
 
+pub mod callback;
+mod cdr;
+mod client;
+mod decimal;
 mod id;
+mod json;
+mod list;
+mod number;
+mod payload;
+pub mod signature;
+mod value;
 
+pub use callback::Callback;
+pub use cdr::{Cdr, Fields, Single, Unreadable, decode_single};
+pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle, http_client};
 pub use id::{AccountId, CallId, InvalidId};
+pub use list::{ListPage, RowError, Summary, decode_list};
+pub use number::{HomeCountry, InvalidCountry, e164};
+pub use payload::{Overlap, Payload};
+pub use signature::{Nonces, Proof, Verifier};

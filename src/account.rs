@@ -1,0 +1,222 @@
+//! One configured account as the flows see it: its client, its share of the rate limit, and the way to find out whether a
+//! failure is the call's trouble or the account's.
+//!
+//! Fetching and sweeping both ask Vobiz through this, so that every request counts against the one limit and a pause that
+//! one of them finds holds for both, and for all replicas.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tracing::{info, warn};
+
+use crate::db::DbError;
+use crate::db::account::{self, PauseReason, Slots, Standing};
+use crate::retry::Streak;
+use crate::timed;
+use crate::vobiz::{AccountId, Client, FetchError, ListQuery};
+
+/// Requests are reserved no further ahead than this, so that a pause takes hold at once.
+pub const AHEAD: Duration = Duration::from_millis(250);
+/// A sweep may reserve further ahead than fetching does: that way it always gets its turn, one request at a time.
+pub const SWEEP_AHEAD: Duration = Duration::from_millis(500);
+/// Between two probes of an account that is denied, unavailable or unreadable.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// An answer to "is it the account?" holds this long for all calls that ask.
+const VERDICT_HOLDS: Duration = Duration::from_secs(5);
+/// Every short piece of work on Postgres.
+const DB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whose trouble it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The list works: the account is fine, the call alone is in trouble.
+    CallAlone,
+    /// The list works, but only since the path or the token was found anew: ask for the call again.
+    AccessChanged,
+    /// The list fails too: the account is paused now.
+    Paused,
+}
+
+/// An account and all that is known of it in this process.
+#[derive(Debug)]
+pub struct Account {
+    /// The client that asks for it.
+    pub client: Client,
+    /// Requests a second, over all replicas.
+    pub max_rps: f64,
+    /// Equal failures in a row.
+    pub streak: Mutex<Streak>,
+    pool: PgPool,
+    verdict: tokio::sync::Mutex<Option<(Instant, Verdict)>>,
+}
+
+impl Account {
+    /// An account on this database.
+    pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
+        Self { client, max_rps, streak: Mutex::default(), pool, verdict: tokio::sync::Mutex::default() }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &AccountId {
+        self.client.account_id()
+    }
+
+    /// Waits for the right to send one request.
+    pub async fn pace(&self, ahead: Duration) {
+        loop {
+            let reserved = timed!(&self.pool, DB_TIMEOUT, |connection| account::reserve(
+                connection,
+                self.id(),
+                self.max_rps,
+                1,
+                ahead
+            ))
+            .await;
+            match reserved {
+                Ok(Slots { count: 1.., wait, .. }) => {
+                    tokio::time::sleep(wait).await;
+                    return;
+                }
+                Ok(Slots { wait, .. }) => {
+                    tokio::time::sleep(wait.saturating_sub(ahead).max(Duration::from_millis(5))).await;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    /// How it stands; claims the probe if one is due.
+    pub async fn standing(&self) -> Result<Option<Standing>, DbError> {
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::standing(connection, self.id())).await
+    }
+
+    /// Pauses it for all replicas.
+    pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
+        warn!(account = %self.id(), reason = reason.as_str(), seconds = length.as_secs_f64(), why, "account paused");
+        let paused = timed!(&self.pool, DB_TIMEOUT, |connection| account::pause(
+            connection,
+            self.id(),
+            reason,
+            length
+        ));
+        if let Err(error) = paused.await {
+            warn!(account = %self.id(), %error, "the pause could not be written down");
+        }
+    }
+
+    /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
+    pub async fn ensure_access(&self) -> bool {
+        self.client.style().is_some() || self.verify("finding out the API path").await != Verdict::Paused
+    }
+
+    /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
+    pub async fn verify(&self, why: &str) -> Verdict {
+        let mut verdict = self.verdict.lock().await;
+        if let Some((at, known)) = *verdict
+            && at.elapsed() < VERDICT_HOLDS
+        {
+            return known;
+        }
+        let before = self.client.access();
+        let found = match self.find_access().await {
+            Ok(()) if self.client.access() == before => Verdict::CallAlone,
+            Ok(()) => Verdict::AccessChanged,
+            Err(error) => {
+                let (reason, length) = reason_for(&error);
+                self.pause(reason, length, &format!("{why}: {error}")).await;
+                Verdict::Paused
+            }
+        };
+        *verdict = Some((Instant::now(), found));
+        found
+    }
+
+    /// A list request failed: the account pauses, as the failure says.
+    pub async fn list_failed(&self, error: &FetchError) {
+        let (reason, length) = reason_for(error);
+        self.pause(reason, length, &format!("the CDR list: {error}")).await;
+    }
+
+    /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::standing`].
+    pub async fn probe(&self, reason: &str) {
+        let result = match self.find_access().await {
+            Ok(()) if reason == PauseReason::Unreadable.as_str() => self.read_one().await,
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
+                let resumed =
+                    timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(connection, self.id()));
+                if let Err(error) = resumed.await {
+                    warn!(account = %self.id(), %error, "the end of the pause could not be written down");
+                }
+            }
+            Err(error) => {
+                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused")
+            }
+        }
+    }
+
+    /// Finds a path and a token that work, one list request a candidate. Fails as the present access does, or the first one;
+    /// an API that is away says nothing about credentials and ends the search.
+    async fn find_access(&self) -> Result<(), FetchError> {
+        let before = self.client.access();
+        let mut failure = None;
+        for candidate in self.client.candidates() {
+            self.pace(AHEAD).await;
+            match self.client.try_access(candidate).await {
+                Ok(()) => {
+                    if before != Some(candidate) {
+                        self.write_down_access().await;
+                    }
+                    return Ok(());
+                }
+                Err(denied @ FetchError::Denied(_)) => failure = failure.or(Some(denied)),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(failure.unwrap_or_else(|| FetchError::Denied("no token configured".into())))
+    }
+
+    async fn write_down_access(&self) {
+        let Some(style) = self.client.style() else { return };
+        let written = timed!(&self.pool, DB_TIMEOUT, |connection| async {
+            account::set_api_path(&mut *connection, self.id(), style.as_casing()).await?;
+            account::answered(connection, self.id()).await
+        });
+        if let Err(error) = written.await {
+            warn!(account = %self.id(), %error, "the API path could not be written down");
+        }
+    }
+
+    /// Whether a CDR can be read again: the newest of the list, as a row and as a single record.
+    async fn read_one(&self) -> Result<(), FetchError> {
+        self.pace(AHEAD).await;
+        let page = self.client.list_cdrs(&ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await?;
+        match page.rows.into_iter().next() {
+            Some(Ok(row)) => {
+                self.pace(AHEAD).await;
+                self.client.fetch_cdr(&row.call_id).await.map(|_| ())
+            }
+            Some(Err(error)) => {
+                Err(FetchError::Unreadable { why: error.to_string(), body: bytes::Bytes::new() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn reason_for(error: &FetchError) -> (PauseReason, Duration) {
+    match error {
+        FetchError::Throttled { retry_after, .. } => {
+            (PauseReason::Throttled, retry_after.unwrap_or(PROBE_EVERY))
+        }
+        FetchError::Unavailable(_) => (PauseReason::Unavailable, PROBE_EVERY),
+        FetchError::Unreadable { .. } => (PauseReason::Unreadable, PROBE_EVERY),
+        FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
+            (PauseReason::Denied, PROBE_EVERY)
+        }
+    }
+}

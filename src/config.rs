@@ -1,0 +1,494 @@
+//! Every setting, from flags and environment, checked all at once; secrets that cannot print themselves.
+//!
+//! Read in `main` and handed down as plain values. A setting that is wrong is said with what to do about it, and all wrong
+//! ones are said together.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::receive::Policy;
+use crate::vobiz::{AccountId, Credentials, HomeCountry, PathStyle};
+
+/// Where the database is.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// Postgres to work on (version 15 or newer); without it, a Postgres of our own is started
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Folder of our own Postgres [default: /var/lib/vobiz-cdr as root, else ~/.local/share/vobiz-cdr]
+    #[arg(long, env = "CDR_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder with the Postgres server programs [default: the newest found on this machine]
+    #[arg(long, env = "PG_BIN_DIR", value_name = "DIR")]
+    pub pg_bin_dir: Option<PathBuf>,
+}
+
+/// The settings of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Database settings.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Apply pending migrations at start: true or false [default: true for our own Postgres, else false]
+    #[arg(long, env = "CDR_MIGRATE", value_name = "BOOL")]
+    pub migrate: Option<String>,
+    /// Address of the public port, for callbacks
+    #[arg(long, env = "CDR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: String,
+    /// Vobiz account whose calls these are (MA_… or SA_…)
+    #[arg(long, env = "VOBIZ_AUTH_ID", value_name = "ID")]
+    pub auth_id: Option<String>,
+    /// Its token
+    #[arg(long, env = "VOBIZ_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub auth_token: Option<String>,
+    /// Its previous token, during a rotation
+    #[arg(long, env = "VOBIZ_AUTH_TOKEN_PREVIOUS", hide_env_values = true, value_name = "TOKEN")]
+    pub auth_token_previous: Option<String>,
+    /// TOML file with several accounts, instead of the three settings above
+    #[arg(long, env = "VOBIZ_ACCOUNTS_FILE", value_name = "FILE")]
+    pub accounts_file: Option<PathBuf>,
+    /// Base of the Vobiz API
+    #[arg(long, env = "VOBIZ_API_URL", default_value = "https://api.vobiz.ai", value_name = "URL")]
+    pub api_url: String,
+    /// Casing of the API path: auto, Account or account
+    #[arg(long, env = "VOBIZ_ACCOUNT_PATH", default_value = "auto", value_name = "CASING")]
+    pub account_path: String,
+    /// Requests a second to the Vobiz API, per account, over all replicas
+    #[arg(long, env = "VOBIZ_MAX_RPS", default_value = "10", value_name = "RATE")]
+    pub max_rps: String,
+    /// The callback URL as configured at Vobiz, for checking signatures; several are separated by commas
+    #[arg(long, env = "CDR_CALLBACK_URL", value_name = "URL")]
+    pub callback_url: Option<String>,
+    /// Secret last segment of the callback path, for callbacks that Vobiz does not sign
+    #[arg(long, env = "CDR_CALLBACK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub callback_secret: Option<String>,
+    /// The previous secret, during a rotation
+    #[arg(long, env = "CDR_CALLBACK_SECRET_PREVIOUS", hide_env_values = true, value_name = "SECRET")]
+    pub callback_secret_previous: Option<String>,
+    /// What a callback must prove: required, optional or off
+    #[arg(long, env = "CDR_SIGNATURES", default_value = "required", value_name = "POLICY")]
+    pub signatures: String,
+    /// A new call is fetched this long after its callback
+    #[arg(long, env = "CDR_FIRST_FETCH_DELAY", default_value = "4s", value_name = "DURATION")]
+    pub first_fetch_delay: String,
+    /// Pause between two sweeps over the CDR list
+    #[arg(long, env = "CDR_SWEEP_INTERVAL", default_value = "5m", value_name = "DURATION")]
+    pub sweep_interval: String,
+    /// Requests under way at once
+    #[arg(long, env = "CDR_CONCURRENCY", default_value = "32", value_name = "N")]
+    pub concurrency: String,
+    /// New calls a minute and account that unproven callbacks may owe
+    #[arg(long, env = "CDR_MAX_SPECULATIVE_PER_MINUTE", default_value = "600", value_name = "N")]
+    pub max_speculative_per_minute: String,
+    /// Longest wait for one answer of the Vobiz API
+    #[arg(long, env = "CDR_REQUEST_TIMEOUT", default_value = "15s", value_name = "DURATION")]
+    pub request_timeout: String,
+    /// Time zone of billing days; must equal the one in the database [default: the one in the database]
+    #[arg(long, env = "CDR_BILLING_ZONE", value_name = "ZONE")]
+    pub billing_zone: Option<String>,
+    /// Calling code of national numbers; must equal the one in the database [default: the one in the database]
+    #[arg(long, env = "CDR_HOME_COUNTRY", value_name = "CODE")]
+    pub home_country: Option<String>,
+}
+
+/// The settings of `serve`, checked.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Database; `None` starts a Postgres of our own.
+    pub database_url: Option<SecretString>,
+    /// Whether to migrate at start; `None` leaves it to whose Postgres it is.
+    pub migrate: Option<bool>,
+    /// Public port.
+    pub listen: SocketAddr,
+    /// Accounts, at least one.
+    pub accounts: Vec<AccountConfig>,
+    /// Base of the Vobiz API.
+    pub api_url: Url,
+    /// Callback URLs as configured at Vobiz.
+    pub callback_urls: Vec<String>,
+    /// Secret path segments, the current one first.
+    pub callback_secrets: Vec<SecretString>,
+    /// What a callback must prove.
+    pub policy: Policy,
+    /// Delay of the first fetch.
+    pub first_fetch_delay: Duration,
+    /// Pause between two sweeps.
+    pub sweep_interval: Duration,
+    /// Requests under way at once.
+    pub concurrency: u32,
+    /// Cap on speculative calls.
+    pub max_speculative_per_minute: u32,
+    /// Longest wait for one answer.
+    pub request_timeout: Duration,
+    /// Billing zone that the database must have.
+    pub billing_zone: Option<String>,
+    /// Home country that the database must have.
+    pub home_country: Option<HomeCountry>,
+}
+
+/// One account, checked.
+#[derive(Debug, Clone)]
+pub struct AccountConfig {
+    /// How to ask for its CDRs.
+    pub credentials: Credentials,
+    /// Its rate limit, requests a second.
+    pub max_rps: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountsFile {
+    account: Vec<AccountEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountEntry {
+    auth_id: String,
+    auth_token: Option<SecretString>,
+    auth_token_file: Option<PathBuf>,
+    auth_token_previous: Option<SecretString>,
+    /// For a customer of a partner: the partner's `PA_…` id; the token is then the partner's.
+    partner: Option<String>,
+    max_rps: Option<f64>,
+}
+
+/// What is wrong with the settings: one line each, with what to do.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} wrong in the settings:",
+            if self.0.len() == 1 { "one thing is" } else { "several things are" }
+        )?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Mistakes {
+    fn say(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    fn read<T, E: std::fmt::Display>(&mut self, name: &str, how: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.say(format!("{name}: {error}; {how}"))).ok()
+    }
+}
+
+impl ServeArgs {
+    /// Checks all settings. Fails with every mistake at once.
+    pub fn check(&self) -> Result<ServeConfig, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let duration = |wrong: &mut Mistakes, name: &str, text: &str| {
+            wrong.read(name, "write a duration such as 4s, 5m, 24h or 90d", humantime::parse_duration(text))
+        };
+        let first_fetch_delay = duration(&mut wrong, "CDR_FIRST_FETCH_DELAY", &self.first_fetch_delay);
+        let sweep_interval = duration(&mut wrong, "CDR_SWEEP_INTERVAL", &self.sweep_interval);
+        let request_timeout = duration(&mut wrong, "CDR_REQUEST_TIMEOUT", &self.request_timeout);
+        if request_timeout.is_some_and(|t| t < Duration::from_millis(100) || t > Duration::from_secs(30)) {
+            wrong.say("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
+        }
+        if sweep_interval.is_some_and(|every| every < Duration::from_secs(1)) {
+            wrong.say("CDR_SWEEP_INTERVAL: at least 1s");
+        }
+        let listen =
+            wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", self.listen.parse());
+        let concurrency: Option<u32> =
+            wrong.read("CDR_CONCURRENCY", "write a number from 1 to 1000", self.concurrency.parse());
+        if concurrency.is_some_and(|n| n == 0 || n > 1000) {
+            wrong.say("CDR_CONCURRENCY: write a number from 1 to 1000");
+        }
+        let max_speculative_per_minute = wrong.read(
+            "CDR_MAX_SPECULATIVE_PER_MINUTE",
+            "write a number",
+            self.max_speculative_per_minute.parse(),
+        );
+        let migrate = self
+            .migrate
+            .as_ref()
+            .and_then(|text| wrong.read("CDR_MIGRATE", "write true or false", text.trim().parse::<bool>()));
+        let policy = match self.signatures.as_str() {
+            "required" => Some(Policy::Required),
+            "optional" => Some(Policy::Optional),
+            "off" => Some(Policy::Off),
+            other => {
+                wrong.say(format!("CDR_SIGNATURES: {other:?} is no policy; write required, optional or off"));
+                None
+            }
+        };
+        let api_url = self.api_url(&mut wrong);
+        let accounts = self.accounts(&mut wrong);
+        let callback_urls = self.callback_urls(&mut wrong);
+        let callback_secrets = self.callback_secrets(&mut wrong);
+        if policy == Some(Policy::Required) && callback_urls.is_empty() && callback_secrets.is_empty() {
+            wrong.say(
+                "CDR_SIGNATURES=required needs something to check callbacks by: set CDR_CALLBACK_URL (the URL as configured \
+                 at Vobiz) or CDR_CALLBACK_SECRET (a secret path segment), or choose optional or off",
+            );
+        }
+        let home_country = self.home_country.as_ref().and_then(|code| {
+            wrong.read("CDR_HOME_COUNTRY", "write a calling code such as 91", HomeCountry::new(code))
+        });
+        let database_url = secret(&mut wrong, "DATABASE_URL", self.database.database_url.as_ref());
+        if let Some(url) = &database_url
+            && !url.expose_secret().starts_with("postgres")
+        {
+            wrong.say("DATABASE_URL: write postgres://user:password@host/database");
+        }
+        let complete = (first_fetch_delay, sweep_interval, request_timeout, listen, concurrency);
+        let complete = (complete, max_speculative_per_minute, policy, api_url);
+        let (
+            (
+                Some(first_fetch_delay),
+                Some(sweep_interval),
+                Some(request_timeout),
+                Some(listen),
+                Some(concurrency),
+            ),
+            Some(max_speculative_per_minute),
+            Some(policy),
+            Some(api_url),
+        ) = complete
+        else {
+            return Err(wrong);
+        };
+        if !wrong.0.is_empty() {
+            return Err(wrong);
+        }
+        Ok(ServeConfig {
+            database_url,
+            migrate,
+            listen,
+            accounts,
+            api_url,
+            callback_urls,
+            callback_secrets,
+            policy,
+            first_fetch_delay,
+            sweep_interval,
+            concurrency,
+            max_speculative_per_minute,
+            request_timeout,
+            billing_zone: self.billing_zone.clone(),
+            home_country,
+        })
+    }
+
+    fn api_url(&self, wrong: &mut Mistakes) -> Option<Url> {
+        let how = "write a URL such as https://api.vobiz.ai";
+        let url = wrong.read("VOBIZ_API_URL", how, Url::parse(&self.api_url))?;
+        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || !url.username().is_empty() {
+            wrong.say(format!("VOBIZ_API_URL: http or https, without user or query; {how}"));
+            return None;
+        }
+        Some(url)
+    }
+
+    fn callback_urls(&self, wrong: &mut Mistakes) -> Vec<String> {
+        let urls = self
+            .callback_url
+            .iter()
+            .flat_map(|urls| urls.split(','))
+            .map(str::trim)
+            .filter(|url| !url.is_empty());
+        let urls: Vec<String> = urls.map(str::to_owned).collect();
+        for url in &urls {
+            let parsed = Url::parse(url);
+            if !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                wrong.say(format!(
+                    "CDR_CALLBACK_URL: {url:?} is no http(s) URL; write it exactly as it is configured at Vobiz"
+                ));
+            }
+        }
+        urls
+    }
+
+    fn callback_secrets(&self, wrong: &mut Mistakes) -> Vec<SecretString> {
+        let mut secrets = Vec::new();
+        for (name, value) in [
+            ("CDR_CALLBACK_SECRET", &self.callback_secret),
+            ("CDR_CALLBACK_SECRET_PREVIOUS", &self.callback_secret_previous),
+        ] {
+            let Some(secret) = secret(wrong, name, value.as_ref()) else { continue };
+            let fits =
+                secret.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
+            if !fits || secret.expose_secret().len() < 16 {
+                wrong.say(format!(
+                    "{name}: at least 16 characters of letters, digits and - _ . ~ (it stands in a URL path); \
+                     make one with `openssl rand -hex 24`"
+                ));
+            }
+            secrets.push(secret);
+        }
+        secrets
+    }
+
+    fn accounts(&self, wrong: &mut Mistakes) -> Vec<AccountConfig> {
+        let styles = match self.account_path.as_str() {
+            "auto" => vec![PathStyle::Capital, PathStyle::Lower],
+            "Account" => vec![PathStyle::Capital],
+            "account" => vec![PathStyle::Lower],
+            other => {
+                wrong.say(format!(
+                    "VOBIZ_ACCOUNT_PATH: {other:?} is no casing; write auto, Account or account"
+                ));
+                vec![]
+            }
+        };
+        let rate = "write requests a second from 0.1 to 100000, such as 10";
+        let max_rps = wrong.read("VOBIZ_MAX_RPS", rate, self.max_rps.parse::<f64>()).unwrap_or(1.0);
+        let entries = match (&self.accounts_file, &self.auth_id) {
+            (Some(_), Some(_)) => {
+                wrong.say("VOBIZ_ACCOUNTS_FILE and VOBIZ_AUTH_ID are both set: put all accounts into the file, or use none");
+                vec![]
+            }
+            (Some(path), None) => accounts_of(wrong, path),
+            (None, Some(auth_id)) => {
+                let token = secret(wrong, "VOBIZ_AUTH_TOKEN", self.auth_token.as_ref());
+                if token.is_none() {
+                    wrong.say(
+                        "VOBIZ_AUTH_TOKEN is missing: copy the token of this account from the Vobiz console",
+                    );
+                }
+                vec![AccountEntry {
+                    auth_id: auth_id.clone(),
+                    auth_token: token,
+                    auth_token_file: None,
+                    auth_token_previous: secret(
+                        wrong,
+                        "VOBIZ_AUTH_TOKEN_PREVIOUS",
+                        self.auth_token_previous.as_ref(),
+                    ),
+                    partner: None,
+                    max_rps: None,
+                }]
+            }
+            (None, None) => {
+                wrong.say(
+                    "no account: set VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN, or VOBIZ_ACCOUNTS_FILE for several \
+                     (to try it without an account: `vobiz-cdr demo`)",
+                );
+                vec![]
+            }
+        };
+        let mut seen = BTreeSet::new();
+        let mut accounts = Vec::new();
+        for entry in entries {
+            let name = entry.auth_id.clone();
+            let Some(account_id) =
+                wrong.read("account", "write an id such as MA_XXXXXXXX", AccountId::new(&name))
+            else {
+                continue;
+            };
+            if !seen.insert(name.clone()) {
+                wrong.say(format!("account {name} is configured twice"));
+            }
+            let partner = entry
+                .partner
+                .as_ref()
+                .and_then(|id| wrong.read("partner", "write the partner's PA_… id", AccountId::new(id)));
+            let from_file = entry
+                .auth_token_file
+                .as_ref()
+                .and_then(|path| read_secret_file(wrong, &format!("auth_token_file of {name}"), path));
+            let tokens: Vec<SecretString> =
+                entry.auth_token.or(from_file).into_iter().chain(entry.auth_token_previous).collect();
+            if tokens.is_empty() && self.auth_id.is_none() {
+                wrong.say(format!("account {name} has no auth_token"));
+            }
+            let max_rps = entry.max_rps.unwrap_or(max_rps);
+            if !(0.1..=100_000.0).contains(&max_rps) {
+                wrong.say(format!("VOBIZ_MAX_RPS: {rate}"));
+            }
+            accounts.push(AccountConfig {
+                credentials: Credentials {
+                    auth_id: partner.clone().unwrap_or_else(|| account_id.clone()),
+                    styles: if partner.is_some() { vec![PathStyle::Partner] } else { styles.clone() },
+                    account_id,
+                    tokens,
+                },
+                max_rps,
+            });
+        }
+        accounts
+    }
+}
+
+fn accounts_of(wrong: &mut Mistakes, path: &PathBuf) -> Vec<AccountEntry> {
+    let name = format!("VOBIZ_ACCOUNTS_FILE {}", path.display());
+    let Some(text) = wrong.read(&name, "make it readable for this user", std::fs::read_to_string(path))
+    else {
+        return vec![];
+    };
+    let how = "write [[account]] tables with auth_id and auth_token";
+    // The message of a TOML error quotes the line, which may hold a token.
+    let parsed = toml::from_str::<AccountsFile>(&text).map_err(|error| error.message().to_owned());
+    let accounts = wrong.read(&name, how, parsed).map(|file| file.account).unwrap_or_default();
+    if accounts.is_empty() {
+        wrong.say(format!("{name}: no account in it; {how}"));
+    }
+    accounts
+}
+
+/// A secret: its value, or the content of the file that `NAME_FILE` names.
+fn secret(wrong: &mut Mistakes, name: &str, value: Option<&String>) -> Option<SecretString> {
+    let file_name = format!("{name}_FILE");
+    match (value.filter(|value| !value.is_empty()), std::env::var_os(&file_name)) {
+        (Some(_), Some(_)) => {
+            wrong.say(format!("{name} and {file_name} are both set: use one"));
+            None
+        }
+        (Some(value), None) => Some(value.as_str().into()),
+        (None, Some(path)) => read_secret_file(wrong, &file_name, &PathBuf::from(path)),
+        (None, None) => None,
+    }
+}
+
+fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf) -> Option<SecretString> {
+    let how = format!("make {} readable for this user", path.display());
+    let text = wrong.read(name, &how, std::fs::read_to_string(path))?;
+    if text.trim().is_empty() {
+        wrong.say(format!("{name}: {} is empty", path.display()));
+        return None;
+    }
+    Some(text.trim().into())
+}
+
+/// The database alone, for commands that need nothing else.
+impl DatabaseArgs {
+    /// The URL, from its flag, its variable or its file.
+    pub fn url(&self) -> Result<Option<SecretString>, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let url = secret(&mut wrong, "DATABASE_URL", self.database_url.as_ref());
+        if wrong.0.is_empty() { Ok(url) } else { Err(wrong) }
+    }
+}
+
+/// Variables of our prefixes that no setting reads: most likely a slip of the pen.
+pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
+    fn collect(command: &clap::Command, known: &mut BTreeSet<String>) {
+        for argument in command.get_arguments().filter_map(clap::Arg::get_env) {
+            known.insert(argument.to_string_lossy().into_owned());
+        }
+        command.get_subcommands().for_each(|subcommand| collect(subcommand, known));
+    }
+    let mut known = BTreeSet::new();
+    collect(command, &mut known);
+    let ours = |name: &str| name.starts_with("CDR_") || name.starts_with("VOBIZ_");
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| ours(name) && !known.contains(name) && !known.contains(name.trim_end_matches("_FILE")))
+        .collect()
+}

@@ -1,0 +1,187 @@
+//! CDRs and their revisions: upsert a group, and which of some calls are missing.
+//!
+//! The promise: a stored CDR never goes back in time (see [`super::version`]), no version of it is lost, and a group is
+//! stored as a whole or not at all, in the caller's transaction.
+
+mod revision;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::version::{Side, Verdict, Version, judge};
+use crate::vobiz::{AccountId, CallId, Cdr, Payload};
+use write::OnConflict;
+
+/// Who brought a CDR first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A callback announced it.
+    Callback,
+    /// A sweep found it in the list.
+    Sweep,
+}
+
+impl Origin {
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Callback => "callback",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// A CDR on its way into the tables.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The CDR.
+    pub cdr: Cdr,
+    /// SHA-256 of its content.
+    pub content_hash: [u8; 32],
+    /// The configured account that was asked.
+    pub listed_by: AccountId,
+    /// Who brought it.
+    pub origin: Origin,
+    /// It is a single record, in which an absent key means null; false for a row of a list.
+    pub complete: bool,
+    /// When it was asked for, by the clock of Postgres.
+    pub requested_at: DateTime<Utc>,
+    /// Fetches it took.
+    pub attempts: i32,
+    /// When its first callback was committed.
+    pub announced_at: Option<DateTime<Utc>>,
+}
+
+impl Incoming {
+    /// The account that owns the call: as the CDR says, else the one that was asked.
+    pub fn account_id(&self) -> &AccountId {
+        self.cdr.account_id.as_ref().unwrap_or(&self.listed_by)
+    }
+
+    fn version(&self) -> Version {
+        Version {
+            updated_at: self.cdr.fields.updated_at,
+            fetched_at: self.requested_at,
+            content_hash: self.content_hash,
+        }
+    }
+}
+
+/// What a group did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upserted {
+    /// Calls stored for the first time.
+    pub new: usize,
+    /// Calls whose row was replaced by a newer version.
+    pub revised: usize,
+    /// Versions that were known, or older than the row.
+    pub unchanged: usize,
+}
+
+/// Stores a group. The rows of `cdr` are locked in the order of `call_id`, whether they are there already or not; lock rows of
+/// `cdr_queue` only afterwards.
+pub async fn upsert(connection: &mut PgConnection, group: &[&Incoming]) -> Result<Upserted, sqlx::Error> {
+    let mut sorted: Vec<&Incoming> = group.to_vec();
+    sorted.sort_by(|a, b| a.cdr.call_id.cmp(&b.cdr.call_id));
+    let mut done = Upserted::default();
+    // A group may hold a call twice (a lease that ran out, a list that shifted between two pages): one round for each time.
+    while !sorted.is_empty() {
+        let mut seen = BTreeSet::new();
+        let (round, rest): (Vec<&Incoming>, Vec<&Incoming>) =
+            sorted.into_iter().partition(|row| seen.insert(&row.cdr.call_id));
+        upsert_distinct(connection, &round, &mut done).await?;
+        sorted = rest;
+    }
+    Ok(done)
+}
+
+async fn upsert_distinct(
+    connection: &mut PgConnection,
+    rows: &[&Incoming],
+    done: &mut Upserted,
+) -> Result<(), sqlx::Error> {
+    let new: BTreeSet<String> = write::write(connection, rows, OnConflict::Lock).await?.into_iter().collect();
+    let (new, known): (Vec<&Incoming>, Vec<&Incoming>) =
+        rows.iter().copied().partition(|row| new.contains(row.cdr.call_id.as_str()));
+    done.new += new.len();
+    revision::append(connection, &new.iter().map(|row| (*row, 1)).collect::<Vec<_>>()).await?;
+    if known.is_empty() {
+        return Ok(());
+    }
+
+    let stored = revision::stored(connection, &known).await?;
+    let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
+    for row in known {
+        let Some(stored) = stored.get(row.cdr.call_id.as_str()) else { continue };
+        match verdict(stored, row) {
+            Verdict::Known => confirm.push(row),
+            Verdict::Older => {
+                if !revision::contains(connection, row).await? {
+                    kept.push((row, stored.revision + 1));
+                }
+            }
+            Verdict::Replace => {
+                kept.push((row, stored.revision + 1));
+                replace.push(row);
+            }
+            Verdict::Merge => {
+                kept.push((row, stored.revision + 1));
+                merge.push(row);
+            }
+        }
+    }
+    done.revised += replace.len() + merge.len();
+    done.unchanged += rows.len() - new.len() - replace.len() - merge.len();
+    revision::append(connection, &kept).await?;
+    let older: Vec<&str> = kept
+        .iter()
+        .map(|(row, _)| *row)
+        .filter(|row| !replace.iter().chain(&merge).any(|written| std::ptr::eq(*written, *row)))
+        .map(|row| row.cdr.call_id.as_str())
+        .collect();
+    revision::count(connection, &older).await?;
+    for (rows, how) in [(replace, OnConflict::Replace), (merge, OnConflict::Merge)] {
+        if !rows.is_empty() {
+            write::write(connection, &rows, how).await?;
+        }
+    }
+    revision::confirm(connection, &confirm).await
+}
+
+fn verdict(stored: &revision::Stored, row: &Incoming) -> Verdict {
+    let incoming = row.version();
+    if stored.version.content_hash == incoming.content_hash {
+        return Verdict::Known;
+    }
+    let empty = Payload::new(String::from("{}"));
+    judge(
+        Side {
+            version: &stored.version,
+            // Its revision may have been pruned: then nothing is known of what it said, and the order alone decides.
+            payload: stored.payload.as_ref().unwrap_or(&empty),
+            complete: stored.payload.is_none() || stored.complete,
+        },
+        Side { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
+    )
+}
+
+/// Which of these calls are not stored.
+pub async fn missing(
+    connection: &mut PgConnection,
+    call_ids: &[CallId],
+) -> Result<BTreeSet<String>, sqlx::Error> {
+    let call_ids: Vec<&str> = call_ids.iter().map(CallId::as_str).collect();
+    let rows = sqlx::query_scalar!(
+        r#"select n.call_id as "call_id!" from unnest($1::text[]) as n (call_id)
+           where not exists (select from vobiz.cdr c where c.call_id = n.call_id)"#,
+        &call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+type StoredByCall = BTreeMap<String, revision::Stored>;

@@ -1,0 +1,169 @@
+//! The revisions: every version that was ever seen, and what of it is shown in `vobiz.cdr`.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+
+use super::{Incoming, StoredByCall};
+use crate::db::version::Version;
+use crate::vobiz::Payload;
+
+/// The version that a row of `vobiz.cdr` shows.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) version: Version,
+    pub(super) revision: i32,
+    /// What it said; `None` if it equals what came in, or if it was pruned.
+    pub(super) payload: Option<Payload>,
+    pub(super) complete: bool,
+}
+
+/// Reads what is stored of some calls. Their rows are locked by the caller.
+pub(super) async fn stored(
+    connection: &mut PgConnection,
+    rows: &[&Incoming],
+) -> Result<StoredByCall, sqlx::Error> {
+    let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
+    let found = sqlx::query!(
+        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision,
+                  r.payload as "payload?", r.source as "source?"
+           from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
+           join vobiz.cdr c on c.call_id = n.call_id
+           -- The payload is only wanted where there is something to compare.
+           left join lateral (
+             select r.payload::text as payload, r.source from vobiz.cdr_revision r
+             where c.content_hash <> n.content_hash and r.call_id = c.call_id and r.content_hash = c.content_hash
+             order by r.revision desc limit 1
+           ) r on true"#,
+        &call_ids as &[&str],
+        &hashes as &[&[u8]],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found
+        .into_iter()
+        .map(|row| {
+            let stored = Stored {
+                version: Version {
+                    updated_at: row.updated_at,
+                    fetched_at: row.fetched_at,
+                    // The table checks the length.
+                    content_hash: row.content_hash.try_into().unwrap_or_default(),
+                },
+                revision: row.revision,
+                payload: row.payload.map(Payload::new),
+                complete: row.source.as_deref() == Some("single"),
+            };
+            (row.call_id, stored)
+        })
+        .collect())
+}
+
+/// Whether this version was kept before.
+pub(super) async fn contains(connection: &mut PgConnection, row: &Incoming) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+             select from vobiz.cdr_revision where call_id = $1 and content_hash = $2) as "contains!""#,
+        row.cdr.call_id.as_str(),
+        &row.content_hash[..]
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Keeps versions, each under its number.
+pub(super) async fn append(
+    connection: &mut PgConnection,
+    rows: &[(&Incoming, i32)],
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let each = rows.iter().map(|(row, _)| *row);
+    let fields = || rows.iter().map(|(row, _)| &row.cdr.fields);
+    let call_ids: Vec<&str> = each.clone().map(|row| row.cdr.call_id.as_str()).collect();
+    let revisions: Vec<i32> = rows.iter().map(|(_, revision)| *revision).collect();
+    let fetched: Vec<_> = each.clone().map(|row| row.requested_at).collect();
+    let accounts: Vec<&str> = each.clone().map(|row| row.account_id().as_str()).collect();
+    let sources: Vec<&str> = each.clone().map(|row| if row.complete { "single" } else { "list" }).collect();
+    let updated: Vec<_> = fields().map(|f| f.updated_at).collect();
+    let days: Vec<_> = each
+        .clone()
+        .map(|row| {
+            let f = &row.cdr.fields;
+            f.start_time.or(f.end_time).or(f.created_at).unwrap_or(row.requested_at)
+        })
+        .collect();
+    let directions: Vec<_> = fields().map(|f| f.call_direction.as_deref()).collect();
+    let durations: Vec<_> = fields().map(|f| f.duration).collect();
+    let billsecs: Vec<_> = fields().map(|f| f.billsec).collect();
+    let costs: Vec<_> = fields().map(|f| f.cost).collect();
+    let streaming: Vec<_> = fields().map(|f| f.streaming_cost).collect();
+    let totals: Vec<_> = fields().map(|f| f.total_cost).collect();
+    let currencies: Vec<_> = fields().map(|f| f.currency.as_deref()).collect();
+    let hashes: Vec<&[u8]> = each.clone().map(|row| row.content_hash.as_slice()).collect();
+    let payloads: Vec<&str> = each.map(|row| row.cdr.payload.text()).collect();
+    sqlx::query!(
+        "insert into vobiz.cdr_revision (
+           call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec, cost,
+           streaming_cost, total_cost, currency, content_hash, payload)
+         select n.call_id, n.revision, n.fetched_at, n.account_id, n.source, n.updated_at, n.day_at, n.call_direction,
+                n.duration, n.billsec, n.cost, n.streaming_cost, n.total_cost, n.currency, n.content_hash, n.payload::json
+         from unnest($1::text[], $2::int4[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[],
+                     $7::timestamptz[], $8::text[], $9::int4[], $10::int4[], $11::numeric[], $12::numeric[],
+                     $13::numeric[], $14::text[], $15::bytea[], $16::text[])
+           as n (call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec,
+                 cost, streaming_cost, total_cost, currency, content_hash, payload)",
+        &call_ids as &[&str],
+        &revisions,
+        &fetched,
+        &accounts as &[&str],
+        &sources as &[&str],
+        &updated as &[Option<DateTime<Utc>>],
+        &days,
+        &directions as &[Option<&str>],
+        &durations as &[Option<i32>],
+        &billsecs as &[Option<i32>],
+        &costs as &[Option<Decimal>],
+        &streaming as &[Option<Decimal>],
+        &totals as &[Option<Decimal>],
+        &currencies as &[Option<&str>],
+        &hashes as &[&[u8]],
+        &payloads as &[&str],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Counts a version that was kept without being shown.
+pub(super) async fn count(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
+    if call_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("update vobiz.cdr set revision = revision + 1 where call_id = any($1)", call_ids as &[&str])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Moves the time of confirmation on: the version shown was still the one at `requested_at`. Without it, an answer that was
+/// asked for in between and comes late would win.
+pub(super) async fn confirm(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    let fetched: Vec<_> = rows.iter().map(|row| row.requested_at).collect();
+    sqlx::query!(
+        "update vobiz.cdr c set fetched_at = n.fetched_at
+         from unnest($1::text[], $2::timestamptz[]) as n (call_id, fetched_at)
+         where c.call_id = n.call_id and c.fetched_at < n.fetched_at",
+        &call_ids as &[&str],
+        &fetched
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

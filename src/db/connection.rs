@@ -1,0 +1,137 @@
+//! Connections, and the patience we have with them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+
+/// Why a piece of work on the database did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Postgres (or the way to it) said so.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// No answer in time. The connection was closed, so whether the work was committed is not known.
+    #[error("no answer from Postgres within {0:?}")]
+    TimedOut(Duration),
+}
+
+impl DbError {
+    /// What the failure means for the work at hand.
+    pub fn fault(&self) -> super::Fault {
+        match self {
+            Self::Sql(error) => super::fault(error),
+            Self::TimedOut(_) => super::Fault::Ours,
+        }
+    }
+}
+
+/// Reads a `DATABASE_URL` into options that hold for every connection of ours: commits wait for the disk, and nobody else's
+/// default (a role's or a pooler's) turns that off.
+fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name(&format!("vobiz-cdr {name}"))
+        .options([("synchronous_commit", "on"), ("timezone", "UTC"), ("lock_timeout", "30s")])
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::from_secs(60))
+        .log_statements(tracing::log::LevelFilter::Off))
+}
+
+/// A pool of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
+pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+    Ok(PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(3))
+        .idle_timeout(Duration::from_secs(600))
+        .max_lifetime(Duration::from_secs(3600))
+        .connect_lazy_with(options(url, name)?))
+}
+
+/// A connection of the pool for one piece of work, all of which must be done by a deadline; see [`timed!`](crate::db::timed).
+#[derive(Debug)]
+pub struct Held {
+    connection: PoolConnection<Postgres>,
+    deadline: Instant,
+    limit: Duration,
+}
+
+/// Takes a connection of the pool; waiting for it counts.
+pub async fn hold(pool: &PgPool, limit: Duration) -> Result<Held, DbError> {
+    let deadline = Instant::now() + limit;
+    match tokio::time::timeout_at(deadline, pool.acquire()).await {
+        Ok(connection) => Ok(Held { connection: connection?, deadline, limit }),
+        Err(_) => Err(DbError::TimedOut(limit)),
+    }
+}
+
+impl Held {
+    /// The connection to work on, and the instant by which the work must be done.
+    pub fn parts(&mut self) -> (&mut PgConnection, Instant) {
+        (&mut self.connection, self.deadline)
+    }
+
+    /// Ends the work. A connection that did not answer in time, or broke, is closed instead of going back to the pool: nobody
+    /// knows what it still does.
+    pub fn end<T>(mut self, result: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, DbError> {
+        match result {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                if error.as_database_error().is_none() {
+                    self.connection.close_on_drop();
+                }
+                Err(error.into())
+            }
+            Err(_) => {
+                self.connection.close_on_drop();
+                Err(DbError::TimedOut(self.limit))
+            }
+        }
+    }
+}
+
+/// Does a piece of work on a connection of a pool, within a limit for all of it: `timed!(pool, limit, |connection| future)`
+/// is a future of `Result<T, DbError>`, where the inner future is one of `Result<T, sqlx::Error>`.
+///
+/// A macro, because an async closure over a borrowed connection is not `Send` enough to be spawned.
+#[macro_export]
+macro_rules! timed {
+    ($pool:expr, $limit:expr, |$connection:ident| $work:expr) => {
+        async {
+            let mut held = $crate::db::hold($pool, $limit).await?;
+            let result = {
+                let ($connection, deadline) = held.parts();
+                tokio::time::timeout_at(deadline, $work).await
+            };
+            held.end(result)
+        }
+    };
+}
+
+/// Creates the database of `url` if the server does not have it; used for a Postgres of our own only.
+pub async fn create_database(url: &str, database: &str) -> Result<(), sqlx::Error> {
+    let options = options(url, "setup")?.database("postgres");
+    // The server may still be ending its recovery.
+    let mut connection = (|| options.connect())
+        .retry(ExponentialBuilder::default().with_min_delay(Duration::from_millis(20)).with_max_times(8))
+        .when(|error| !matches!(error, sqlx::Error::Configuration(_)))
+        .await?;
+    let exists = sqlx::query_scalar!(
+        r#"select exists (select from pg_catalog.pg_database where datname = $1) as "exists!""#,
+        database
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    if !exists {
+        // Names cannot be parameters of DDL; this one is a constant of ours, and quoted.
+        let ddl = format!(
+            "create database \"{}\" encoding 'UTF8' template template0",
+            database.replace('"', "\"\"")
+        );
+        sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(&mut connection).await?;
+    }
+    connection.close().await
+}

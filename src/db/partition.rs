@@ -1,0 +1,87 @@
+//! Partitions of the append-only tables: a month each (UTC), made three months ahead.
+//!
+//! A partition is created on its own and then attached, which takes a weaker lock on the parent than `create … partition
+//! of`; and it gives up after a second rather than queue up in front of the callbacks.
+
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+const PARTITIONED: [&str; 2] = ["callback", "cdr_revision"];
+/// Months made ahead of the present one, and one behind, for clocks that were shifted back.
+const AHEAD: u32 = 3;
+
+/// Makes the partitions of last month, this month and the next three, where they are missing; returns how many were made.
+///
+/// Partition DDL is the one SQL of ours that is built at run time: names and bounds cannot be parameters.
+pub async fn ensure(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
+    let now: DateTime<Utc> =
+        sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
+    let mut made = 0;
+    for table in PARTITIONED {
+        for month in months(now.date_naive()) {
+            made += usize::from(ensure_month(connection, table, month).await?);
+        }
+    }
+    Ok(made)
+}
+
+fn months(today: NaiveDate) -> Vec<NaiveDate> {
+    let this = today.with_day(1).unwrap_or(today);
+    let first = this.checked_sub_months(Months::new(1)).unwrap_or(this);
+    (0..=AHEAD + 1).filter_map(|n| first.checked_add_months(Months::new(n))).collect()
+}
+
+async fn ensure_month(
+    connection: &mut PgConnection,
+    table: &str,
+    month: NaiveDate,
+) -> Result<bool, sqlx::Error> {
+    let Some(next) = month.checked_add_months(Months::new(1)) else { return Ok(false) };
+    let name = format!("{table}_{}", month.format("%Y_%m"));
+    let attached = sqlx::query_scalar!(
+        r#"select exists (
+             select from pg_catalog.pg_inherits i
+             where i.inhparent = to_regclass('vobiz.' || $1) and i.inhrelid = to_regclass('vobiz.' || $2)) as "attached!""#,
+        table,
+        name
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if attached {
+        return Ok(false);
+    }
+    let mut transaction = connection.begin().await?;
+    for statement in [
+        "set local lock_timeout = '1s'".to_owned(),
+        format!(
+            "create table if not exists vobiz.{name} (like vobiz.{table} including defaults including constraints)"
+        ),
+        format!(
+            "comment on table vobiz.{name} is 'Partition of vobiz.{table}: {} (UTC).'",
+            month.format("%B %Y")
+        ),
+        format!(
+            "alter table vobiz.{table} attach partition vobiz.{name} \
+             for values from ('{month} 00:00:00+00') to ('{next} 00:00:00+00')"
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_run_over_the_end_of_a_year() {
+        let day = NaiveDate::from_ymd_opt(2026, 11, 30).unwrap();
+        let first = |year, month| NaiveDate::from_ymd_opt(year, month, 1).unwrap();
+        assert_eq!(
+            months(day),
+            [first(2026, 10), first(2026, 11), first(2026, 12), first(2027, 1), first(2027, 2)]
+        );
+    }
+}

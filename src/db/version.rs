@@ -1,0 +1,61 @@
+//! Which version of a CDR wins. Pure.
+//!
+//! Versions are ordered by (`updated_at` nulls first, time of the request by Postgres's clock, content hash): the same set of
+//! versions ends in the same row, in whatever order it comes in. A row of a list may lack keys that the single record has;
+//! there, an absent key says nothing.
+
+use chrono::{DateTime, Utc};
+
+use crate::vobiz::{Overlap, Payload};
+
+/// What orders versions of one call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Vobiz's `updated_at`; `None` sorts first.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When it was asked for.
+    pub fetched_at: DateTime<Utc>,
+    /// SHA-256 of the content.
+    pub content_hash: [u8; 32],
+}
+
+/// What to do with a version that comes in where one is stored already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing new: at most the time of confirmation moves on.
+    Known,
+    /// It replaces the row, and is kept as a revision.
+    Replace,
+    /// It replaces what it says and leaves what it does not say (a list row), and is kept as a revision.
+    Merge,
+    /// It is older than the row: kept as a revision unless it is there already.
+    Older,
+}
+
+/// One side of the comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Its place in the order.
+    pub version: &'a Version,
+    /// What it says.
+    pub payload: &'a Payload,
+    /// It came as a single record, where an absent key means null; false for a row of a list.
+    pub complete: bool,
+}
+
+/// Decides.
+pub fn judge(stored: Side<'_>, incoming: Side<'_>) -> Verdict {
+    if stored.version.content_hash == incoming.version.content_hash {
+        return Verdict::Known;
+    }
+    match stored.payload.compare(incoming.payload) {
+        Overlap::Same => Verdict::Known,
+        // The list row says less and nothing else.
+        Overlap::Superset if !incoming.complete => Verdict::Known,
+        // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for.
+        Overlap::Subset if !stored.complete => Verdict::Replace,
+        _ if incoming.version < stored.version => Verdict::Older,
+        _ if incoming.complete => Verdict::Replace,
+        _ => Verdict::Merge,
+    }
+}

@@ -1,0 +1,204 @@
+//! Lease, fetch, settle in a group.
+//!
+//! One dispatcher leases due calls, account by account in turn, never more than there are free hands and free slots in the
+//! shared rate limit. Each lease goes to a hand: one request, no transaction open. What the hands bring is gathered while
+//! the last group commits, and settled as one transaction.
+//!
+//! The promise: a call leaves the queue only together with its CDR, or as a dead letter, or closed with its evidence. What
+//! is cut off falls due again.
+
+mod hand;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::account::{AHEAD, Account};
+use crate::db::DbError;
+use crate::db::queue::{self, Lease};
+use crate::timed;
+use crate::vobiz::AccountId;
+use hand::Outcome;
+
+/// How the worker behaves.
+#[derive(Debug, Clone)]
+pub struct FetchSettings {
+    /// Requests under way at once, over all accounts.
+    pub concurrency: u32,
+    /// A lease runs out after this long; longer than any request and its settling.
+    pub lease: Duration,
+}
+
+/// The shortest and the longest pause between two looks at the queue.
+const IDLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const DB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The worker.
+#[derive(Debug)]
+pub struct Fetcher {
+    pool: PgPool,
+    accounts: Vec<Arc<Account>>,
+    /// Ids of the configured main accounts: a row that belongs to another one of them is refused.
+    mains: Arc<[AccountId]>,
+    settings: FetchSettings,
+    hands: Arc<Semaphore>,
+}
+
+/// An outcome, and the hand that stays taken until it is settled.
+struct Finished {
+    outcome: Outcome,
+    _hand: OwnedSemaphorePermit,
+}
+
+impl Fetcher {
+    /// A worker for these accounts.
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings) -> Self {
+        let mains =
+            accounts.iter().map(|account| account.id().clone()).filter(|id| id.as_str().starts_with("MA_"));
+        let mains = mains.collect();
+        let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
+        Self { pool, accounts, mains, settings, hands }
+    }
+
+    /// Works until told to stop; then finishes what is in hand.
+    pub async fn run(&self, stop: CancellationToken) {
+        self.work(&stop, false).await;
+    }
+
+    /// Works until nothing is due and nothing is in hand: for tests and for one-off runs.
+    pub async fn drain(&self) {
+        self.work(&CancellationToken::new(), true).await;
+    }
+
+    async fn work(&self, stop: &CancellationToken, until_idle: bool) {
+        let (finished, outcomes) = mpsc::unbounded_channel();
+        let tracker = TaskTracker::new();
+        let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes));
+        let mut idle = IDLE.0;
+        let mut turn = 0;
+        while !stop.is_cancelled() {
+            match self.round(turn, &finished, &tracker).await {
+                Ok(0) if until_idle && self.is_idle().await => break,
+                Ok(0) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(idle) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    idle = (idle * 2).min(if until_idle { IDLE.0 } else { IDLE.1 });
+                }
+                Ok(_) => idle = IDLE.0,
+                Err(error) => {
+                    warn!(%error, "the queue could not be read: nothing is lost, trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(IDLE.1) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+            }
+            turn += 1;
+        }
+        drop(finished);
+        tracker.close();
+        tracker.wait().await;
+        if let Err(error) = settler.await {
+            warn!(%error, "the settler ended badly: its calls fall due again");
+        }
+    }
+
+    /// One look at the queue of every account, beginning with another one each time; returns how many calls were leased.
+    async fn round(
+        &self,
+        turn: usize,
+        finished: &mpsc::UnboundedSender<Finished>,
+        tracker: &TaskTracker,
+    ) -> Result<usize, DbError> {
+        let mut leased = 0;
+        for n in 0..self.accounts.len() {
+            let account = &self.accounts[(turn + n) % self.accounts.len()];
+            // Wait for one hand; take no more calls than there are hands free.
+            let Ok(hand) = Arc::clone(&self.hands).acquire_owned().await else { break };
+            if account.client.style().is_none() && !self.open(account, tracker).await? {
+                continue;
+            }
+            let free = 1 + u32::try_from(self.hands.available_permits()).unwrap_or(0);
+            let (leases, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
+                connection,
+                account.id(),
+                free,
+                account.max_rps,
+                AHEAD,
+                self.settings.lease
+            ))
+            .await?;
+            if leases.is_empty() {
+                self.open(account, tracker).await?;
+                continue;
+            }
+            leased += leases.len();
+            let mut hand = Some(hand);
+            let mut slot = 0;
+            for lease in leases {
+                let hand = match hand.take() {
+                    Some(hand) => hand,
+                    None => match Arc::clone(&self.hands).acquire_owned().await {
+                        Ok(hand) => hand,
+                        Err(_) => break,
+                    },
+                };
+                let wait = slots.wait + slots.every * slot;
+                slot += u32::from(!lease.stored);
+                self.attend(Arc::clone(account), lease, wait, hand, finished, tracker);
+            }
+        }
+        Ok(leased)
+    }
+
+    fn attend(
+        &self,
+        account: Arc<Account>,
+        lease: Lease,
+        wait: Duration,
+        hand: OwnedSemaphorePermit,
+        finished: &mpsc::UnboundedSender<Finished>,
+        tracker: &TaskTracker,
+    ) {
+        let (finished, mains) = (finished.clone(), Arc::clone(&self.mains));
+        tracker.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let outcome = hand::attend(&account, lease, &mains).await;
+            // The settler lives as long as any hand.
+            let _ = finished.send(Finished { outcome, _hand: hand });
+        });
+    }
+
+    /// Whether an account may be asked; finds out its API path first, and probes it when it is paused and a probe is due.
+    async fn open(&self, account: &Arc<Account>, tracker: &TaskTracker) -> Result<bool, DbError> {
+        let Some(standing) = account.standing().await? else { return Ok(false) };
+        match standing.pause_reason {
+            Some(reason) if standing.probe => {
+                debug!(account = %account.id(), reason, "probing");
+                let account = Arc::clone(account);
+                tracker.spawn(async move { account.probe(&reason).await });
+                Ok(false)
+            }
+            Some(_) => Ok(false),
+            None if account.client.style().is_none() => Ok(account.ensure_access().await),
+            None => Ok(true),
+        }
+    }
+
+    /// Nothing is due for an account that is not paused, and no hand is busy.
+    async fn is_idle(&self) -> bool {
+        if self.hands.available_permits() < self.settings.concurrency as usize {
+            return false;
+        }
+        let due = timed!(&self.pool, DB_TIMEOUT, |connection| queue::any_due(connection)).await;
+        due.is_ok_and(|due| !due)
+    }
+}

@@ -1,0 +1,166 @@
+//! Settling: outcomes gather while the last group commits, then one transaction makes all of them true, or none.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::Finished;
+use super::hand::Outcome;
+use crate::db::queue::{self, Failed, Lease, Then};
+use crate::db::{DbError, Fault, cdr};
+use crate::retry::ErrorClass;
+use crate::timed;
+
+/// Outcomes in one transaction.
+const GROUP: usize = 500;
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Settles until all hands are gone and nothing waits.
+pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>) {
+    let mut group = Vec::new();
+    while outcomes.recv_many(&mut group, GROUP).await > 0 {
+        let (group, hands): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done._hand)).unzip();
+        settle(&pool, group).await;
+        drop(hands);
+    }
+}
+
+/// Settles a group. One that fails on data settles one by one, and the culprit becomes a dead letter with its body. Anything
+/// else that fails is our fault: the leases run out and the calls fall due again, at no cost to them.
+async fn settle(pool: &PgPool, group: Vec<Outcome>) {
+    match commit_patiently(pool, &group).await {
+        Ok(()) => {}
+        Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
+            debug!(%error, outcomes = group.len(), "a group fails on data: one by one");
+            for outcome in group {
+                settle_one(pool, outcome).await;
+            }
+        }
+        Err(error) if error.fault() == Fault::Data => {
+            for outcome in group {
+                settle_one(pool, outcome).await;
+            }
+        }
+        Err(error) => {
+            warn!(%error, outcomes = group.len(), "could not be settled: the calls fall due again when their leases run out");
+        }
+    }
+}
+
+async fn settle_one(pool: &PgPool, outcome: Outcome) {
+    let single = [outcome];
+    let error = match commit_patiently(pool, &single).await {
+        Ok(()) => return,
+        Err(error) => error,
+    };
+    let [outcome] = single;
+    let (Outcome::Store(lease, incoming) | Outcome::OtherId(lease, incoming)) = outcome else {
+        warn!(%error, "a failure could not be written down: the call falls due again");
+        return;
+    };
+    if error.fault() != Fault::Data {
+        warn!(call_id = %lease.call_id(), %error, "could not be settled: the call falls due again");
+        return;
+    }
+    warn!(call_id = %lease.call_id(), %error, "Postgres refuses this CDR: dead letter");
+    let body = incoming.cdr.payload.text().as_bytes();
+    let buried = [Outcome::Fail(Failed {
+        error: format!("Postgres refuses the CDR: {error}"),
+        body: Some(body[..body.len().min(65_536)].to_vec()),
+        class: ErrorClass::Unstorable,
+        then: Then::Bury,
+        lease,
+    })];
+    if let Err(error) = commit_patiently(pool, &buried).await {
+        warn!(%error, "a dead letter could not be written: the call falls due again");
+    }
+}
+
+/// Commits, and tries again where that may help: at once after a deadlock, a few times while Postgres is away. What was
+/// fetched is worth a few seconds of waiting; the lease bounds it.
+async fn commit_patiently(pool: &PgPool, group: &[Outcome]) -> Result<(), DbError> {
+    (|| timed!(pool, TIMEOUT, |connection| commit(connection, group)))
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(20))
+                .with_max_delay(Duration::from_secs(2))
+                .with_max_times(6)
+                .with_jitter(),
+        )
+        .when(|error| error.fault() != Fault::Data && !matches!(error, DbError::TimedOut(_)))
+        .await
+}
+
+/// One transaction. Rows of `cdr` first, then rows of `cdr_queue`, each sorted by `call_id`.
+async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let connection = &mut *transaction;
+    let incoming: Vec<&cdr::Incoming> = group
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Store(_, incoming) | Outcome::OtherId(_, incoming) => Some(&**incoming),
+            _ => None,
+        })
+        .collect();
+    cdr::upsert(connection, &incoming).await?;
+
+    let mut call_ids: Vec<&str> = group.iter().map(|outcome| lease_of(outcome).call_id().as_str()).collect();
+    call_ids.sort_unstable();
+    queue::lock(connection, &call_ids).await?;
+
+    let paid: Vec<&str> = group
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Store(..) | Outcome::Paid(_)))
+        .map(|outcome| lease_of(outcome).call_id().as_str())
+        .collect();
+    if !paid.is_empty() {
+        queue::complete(connection, &paid).await?;
+    }
+    let failed = |wanted: fn(Then) -> bool| -> Vec<&Failed> {
+        let all = group
+            .iter()
+            .filter_map(|outcome| if let Outcome::Fail(failed) = outcome { Some(failed) } else { None });
+        all.filter(|failed| wanted(failed.then)).collect()
+    };
+    let waiting = failed(|then| matches!(then, Then::Wait(_)));
+    if !waiting.is_empty() {
+        queue::postpone(connection, &waiting).await?;
+    }
+    let dead = failed(|then| then == Then::Bury);
+    if !dead.is_empty() {
+        queue::bury(connection, &dead).await?;
+    }
+    let closed = failed(|then| then == Then::Close);
+    if !closed.is_empty() {
+        queue::close(connection, &closed).await?;
+    }
+    for outcome in group {
+        match outcome {
+            Outcome::OtherId(lease, incoming) => {
+                let evidence = "404 under its own id; the list shows it under this one by its SIP Call-ID";
+                queue::close_as_other_id(connection, lease.call_id(), &incoming.cdr.call_id, evidence)
+                    .await?;
+                // The CDR's own id may be owed as well.
+                queue::complete(connection, &[incoming.cdr.call_id.as_str()]).await?;
+            }
+            Outcome::Release(lease, wait) => {
+                queue::release(connection, &[lease], *wait).await?;
+            }
+            _ => {}
+        }
+    }
+    transaction.commit().await
+}
+
+fn lease_of(outcome: &Outcome) -> &Lease {
+    match outcome {
+        Outcome::Store(lease, _)
+        | Outcome::Paid(lease)
+        | Outcome::OtherId(lease, _)
+        | Outcome::Release(lease, _) => lease,
+        Outcome::Fail(failed) => &failed.lease,
+    }
+}

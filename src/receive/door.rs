@@ -1,0 +1,279 @@
+//! The door: routes, proof and policy. A handler cannot be handed a callback that the policy refuses.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::intake::Intake;
+use super::refusal::{Refusal, Refusals};
+use crate::db::callback::{Entry, Outcome, Owed};
+use crate::vobiz::{AccountId, Callback, Nonces, Proof, Verifier, callback};
+
+/// Longest body, in bytes. A captured hang-up has 674.
+const BODY_LIMIT: usize = 256 * 1024;
+/// A body that takes longer is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Vobiz gives up after 3 s (documented): better to say 503 in time.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
+
+/// What a callback must prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// A signature or the secret path; else 403.
+    Required,
+    /// Unproven callbacks are taken, as speculative.
+    Optional,
+    /// Nothing is checked; every call is speculative.
+    Off,
+}
+
+/// What the door needs to know.
+#[derive(Debug)]
+pub struct DoorSettings {
+    /// What a callback must prove.
+    pub policy: Policy,
+    /// The configured accounts.
+    pub accounts: Vec<AccountId>,
+    /// Tokens, URLs and secrets.
+    pub verifier: Verifier,
+}
+
+/// The state behind the routes.
+#[derive(Debug)]
+pub struct Door {
+    settings: DoorSettings,
+    intake: Intake,
+    nonces: Mutex<Nonces>,
+    refusals: Refusals,
+}
+
+impl Door {
+    /// A door in front of an intake.
+    pub fn new(settings: DoorSettings, intake: Intake) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            intake,
+            nonces: Mutex::new(Nonces::default()),
+            refusals: Refusals::default(),
+        })
+    }
+}
+
+/// The public port: the callback path and `/healthz`, nothing else.
+pub fn router(door: Arc<Door>) -> Router {
+    let callback = get(receive).post(receive);
+    Router::new()
+        .route("/callbacks/vobiz", callback.clone())
+        .route("/callbacks/vobiz/", callback.clone())
+        .route("/callbacks/vobiz/{secret}", callback.clone())
+        .route("/callbacks/vobiz/{account}/{secret}", callback)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(door)
+}
+
+async fn receive(State(door): State<Arc<Door>>, callback: VerifiedCallback) -> Response {
+    let VerifiedCallback { entry, owed } = callback;
+    let id = entry.id;
+    match tokio::time::timeout(ANSWER_WITHIN, door.intake.commit(entry, owed)).await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => {
+            debug!(%id, %error, "callback answered 503");
+            busy()
+        }
+        // It may still be committed; Vobiz will call again, and a repeat is harmless.
+        Err(_) => {
+            debug!(%id, "callback not committed in time: answered 503");
+            busy()
+        }
+    }
+}
+
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+}
+
+/// A callback that may come in: its proof was checked by the policy, and it was read as far as it can be.
+struct VerifiedCallback {
+    entry: Entry,
+    owed: Option<Owed>,
+}
+
+impl FromRequest<Arc<Door>> for VerifiedCallback {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let place = Place::of(&mut parts, door).await;
+        let body = read(body).await?;
+        let seen = Seen {
+            id: Uuid::now_v7(),
+            callback: callback::parse(parts.uri.query(), &body),
+            remote_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip().to_string()),
+            query: parts.uri.query().map(|query| query.replace('\0', "")),
+            body,
+        };
+        match door.prove(&parts.headers, &place, &seen) {
+            Ok(proof) => Ok(door.admit(&place, seen, proof)),
+            Err(refusal) => {
+                if door.refusals.count(refusal, Instant::now()) {
+                    let note = Some(refusal.as_str().to_owned());
+                    door.intake.note(seen.into_entry(None, Proof::None, Outcome::Refused, note));
+                }
+                Err(StatusCode::FORBIDDEN.into_response())
+            }
+        }
+    }
+}
+
+/// What the path says.
+#[derive(Default)]
+struct Place {
+    account: Option<AccountId>,
+    has_secret: bool,
+    secret_is_ours: bool,
+}
+
+impl Place {
+    async fn of(parts: &mut axum::http::request::Parts, door: &Arc<Door>) -> Self {
+        let segments: Vec<(String, String)> =
+            Path::from_request_parts(parts, door).await.map(|Path(segments)| segments).unwrap_or_default();
+        let mut place = Self::default();
+        for (name, value) in segments {
+            match name.as_str() {
+                "secret" => {
+                    place.has_secret = true;
+                    place.secret_is_ours = door.settings.verifier.is_secret(&value);
+                }
+                _ => place.account = door.configured(&AccountId::new(&value).ok()),
+            }
+        }
+        place
+    }
+}
+
+/// A callback as it was read, before anything is believed.
+struct Seen {
+    id: Uuid,
+    callback: Callback,
+    remote_address: Option<String>,
+    query: Option<String>,
+    body: Bytes,
+}
+
+impl Seen {
+    fn into_entry(
+        self,
+        account: Option<AccountId>,
+        proof: Proof,
+        outcome: Outcome,
+        note: Option<String>,
+    ) -> Entry {
+        Entry {
+            id: self.id,
+            event: self.callback.event,
+            call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
+            account_id: account,
+            proof,
+            outcome,
+            note,
+            remote_address: self.remote_address,
+            query: self.query,
+            body: self.body,
+        }
+    }
+}
+
+/// What was proved, and whose token proved it.
+struct Proved {
+    proof: Proof,
+    account: Option<AccountId>,
+}
+
+impl Door {
+    fn configured(&self, account: &Option<AccountId>) -> Option<AccountId> {
+        account.as_ref().filter(|account| self.settings.accounts.contains(account)).cloned()
+    }
+
+    /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
+    fn prove(&self, headers: &HeaderMap, place: &Place, seen: &Seen) -> Result<Proved, Refusal> {
+        let unproven = Proved { proof: Proof::None, account: None };
+        if self.settings.policy == Policy::Off {
+            return Ok(unproven);
+        }
+        let mut refusal = if place.has_secret && !place.secret_is_ours {
+            Refusal::WrongSecret
+        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
+            Refusal::WrongSignature
+        } else {
+            Refusal::NoProof
+        };
+        if let Some(proven) = self.settings.verifier.verify(headers, &seen.body) {
+            let call_id =
+                seen.callback.ended.as_ref().map(|ended| &ended.call_id).or(seen.callback.call_id.as_ref());
+            let replayed = call_id.is_some_and(|call_id| {
+                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+                nonces.seen_with_another_call(&proven.nonces, call_id.as_str())
+            });
+            if !replayed {
+                return Ok(Proved { proof: proven.proof, account: proven.account });
+            }
+            refusal = Refusal::Replayed;
+        }
+        if place.secret_is_ours {
+            return Ok(Proved { proof: Proof::Secret, account: None });
+        }
+        if self.settings.policy == Policy::Optional { Ok(unproven) } else { Err(refusal) }
+    }
+
+    /// Decides what a callback that came in announces, and to which account it belongs.
+    fn admit(&self, place: &Place, seen: Seen, proved: Proved) -> VerifiedCallback {
+        let account_proven = proved.account.is_some();
+        let account = proved
+            .account
+            .or_else(|| seen.callback.accounts.iter().find_map(|hint| self.configured(&Some(hint.clone()))))
+            .or_else(|| place.account.clone())
+            .or_else(|| match self.settings.accounts.as_slice() {
+                [only] => Some(only.clone()),
+                _ => None,
+            });
+        let owed = seen.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
+            call_id: ended.call_id.clone(),
+            account_id: account.clone(),
+            account_proven,
+            certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
+            sip_call_id: ended.sip_call_id.clone(),
+        });
+        let mut note = seen.callback.note.clone();
+        if seen.callback.ended.is_some() && account.is_none() {
+            note =
+                Some("it names no configured account: add it to the accounts, or name it in the path".into());
+        }
+        let outcome = if owed.is_some() { Outcome::Owed } else { Outcome::Logged };
+        VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Response> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
+        }
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into_response()),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
+    }
+}

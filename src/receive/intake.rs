@@ -1,0 +1,241 @@
+//! The intake: callbacks gather here while the last group commits, then go as one group themselves.
+//!
+//! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
+//! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{debug, warn};
+
+use crate::db::callback::{self, Committed, Entry, Outcome, Owed};
+use crate::db::{DbError, Fault};
+use crate::timed;
+use crate::vobiz::AccountId;
+
+/// Bytes that may wait, in units of 1 KiB.
+const CAPACITY_KIB: usize = 32 * 1024;
+/// Callbacks in one statement.
+const GROUP: usize = 1000;
+
+/// How the intake behaves.
+#[derive(Debug, Clone)]
+pub struct IntakeSettings {
+    /// A new call is due this long after its callback.
+    pub first_fetch_delay: Duration,
+    /// New speculative calls an account may owe in a minute.
+    pub max_speculative_per_minute: u32,
+    /// A commit that takes longer has failed.
+    pub commit_timeout: Duration,
+}
+
+/// Why a callback was not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotCommitted {
+    /// Too much is waiting already.
+    #[error("the intake is full")]
+    Full,
+    /// Postgres did not take it, or not in time.
+    #[error("Postgres did not commit it")]
+    Failed,
+}
+
+struct Submission {
+    entry: Entry,
+    owed: Option<Owed>,
+    answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The near side of the intake: handlers submit here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    queue: mpsc::UnboundedSender<Submission>,
+    room: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
+    pub fn new(pool: PgPool, settings: IntakeSettings) -> (Self, impl Future<Output = ()> + Send) {
+        // The semaphore bounds the queue: by bytes, which is what matters.
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(CAPACITY_KIB));
+        let writer = Writer { pool, cap: SpeculativeCap::new(settings.max_speculative_per_minute), settings };
+        (Self { queue, room }, writer.run(waiting))
+    }
+
+    /// Hands a callback over and waits until it is committed.
+    pub(super) async fn commit(&self, entry: Entry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+        let (answer, committed) = oneshot::channel();
+        self.submit(entry, owed, Some(answer))?;
+        committed.await.unwrap_or(Err(NotCommitted::Failed))
+    }
+
+    /// Hands over something that nobody waits for; it is dropped when there is no room.
+    pub(super) fn note(&self, entry: Entry) {
+        // Losing a sample of what was refused anyway is no loss.
+        let _ = self.submit(entry, None, None);
+    }
+
+    fn submit(
+        &self,
+        entry: Entry,
+        owed: Option<Owed>,
+        answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
+    ) -> Result<(), NotCommitted> {
+        let bytes = entry.body.len() + entry.query.as_ref().map_or(0, String::len);
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
+        self.queue.send(Submission { entry, owed, answer, _room: room }).map_err(|_| NotCommitted::Failed)
+    }
+}
+
+struct Writer {
+    pool: PgPool,
+    settings: IntakeSettings,
+    cap: SpeculativeCap,
+}
+
+impl Writer {
+    async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
+        while let Some(first) = waiting.recv().await {
+            let mut group = vec![first];
+            while group.len() < GROUP {
+                let Ok(next) = waiting.try_recv() else { break };
+                group.push(next);
+            }
+            self.settle(group).await;
+        }
+    }
+
+    async fn settle(&mut self, mut group: Vec<Submission>) {
+        let now = Instant::now();
+        for submission in &mut group {
+            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
+            if !self.cap.take(&owed.account_id, now) {
+                submission.owed = None;
+                submission.entry.outcome = Outcome::Logged;
+                submission.entry.note = Some("over the cap on speculative calls: left to the sweep".into());
+            }
+        }
+        let mut unannounced = Vec::new();
+        match self.commit(&group).await {
+            Ok(committed) => {
+                self.cap.refund(&group, &committed, now);
+                unannounced = committed.stored_unannounced;
+                answer(group, Ok(()));
+            }
+            // The same again, one by one: the one that Postgres refuses must not cost the others their 200.
+            Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
+                debug!(error = %error, callbacks = group.len(), "a group of callbacks fails on data: one by one");
+                for submission in group {
+                    let single = vec![submission];
+                    let committed = self.commit(&single).await;
+                    if let Err(error) = &committed {
+                        warn!(id = %single[0].entry.id, error = %error, "a callback could not be committed");
+                    }
+                    let result = committed
+                        .map(|committed| unannounced.extend(committed.stored_unannounced))
+                        .map_err(|_| NotCommitted::Failed);
+                    answer(single, result);
+                }
+            }
+            Err(error) => {
+                warn!(error = %error, callbacks = group.len(), "callbacks could not be committed: answered 503");
+                answer(group, Err(NotCommitted::Failed));
+            }
+        }
+        if !unannounced.is_empty() {
+            let told =
+                timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
+                    connection,
+                    &unannounced
+                ));
+            if let Err(error) = told.await {
+                debug!(error = %error, "stored CDRs did not learn of their callback; the log knows it");
+            }
+        }
+    }
+
+    async fn commit(&self, group: &[Submission]) -> Result<Committed, DbError> {
+        let entries: Vec<&Entry> = group.iter().map(|submission| &submission.entry).collect();
+        let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
+        let mut tries = 0;
+        loop {
+            let result = timed!(&self.pool, self.settings.commit_timeout, |connection| callback::commit(
+                connection,
+                &entries,
+                &owed,
+                self.settings.first_fetch_delay
+            ))
+            .await;
+            tries += 1;
+            match result {
+                Err(error) if error.fault() == Fault::Retry && tries < 4 => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn answer(group: Vec<Submission>, result: Result<(), NotCommitted>) {
+    for answer in group.into_iter().filter_map(|submission| submission.answer) {
+        // Whoever waited may have given up; what is committed stays committed.
+        let _ = answer.send(result);
+    }
+}
+
+/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota.
+struct SpeculativeCap {
+    per_minute: u32,
+    taken: HashMap<AccountId, (Instant, u32)>,
+}
+
+impl SpeculativeCap {
+    fn new(per_minute: u32) -> Self {
+        Self { per_minute, taken: HashMap::new() }
+    }
+
+    fn take(&mut self, account: &AccountId, now: Instant) -> bool {
+        let (since, taken) = self.taken.entry(account.clone()).or_insert((now, 0));
+        if now.duration_since(*since) >= Duration::from_secs(60) {
+            (*since, *taken) = (now, 0);
+        }
+        let free = *taken < self.per_minute;
+        *taken += u32::from(free);
+        free
+    }
+
+    /// Only new calls count: what was owed or stored already costs no further request.
+    fn refund(&mut self, group: &[Submission], committed: &Committed, now: Instant) {
+        let mut new: HashSet<&str> = committed.new.iter().map(String::as_str).collect();
+        for owed in
+            group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
+        {
+            if !new.remove(owed.call_id.as_str())
+                && let Some((since, taken)) = self.taken.get_mut(&owed.account_id)
+                && now.duration_since(*since) < Duration::from_secs(60)
+            {
+                *taken = taken.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_is_per_account_and_minute() {
+        let mut cap = SpeculativeCap::new(2);
+        let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
+        let start = Instant::now();
+        assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));
+        assert!(cap.take(&two, start));
+        assert!(cap.take(&one, start + Duration::from_secs(60)));
+    }
+}

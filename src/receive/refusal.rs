@@ -1,0 +1,80 @@
+//! Refusals: counted, logged once a minute per reason, and a few of them kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Refused callbacks kept in the log a minute, over all reasons.
+const SAMPLE: u32 = 20;
+
+/// Why a callback was answered 403.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Refusal {
+    /// Nothing in it proves anything.
+    NoProof,
+    /// A secret in the path that is not ours, and no signature that matches.
+    WrongSecret,
+    /// Signature headers, none of which matches.
+    WrongSignature,
+    /// A signature that matches, with a nonce that was used for another call.
+    Replayed,
+}
+
+impl Refusal {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::NoProof => "no signature and no secret path",
+            Self::WrongSecret => "the secret in the path is not ours",
+            Self::WrongSignature => "no signature matches: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
+            Self::Replayed => "its nonce was used for another call",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    began: Option<Instant>,
+    kept: u32,
+    by_reason: HashMap<Refusal, u64>,
+}
+
+/// The tally of the present minute.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Minute>);
+
+impl Refusals {
+    /// Counts a refusal, logs it if it is the first of its reason in this minute, and says whether to keep it.
+    pub(super) fn count(&self, reason: Refusal, now: Instant) -> bool {
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
+            for (reason, count) in minute.by_reason.drain().filter(|(_, count)| *count > 1) {
+                warn!(reason = reason.as_str(), count, "callbacks refused in the last busy minute");
+            }
+            *minute = Minute { began: Some(now), ..Minute::default() };
+        }
+        let count = minute.by_reason.entry(reason).or_default();
+        *count += 1;
+        if *count == 1 {
+            warn!(reason = reason.as_str(), "callback refused (403); further ones are counted for a minute");
+        }
+        minute.kept += 1;
+        minute.kept <= SAMPLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_sample_is_kept() {
+        let refusals = Refusals::default();
+        let now = Instant::now();
+        let kept = (0..1000).filter(|_| refusals.count(Refusal::NoProof, now)).count();
+        assert_eq!(kept, 20);
+        assert!(refusals.count(Refusal::NoProof, now + MINUTE));
+    }
+}

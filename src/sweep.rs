@@ -1,0 +1,270 @@
+//! List, and store what is missing: the way in which a lost callback is healed.
+//!
+//! Every few minutes each account's CDR list is read newest first, page by page, down to the start of the last completed
+//! sweep minus an overlap, whatever is known on the way. Rows go through the same upsert as fetched CDRs and pay the same
+//! debts. Rows that shift between pages while calls end are harmless: they are seen twice.
+//!
+//! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::account::{Account, SWEEP_AHEAD};
+use crate::db::account::{self, SweepPlan};
+use crate::db::cdr::{Incoming, Origin, Upserted};
+use crate::db::queue::Clock;
+use crate::db::{self, Fault, cdr, queue};
+use crate::timed;
+use crate::vobiz::{Cdr, FetchError, ListPage, ListQuery};
+
+/// Rows a page: the most that Vobiz gives (documented).
+const PER_PAGE: u32 = 100;
+/// A sweep that needs more pages than this is a backfill; it stops and says so.
+const MOST_PAGES: u32 = 20_000;
+const DB_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a sweep did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The list could not be read.
+    #[error("the CDR list: {0}")]
+    List(#[from] FetchError),
+    /// Postgres failed.
+    #[error(transparent)]
+    Db(#[from] db::DbError),
+    /// The list does not end.
+    #[error("more than {MOST_PAGES} pages of the list: use a narrower range")]
+    Endless,
+    /// We were told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<sqlx::Error> for SweepError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Pages read.
+    pub pages: u32,
+    /// Rows seen, repeats included.
+    pub rows: usize,
+    /// Calls stored for the first time.
+    pub new: usize,
+    /// Calls with a new version.
+    pub revised: usize,
+    /// Rows that could not be read.
+    pub unreadable: usize,
+}
+
+/// The sweeper of some accounts.
+#[derive(Debug)]
+pub struct Sweeper {
+    pool: PgPool,
+    accounts: Vec<Arc<Account>>,
+    every: Duration,
+}
+
+impl Sweeper {
+    /// A sweeper that sweeps each account every so often.
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration) -> Self {
+        Self { pool, accounts, every }
+    }
+
+    /// Sweeps until told to stop.
+    pub async fn run(&self, stop: CancellationToken) {
+        let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        while !stop.is_cancelled() {
+            for account in &self.accounts {
+                match self.sweep_if_due(account, &stop).await {
+                    Ok(None) | Err(SweepError::Stopped) => {}
+                    Ok(Some(swept)) if swept.new + swept.revised + swept.unreadable > 0 => {
+                        info!(account = %account.id(), ?swept, "sweep");
+                    }
+                    Ok(Some(swept)) => debug!(account = %account.id(), ?swept, "sweep"),
+                    Err(error) => warn!(account = %account.id(), %error, "sweep failed: trying again"),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(tick) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
+    pub async fn sweep_if_due(
+        &self,
+        account: &Account,
+        stop: &CancellationToken,
+    ) -> Result<Option<Swept>, SweepError> {
+        let plan = timed!(&self.pool, DB_TIMEOUT, |connection| account::plan_sweep(
+            connection,
+            account.id(),
+            self.every
+        ))
+        .await?;
+        let paused = account.standing().await?.is_none_or(|standing| standing.pause_reason.is_some());
+        let Some(plan) = plan.filter(|_| !paused) else { return Ok(None) };
+        // The lock lives on a connection of its own, outside the pool, for as long as the sweep takes.
+        let mut holder = self.pool.acquire().await?.detach();
+        let result = match account::try_lock_sweep(&mut holder, account.id()).await {
+            Ok(true) => self.sweep(account, &plan, stop).await.map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = holder.close().await {
+            debug!(%error, "the connection of the sweep's lock did not close well");
+        }
+        result
+    }
+
+    /// Reads the list down to `plan.down_to` and stores what is missing.
+    async fn sweep(
+        &self,
+        account: &Account,
+        plan: &SweepPlan,
+        stop: &CancellationToken,
+    ) -> Result<Swept, SweepError> {
+        if !account.ensure_access().await {
+            return Err(SweepError::List(FetchError::Denied("the account is paused".into())));
+        }
+        let mut swept = Swept::default();
+        for page in 1..=MOST_PAGES {
+            if stop.is_cancelled() {
+                return Err(SweepError::Stopped);
+            }
+            account.pace(SWEEP_AHEAD).await;
+            let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
+            let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
+            let listed = match account.client.list_cdrs(&query).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    account.list_failed(&error).await;
+                    return Err(error.into());
+                }
+            };
+            let (rows, end) = self.take(account, listed, clock.now(), plan.down_to, &mut swept);
+            self.store(&rows, &mut swept).await?;
+            swept.pages = page;
+            if end {
+                timed!(&self.pool, DB_TIMEOUT, |connection| async {
+                    account::swept(&mut *connection, account.id(), plan).await?;
+                    account::answered(connection, account.id()).await
+                })
+                .await?;
+                return Ok(swept);
+            }
+        }
+        Err(SweepError::Endless)
+    }
+
+    /// The readable rows of a page, and whether the list was read far enough. By which column Vobiz sorts is unknown: only a
+    /// page on which everything is older ends the sweep.
+    fn take(
+        &self,
+        account: &Account,
+        page: ListPage,
+        requested_at: DateTime<Utc>,
+        down_to: DateTime<Utc>,
+        swept: &mut Swept,
+    ) -> (Vec<Incoming>, bool) {
+        swept.rows += page.rows.len();
+        let short = page.rows.is_empty() || page.has_next == Some(false);
+        let mut incoming = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            match row {
+                Ok(cdr) if self.is_foreign(account, &cdr) => {}
+                Ok(cdr) => incoming.push(Incoming {
+                    content_hash: cdr.payload.content_hash(),
+                    listed_by: account.id().clone(),
+                    origin: Origin::Sweep,
+                    complete: false,
+                    requested_at,
+                    attempts: 0,
+                    announced_at: None,
+                    cdr,
+                }),
+                Err(error) => {
+                    swept.unreadable += 1;
+                    warn!(account = %account.id(), %error, "a row of the list could not be read");
+                }
+            }
+        }
+        let newest = incoming.iter().filter_map(|row| latest(&row.cdr)).max();
+        (incoming, short || newest.is_some_and(|newest| newest < down_to))
+    }
+
+    fn is_foreign(&self, account: &Account, cdr: &Cdr) -> bool {
+        cdr.account_id.as_ref().is_some_and(|owner| {
+            owner != account.id()
+                && owner.as_str().starts_with("MA_")
+                && account.id().as_str().starts_with("MA_")
+                && self.accounts.iter().any(|other| other.id() == owner)
+        })
+    }
+
+    /// Stores a page in one transaction; one that fails on data row by row.
+    async fn store(&self, rows: &[Incoming], swept: &mut Swept) -> Result<(), SweepError> {
+        let rows: Vec<&Incoming> = rows.iter().collect();
+        match self.commit(&rows).await {
+            Ok(done) => count(swept, done),
+            Err(error) if error.fault() == Fault::Data => {
+                for row in rows {
+                    match self.commit(&[row]).await {
+                        Ok(done) => count(swept, done),
+                        Err(error) if error.fault() == Fault::Data => {
+                            swept.unreadable += 1;
+                            warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, rows: &[&Incoming]) -> Result<Upserted, db::DbError> {
+        let mut tries = 0;
+        loop {
+            let result = timed!(&self.pool, DB_TIMEOUT, |connection| store(connection, rows)).await;
+            tries += 1;
+            match result {
+                Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+async fn store(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<Upserted, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let done = cdr::upsert(&mut transaction, rows).await?;
+    let mut call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    call_ids.sort_unstable();
+    queue::lock(&mut transaction, &call_ids).await?;
+    queue::complete(&mut transaction, &call_ids).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+fn count(swept: &mut Swept, done: Upserted) {
+    swept.new += done.new;
+    swept.revised += done.revised;
+}
+
+fn latest(cdr: &Cdr) -> Option<DateTime<Utc>> {
+    let fields = &cdr.fields;
+    [fields.start_time, fields.end_time, fields.created_at].into_iter().flatten().max()
+}
