@@ -1,1 +1,159 @@
 //! Room.
+//! A Postgres of our own, when nobody gave us one: a server started as a child process, with the server programs found
+//! on the machine. What is kept in it is not known here, nor who asks; this room imports nothing of ours.
+//!
+//! It promises that data once committed is never lost or passed by: fsync is on, a cluster has its name only once it is
+//! complete, data of another version is refused and named, never shadowed by a fresh empty database. It promises one
+//! server per folder, which does not outlive us, and a start after whatever has happened: kill -9 of the server, of us,
+//! of both, stale pid files, zombies, an initdb that was cut short.
+//!
+//! [`Postgres::start`] tells it in order; each step has its file.
+
+mod account;
+mod cluster;
+mod error;
+mod folder;
+mod leftovers;
+mod programs;
+mod server;
+mod socket;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Instant;
+
+use account::Account;
+pub use error::{StartError, StopError};
+pub use folder::default_data_dir;
+use folder::{Lock, Log};
+use programs::Programs;
+use server::Server;
+use socket::Socket;
+
+/// The oldest version our SQL runs on.
+pub const OLDEST_MAJOR: u32 = 15;
+
+/// How a Postgres of our own is to be started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where its data, its socket and its log are; made if absent.
+    pub data_dir: PathBuf,
+    /// The folder of the server programs (`PG_BIN_DIR`); they are looked for if it is not given.
+    pub bin_dir: Option<PathBuf>,
+    /// Further server settings, name and value; they win over ours, but not over where the server listens.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A running Postgres of our own. Dropping it stops the server soon after; [`Postgres::stop`] waits until it has.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Server,
+    programs: Programs,
+    socket: Socket,
+    data_dir: PathBuf,
+    /// Last, so that it is let go of last.
+    _lock: Lock,
+}
+
+impl Postgres {
+    /// Starts the server, and makes its database first where there is none.
+    pub async fn start(options: Options) -> Result<Postgres, StartError> {
+        let begun = Instant::now();
+        let data_dir = folder::prepare(&options.data_dir)?;
+        let lock = folder::lock(&data_dir).await?;
+
+        let existing = folder::newest_cluster(&data_dir)?;
+        let account = Account::choose(existing.as_ref().map(|cluster| cluster.path.as_path())).await?;
+        account.check_way(&data_dir).await?;
+        let programs = match &options.bin_dir {
+            Some(bin_dir) => programs::find_in(&account, bin_dir, existing.as_ref()).await?,
+            None => {
+                let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
+                programs::find(&account, &candidates, existing.as_ref()).await?
+            }
+        };
+
+        let fresh = existing.is_none();
+        let cluster = if let Some(cluster) = existing {
+            account.own_all(&cluster.path).map_err(StartError::file("hand over", &cluster.path))?;
+            leftovers::clear(&account, &cluster.path, &data_dir).await?;
+            cluster
+        } else {
+            cluster::make(&account, &programs, &data_dir).await?
+        };
+
+        let socket = Socket::prepare(&account, &data_dir)?;
+        let log = Log::open(&data_dir)?;
+        // Root's own files here would shut out the owner who later starts us without being root.
+        for file in [&lock.path, &log.0.path] {
+            account.own(file).map_err(StartError::file("hand over", file))?;
+        }
+        let server = match Server::start(&account, &programs, &cluster, &socket, &options.settings, log).await
+        {
+            Ok(server) => server,
+            Err(error) => {
+                socket.clear();
+                return Err(error);
+            }
+        };
+        tracing::info!(
+            major = programs.major,
+            data = %cluster.path.display(),
+            fresh,
+            elapsed_ms = begun.elapsed().as_millis(),
+            "a Postgres of our own is running"
+        );
+        Ok(Postgres { server, programs, socket, data_dir, _lock: lock })
+    }
+
+    /// The address of one of its databases, for sqlx and psql alike; `postgres` is always there.
+    pub fn url(&self, database: &str) -> String {
+        self.socket.url(database)
+    }
+
+    /// A line for the shell, to look for oneself.
+    pub fn psql(&self, database: &str) -> String {
+        let psql = self.programs.psql();
+        format!(
+            "{} {}",
+            socket::shell_word(&psql.display().to_string()),
+            socket::shell_word(&self.url(database))
+        )
+    }
+
+    /// Its version.
+    pub fn major(&self) -> u32 {
+        self.programs.major
+    }
+
+    /// Where its programs are: `psql` and `pg_dump` of the same version are usually there too.
+    pub fn bin_dir(&self) -> &Path {
+        &self.programs.bin_dir
+    }
+
+    /// The data folder, as a real path.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Waits until the server is gone by itself, which only a kill or a broken disk can bring about. It is safe to drop
+    /// the future and ask again.
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.server.exited().await
+    }
+
+    /// Stops the server: connections are closed, what they had not committed is rolled back, and it is gone on return.
+    pub async fn stop(self) -> Result<(), StopError> {
+        let stopped = self.server.stop().await;
+        if !matches!(stopped, Err(StopError::Stuck { .. })) {
+            self.socket.clear();
+        }
+        stopped
+    }
+}
