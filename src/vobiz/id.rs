@@ -87,14 +87,19 @@ mod tests {
 
     #[test]
     fn real_ids_are_taken_as_they_are() {
-        for id in ["5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10", "hQ7Zp2kLmT9vXc4RbN8sWd1YfGj3", "abc123@10.0.0.1", "a"] {
+        for id in
+            ["5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10", "hQ7Zp2kLmT9vXc4RbN8sWd1YfGj3", "abc123@10.0.0.1", "a"]
+        {
             assert_eq!(CallId::new(id).unwrap().as_str(), id);
         }
     }
 
     #[test]
     fn an_id_cannot_leave_its_path_segment() {
-        for id in ["", ".", "..", "search", "recent", "export", "a/b", "a?b", "a#b", "a%2fb", "a b", "ä", "a\0", "a\n"] {
+        for id in [
+            "", ".", "..", "search", "recent", "export", "a/b", "a?b", "a#b", "a%2fb", "a b", "ä", "a\0",
+            "a\n",
+        ] {
             assert!(CallId::new(id).is_err(), "{id:?}");
         }
         assert!(CallId::new(&"x".repeat(255)).is_ok());

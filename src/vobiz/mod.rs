@@ -1,6 +1,17 @@
 //! What Vobiz says: its callbacks, its CDRs, its API. Wire names live only in here; from the door on we say
 //! `call_id`, `account_id`, CDR. Nothing in this room knows Postgres.
 
+mod cdr;
+mod decimal;
 mod id;
+mod json;
+mod list;
+mod number;
+mod payload;
+mod value;
 
+pub use cdr::{Cdr, Fields, Single, Unreadable, decode_single};
 pub use id::{AccountId, CallId, InvalidId};
+pub use list::{ListPage, RowError, Summary, decode_list};
+pub use number::{HomeCountry, InvalidCountry, e164};
+pub use payload::{Overlap, Payload};

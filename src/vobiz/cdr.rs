@@ -1,0 +1,328 @@
+//! One CDR: JSON bytes in, typed fields out, together with everything that did not fit a type (notes, unknown keys, the
+//! text as it came). Only what makes a CDR useless is an error: no JSON object, or no `uuid`. What a field means to a bill,
+//! and where it is stored, is no matter of this file.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+
+use super::json::{self, Member};
+use super::number::{self, HomeCountry};
+use super::value::{Notes, shorten};
+use super::{AccountId, CallId, InvalidId, Payload};
+
+/// A call detail record as Vobiz's API gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cdr {
+    /// The key: Vobiz's `uuid`.
+    pub call_id: CallId,
+    /// The owner as the record names it; None if it does not, or not by an account id (then there is a note).
+    pub account_id: Option<AccountId>,
+    /// The other documented fields.
+    pub fields: Fields,
+    /// A JSON object of the keys we do not know, each as it came; None if there were none.
+    pub extra: Option<String>,
+    /// What could not be read or had to be changed, one `field: why` each.
+    pub notes: Vec<String>,
+    /// The record's own text (without the envelope around it), as it came.
+    pub payload: Payload,
+}
+
+/// Why an answer holds no CDR.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// No JSON at all, an HTML page for instance.
+    #[error("not JSON: {why}")]
+    NotJson {
+        /// What the JSON reader said, with the place; nothing of the body.
+        why: String,
+    },
+    /// JSON that ends too early: half a body.
+    #[error("the JSON is cut short")]
+    CutShort,
+    /// JSON of another kind where an object belongs.
+    #[error("{place} is {found}, not an object")]
+    NotAnObject {
+        /// Which part of the answer.
+        place: &'static str,
+        /// What stood there.
+        found: &'static str,
+    },
+    /// A list answer whose `data` is missing or no list.
+    #[error("there is no list of rows, data is {found}")]
+    NoRows {
+        /// What stood there.
+        found: &'static str,
+    },
+    /// No `uuid`: no CDR, or one in the withdrawn format of January 2026.
+    #[error("there is no uuid")]
+    NoUuid,
+    /// A `uuid` that is no call id.
+    #[error("uuid is no call id: {value}: {why}")]
+    BadUuid {
+        /// The value as it was written, cut to about 80 characters.
+        value: String,
+        /// What is wrong with it.
+        why: InvalidId,
+    },
+}
+
+/// The answer to "give me this CDR".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Single {
+    /// Here it is.
+    Cdr(Box<Cdr>),
+    /// A well-formed answer without a CDR: try again later. Never described by Vobiz, so the reading is ours (inferred).
+    NotYet(&'static str),
+}
+
+macro_rules! fields {
+    ($($(#[$doc:meta])+ $name:ident: $type:ty = $key:literal;)+) => {
+        /// The 41 documented fields besides `uuid` and `account_id`, under Vobiz's names. Absent and null are the same
+        /// (captured: Vobiz leaves null keys out at will); every enumeration is open in practice, so texts stay texts.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Fields {
+            $($(#[$doc])+ pub $name: Option<$type>,)+
+            /// `caller_id_number` in E.164 (ours), where that is certain.
+            pub caller_e164: Option<String>,
+            /// `destination_number` in E.164 (ours), where that is certain.
+            pub destination_e164: Option<String>,
+        }
+
+        impl Fields {
+            /// The keys in Vobiz's JSON, in the order of the fields.
+            pub const KEYS: [&'static str; 41] = [$($key),+];
+
+            /// Reads one key's value; false if we do not know the key.
+            fn read(&mut self, key: &str, written: &str, notes: &mut Notes) -> bool {
+                match key {
+                    $($key => self.$name = notes.read($key, written),)+
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+
+fields! {
+    /// Vobiz's internal number of the row; the API takes it nowhere (documented).
+    vobiz_id: i64 = "id";
+    /// `inbound` or `outbound`.
+    call_direction: String = "call_direction";
+    /// A name, digits, or empty.
+    caller_id_name: String = "caller_id_name";
+    /// The caller; E.164 in the documentation, also without `+` in captures.
+    caller_id_number: String = "caller_id_number";
+    /// The number called, or a SIP identifier.
+    destination_number: String = "destination_number";
+    /// Seconds, ringing and talking.
+    duration: i32 = "duration";
+    /// Seconds talked; 0 means not answered.
+    billsec: i32 = "billsec";
+    /// Seconds until the answer or the end.
+    ring_time: i32 = "ring_time";
+    /// UTC; none when not answered.
+    answer_time: DateTime<Utc> = "answer_time";
+    /// UTC.
+    start_time: DateTime<Utc> = "start_time";
+    /// UTC.
+    end_time: DateTime<Utc> = "end_time";
+    /// UTC; equals `start_time` in every example.
+    progress_time: DateTime<Utc> = "progress_time";
+    /// UTC; when Vobiz wrote the row.
+    created_at: DateTime<Utc> = "created_at";
+    /// UTC; whether it ever moves is unknown.
+    updated_at: DateTime<Utc> = "updated_at";
+    /// Amount for this leg, in `currency`.
+    cost: Decimal = "cost";
+    /// Amount with streaming, in `currency`.
+    total_cost: Decimal = "total_cost";
+    /// Amount for audio streaming, in `currency`.
+    streaming_cost: Decimal = "streaming_cost";
+    /// `INR`.
+    currency: String = "currency";
+    /// A FreeSWITCH-like word, `NORMAL_CLEARING`.
+    hangup_cause: String = "hangup_cause";
+    /// Vobiz's own code, 4000 for a normal hang-up.
+    hangup_cause_code: i32 = "hangup_cause_code";
+    /// The code in words.
+    hangup_cause_name: String = "hangup_cause_name";
+    /// `send_bye`, `recv_bye`, … and `answered` (captured).
+    hangup_disposition: String = "hangup_disposition";
+    /// Who ended it: `Caller`, `Callee`, `Carrier`, `Vobiz`, …
+    hangup_source: String = "hangup_source";
+    /// Text of digits, probably Q.850 (inferred).
+    failure_code: String = "failure_code";
+    /// A word like `NO_ANSWER`.
+    failure_reason: String = "failure_reason";
+    /// Shared by bridged legs.
+    bridge_uuid: String = "bridge_uuid";
+    /// The SIP Call-ID.
+    sip_call_id: String = "sip_call_id";
+    /// `Vobiz`.
+    sip_user_agent: String = "sip_user_agent";
+    /// `PCMU`, `PCMA`, `opus`.
+    codec: String = "codec";
+    /// Mean opinion score, 1 to 5; 0 means no media, not bad quality (documented).
+    mos: Decimal = "mos";
+    /// Milliseconds.
+    jitter: Decimal = "jitter";
+    /// Percent.
+    packet_loss: Decimal = "packet_loss";
+    /// An address as text.
+    network_addr: String = "network_addr";
+    /// An address as text.
+    carrier_ip: String = "carrier_ip";
+    /// `voice-api`, `sip-trunking`, …
+    context: String = "context";
+    /// `ap-south-1`.
+    region: String = "region";
+    /// `mumbai`.
+    origination_region: String = "origination_region";
+    /// Always null in examples.
+    campaign_id: String = "campaign_id";
+    /// Always null in examples.
+    customer_endpoint: String = "customer_endpoint";
+    /// Set for trunk calls.
+    trunk_id: String = "trunk_id";
+    /// Where it was forwarded to.
+    terminated_to: String = "terminated_to";
+}
+
+/// Reads the answer of a single fetch: `{"data": {…}, "success": true}` (documented), or the bare object that the
+/// partner paths give (documented).
+pub fn decode_single(body: &[u8], home: HomeCountry) -> Result<Single, Unreadable> {
+    let (text, replaced) = json::text_of(body);
+    if text.trim().is_empty() {
+        return Ok(Single::NotYet("the body is empty"));
+    }
+    let answer = check(&text)?;
+    if answer == "null" {
+        return Ok(Single::NotYet("the body is null"));
+    }
+    let members = object("the answer", answer)?;
+    let get = |key: &str| members.iter().rev().find(|member| member.key == key).map(|member| member.value);
+    if get("success") == Some("false") {
+        return Ok(Single::NotYet("success is false"));
+    }
+    let cdr = match get("data") {
+        Some(data) if data.starts_with('{') => read(data, home, replaced)?,
+        _ if get("uuid").is_some() => read(answer, home, replaced)?,
+        Some("null") => return Ok(Single::NotYet("data is null")),
+        Some(other) => return Err(Unreadable::NotAnObject { place: "data", found: kind(other) }),
+        // Absent is null, here as everywhere; without `success` it is no envelope at all.
+        None if get("success").is_some() => return Ok(Single::NotYet("there is no data")),
+        None => return Err(Unreadable::NoUuid),
+    };
+    Ok(Single::Cdr(Box::new(cdr)))
+}
+
+/// The text without the white space around it, if it is JSON.
+pub(super) fn check(text: &str) -> Result<&str, Unreadable> {
+    json::check(text).map_err(|error| {
+        if error.is_eof() { Unreadable::CutShort } else { Unreadable::NotJson { why: error.to_string() } }
+    })
+}
+
+pub(super) fn object<'a>(place: &'static str, value: &'a str) -> Result<Vec<Member<'a>>, Unreadable> {
+    if value.starts_with('{') {
+        Ok(json::members(value))
+    } else {
+        Err(Unreadable::NotAnObject { place, found: kind(value) })
+    }
+}
+
+/// What kind of JSON value this is, in words.
+pub(super) fn kind(value: &str) -> &'static str {
+    match value.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        Some(_) => "a number",
+        None => "missing",
+    }
+}
+
+/// Reads one CDR object that is known to be JSON; `replaced` says that the body around it had bytes that are not UTF-8.
+pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr, Unreadable> {
+    let members = object("the CDR", text)?;
+    let mut notes = Notes::default();
+    // In a list only the rows that show a replacement can be the ones concerned.
+    if replaced && text.contains(char::REPLACEMENT_CHARACTER) {
+        notes.add("payload", "bytes that are not UTF-8 were replaced");
+    }
+    let mut call_id = None;
+    let mut account_id = None;
+    let mut fields = Fields::default();
+    let mut extra = String::new();
+    for member in last_of_each(members, &mut notes) {
+        match member.key.as_ref() {
+            "uuid" => call_id = uuid(member.value)?,
+            "account_id" => account_id = account(member.value, &mut notes),
+            key if fields.read(key, member.value, &mut notes) => {}
+            _ => {
+                extra.push(if extra.is_empty() { '{' } else { ',' });
+                extra.extend([member.key_text, ":", member.value]);
+            }
+        }
+    }
+    let e164 = |number: &Option<String>| number.as_deref().and_then(|number| number::e164(number, home));
+    fields.caller_e164 = e164(&fields.caller_id_number);
+    fields.destination_e164 = e164(&fields.destination_number);
+    Ok(Cdr {
+        call_id: call_id.ok_or(Unreadable::NoUuid)?,
+        account_id,
+        fields,
+        extra: (!extra.is_empty()).then(|| extra + "}"),
+        notes: notes.into_vec(),
+        payload: Payload::new(text),
+    })
+}
+
+/// The members with only the last of each repeated key.
+fn last_of_each<'a>(mut members: Vec<Member<'a>>, notes: &mut Notes) -> Vec<Member<'a>> {
+    let mut seen = std::collections::HashMap::with_capacity(members.len());
+    for (position, member) in members.iter().enumerate() {
+        if seen.insert(member.key.clone(), position).is_some() {
+            notes.add(
+                &shorten(&member.key_text[1..member.key_text.len() - 1]),
+                "given more than once, the last one counts",
+            );
+        }
+    }
+    if seen.len() < members.len() {
+        let mut position = 0;
+        members.retain(|member| {
+            position += 1;
+            seen.get(&member.key) == Some(&(position - 1))
+        });
+    }
+    members
+}
+
+fn uuid(written: &str) -> Result<Option<CallId>, Unreadable> {
+    if written == "null" {
+        return Ok(None);
+    }
+    // A number is taken by its digits; an object, a list or a boolean fails by its brackets or is no id anyway.
+    let refuse = |why| Unreadable::BadUuid { value: shorten(written), why };
+    match written.as_bytes().first() {
+        Some(b'"' | b'-' | b'0'..=b'9') => CallId::new(&json::string(written).0).map(Some).map_err(refuse),
+        _ => Err(refuse(InvalidId::Character)),
+    }
+}
+
+fn account(written: &str, notes: &mut Notes) -> Option<AccountId> {
+    let text: String = notes.read("account_id", written)?;
+    let account = AccountId::new(&text);
+    if let Err(why) = &account {
+        notes.add("account_id", &format!("no account id: {}: {why}", shorten(written)));
+    }
+    account.ok()
+}
+
+#[cfg(test)]
+#[path = "cdr_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn sample(name: &str) -> Vec<u8> {
+    std::fs::read(format!("tests/data/vobiz/{name}")).unwrap()
+}
+
+#[track_caller]
+fn cdr(body: &[u8]) -> Cdr {
+    match decode_single(body, HomeCountry::INDIA).unwrap() {
+        Single::Cdr(cdr) => *cdr,
+        Single::NotYet(why) => panic!("not yet: {why}"),
+    }
+}
+
+#[test]
+fn a_documented_cdr_is_read_whole() {
+    let cdr = cdr(&sample("cdr_answered.json"));
+    assert_eq!(cdr.call_id.as_str(), "aabbccdd-1234-5678-90ab-cdef12345678");
+    assert_eq!(cdr.account_id.unwrap().as_str(), "MA_XXXXXXXX");
+    assert_eq!((cdr.extra, cdr.notes), (None, vec![]));
+    let fields = cdr.fields;
+    assert_eq!(fields.vobiz_id, Some(18_000_004));
+    assert_eq!((fields.duration, fields.billsec, fields.ring_time), (Some(47), Some(42), Some(5)));
+    assert_eq!(fields.cost, Some(Decimal::new(45, 2)));
+    assert_eq!(fields.answer_time.unwrap().to_rfc3339(), "2026-03-25T10:00:01+00:00");
+    assert_eq!(fields.hangup_cause_code, Some(4000));
+    assert_eq!(fields.mos, Some(Decimal::new(45, 1)));
+    assert_eq!((fields.campaign_id, fields.trunk_id), (None, None));
+    assert_eq!(fields.destination_e164.as_deref(), Some("+918012345678"));
+    assert!(cdr.payload.text().starts_with("{\n    \"account_id\"") && cdr.payload.text().ends_with('}'));
+}
+
+#[test]
+fn every_captured_cdr_is_read_without_a_note() {
+    let index: serde_json::Value = serde_json::from_slice(&sample("index.json")).unwrap();
+    let mut seen = 0;
+    for entry in index.as_array().unwrap() {
+        if entry["kind"].as_str().unwrap().ends_with("cdr_single") {
+            let cdr = cdr(&sample(entry["file"].as_str().unwrap()));
+            assert!(cdr.notes.is_empty(), "{entry} {:?}", cdr.notes);
+            assert!(cdr.fields.start_time.is_some() && cdr.fields.total_cost.is_some());
+            assert!(cdr.account_id.is_some());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 9);
+}
+
+#[test]
+fn unusual_cdrs_keep_what_is_unusual() {
+    let streaming = cdr(&sample("cdr_streaming.json"));
+    let extra: serde_json::Value = serde_json::from_str(&streaming.extra.unwrap()).unwrap();
+    assert_eq!(extra["stream_cdrs"][0]["rounded_bill_duration"], 60);
+    assert_eq!(streaming.fields.packet_loss, Some(Decimal::new(27, 2)));
+
+    let omitted = cdr(&sample("cdr_null_keys_omitted.json"));
+    let unanswered = cdr(&sample("cdr_unanswered.json"));
+    assert_eq!(omitted.fields, unanswered.fields);
+    assert_eq!(unanswered.fields.failure_code.as_deref(), Some("16"));
+
+    let big = cdr(&sample("cdr_big_id_small_money.json"));
+    assert!(big.fields.vobiz_id.unwrap() > i64::from(u32::MAX));
+    assert!(big.payload.text().contains(&big.fields.cost.unwrap().to_string()));
+
+    let trunk = cdr(&sample("cdr_trunk_outbound.json"));
+    assert!((27..=28).contains(&trunk.call_id.as_str().len()));
+
+    let bare = cdr(&sample("partner_cdr_single_bare.json"));
+    assert_eq!((bare.fields.billsec, bare.extra), (Some(177), None));
+}
+
+#[test]
+fn an_answer_without_a_cdr_says_which_kind_it_is() {
+    let single = |body: &str| decode_single(body.as_bytes(), HomeCountry::INDIA);
+    for body in [
+        "",
+        " \n",
+        "\u{feff}",
+        "null",
+        "{\"success\":false}",
+        "{\"data\":null}",
+        "{\"data\":null,\"success\":true}",
+        "{\"success\":true}",
+    ] {
+        assert!(matches!(single(body), Ok(Single::NotYet(_))), "{body:?}");
+    }
+    assert!(matches!(single("{\"success\":false,\"data\":{\"uuid\":\"a\"}}"), Ok(Single::NotYet(_))));
+    assert!(matches!(single("<html>"), Err(Unreadable::NotJson { .. })));
+    assert!(matches!(single("{\"data\":{}} x"), Err(Unreadable::NotJson { .. })));
+    for body in ["{", "{\"data\":{\"uuid\":\"a", "{\"data\":{\"uuid\":\"a\"}", "tru"] {
+        assert_eq!(single(body), Err(Unreadable::CutShort), "{body:?}");
+    }
+    assert_eq!(single("[1]").unwrap_err().to_string(), "the answer is a list, not an object");
+    assert_eq!(single("{\"data\":[]}").unwrap_err().to_string(), "data is a list, not an object");
+    for body in ["{}", "{\"data\":{}}", "{\"data\":{\"uuid\":null}}", "{\"error\":\"CDR not found\"}"] {
+        assert_eq!(single(body), Err(Unreadable::NoUuid), "{body:?}");
+    }
+    for uuid in ["\"\"", "\"a/b\"", "\"search\"", "true", "{}", "[]", "\"a\\u0000\"", "\"\\ud800\""] {
+        let body = format!("{{\"data\":{{\"uuid\":{uuid}}}}}");
+        assert!(matches!(single(&body), Err(Unreadable::BadUuid { .. })), "{body}");
+    }
+    assert_eq!(cdr(b"{\"uuid\":18623590}").call_id.as_str(), "18623590");
+}
+
+#[test]
+fn a_field_that_cannot_be_read_costs_only_itself() {
+    let cdr = cdr("\u{feff}{\"data\":{\"uuid\":\"a\",\"cost\":\"abc\",\"total_cost\":\"0.10\",\"billsec\":\" 42 \",\"duration\":4.5,\
+        \"id\":true,\"start_time\":\"2026-09-29 10:00:00\",\"codec\":16,\"region\":{},\"account_id\":\"x y\",\"mos\":null,\
+        \"caller_id_number\":\"sip:me@example.com\",\"destination_number\":\"07900000002\"}}".as_bytes());
+    assert_eq!(cdr.fields.total_cost, Some(Decimal::new(10, 2)));
+    assert_eq!((cdr.fields.cost, cdr.fields.billsec, cdr.fields.duration), (None, Some(42), None));
+    assert_eq!(cdr.fields.codec.as_deref(), Some("16"));
+    assert_eq!((cdr.fields.caller_e164, cdr.fields.destination_e164), (None, Some("+917900000002".into())));
+    assert_eq!(cdr.account_id, None);
+    let expected = [
+        "cost: not a number: \"abc\"",
+        "duration: not a whole number: 4.5",
+        "id: not a number: true",
+        "start_time: no zone, taken as UTC: \"2026-09-29 10:00:00\"",
+        "region: not a text: {}",
+        "account_id: no account id: \"x y\": an id is made of letters, digits and . _ : @ + - only",
+    ];
+    assert_eq!(cdr.notes, expected);
+}
+
+#[test]
+fn of_repeated_keys_the_last_counts() {
+    let cdr = cdr(br#"{"uuid":"a","cost":"x","new\u0021":1,"cost":0.2,"new!":2,"uuid":"b"}"#);
+    assert_eq!((cdr.call_id.as_str(), cdr.fields.cost), ("b", Some(Decimal::new(2, 1))));
+    assert_eq!(cdr.extra.as_deref(), Some(r#"{"new!":2}"#));
+    let repeated = |key: &str| format!("{key}: given more than once, the last one counts");
+    assert_eq!(cdr.notes, ["cost", "new!", "uuid"].map(repeated));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_replaced_and_noted() {
+    let cdr = cdr(b"{\"uuid\":\"a\",\"caller_id_name\":\"J\xf6rg\",\"codec\":\"x\\u0000\"}");
+    assert_eq!(cdr.fields.caller_id_name.as_deref(), Some("J\u{fffd}rg"));
+    assert_eq!(cdr.notes, ["payload: bytes that are not UTF-8 were replaced", "codec: U+0000 was removed"]);
+    assert_eq!(
+        cdr.payload.text(),
+        "{\"uuid\":\"a\",\"caller_id_name\":\"J\u{fffd}rg\",\"codec\":\"x\\u0000\"}"
+    );
+}
+
+#[test]
+fn deep_nesting_is_kept_as_it_is() {
+    let deep = format!("{{\"uuid\":\"a\",\"x\":{}{}}}", "[".repeat(300_000), "]".repeat(300_000));
+    assert_eq!(cdr(deep.as_bytes()).extra.unwrap().len(), 600_006);
+}
+
+#[test]
+fn notes_stay_bounded() {
+    let many = format!("{{\"uuid\":\"a\"{}}}", ",\"cost\":1".repeat(1000));
+    assert!(cdr(many.as_bytes()).notes.len() <= 64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_bytes_decode_or_fail(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        drop(decode_single(&body, HomeCountry::INDIA));
+    }
+
+    #[test]
+    fn a_damaged_cdr_decodes_or_fails(at in 0usize..1400, byte: u8, cut in 0usize..1600) {
+        let mut body = sample("cdr_answered.json");
+        body[at] = byte;
+        body.truncate(cut);
+        drop(decode_single(&body, HomeCountry::INDIA));
+    }
+
+    #[test]
+    fn money_survives_exactly(text in "-?(0|[1-9][0-9]{0,13})(\\.[0-9]{1,14})?", quoted: bool) {
+        let written = if quoted { format!("\"{text}\"") } else { text.clone() };
+        let cdr = cdr(format!("{{\"uuid\":\"a\",\"cost\":{written}}}").as_bytes());
+        prop_assert_eq!(cdr.fields.cost.unwrap(), Decimal::from_str_exact(&text).unwrap());
+        prop_assert!(cdr.notes.is_empty());
+    }
+}
