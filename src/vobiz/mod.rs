@@ -1,6 +1,7 @@
 //! What Vobiz says: its callbacks, its CDRs, its API. Wire names live only in here; from the door on we say
 //! `call_id`, `account_id`, CDR. Nothing in this room knows Postgres.
 
+pub mod callback;
 mod cdr;
 mod decimal;
 mod id;
@@ -8,6 +9,7 @@ mod json;
 mod list;
 mod number;
 mod payload;
+pub mod signature;
 mod value;
 
 pub use cdr::{Cdr, Fields, Single, Unreadable, decode_single};

@@ -1,0 +1,273 @@
+use axum::http::{HeaderName, HeaderValue};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+const MAIN: &str = "tok_main_7f3c1a9e5b2d4860";
+const URL: &str = "https://calls.example.com/vobiz/hangup";
+
+fn sample(name: &str) -> Vec<u8> {
+    std::fs::read(format!("tests/data/vobiz/{name}")).unwrap()
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_slice(&sample(name)).unwrap()
+}
+
+fn account(id: &str) -> AccountId {
+    AccountId::new(id).unwrap()
+}
+
+fn verifier(urls: &[&str], tokens: &[(&str, &str)], secrets: &[&str]) -> Verifier {
+    let urls: Vec<_> = urls.iter().map(ToString::to_string).collect();
+    let tokens: Vec<_> = tokens.iter().map(|(id, token)| (account(id), SecretString::from(*token))).collect();
+    let secrets: Vec<_> = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
+    Verifier::new(&urls, &tokens, &secrets)
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pair = |(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}"))
+}
+
+#[test]
+fn every_url_vector_matches() {
+    let vectors = json("signature_vectors.json");
+    for vector in vectors["url_vectors"].as_array().unwrap() {
+        let (url, token, nonce) =
+            (text(vector, "callback_url"), text(vector, "auth_token"), text(vector, "nonce"));
+        assert_eq!(base_url(url), text(vector, "base_url"));
+        let parent = vector["parent_auth_token"].as_str();
+        let known = [("SA_ONE", token), ("MA_MAIN", parent.unwrap_or("another"))];
+        let verifier = verifier(&["https://elsewhere.example.com/", url], &known, &[]);
+        for (header, proof, key) in [
+            ("v3", Proof::V3, "v3"),
+            ("v2", Proof::V2, "v2"),
+            ("ma-v3", Proof::MaV3, "ma_v3"),
+            ("ma-v2", Proof::MaV2, "ma_v2"),
+        ] {
+            let Some(signature) = vector[key].as_str() else { continue };
+            let version = &header[header.len() - 2..];
+            let headers = headers(&[
+                (&format!("X-Vobiz-Signature-{header}"), signature),
+                (&format!("X-Vobiz-Signature-{version}-Nonce"), nonce),
+            ]);
+            let expected = Proven {
+                proof,
+                account: (!key.starts_with("ma")).then(|| account("SA_ONE")),
+                nonces: vec![format!("{version}:{nonce}")],
+            };
+            assert_eq!(verifier.verify(&headers, b"any body"), Some(expected), "{vector} {header}");
+        }
+    }
+}
+
+#[test]
+fn every_negative_vector_is_refused() {
+    let vectors = json("signature_vectors.json");
+    for vector in vectors["negative"].as_array().unwrap() {
+        let verifier =
+            verifier(&[text(vector, "callback_url")], &[("MA_MAIN", text(vector, "auth_token"))], &[]);
+        let nonce_header = format!("{}-Nonce", text(vector, "header"));
+        let headers = headers(&[
+            (text(vector, "header"), text(vector, "value")),
+            (&nonce_header, text(vector, "nonce")),
+        ]);
+        assert_eq!(verifier.verify(&headers, b""), None, "{vector}");
+    }
+    // V1 is read by nobody, whichever text it signs.
+    for candidate in ["candidate_a", "candidate_b", "candidate_c"] {
+        let value = text(&vectors["v1_candidates"][candidate], "value");
+        let verifier = verifier(&[URL], &[("MA_MAIN", MAIN)], &[MAIN]);
+        assert_eq!(
+            verifier.verify(&headers(&[("X-Vobiz-Signature", value)]), &sample("hangup_outbound.form")),
+            None
+        );
+    }
+}
+
+#[test]
+fn every_body_vector_matches() {
+    let vectors = json("signature_vectors.json");
+    for vector in vectors["body_vectors"].as_array().unwrap() {
+        let headers = headers(&[(text(vector, "header"), text(vector, "value"))]);
+        let (secret, body) = (text(vector, "secret"), text(vector, "raw_body").as_bytes());
+        let campaign = text(vector, "value").starts_with("sha256=");
+        let proof = if campaign { Proof::Campaign } else { Proof::Trunk };
+        let by_token = verifier(&[], &[("MA_OTHER", "x"), ("MA_MAIN", secret)], &[]).verify(&headers, body);
+        assert_eq!(
+            by_token,
+            Some(Proven { proof, account: Some(account("MA_MAIN")), nonces: vec![] }),
+            "{vector}"
+        );
+        // A campaign signs with a token, never with a secret of ours.
+        let by_secret = verifier(&[], &[], &["x", secret]).verify(&headers, body);
+        assert_eq!(
+            by_secret,
+            (!campaign).then(|| Proven { proof, account: None, nonces: vec![] }),
+            "{vector}"
+        );
+        let other = [body, b" "].concat();
+        assert_eq!(verifier(&[], &[("MA_MAIN", secret)], &[secret]).verify(&headers, &other), None);
+    }
+}
+
+#[test]
+fn every_captured_callback_proves_itself() {
+    let mut proven = 0;
+    for entry in json("index.json").as_array().unwrap() {
+        let Some(file) = entry["headers_file"].as_str() else { continue };
+        let captured = json(file);
+        let pairs: Vec<_> = captured
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+            .collect();
+        let headers = headers(&pairs);
+        let body = sample(text(entry, "file"));
+        let right = verifier(&[text(entry, "url")], &[("MA_TESTAB12", MAIN)], &[]).verify(&headers, &body);
+        let expected = match text(entry, "kind") {
+            "trunk_webhook" => None,
+            "campaign_webhook" => Some(Proof::Campaign),
+            _ => Some(Proof::V3),
+        };
+        assert_eq!(right.as_ref().map(|right| right.proof), expected, "{file}");
+        if let Some(right) = right {
+            assert_eq!(right.account, Some(account("MA_TESTAB12")), "{file}");
+            assert_eq!(right.nonces.len(), if right.proof == Proof::V3 { 2 } else { 0 }, "{file}");
+            proven += 1;
+        }
+        assert_eq!(
+            verifier(&[text(entry, "url")], &[("MA_TESTAB12", "wrong")], &[]).verify(&headers, &body),
+            None
+        );
+    }
+    assert!(proven >= 5);
+}
+
+#[test]
+fn an_own_signature_names_the_account_that_an_ma_signature_leaves_open() {
+    let vectors = json("signature_vectors.json");
+    let sub = &vectors["url_vectors"][4];
+    let nonce = text(sub, "nonce");
+    let verifier = verifier(&[URL], &[("SA_SUB", text(sub, "auth_token")), ("MA_MAIN", MAIN)], &[]);
+    let headers = headers(&[
+        ("x-vobiz-signature-ma-v3", text(sub, "ma_v3")),
+        ("x-vobiz-signature-v3", "c3RhbGU="),
+        ("x-vobiz-signature-v3-nonce", nonce),
+        ("x-vobiz-signature-v2", text(sub, "v2")),
+        ("x-vobiz-signature-v2-nonce", nonce),
+    ]);
+    let proven = verifier.verify(&headers, b"").unwrap();
+    assert_eq!((proven.proof, proven.account), (Proof::MaV3, Some(account("SA_SUB"))));
+    assert_eq!(proven.nonces, [format!("v3:{nonce}"), format!("v2:{nonce}")]);
+}
+
+const NONCE: &str = "12345678901234567890";
+const GOOD_V3: &str = "OPWGvRTkoK4jgSuRkjjXjVNtxQogRZHufqHLx2qi9nc=";
+
+fn v3(signature: &str, nonce: &str) -> HeaderMap {
+    headers(&[("x-vobiz-signature-v3", signature), ("x-vobiz-signature-v3-nonce", nonce)])
+}
+
+#[test]
+fn odd_headers_match_nothing() {
+    let verifier = verifier(&[URL], &[("MA_MAIN", MAIN)], &["s"]);
+    assert!(verifier.verify(&v3(GOOD_V3, NONCE), b"").is_some());
+    assert!(verifier.verify(&v3(&format!("AAAA, {GOOD_V3} ,"), NONCE), b"").is_some());
+    let long = "1".repeat(129);
+    for nonce in ["", " ", "é", "a.b", "/1", "1\t2", &long] {
+        assert_eq!(verifier.verify(&v3(GOOD_V3, nonce), b""), None, "{nonce:?}");
+    }
+    for signature in ["", ",", "é", "=", "AAAA", &GOOD_V3[..43], &",".repeat(5000)] {
+        assert_eq!(verifier.verify(&v3(signature, NONCE), b""), None, "{signature:?}");
+    }
+    assert_eq!(verifier.verify(&headers(&[("x-vobiz-signature-v3", GOOD_V3)]), b""), None);
+    // The nonce of the other version does not count.
+    let mixed = headers(&[("x-vobiz-signature-v3", GOOD_V3), ("x-vobiz-signature-v2-nonce", NONCE)]);
+    assert_eq!(verifier.verify(&mixed, b""), None);
+    // A V3 signature is no V2 signature over a nonce that begins with the dot.
+    let dot = format!(".{NONCE}");
+    let disguised = headers(&[("x-vobiz-signature-v2", GOOD_V3), ("x-vobiz-signature-v2-nonce", &dot)]);
+    assert_eq!(verifier.verify(&disguised, b""), None);
+    for value in ["sha256=", "sha256=zz", "é", "sha256é", "0", &"0".repeat(64), &"0".repeat(65)] {
+        assert_eq!(verifier.verify(&headers(&[("x-vobiz-signature", value)]), b""), None, "{value:?}");
+    }
+}
+
+#[test]
+fn an_empty_token_or_secret_opens_nothing() {
+    let verifier = verifier(&[URL, ""], &[("MA_MAIN", "")], &[""]);
+    let forged =
+        |text: &[u8]| Hmac::<Sha256>::new_from_slice(b"").unwrap().chain_update(text).finalize().into_bytes();
+    let over_url = STANDARD.encode(forged(format!("{URL}.1").as_bytes()));
+    assert_eq!(verifier.verify(&v3(&over_url, "1"), b""), None);
+    let over_body = hex::encode(forged(b"x"));
+    assert_eq!(verifier.verify(&headers(&[("x-vobiz-signature", &over_body)]), b"x"), None);
+    assert!(!verifier.is_secret(""));
+}
+
+#[test]
+fn the_path_secret_is_one_of_ours() {
+    let verifier = verifier(&[], &[("MA_MAIN", MAIN)], &["current", "previous"]);
+    assert!(verifier.is_secret("current") && verifier.is_secret("previous"));
+    for other in ["", "Current", "current\0", "currentprevious", MAIN] {
+        assert!(!verifier.is_secret(other), "{other:?}");
+    }
+    assert_eq!(format!("{verifier:?}"), "Verifier { 1 tokens, 2 secrets }");
+}
+
+#[test]
+fn a_nonce_belongs_to_the_call_it_first_came_with() {
+    let mut nonces = Nonces::new();
+    let both = ["v3:1".to_owned(), "v2:2".to_owned()];
+    assert!(!nonces.seen_with_another_call(&both, "a"));
+    assert!(!nonces.seen_with_another_call(&both, "a"), "a repeat is no replay");
+    assert!(nonces.seen_with_another_call(&both[..1], "b"));
+    assert!(nonces.seen_with_another_call(&both[1..], "b"), "nor does the other version help");
+    assert!(!nonces.seen_with_another_call(&both, "a"), "the first call keeps its nonce");
+    assert!(!nonces.seen_with_another_call(&[], "b"));
+}
+
+#[test]
+fn the_memory_of_nonces_is_bounded() {
+    let mut nonces = Nonces::with_generation(100);
+    for n in 0..100_000 {
+        assert!(!nonces.seen_with_another_call(&[format!("v3:{n}")], "a"));
+        assert!(nonces.young.len() <= 100 && nonces.old.len() <= 100);
+        if n >= 100 {
+            assert!(nonces.seen_with_another_call(&[format!("v3:{}", n - 40)], "b"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn one_changed_byte_proves_nothing(part in 0usize..3, at: prop::sample::Index, byte in 0x20u8..0x7f) {
+        let mut parts = [URL.as_bytes().to_vec(), NONCE.as_bytes().to_vec(), GOOD_V3.as_bytes().to_vec()];
+        let at = at.index(parts[part].len());
+        prop_assume!(parts[part][at] != byte);
+        parts[part][at] = byte;
+        let [url, nonce, signature] = parts.map(|part| String::from_utf8(part).unwrap());
+        let verifier = verifier(&[&url], &[("MA_MAIN", MAIN)], &[]);
+        prop_assert_eq!(verifier.verify(&v3(&signature, &nonce), b""), None);
+    }
+
+    #[test]
+    fn any_header_is_answered(value in prop::collection::vec(0x20u8..=0xff, 0..90), body: Vec<u8>) {
+        let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+        let names = [V3.own, V3.nonce, V2.main, V2.nonce, "x-vobiz-signature"];
+        let headers: HeaderMap = names.map(|name| (HeaderName::from_static(name), value.clone())).into_iter().collect();
+        prop_assert_eq!(verifier(&[URL], &[("MA_MAIN", MAIN)], &["s"]).verify(&headers, &body), None);
+    }
+}
