@@ -306,7 +306,7 @@ fn uuid(written: &str) -> Result<Option<CallId>, Unreadable> {
     if written == "null" {
         return Ok(None);
     }
-    // A number is taken by its digits; an object, a list or a boolean fails by its brackets or is no id anyway.
+    // A number is taken by its digits. `true` would pass as an id, so the kind is asked first.
     let refuse = |why| Unreadable::BadUuid { value: shorten(written), why };
     match written.as_bytes().first() {
         Some(b'"' | b'-' | b'0'..=b'9') => CallId::new(&json::string(written).0).map(Some).map_err(refuse),
