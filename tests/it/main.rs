@@ -1,2 +1,3 @@
-//! One integration binary.
-mod postgres;
+//! One integration binary: real Postgres, real HTTP, the built program.
+
+mod support;

@@ -1,0 +1,144 @@
+//! A Postgres for all tests of a run, and a database for each: the server is ours (or the one in `TEST_DATABASE_URL`), the
+//! schema is migrated once into a template, and every test gets a clone of it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use vobiz_cdr::db::{self, migration};
+use vobiz_cdr::postgres::{Options, Postgres};
+use vobiz_cdr::vobiz::AccountId;
+
+/// The account of most tests.
+pub(crate) const ACCOUNT: &str = "MA_TESTAB12";
+
+/// A database of its own for one test.
+pub(crate) struct Database {
+    pub(crate) pool: PgPool,
+    pub(crate) url: String,
+}
+
+/// Server and template, made once per run. The server ends with the process: its watcher sees to that.
+fn server() -> &'static str {
+    static SERVER: OnceLock<String> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let (url, ready) = mpsc::channel();
+        // A thread and a runtime of its own: the server must outlive the runtime of whichever test came first.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let mut own = None;
+                let base = match std::env::var("TEST_DATABASE_URL") {
+                    Ok(base) => base,
+                    Err(_) => {
+                        let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
+                        let started = Postgres::start(Options {
+                            data_dir: folder.path().join("data"),
+                            bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
+                            settings: vec![("max_connections".into(), "300".into())],
+                        })
+                        .await
+                        .unwrap_or_else(|error| panic!("{error}"));
+                        let base = started.url("postgres");
+                        own = Some((started, folder));
+                        base
+                    }
+                };
+                make_template(&base).await;
+                url.send(base).unwrap();
+                std::future::pending::<()>().await;
+                drop(own);
+            });
+        });
+        ready.recv().expect("Postgres for the tests starts")
+    })
+}
+
+fn at(base: &str, database: &str) -> String {
+    let (front, query) = base.split_once('?').map_or((base, ""), |(front, query)| (front, query));
+    let front = &front[..=front.rfind('/').unwrap()];
+    if query.is_empty() { format!("{front}{database}") } else { format!("{front}{database}?{query}") }
+}
+
+fn template() -> String {
+    format!("vobiz_template_{}", std::process::id())
+}
+
+async fn admin(base: &str) -> PgConnection {
+    base.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
+}
+
+async fn make_template(base: &str) {
+    let mut connection = admin(base).await;
+    for ddl in [format!("drop database if exists {}", template()), format!("create database {}", template())]
+    {
+        sqlx::query(AssertSqlSafe(ddl)).execute(&mut connection).await.unwrap();
+    }
+    let pool = db::connect(&at(base, &template()), "template", 1).unwrap();
+    migration::apply(&pool, Duration::from_secs(10)).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    db::account::register(&mut connection, &[AccountId::new(ACCOUNT).unwrap()]).await.unwrap();
+    drop(connection);
+    pool.close().await;
+}
+
+impl Database {
+    /// A fresh database with the schema and the account [`ACCOUNT`].
+    pub(crate) async fn new() -> Self {
+        Self::clone_of(&template()).await
+    }
+
+    /// A fresh database with nothing in it.
+    pub(crate) async fn empty() -> Self {
+        Self::clone_of("template1").await
+    }
+
+    async fn clone_of(source: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let base = tokio::task::spawn_blocking(server).await.unwrap();
+        let name = format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = admin(base).await;
+        let ddl = format!("create database {name} template {source}");
+        // Two clones of one template at the same time wait for each other, or fail because it is in use.
+        let mut tries = 0;
+        while let Err(error) = sqlx::query(AssertSqlSafe(ddl.clone())).execute(&mut connection).await {
+            tries += 1;
+            assert!(tries < 200, "{error}");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        connection.close().await.unwrap();
+        let url = at(base, &name);
+        Self { pool: db::connect(&url, "test", 20).unwrap(), url }
+    }
+
+    /// Moves the clock of this database: `vobiz.now()` runs `offset` ahead from now on (Postgres interval text).
+    pub(crate) async fn shift_clock(&self, offset: &str) {
+        let ddl = format!(
+            "create or replace function vobiz.now() returns timestamptz language sql stable parallel safe
+             as $$ select pg_catalog.now() + interval '{offset}' $$"
+        );
+        sqlx::query(AssertSqlSafe(ddl)).execute(&self.pool).await.unwrap();
+    }
+
+    /// One value of type bigint.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Guarantee G2: every call that a proven hang-up announced is stored, owed, dead or closed with its evidence.
+    pub(crate) async fn every_certain_call_is_somewhere(&self) {
+        let nowhere: Vec<String> = sqlx::query_scalar(
+            "select distinct call_id from vobiz.callback b
+             where outcome = 'owed' and proof <> 'none'
+               and not exists (select from vobiz.cdr c where c.call_id = b.call_id)
+               and not exists (select from vobiz.cdr_queue q where q.call_id = b.call_id)
+               and not exists (select from vobiz.closed_call x where x.call_id = b.call_id)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        assert!(nowhere.is_empty(), "these calls are nowhere: {nowhere:?}");
+    }
+}

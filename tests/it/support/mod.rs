@@ -1,0 +1,3 @@
+//! What the tests share: real Postgres, real HTTP.
+
+pub(crate) mod database;
