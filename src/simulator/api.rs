@@ -106,7 +106,8 @@ impl Drop for OpenFetch<'_> {
 /// Answers one request; `None` closes the connection without a word.
 pub(super) async fn answer(world: &World, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Reply> {
     let route = route(uri.path(), world.options.casing);
-    let call_id = route.as_ref().filter(|route| route.kind == RequestKind::Single).map(|route| &*route.call_id);
+    let call_id =
+        route.as_ref().filter(|route| route.kind == RequestKind::Single).map(|route| &*route.call_id);
     let open = call_id.map(|call_id| {
         world.lock().enter_fetch(call_id);
         OpenFetch { world, call_id }
@@ -118,7 +119,8 @@ pub(super) async fn answer(world: &World, method: &Method, uri: &Uri, headers: &
         Normal::Single(row) => Some(Arc::clone(row)),
         _ => None,
     };
-    let account = route.as_ref().and_then(|route| route.account).unwrap_or_else(|| header(headers, "x-auth-id"));
+    let account =
+        route.as_ref().and_then(|route| route.account).unwrap_or_else(|| header(headers, "x-auth-id"));
     let normal = || render(normal, route.as_ref(), account, &query);
     let reply = match &answer {
         Some(answer) => answer.reply(normal, row.as_deref()),
@@ -183,7 +185,10 @@ fn decide(
             Err((status, body)) => return reply(status, body),
         }
         if !within_limit {
-            return (Some(Answer::Throttled(world.options.rate_limit_says)), Normal::Reply(Reply::json(429, "")));
+            return (
+                Some(Answer::Throttled(world.options.rate_limit_says)),
+                Normal::Reply(Reply::json(429, "")),
+            );
         }
     }
     let normal = find(world, state, route, account, query, now);

@@ -102,9 +102,9 @@ impl Filter {
                 "hangup_cause" => call.hangup_cause == *wanted,
                 "hangup_disposition" => call.hangup_disposition == *wanted,
                 "context" => call.kind.context() == wanted,
-                "search" => {
-                    [&call.from, &call.to, &call.caller_name, &call.call_id].iter().any(|t| t.contains(wanted))
-                }
+                "search" => [&call.from, &call.to, &call.caller_name, &call.call_id]
+                    .iter()
+                    .any(|t| t.contains(wanted)),
                 "status" => status_is(row, wanted),
                 // No simulated call belongs to a campaign.
                 _ => false,
@@ -177,7 +177,8 @@ impl Book {
         if let Some(known) = self.known.iter().find(|listing| listing.filter == filter) {
             return Arc::clone(known);
         }
-        let mut listing = Listing { filter, valid_until: None, rows: Vec::new(), summary: Summary::default() };
+        let mut listing =
+            Listing { filter, valid_until: None, rows: Vec::new(), summary: Summary::default() };
         let summary = &mut listing.summary;
         for row in self.rows.values().rev().filter(|row| listing.filter.shows(row)) {
             if !row.visible(now) {
@@ -241,7 +242,8 @@ impl Page<'_> {
         }
         out.push(b']');
         if let Some(query) = self.echo {
-            for (n, name) in ["call_direction", "from_number", "hangup_cause", "to_number"].iter().enumerate() {
+            for (n, name) in ["call_direction", "from_number", "hangup_cause", "to_number"].iter().enumerate()
+            {
                 let lead = if n == 0 { r#","filters":{"# } else { "," };
                 cdr::print(&mut out, format_args!(r#"{lead}"{name}":"#));
                 cdr::text(&mut out, parameter(query, name).unwrap_or(""));

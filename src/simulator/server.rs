@@ -64,7 +64,8 @@ async fn serve(stream: TcpStream, world: Arc<World>) {
         }
     });
     // A client that leaves early is its own affair.
-    let _left = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _left =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {

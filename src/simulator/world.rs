@@ -118,8 +118,7 @@ impl World {
         let sequence = state.sequence;
         state.sequence += 1;
         let appears_after = spec.appears_after;
-        let setting =
-            Setting { seed: self.options.seed, sequence, now: wall, accounts: &state.owners };
+        let setting = Setting { seed: self.options.seed, sequence, now: wall, accounts: &state.owners };
         let call = draw::draw(spec, &setting);
         let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
         let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
@@ -155,9 +154,8 @@ impl World {
         let Some(call) = new.as_ref().or(old).map(|row| &row.call) else { return };
         let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
         for (id, login) in &mut state.logins {
-            let shown = *id == owner
-                || id.starts_with("PA_")
-                || (self.options.parent_sees_subs && *id == parent);
+            let shown =
+                *id == owner || id.starts_with("PA_") || (self.options.parent_sees_subs && *id == parent);
             if shown {
                 login.book.replace(old, new.as_ref());
             }
@@ -165,7 +163,12 @@ impl World {
     }
 
     /// Changes a call; `updated_at` moves unless the change moves it itself.
-    pub(super) fn revise(&self, state: &mut State, call_id: &str, change: impl FnOnce(&mut Call)) -> Option<Call> {
+    pub(super) fn revise(
+        &self,
+        state: &mut State,
+        call_id: &str,
+        change: impl FnOnce(&mut Call),
+    ) -> Option<Call> {
         let entry = state.entries.get_mut(call_id)?;
         let old = Arc::clone(&entry.row);
         let mut call = old.call.clone();
