@@ -126,7 +126,7 @@ fn simulator_options(seed: u64) -> Options {
         faults: Faults {
             late_by: Duration::from_secs(5),
             settles_after: Duration::from_secs(3),
-            throttled: 0.01,
+            throttled: 0.005,
             ..Faults::some()
         },
         cdr_delay: Duration::from_millis(800),
