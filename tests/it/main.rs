@@ -1,4 +1,6 @@
 //! One integration binary: real Postgres, real HTTP, the built program.
 
+mod cli;
+mod faults;
 mod fetch;
 mod support;

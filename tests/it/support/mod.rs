@@ -1,4 +1,5 @@
 //! What the tests share: real Postgres, real HTTP.
 
 pub(crate) mod database;
+pub(crate) mod process;
 pub(crate) mod world;
