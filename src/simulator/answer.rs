@@ -28,7 +28,13 @@ pub enum RetryAfter {
 impl RetryAfter {
     /// Every form, with the same wait.
     pub fn each(seconds: u32) -> [Self; 5] {
-        [Self::Seconds(seconds), Self::HttpDate(seconds), Self::PastDate, Self::BodyOnly(seconds), Self::Silent]
+        [
+            Self::Seconds(seconds),
+            Self::HttpDate(seconds),
+            Self::PastDate,
+            Self::BodyOnly(seconds),
+            Self::Silent,
+        ]
     }
 }
 
@@ -137,9 +143,7 @@ impl Answer {
             Self::NotFound | Self::NotFoundUntil(_) => Reply::json(404, CDR_NOT_FOUND),
             Self::Throttled(form) => Reply::throttled(*form),
             Self::Status(status, body) => Reply::json(*status, body.clone()),
-            Self::Html => {
-                Reply { content_type: Some("text/html"), ..Reply::json(502, BAD_GATEWAY) }
-            }
+            Self::Html => Reply { content_type: Some("text/html"), ..Reply::json(502, BAD_GATEWAY) },
             Self::HalfBody => Reply { cut: true, ..normal() },
             Self::Slow(delay) => Reply { delay: *delay, ..normal() },
             Self::SuccessFalse => Reply::json(200, r#"{"success":false}"#),
@@ -148,7 +152,7 @@ impl Answer {
             Self::WrongUuid => match row {
                 Some(row) => {
                     let mut call = row.call.clone();
-                    call.call_id = "00000000-0000-4000-8000-000000000000".to_owned();
+                    "00000000-0000-4000-8000-000000000000".clone_into(&mut call.call_id);
                     call.body = None;
                     Reply::json(200, cdr::single(&call))
                 }

@@ -58,7 +58,8 @@ struct Urls {
 fn urls(world: &World, account_id: &str, trunk: bool) -> Result<Urls, Undelivered> {
     let state = world.lock();
     let filled = |url: &Option<String>| url.as_ref().map(|url| url.replace("{account}", account_id));
-    let signed = filled(if trunk { &state.trunk_url } else { &state.callback_url }).ok_or(Undelivered::NoUrl)?;
+    let signed =
+        filled(if trunk { &state.trunk_url } else { &state.callback_url }).ok_or(Undelivered::NoUrl)?;
     let target = filled(&state.callback_sent_to).filter(|_| !trunk).unwrap_or_else(|| signed.clone());
     Ok(Urls { target, signed })
 }
@@ -122,7 +123,11 @@ pub(super) fn voice(
 }
 
 /// One attempt.
-pub(super) async fn send(world: &World, request: Request<Bytes>, trunk: bool) -> Result<StatusCode, Undelivered> {
+pub(super) async fn send(
+    world: &World,
+    request: Request<Bytes>,
+    trunk: bool,
+) -> Result<StatusCode, Undelivered> {
     let target = request.uri().to_string();
     let mut request = reqwest::Request::try_from(request).map_err(|_| Undelivered::BadUrl(target))?;
     *request.timeout_mut() = Some(if trunk { TRUNK_PATIENCE } else { VOICE_PATIENCE });
@@ -140,16 +145,22 @@ pub(super) async fn once(world: &World, call: &Call, kind: CallbackKind) -> Resu
 }
 
 fn remember(world: &World, call: &Call, kind: CallbackKind, status: StatusCode) {
-    if status == StatusCode::OK && matches!(kind, CallbackKind::Hangup | CallbackKind::TrunkHangup) {
-        if let Some(entry) = world.lock().entries.get_mut(&call.call_id) {
-            entry.acknowledged = true;
-        }
+    let ends = matches!(kind, CallbackKind::Hangup | CallbackKind::TrunkHangup);
+    if ends
+        && status == StatusCode::OK
+        && let Some(entry) = world.lock().entries.get_mut(&call.call_id)
+    {
+        entry.acknowledged = true;
     }
 }
 
 /// As Vobiz does it: a voice callback is sent again up to three times unless it is answered 200 in time, with the
 /// same body and signatures; a trunk webhook has one attempt.
-pub(super) async fn deliver(world: &Arc<World>, call: &Call, kind: CallbackKind) -> Result<Delivery, Undelivered> {
+pub(super) async fn deliver(
+    world: &Arc<World>,
+    call: &Call,
+    kind: CallbackKind,
+) -> Result<Delivery, Undelivered> {
     let request = request(world, call, kind)?;
     let most = if kind.is_trunk() { 1 } else { 1 + REDELIVERIES };
     let mut wait = world.options.callback_backoff;

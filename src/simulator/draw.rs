@@ -91,15 +91,14 @@ pub(super) fn draw(spec: CallSpec, setting: &Setting<'_>) -> Call {
 
     let [own_uuid, bridge, sip_uuid, trunk] = uuids;
     let (account_id, parent_id) = own(&spec, setting, owner);
-    let answered = spec.billsec.map(|s| s > 0).or(spec.answered).unwrap_or(answers || spec.answered_at.is_some());
-    let direction =
-        spec.direction.unwrap_or(if outbound { Direction::Outbound } else { Direction::Inbound });
+    let answered =
+        spec.billsec.map(|s| s > 0).or(spec.answered).unwrap_or(answers || spec.answered_at.is_some());
+    let direction = spec.direction.unwrap_or(if outbound { Direction::Outbound } else { Direction::Inbound });
     let ring_time = spec.ring_time.unwrap_or(ring_time);
     let billsec = if answered { spec.billsec.unwrap_or(billsec) } else { 0 };
     let ended_at = spec.ended_at.unwrap_or(setting.now);
     let answered_at = answered.then(|| spec.answered_at.unwrap_or(ended_at - seconds(billsec)));
-    let started_at =
-        spec.started_at.unwrap_or_else(|| answered_at.unwrap_or(ended_at) - seconds(ring_time));
+    let started_at = spec.started_at.unwrap_or_else(|| answered_at.unwrap_or(ended_at) - seconds(ring_time));
     let cause = cause(&spec, answered, roll);
     let trunk_call = spec.kind == Kind::Trunk;
     let cost = spec.cost.unwrap_or_else(|| price(spec.kind, billsec, odd_price, price_noise));
