@@ -152,7 +152,7 @@ impl Answer {
             Self::WrongUuid => match row {
                 Some(row) => {
                     let mut call = row.call.clone();
-                    call.call_id = "00000000-0000-4000-8000-000000000000".to_owned();
+                    "00000000-0000-4000-8000-000000000000".clone_into(&mut call.call_id);
                     call.body = None;
                     Reply::json(200, cdr::single(&call))
                 }

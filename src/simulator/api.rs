@@ -70,16 +70,9 @@ fn decoded(segment: &str) -> String {
     let hex = |at: usize| segment.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok());
     let (mut bytes, mut at) = (Vec::with_capacity(segment.len()), 0);
     while let Some(&byte) = segment.as_bytes().get(at) {
-        match hex(at).filter(|_| byte == b'%') {
-            Some(value) => {
-                bytes.push(value);
-                at += 3;
-            }
-            None => {
-                bytes.push(byte);
-                at += 1;
-            }
-        }
+        let escaped = hex(at).filter(|_| byte == b'%');
+        bytes.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -126,7 +119,8 @@ pub(super) async fn answer(world: &World, method: &Method, uri: &Uri, headers: &
         Some(answer) => answer.reply(normal, row.as_deref()),
         None => Some(normal()),
     };
-    let delay = world.options.latency + reply.as_ref().map_or_else(Default::default, |reply| reply.delay);
+    let delay = reply.as_ref().map_or_else(Default::default, |reply| reply.delay);
+    let delay = delay.saturating_add(world.options.latency);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
@@ -163,9 +157,9 @@ fn decide(
     let account = route.account.unwrap_or(auth_id);
     let mut within_limit = true;
     if let Some(login) = state.logins.get_mut(account) {
-        let stats = state.stats.accounts.entry(account.to_owned()).or_default();
-        stats.requests += 1;
-        stats.busiest_second = stats.busiest_second.max(login.asked.push(now) as u64);
+        let asked = state.stats.accounts.entry(account.to_owned()).or_default();
+        asked.requests += 1;
+        asked.busiest_second = asked.busiest_second.max(login.asked.push(now) as u64);
         if let Some(limit) = world.options.rate_limit {
             within_limit = login.served.len(now) < limit as usize;
             if within_limit {
@@ -276,9 +270,9 @@ fn render(normal: Normal, route: Option<&Route<'_>>, account: &str, query: &Quer
         account,
         partner,
         echo: route.filter(|route| route.kind == RequestKind::Search).map(|_| query),
-        page: if recent { 1 } else { number("page").unwrap_or(1) },
+        number: if recent { 1 } else { number("page").unwrap_or(1) },
         // The maximum of `recent` is unpublished; users pass up to 200.
-        per_page: if recent {
+        size: if recent {
             number("limit").unwrap_or(20).min(200)
         } else {
             number("per_page").unwrap_or(20).min(100)

@@ -86,7 +86,7 @@ fn answer(call: &Call) -> Fields {
         }
         // As captured: an inbound StartApp still says `ringing`, and has two keys without a value.
         Direction::Inbound => {
-            fields[0].1 = "ringing".to_owned();
+            "ringing".clone_into(&mut fields[0].1);
             fields.push(("BillRate", "0".to_owned()));
             fields.push(("CallerName", call.from.clone()));
             fields.push(("CountryCode", String::new()));

@@ -145,10 +145,12 @@ pub(super) async fn once(world: &World, call: &Call, kind: CallbackKind) -> Resu
 }
 
 fn remember(world: &World, call: &Call, kind: CallbackKind, status: StatusCode) {
-    if status == StatusCode::OK && matches!(kind, CallbackKind::Hangup | CallbackKind::TrunkHangup) {
-        if let Some(entry) = world.lock().entries.get_mut(&call.call_id) {
-            entry.acknowledged = true;
-        }
+    let ends = matches!(kind, CallbackKind::Hangup | CallbackKind::TrunkHangup);
+    if ends
+        && status == StatusCode::OK
+        && let Some(entry) = world.lock().entries.get_mut(&call.call_id)
+    {
+        entry.acknowledged = true;
     }
 }
 

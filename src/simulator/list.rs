@@ -213,8 +213,10 @@ pub(super) struct Page<'a> {
     pub(super) partner: bool,
     /// `filters` of a search: its four echoed parameters.
     pub(super) echo: Option<&'a Query<'a>>,
-    pub(super) page: usize,
-    pub(super) per_page: usize,
+    /// `page`, from 1.
+    pub(super) number: usize,
+    /// `per_page`, or the limit of `recent`.
+    pub(super) size: usize,
     /// `recent` has neither pagination nor summary.
     pub(super) bare: bool,
 }
@@ -222,8 +224,8 @@ pub(super) struct Page<'a> {
 impl Page<'_> {
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
         let total = listing.rows.len();
-        let skipped = (self.page - 1).saturating_mul(self.per_page).min(total);
-        let rows = &listing.rows[skipped..(skipped + self.per_page).min(total)];
+        let skipped = (self.number - 1).saturating_mul(self.size).min(total);
+        let rows = &listing.rows[skipped..(skipped + self.size).min(total)];
         let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
         out.push(b'{');
         if self.partner {
@@ -251,15 +253,15 @@ impl Page<'_> {
             out.push(b'}');
         }
         if !self.bare {
-            let pages = total.div_ceil(self.per_page);
+            let pages = total.div_ceil(self.size);
             cdr::print(
                 &mut out,
                 format_args!(
                     r#","pagination":{{"page":{},"per_page":{},"total":{total},"pages":{pages},"has_next":{},"has_prev":{}}}"#,
-                    self.page,
-                    self.per_page,
-                    self.page < pages,
-                    self.page > 1 && pages > 0,
+                    self.number,
+                    self.size,
+                    self.number < pages,
+                    self.number > 1 && pages > 0,
                 ),
             );
         }

@@ -184,14 +184,15 @@ impl Simulator {
         self.world.lock().trunk_url = Some(url.to_owned());
     }
 
-    /// Changes a call after the fact; `updated_at` moves by at least a second unless the change sets it. `None` when
-    /// there is no such call.
+    /// Changes a call after the fact, all but its id and owner; `updated_at` moves by at least a second unless the
+    /// change sets it. `None` when there is no such call. The change must not ask this simulator anything: it would
+    /// wait for itself.
     pub fn revise(&self, call_id: &str, change: impl FnOnce(&mut Call)) -> Option<Call> {
         let mut state = self.world.lock();
         self.world.revise(&mut state, call_id, change)
     }
 
-    /// The counters as they are now.
+    /// The counters as they are now. A copy: it grows with the number of calls fetched.
     pub fn stats(&self) -> Stats {
         self.world.lock().stats.clone()
     }

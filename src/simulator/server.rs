@@ -70,7 +70,7 @@ async fn serve(stream: TcpStream, world: Arc<World>) {
 
 fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {
     let length = reply.body.len();
-    let body = if reply.cut { cut(reply.body) } else { Either::Left(Full::new(reply.body)) };
+    let body = if reply.cut { cut(&reply.body) } else { Either::Left(Full::new(reply.body)) };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -80,10 +80,10 @@ fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {
     if reply.cut {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length.max(1)));
     }
-    if let Some((name, value)) = reply.header {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+    if let Some((name, value)) = reply.header
+        && let Ok(value) = HeaderValue::from_str(&value)
+    {
+        headers.insert(HeaderName::from_static(name), value);
     }
     // Without it hyper sets the right date itself.
     if clock_ahead != 0 {
@@ -99,7 +99,7 @@ fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {
 }
 
 /// Half of the body, then the end of the connection.
-fn cut(body: Bytes) -> Body {
+fn cut(body: &Bytes) -> Body {
     let half = body.slice(..body.len() / 2);
     let first = stream::iter([Ok(Frame::data(half))]);
     let break_off = stream::once(async {

@@ -125,11 +125,12 @@ impl World {
 
         let wait = appears_after.unwrap_or_else(|| {
             let due = call.ended_at - wall + TimeDelta::from_std(self.options.cdr_delay).unwrap_or_default();
-            due.to_std().unwrap_or_default() + drawn.late_by.unwrap_or_default()
+            due.to_std().unwrap_or_default().saturating_add(drawn.late_by.unwrap_or_default())
         });
         let appears_at = if wait == Duration::MAX { None } else { now.checked_add(wait) };
-        if let (Some(after), Some(at)) = (drawn.settles_after, appears_at) {
-            state.settlements.insert((at + after, sequence), call.call_id.clone());
+        let settles_at = appears_at.zip(drawn.settles_after).and_then(|(at, after)| at.checked_add(after));
+        if let Some(at) = settles_at {
+            state.settlements.insert((at, sequence), call.call_id.clone());
         }
         if !drawn.script.is_empty() {
             state.scripts.entry(call.call_id.clone()).or_default().extend(drawn.script);
@@ -145,19 +146,19 @@ impl World {
         if let Some(earlier) = state.entries.insert(call.call_id.clone(), entry) {
             self.shelve(state, Some(&earlier.row), None);
         }
-        self.shelve(state, None, Some(row));
+        self.shelve(state, None, Some(&row));
         call
     }
 
     /// Replaces a row in every list that shows it.
-    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<Arc<Row>>) {
-        let Some(call) = new.as_ref().or(old).map(|row| &row.call) else { return };
+    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
+        let Some(call) = new.or(old).map(|row| &row.call) else { return };
         let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
         for (id, login) in &mut state.logins {
             let shown =
                 *id == owner || id.starts_with("PA_") || (self.options.parent_sees_subs && *id == parent);
             if shown {
-                login.book.replace(old, new.as_ref());
+                login.book.replace(old, new);
             }
         }
     }
@@ -173,15 +174,17 @@ impl World {
         let old = Arc::clone(&entry.row);
         let mut call = old.call.clone();
         change(&mut call);
-        // The name of a call is its place in every index here.
-        call.call_id = old.call.call_id.clone();
+        // Id and owner are a call's place in every index here.
+        call.call_id.clone_from(&old.call.call_id);
+        call.account_id.clone_from(&old.call.account_id);
+        call.parent_id.clone_from(&old.call.parent_id);
         if call.updated_at == old.call.updated_at {
             // Whole seconds on the wire: a revision within the second of the last one must still look newer.
             call.updated_at = self.now().max(old.call.updated_at + TimeDelta::seconds(1));
         }
         let row = Arc::new(Row { call: call.clone(), appears_at: old.appears_at });
         entry.row = Arc::clone(&row);
-        self.shelve(state, Some(&old), Some(row));
+        self.shelve(state, Some(&old), Some(&row));
         Some(call)
     }
 
