@@ -1,6 +1,5 @@
 //! The built program as a process of its own.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -47,7 +46,6 @@ pub(crate) fn free_port() -> u16 {
 /// A running `serve`; killed when it goes out of scope.
 pub(crate) struct Serve {
     child: Child,
-    pub(crate) port: u16,
 }
 
 impl Serve {
@@ -56,7 +54,7 @@ impl Serve {
         let mut command = program(&["serve"]);
         command.env("CDR_LISTEN", format!("127.0.0.1:{port}")).envs(settings.iter().copied());
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut serve = Self { child: command.spawn().unwrap(), port };
+        let mut serve = Self { child: command.spawn().unwrap() };
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = serve.child.try_wait().unwrap() {
@@ -100,14 +98,7 @@ impl Drop for Serve {
     }
 }
 
-/// Reads what a child says until it says `word`, in bounded time by the child's own end.
-pub(crate) fn read_all(mut from: impl Read) -> String {
-    let mut text = String::new();
-    from.read_to_string(&mut text).unwrap();
-    text
-}
-
 #[expect(clippy::disallowed_methods, reason = "these helpers wait for processes, outside of any runtime")]
-pub(crate) fn pause(time: Duration) {
+fn pause(time: Duration) {
     std::thread::sleep(time);
 }
