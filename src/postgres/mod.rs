@@ -66,12 +66,11 @@ impl Postgres {
         let existing = folder::newest_cluster(&data_dir)?;
         let account = Account::choose(existing.as_ref().map(|cluster| cluster.path.as_path())).await?;
         account.check_way(&data_dir).await?;
-        let programs = match &options.bin_dir {
-            Some(bin_dir) => programs::find_in(&account, bin_dir, existing.as_ref()).await?,
-            None => {
-                let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
-                programs::find(&account, &candidates, existing.as_ref()).await?
-            }
+        let programs = if let Some(bin_dir) = &options.bin_dir {
+            programs::find_in(&account, bin_dir, existing.as_ref()).await?
+        } else {
+            let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
+            programs::find(&account, &candidates, existing.as_ref()).await?
         };
 
         let fresh = existing.is_none();

@@ -24,7 +24,8 @@ const SHORT_PREFIX: &str = "vobiz-cdr-";
 #[derive(Debug, Clone)]
 pub(super) struct Socket {
     pub(super) folder: PathBuf,
-    /// A folder under `/tmp` that lives as long as the server, since the data folder's path is too long.
+    /// A folder under `/tmp` that lives as long as the server, since the data folder's path is too long (or otherwise
+    /// unfit).
     pub(super) short_lived: bool,
 }
 
@@ -57,7 +58,7 @@ impl Socket {
         [
             ("listen_addresses", String::new()),
             ("port", PORT.to_string()),
-            // In this list of folders a comma separates, unless it stands between quotes.
+            // It is read as a list, where only quotes keep spaces together.
             (
                 "unix_socket_directories",
                 format!("\"{}\"", self.folder.display().to_string().replace('"', "\"\"")),
@@ -128,8 +129,10 @@ fn remove_short(folder: &Path) {
     }
 }
 
+/// Whether a socket can be there, and be spoken of: psql reads a comma in a host as the start of a second host.
 fn fits(folder: &Path) -> bool {
-    folder.join(format!(".s.PGSQL.{PORT}")).as_os_str().len() <= LONGEST_PATH
+    !folder.as_os_str().as_bytes().contains(&b',')
+        && folder.join(format!(".s.PGSQL.{PORT}")).as_os_str().len() <= LONGEST_PATH
 }
 
 /// Everything but letters, digits and `-._~` as `%XX`.
@@ -174,6 +177,7 @@ mod tests {
         let folder = |length: usize| PathBuf::from(format!("/{}", "x".repeat(length)));
         assert!(fits(&folder(LONGEST_PATH - 15)));
         assert!(!fits(&folder(LONGEST_PATH - 14)));
+        assert!(!fits(Path::new("/a,b")), "psql would see two hosts");
     }
 
     #[test]
