@@ -267,6 +267,7 @@ async fn an_ordinary_user_needs_nothing_from_root() {
     let home = home();
     let copy = home.path().join("tests");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     let mut tests = tokio::process::Command::new(&copy);
     tests.current_dir("/").uid(NOBODY).gid(NOBODY).env_remove("HOME").stdin(Stdio::null()).kill_on_drop(true);
     tests.args([

@@ -11,8 +11,8 @@ use rustix::process::{Signal, geteuid, kill_process};
 use vobiz_cdr::postgres::Postgres;
 
 use super::support::{
-    HOLD, Holder, ask, children_of, execute, home, names_in, nobody_is_left_in, options, pid, pid_file,
-    residents_of, within_a_minute,
+    HOLD, Holder, ask, children_of, execute, home, names_in, nobody_is_left_in, options, pid, pid_file, runs,
+    within_a_minute,
 };
 
 #[tokio::test]
@@ -92,11 +92,11 @@ async fn an_orphan_whose_watcher_was_killed_too_is_stopped_and_replaced() {
         // Longer than a watcher would need.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let orphan = pid_file(home.path()).expect("the server lives on");
-        assert!(residents_of(home.path()).contains(&orphan));
+        assert!(runs(orphan));
 
         let postgres = Postgres::start(options(home.path())).await.unwrap();
         assert_ne!(pid(postgres.pid()), orphan);
-        assert!(!residents_of(home.path()).contains(&orphan));
+        assert!(!runs(orphan));
         assert_eq!(ask(&postgres, "select word from kept").await, "committed");
         postgres.stop().await.unwrap();
         nobody_is_left_in(home.path()).await;

@@ -51,8 +51,9 @@ impl Holder {
 
 /// A folder every account can get to: tempfile's own are closed, and the server may run as another account.
 pub(super) fn home() -> TempDir {
-    let open = fs::Permissions::from_mode(0o755);
-    tempfile::Builder::new().prefix("vobiz-cdr-test-").permissions(open).tempdir_in("/tmp").unwrap()
+    let home = tempfile::Builder::new().prefix("vobiz-cdr-test-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    home
 }
 
 pub(super) fn options(data_dir: &Path) -> Options {
@@ -97,11 +98,17 @@ pub(super) fn pid_file(data_dir: &Path) -> Option<Pid> {
 }
 
 /// Everybody whose working folder is in `folder`; nobody where there is no `/proc`.
-pub(super) fn residents_of(folder: &Path) -> Vec<Pid> {
+fn residents_of(folder: &Path) -> Vec<Pid> {
     processes()
         .filter(|(_, proc)| fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
         .map(|(pid, _)| pid)
         .collect()
+}
+
+/// Whether a process is there, and not a zombie. Everybody may read this; a working folder, not even every root.
+pub(super) fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['R', 'S', 'D']))
 }
 
 pub(super) fn children_of(parent: u32, name: &str) -> Vec<Pid> {
