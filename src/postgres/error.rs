@@ -22,7 +22,8 @@ pub enum StartError {
     /// Programs were found, and all of them are older than what our SQL needs.
     #[error(
         "Postgres {} is the oldest that will do, and this machine has {found}; {}",
-        super::OLDEST_MAJOR, remedies()
+        super::OLDEST_MAJOR,
+        remedies()
     )]
     TooOld {
         /// What was found, in words.

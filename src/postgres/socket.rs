@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::account::Account;
 use super::error::StartError;
 use super::folder;
+use super::leftovers::{self, PidFile};
 
 /// What a socket address holds besides its closing zero byte: 108 on Linux, 104 on macOS and the BSDs.
 const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -44,6 +45,13 @@ impl Socket {
         folder::make(&short, 0o700).map_err(StartError::file("make", &short))?;
         account.own(&short).map_err(StartError::file("hand over", &short))?;
         Ok(Socket { folder: short, short_lived: true })
+    }
+
+    /// Where a server that somebody else started listens, by its own word.
+    pub(super) fn of_running(file: &PidFile) -> Option<Socket> {
+        let folder = file.socket_folder.clone().filter(|_| file.is_ready() && leftovers::exists(file.pid))?;
+        // It is for whoever started it to remove.
+        Some(Socket { folder, short_lived: false })
     }
 
     /// Removes a folder that was made for one run only.

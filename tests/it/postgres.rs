@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, geteuid, getpgid, kill_process};
-use vobiz_cdr::postgres::{Postgres, StartError};
+use vobiz_cdr::postgres::{Postgres, StartError, url_of_running};
 
 use support::{
     Holder, ask, children_of, eventually, execute, home, names_in, nobody_is_left_in, options, pid,
@@ -149,7 +149,11 @@ async fn two_of_us_do_not_share_a_folder() {
         assert!(message.contains("another running vobiz-cdr"), "{message}");
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         assert_eq!(ask(&first, "select 'unharmed'").await, "unharmed");
+        // But they may share the server.
+        let url = first.url("postgres");
+        assert_eq!(url_of_running(home.path(), "postgres"), Some(url));
         first.stop().await.unwrap();
+        assert_eq!(url_of_running(home.path(), "postgres"), None);
         Postgres::start(options(home.path())).await.unwrap().stop().await.unwrap();
     })
     .await;

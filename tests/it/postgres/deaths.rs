@@ -11,8 +11,8 @@ use rustix::process::{Signal, geteuid, kill_process};
 use vobiz_cdr::postgres::Postgres;
 
 use super::support::{
-    HOLD, Holder, ask, children_of, execute, home, names_in, nobody_is_left_in, options, pid, pid_file, runs,
-    within_a_minute,
+    HOLD, Holder, ask, children_of, eventually, execute, home, names_in, nobody_is_left_in, options, pid,
+    pid_file, runs, within_a_minute,
 };
 
 #[tokio::test]
@@ -184,6 +184,29 @@ async fn an_initdb_that_was_cut_short_is_begun_again() {
         assert_eq!(ask(&postgres, "select 'whole'").await, "whole");
         postgres.stop().await.unwrap();
         assert_eq!(names_in(home.path()).iter().filter(|name| name.contains(".new")).count(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn killed_while_the_database_is_being_made_we_begin_again_at_once() {
+    within_a_minute(async {
+        let home = home();
+        let mut holder = Holder::spawn(home.path());
+        let half_made = || {
+            let unfinished = names_in(home.path()).into_iter().find(|name| name.contains(".new-"));
+            unfinished.is_some_and(|name| home.path().join(name).join("PG_VERSION").exists())
+        };
+        eventually("initdb has begun", half_made).await;
+        holder.kill().await;
+        // The orphaned initdb may still be writing, and must not be in the way.
+        let postgres = Postgres::start(options(home.path())).await.unwrap();
+        assert_eq!(ask(&postgres, "select 'whole'").await, "whole");
+        postgres.stop().await.unwrap();
+        nobody_is_left_in(home.path()).await;
+        // By now it is gone, and a warm start clears up behind it.
+        Postgres::start(options(home.path())).await.unwrap().stop().await.unwrap();
+        assert!(!names_in(home.path()).iter().any(|name| name.contains(".new")));
     })
     .await;
 }

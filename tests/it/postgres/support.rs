@@ -22,21 +22,24 @@ pub(super) const HOLD: &str = "VOBIZ_CDR_TEST_HOLD";
 pub(super) struct Holder(tokio::process::Child);
 
 impl Holder {
+    /// Starts the process, and waits until it has its Postgres.
     pub(super) async fn start(data_dir: &Path) -> Holder {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "postgres::deaths::a_helper_process_holds_a_postgres_until_it_is_killed",
-                "--nocapture",
-            ])
+        let mut holder = Holder::spawn(data_dir);
+        let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+        while lines.next_line().await.unwrap().expect("the helper starts a Postgres") != "ready" {}
+        holder
+    }
+
+    pub(super) fn spawn(data_dir: &Path) -> Holder {
+        let test = "postgres::deaths::a_helper_process_holds_a_postgres_until_it_is_killed";
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
             .env(HOLD, data_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while lines.next_line().await.unwrap().expect("the helper starts a Postgres") != "ready" {}
         Holder(child)
     }
 
