@@ -3,5 +3,6 @@
 mod cli;
 mod faults;
 mod fetch;
+mod postgres;
 mod simulator;
 mod support;
