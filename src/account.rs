@@ -153,7 +153,7 @@ impl Account {
                 }
             }
             Err(error) => {
-                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused")
+                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused");
             }
         }
     }

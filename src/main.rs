@@ -47,7 +47,7 @@ enum Command {
     /// Everything on this machine: own Postgres, simulated Vobiz, this service, a report at the end
     Demo(DemoArgs),
     /// A Vobiz to develop against: CDR API, list, signed callbacks, faults by flags
-    Simulate(SimulateArgs),
+    Simulate(Box<SimulateArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -115,7 +115,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => run_service(&args).await,
         Command::Demo(args) => demo::run(args, told_to_stop()?).await,
-        Command::Simulate(args) => simulate::run(args, told_to_stop()?).await.map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(*args, told_to_stop()?).await.map(|()| ExitCode::SUCCESS),
         Command::Migrate { database, verb } => migrate(&database, verb).await,
     }
 }

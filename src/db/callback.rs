@@ -185,9 +185,9 @@ pub async fn commit(
     let mut committed = Committed::default();
     for row in rows {
         if row.stored {
-            committed.stored_unannounced.push(row.call_id)
+            committed.stored_unannounced.push(row.call_id);
         } else {
-            committed.new.push(row.call_id)
+            committed.new.push(row.call_id);
         }
     }
     Ok(committed)

@@ -20,6 +20,7 @@ pub(super) enum OnConflict {
 
 /// Inserts the calls that are not stored yet and treats the others as told; returns the ids of those written. `rows` must be
 /// sorted by `call_id`, each once.
+#[expect(clippy::too_many_lines, reason = "one statement: a line for each column of the table")]
 pub(super) async fn write(
     connection: &mut PgConnection,
     rows: &[&Incoming],
