@@ -1,5 +1,7 @@
 //! One integration binary: real Postgres, real HTTP, the built program.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod cli;
 mod faults;
 mod fetch;

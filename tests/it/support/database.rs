@@ -30,21 +30,20 @@ fn server() -> &'static str {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let mut own = None;
-                let base = match std::env::var("TEST_DATABASE_URL") {
-                    Ok(base) => base,
-                    Err(_) => {
-                        let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
-                        let started = Postgres::start(Options {
-                            data_dir: folder.path().join("data"),
-                            bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
-                            settings: vec![("max_connections".into(), "300".into())],
-                        })
-                        .await
-                        .unwrap_or_else(|error| panic!("{error}"));
-                        let base = started.url("postgres");
-                        own = Some((started, folder));
-                        base
-                    }
+                let base = if let Ok(base) = std::env::var("TEST_DATABASE_URL") {
+                    base
+                } else {
+                    let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
+                    let started = Postgres::start(Options {
+                        data_dir: folder.path().join("data"),
+                        bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
+                        settings: vec![("max_connections".into(), "300".into())],
+                    })
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}"));
+                    let base = started.url("postgres");
+                    own = Some((started, folder));
+                    base
                 };
                 make_template(&base).await;
                 url.send(base).unwrap();
