@@ -25,10 +25,17 @@ use vobiz_cdr::{db, serve};
 #[command(version, max_term_width = 110)]
 struct Cli {
     /// Form of the logs on stderr
-    #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "text",
+        global = true,
+        value_name = "FORMAT",
+        help_heading = "Logs"
+    )]
     log_format: LogFormat,
     /// What to log, such as info or vobiz_cdr=debug [default: info; for demo: error]
-    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -103,7 +110,9 @@ fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError
     let default = if matches!(cli.command, Command::Demo(_)) { "error" } else { "info,sqlx=warn" };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for a terminal; a file or a collector gets plain text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     match cli.log_format {
         LogFormat::Text => registry.with(layer).init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),

@@ -130,3 +130,33 @@ fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
     assert!(finished.stdout.contains("NORMAL_CLEARING"));
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
+
+/// Names of all settings that `serve --help` shows.
+fn settings() -> Vec<String> {
+    let help = run(&mut program(&["serve", "--help"])).stdout;
+    // Help breaks its lines, also between `[env:` and the name.
+    let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    flat.split("[env: ")
+        .skip(1)
+        .map(|rest| rest.split(['=', ']']).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_readme_and_the_example_environment_show_every_setting_and_no_other() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let known = settings();
+    assert!(known.len() > 20, "{known:?}");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let example = std::fs::read_to_string(format!("{root}/.env.example")).unwrap();
+    for name in &known {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
+        let shown =
+            example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}=")));
+        assert!(shown, "{name} is not in .env.example");
+    }
+    let listed = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for name in listed.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
+        assert!(known.iter().any(|known| known == name), "the README shows {name}, which is no setting");
+    }
+}
