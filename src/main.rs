@@ -138,17 +138,33 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     let config = args.check()?;
     let stop = told_to_stop()?;
-    let (url, own) = database(&args.database).await?;
+    let (url, mut own) = database(&args.database).await?;
     let migrate = config.migrate.unwrap_or(own.is_some());
-    let served = async {
+    let serve = async {
         let service = Service::prepare(config, &url, migrate).await?;
         service.run(stop, Ending::Patient).await
-    }
-    .await;
+    };
+    let served = tokio::select! {
+        served = serve => served,
+        status = died(own.as_mut()) => Err(anyhow::anyhow!(
+            "our own Postgres ended by itself ({status}): see postgres.log in its data folder, then start the service again"
+        )),
+    };
     if let Some(own) = own {
-        own.stop().await?;
+        let stopped = own.stop().await;
+        served?;
+        stopped?;
+        return Ok(ExitCode::SUCCESS);
     }
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Waits until our own Postgres ends by itself; for ever, where there is none.
+async fn died(own: Option<&mut Postgres>) -> String {
+    match own {
+        Some(own) => own.exited().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        None => std::future::pending().await,
+    }
 }
 
 async fn migrate(database_args: &DatabaseArgs, verb: MigrateVerb) -> anyhow::Result<ExitCode> {

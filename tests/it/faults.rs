@@ -246,3 +246,49 @@ async fn a_pause_while_calls_are_in_flight_costs_them_nothing() {
     serving.await.unwrap().unwrap();
     database.every_certain_call_is_somewhere().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_of_our_own_that_dies_ends_the_service_and_the_next_start_goes_on() {
+    let folder = tempfile::Builder::new().prefix("vobiz-cdr-own.").tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let vobiz = vobiz(options()).await;
+    let (port, api) = (free_port(), vobiz.api_url());
+    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let mut settings = settings("", &api);
+    settings.push(("CDR_DATA_DIR", &data));
+    let mut serve = Serve::start(port, &settings);
+    let call = vobiz.place_call(CallSpec::default());
+    assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+
+    // The first line of postmaster.pid is the server's process.
+    let cluster = std::fs::read_dir(&data)
+        .unwrap()
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().starts_with("pgdata-"));
+    let pid_file = std::fs::read_to_string(cluster.unwrap().path().join("postmaster.pid")).unwrap();
+    let pid = pid_file.lines().next().unwrap().to_owned();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let mut serve = tokio::task::spawn_blocking(move || {
+        assert_eq!(serve.wait(Duration::from_secs(20)).code(), Some(1));
+        serve
+    })
+    .await
+    .unwrap();
+    serve = {
+        drop(serve);
+        Serve::start(port, &settings)
+    };
+    let url = vobiz_cdr::postgres::url_of_running(std::path::Path::new(&data), "vobiz").unwrap();
+    let looking = pool(&url);
+    eventually("the call is stored", Duration::from_secs(30), async || {
+        let stored = sqlx::query_scalar::<_, i64>(
+            "select count(*) from vobiz.cdr where first_callback_at is not null",
+        );
+        stored.fetch_one(&looking).await.unwrap() == 1
+    })
+    .await;
+    looking.close().await;
+    serve.terminate();
+    let status = tokio::task::spawn_blocking(move || serve.wait(Duration::from_secs(25))).await.unwrap();
+    assert!(status.success(), "{status}");
+}
