@@ -1,5 +1,6 @@
-//! Callback in, call_id committed in a group, 200 out: through the real router, into a real Postgres.
+//! Callback in, a call committed in a group, 200 out: through the real router, into a real Postgres.
 
+mod account;
 mod commit;
 mod outage;
 mod owed;
@@ -55,11 +56,8 @@ async fn every_captured_callback_comes_in_as_it_is() {
         let file = entry["file"].as_str().unwrap();
         let sent = sample(file);
         let by_get = entry["method"] == "GET";
-        let mut knock = if by_get {
-            Knock::get(std::str::from_utf8(&sent).unwrap())
-        } else {
-            Knock::post(sent.clone())
-        };
+        let mut knock =
+            if by_get { Knock::get(std::str::from_utf8(&sent).unwrap()) } else { Knock::post(sent.clone()) };
         if let Some(content_type) = entry["content_type"].as_str() {
             knock = knock.header("Content-Type", content_type);
         }
@@ -69,7 +67,9 @@ async fn every_captured_callback_comes_in_as_it_is() {
             for (name, value) in headers.as_object().unwrap() {
                 match name.to_ascii_lowercase().as_str() {
                     "x-vobiz-signature-v3" => proof = "v3",
-                    "x-vobiz-signature" if value.as_str().unwrap().starts_with("sha256=") => proof = "campaign",
+                    "x-vobiz-signature" if value.as_str().unwrap().starts_with("sha256=") => {
+                        proof = "campaign";
+                    }
                     _ => {}
                 }
                 knock = knock.header(name, value.as_str().unwrap());
@@ -86,7 +86,11 @@ async fn every_captured_callback_comes_in_as_it_is() {
 
         let (event, call_id, owed, sip_call_id) = meaning(file);
         let outcome = if owed.is_some() { "owed" } else { "logged" };
-        assert_eq!(database.log().await, [format!("{event} {call_id} {ACCOUNT} {proof} {outcome}")], "{file}");
+        assert_eq!(
+            database.log().await,
+            [format!("{event} {call_id} {ACCOUNT} {proof} {outcome}")],
+            "{file}"
+        );
         let (query, body): (Option<String>, Vec<u8>) =
             sqlx::query_as("select query, body from vobiz.callback where note is null")
                 .fetch_one(&database.pool)

@@ -36,9 +36,11 @@ async fn only_the_end_of_a_call_is_owed() {
         let json = format!(
             r#"{{"Event":"{event}","CallUUID":"a","DialBLegUUID":"b","call_uuid":"c","AccountId":"{ACCOUNT}"}}"#
         );
-        for knock in
-            [Knock::post(form.clone()).by_v3(TOKEN), Knock::get(&form).by_secret(), Knock::post(json).by_secret()]
-        {
+        for knock in [
+            Knock::post(form.clone()).by_v3(TOKEN),
+            Knock::get(&form).by_secret(),
+            Knock::post(json).by_secret(),
+        ] {
             assert_eq!(door.status(knock).await, 200, "{event}");
             logged += 1;
         }
@@ -113,7 +115,14 @@ async fn a_repeated_callback_owes_one_cdr() {
     for _ in 0..3 {
         assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
     }
-    assert_eq!(database.log().await, [format!("Hangup a {ACCOUNT} v3 owed"), format!("Hangup a {ACCOUNT} v3 owed"), format!("Hangup a {ACCOUNT} v3 owed")]);
+    assert_eq!(
+        database.log().await,
+        [
+            format!("Hangup a {ACCOUNT} v3 owed"),
+            format!("Hangup a {ACCOUNT} v3 owed"),
+            format!("Hangup a {ACCOUNT} v3 owed")
+        ]
+    );
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain proven")]);
     // The first one counts: a repeat moves no clock.
     let first = "select count(*) from vobiz.cdr_queue

@@ -199,7 +199,8 @@ impl Knock {
             Some(query) => format!("{}?{query}", self.path),
             None => self.path,
         };
-        let mut request = Request::builder().method(self.method).uri(uri).body(Body::from(self.body)).unwrap();
+        let mut request =
+            Request::builder().method(self.method).uri(uri).body(Body::from(self.body)).unwrap();
         for (name, value) in self.headers {
             let name: HeaderName = name.parse().unwrap();
             request.headers_mut().append(name, HeaderValue::from_str(&value).unwrap());
