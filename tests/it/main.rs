@@ -6,5 +6,6 @@ mod cli;
 mod faults;
 mod fetch;
 mod postgres;
+mod receive;
 mod simulator;
 mod support;
