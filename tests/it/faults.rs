@@ -53,9 +53,10 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
         let (vobiz, progress) = (vobiz.clone(), Arc::clone(&progress));
         tokio::spawn(async move { vobiz.run(&traffic, &progress).await })
     };
-    for kill in 0..10 {
-        // Some moment, spread over the run: 0.3 to 0.9 s after the last start.
-        tokio::time::sleep(Duration::from_millis(300 + (kill * 7919) % 600)).await;
+    for _ in 0..10 {
+        let moment = Duration::from_millis(rand::random_range(200..900));
+        println!("killed {moment:?} after its start");
+        tokio::time::sleep(moment).await;
         serve.kill();
         serve = Serve::start(port, &settings);
     }
