@@ -21,7 +21,7 @@ use crate::vobiz::{AccountId, Credentials, HomeCountry, PathStyle};
 pub struct DatabaseArgs {
     /// Postgres to work on (version 15 or newer); without it, a Postgres of our own is started
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<String>,
+    pub database_url: Option<SecretString>,
     /// Folder of our own Postgres [default: /var/lib/vobiz-cdr as root, else ~/.local/share/vobiz-cdr]
     #[arg(long, env = "CDR_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -47,10 +47,10 @@ pub struct ServeArgs {
     pub auth_id: Option<String>,
     /// Its token
     #[arg(long, env = "VOBIZ_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub auth_token: Option<String>,
+    pub auth_token: Option<SecretString>,
     /// Its previous token, during a rotation
     #[arg(long, env = "VOBIZ_AUTH_TOKEN_PREVIOUS", hide_env_values = true, value_name = "TOKEN")]
-    pub auth_token_previous: Option<String>,
+    pub auth_token_previous: Option<SecretString>,
     /// TOML file with several accounts, instead of the three settings above
     #[arg(long, env = "VOBIZ_ACCOUNTS_FILE", value_name = "FILE")]
     pub accounts_file: Option<PathBuf>,
@@ -68,10 +68,10 @@ pub struct ServeArgs {
     pub callback_url: Option<String>,
     /// Secret last segment of the callback path, for callbacks that Vobiz does not sign
     #[arg(long, env = "CDR_CALLBACK_SECRET", hide_env_values = true, value_name = "SECRET")]
-    pub callback_secret: Option<String>,
+    pub callback_secret: Option<SecretString>,
     /// The previous secret, during a rotation
     #[arg(long, env = "CDR_CALLBACK_SECRET_PREVIOUS", hide_env_values = true, value_name = "SECRET")]
-    pub callback_secret_previous: Option<String>,
+    pub callback_secret_previous: Option<SecretString>,
     /// What a callback must prove: required, optional or off
     #[arg(long, env = "CDR_SIGNATURES", default_value = "required", value_name = "POLICY")]
     pub signatures: String,
@@ -443,14 +443,15 @@ fn accounts_of(wrong: &mut Mistakes, path: &PathBuf) -> Vec<AccountEntry> {
 }
 
 /// A secret: its value, or the content of the file that `NAME_FILE` names.
-fn secret(wrong: &mut Mistakes, name: &str, value: Option<&String>) -> Option<SecretString> {
+fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretString>) -> Option<SecretString> {
     let file_name = format!("{name}_FILE");
-    match (value.filter(|value| !value.is_empty()), std::env::var_os(&file_name)) {
+    let value = value.filter(|value| !value.expose_secret().is_empty());
+    match (value, std::env::var_os(&file_name)) {
         (Some(_), Some(_)) => {
             wrong.say(format!("{name} and {file_name} are both set: use one"));
             None
         }
-        (Some(value), None) => Some(value.as_str().into()),
+        (Some(value), None) => Some(value.clone()),
         (None, Some(path)) => read_secret_file(wrong, &file_name, &PathBuf::from(path)),
         (None, None) => None,
     }

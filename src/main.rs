@@ -240,17 +240,19 @@ async fn database(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgre
     Ok((url, Some(own)))
 }
 
-/// Fires on SIGTERM and SIGINT; a second one ends the process at once.
+/// Fires on SIGTERM, SIGINT and SIGHUP (a terminal that was closed); a second one ends the process at once.
 fn told_to_stop() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let token = stop.clone();
     tokio::spawn(async move {
         for again in [false, true] {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
             if again {
                 std::process::exit(130);

@@ -38,6 +38,11 @@ async fn ensure_month(
 ) -> Result<bool, sqlx::Error> {
     let Some(next) = month.checked_add_months(Months::new(1)) else { return Ok(false) };
     let name = format!("{table}_{}", month.format("%Y_%m"));
+    let mut transaction = connection.begin().await?;
+    // One replica at a time; the others find it done.
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('vobiz partitions', 0))")
+        .execute(&mut *transaction)
+        .await?;
     let attached = sqlx::query_scalar!(
         r#"select exists (
              select from pg_catalog.pg_inherits i
@@ -45,12 +50,11 @@ async fn ensure_month(
         table,
         name
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(&mut *transaction)
     .await?;
     if attached {
         return Ok(false);
     }
-    let mut transaction = connection.begin().await?;
     for statement in [
         "set local lock_timeout = '1s'".to_owned(),
         format!(
