@@ -22,8 +22,6 @@ pub const AHEAD: Duration = Duration::from_millis(250);
 pub const SWEEP_AHEAD: Duration = Duration::from_millis(500);
 /// Between two probes of an account that is denied, unavailable or unreadable.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-/// An answer to "is it the account?" holds this long for all calls that ask.
-const VERDICT_HOLDS: Duration = Duration::from_secs(5);
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -112,9 +110,10 @@ impl Account {
 
     /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
     pub async fn verify(&self, why: &str) -> Verdict {
+        let asked = Instant::now();
         let mut verdict = self.verdict.lock().await;
-        if let Some((at, known)) = *verdict
-            && at.elapsed() < VERDICT_HOLDS
+        if let Some((found_at, known)) = *verdict
+            && found_at >= asked
         {
             return known;
         }
@@ -154,7 +153,7 @@ impl Account {
                 }
             }
             Err(error) => {
-                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused")
+                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused");
             }
         }
     }

@@ -1,12 +1,31 @@
-//! A Vobiz call ends, and soon after, its CDR is in the owner's Postgres.
+//! A Vobiz call ends, and soon after, its CDR is in the owner's Postgres: once, exact, provably complete,
+//! and ready for the bill.
+//!
+//! The map of the house: four rooms, one rule, four flows. Imports point one way (`tests/it/layout.rs` holds it).
+//!
+//! - [`vobiz`]: what Vobiz says: callbacks, CDRs, the API. No SQL.
+//! - [`db`]: what we keep: all our SQL. No HTTP.
+//! - [`postgres`]: a Postgres of our own, when nobody gave us one. Knows nothing of the rest.
+//! - [`simulator`]: a Vobiz to develop against. Speaks HTTP only.
+//! - [`retry`]: the rule: a failed attempt -> wait, pause the account, or bury.
+//! - [`receive`]: callback in, call_id committed in a group, 200 out.
+//! - [`fetch`]: lease, fetch, settle in a group.
+//! - [`sweep`]: list, and store what is missing.
+//! - [`account`]: what fetch and sweep share of one account: its client, its pace, its pause.
+//! - [`serve`]: runs them together until told to stop; [`listen`] is a port, [`config`] all settings.
+//! - [`demo`] and [`simulate`]: the subcommands of these names.
+
 pub mod account;
 pub mod config;
 pub mod db;
+pub mod demo;
 pub mod fetch;
 pub mod listen;
 pub mod postgres;
 pub mod receive;
 pub mod retry;
 pub mod serve;
+pub mod simulate;
+pub mod simulator;
 pub mod sweep;
 pub mod vobiz;

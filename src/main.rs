@@ -1,2 +1,242 @@
-//! The command line comes with the next commit.
-fn main() {}
+//! The command line: one short arm per subcommand. Data goes to stdout, words to stderr.
+//!
+//! Exit codes: 0 done, 1 failed or mismatch, 2 usage or configuration.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, unknown_variables};
+use vobiz_cdr::db::migration::{self, State};
+use vobiz_cdr::demo::{self, DemoArgs};
+use vobiz_cdr::postgres::{self, Postgres};
+use vobiz_cdr::serve::{Ending, Service};
+use vobiz_cdr::simulate::{self, SimulateArgs};
+use vobiz_cdr::{db, serve};
+
+/// Every Vobiz call, exact and complete, in your own Postgres
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    /// Form of the logs on stderr
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "text",
+        global = true,
+        value_name = "FORMAT",
+        help_heading = "Logs"
+    )]
+    log_format: LogFormat,
+    /// What to log, such as info or vobiz_cdr=debug [default: info; for demo: error]
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", help_heading = "Logs")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive callbacks, fetch CDRs, sweep the list
+    Serve(Box<ServeArgs>),
+    /// Everything on this machine: own Postgres, simulated Vobiz, this service, a report at the end
+    Demo(DemoArgs),
+    /// A Vobiz to develop against: CDR API, list, signed callbacks, faults by flags
+    Simulate(Box<SimulateArgs>),
+    /// The schema: apply, status or check
+    Migrate {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        verb: MigrateVerb,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum MigrateVerb {
+    /// Apply what is pending, and make the partitions
+    Apply,
+    /// List all migrations and what became of them
+    Status,
+    /// Exit 0 if this binary can work on the schema, else 1
+    Check,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = start_logging(&cli) {
+        eprintln_once(&format!("--log: {error}; write a filter such as info or vobiz_cdr=debug"));
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the runtime could not be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) if error.is::<Mistakes>() => {
+            eprintln_once(&format!("vobiz-cdr: {error}"));
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln_once(&format!("vobiz-cdr: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A last word to a person. A closed stderr is no reason to panic.
+fn eprintln_once(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let default = if matches!(cli.command, Command::Demo(_)) { "error" } else { "info,sqlx=warn" };
+    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    // Colours are for a terminal; a file or a collector gets plain text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    match cli.log_format {
+        LogFormat::Text => registry.with(layer).init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+    }
+    Ok(())
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => run_service(&args).await,
+        Command::Demo(args) => demo::run(args, told_to_stop()?).await,
+        Command::Simulate(args) => simulate::run(*args, told_to_stop()?).await.map(|()| ExitCode::SUCCESS),
+        Command::Migrate { database, verb } => migrate(&database, verb).await,
+    }
+}
+
+async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    for name in unknown_variables(&Cli::command()) {
+        warn!(
+            name,
+            "this variable is not a setting of vobiz-cdr: a slip of the pen? See `vobiz-cdr serve --help`"
+        );
+    }
+    let config = args.check()?;
+    let stop = told_to_stop()?;
+    let (url, mut own) = database(&args.database).await?;
+    let migrate = config.migrate.unwrap_or(own.is_some());
+    let serve = async {
+        let service = Service::prepare(config, &url, migrate).await?;
+        service.run(stop, Ending::Patient).await
+    };
+    let served = tokio::select! {
+        served = serve => served,
+        status = died(own.as_mut()) => Err(anyhow::anyhow!(
+            "our own Postgres ended by itself ({status}): see postgres.log in its data folder, then start the service again"
+        )),
+    };
+    if let Some(own) = own {
+        let stopped = own.stop().await;
+        served?;
+        stopped?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Waits until our own Postgres ends by itself; for ever, where there is none.
+async fn died(own: Option<&mut Postgres>) -> String {
+    match own {
+        Some(own) => own.exited().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        None => std::future::pending().await,
+    }
+}
+
+async fn migrate(database_args: &DatabaseArgs, verb: MigrateVerb) -> anyhow::Result<ExitCode> {
+    let (url, own) = database(database_args).await?;
+    let pool = db::connect(&url, "migrate", 1)?;
+    let done = match verb {
+        MigrateVerb::Apply => {
+            let applied = migration::apply(&pool, std::time::Duration::from_secs(300)).await?;
+            info!(applied, "the schema is up to date");
+            true
+        }
+        MigrateVerb::Status => {
+            let mut connection = pool.acquire().await?;
+            let steps = migration::status(&mut connection).await?;
+            for step in &steps {
+                let state = format!("{:?}", step.state).to_lowercase();
+                print_line(&format!("{state:8} {} {}", step.version, step.description));
+            }
+            steps.iter().all(|step| matches!(step.state, State::Applied | State::Ahead))
+        }
+        MigrateVerb::Check => {
+            let mut connection = pool.acquire().await?;
+            migration::check(&mut connection).await.inspect_err(|error| error!(%error, "check")).is_ok()
+        }
+    };
+    pool.close().await;
+    if let Some(own) = own {
+        own.stop().await?;
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A line of data. A reader that went away (`| head`) is no error.
+fn print_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The database to work on: the one that was named, else a Postgres of our own.
+async fn database(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
+    if let Some(url) = args.url()? {
+        return Ok((url.expose_secret().to_owned(), None));
+    }
+    let own = Postgres::start(postgres::Options {
+        data_dir: args.data_dir.clone().unwrap_or_else(postgres::default_data_dir),
+        bin_dir: args.pg_bin_dir.clone(),
+        settings: Vec::new(),
+    })
+    .await?;
+    let url = own.url(serve::DATABASE);
+    db::create_database(&url, serve::DATABASE).await?;
+    info!(psql = own.psql(serve::DATABASE), "no DATABASE_URL: a Postgres of our own is running");
+    Ok((url, Some(own)))
+}
+
+/// Fires on SIGTERM and SIGINT; a second one ends the process at once.
+fn told_to_stop() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -26,8 +26,9 @@ use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, Verifier, http_cli
 
 /// Name of the database on a Postgres of our own.
 pub const DATABASE: &str = "vobiz";
-/// A lease outlives any request (30 s at most) and its settling.
-const LEASE: Duration = Duration::from_secs(90);
+/// A lease outlives the longest request by this much: time for its slot and its settling. After a crash, what was in hand
+/// falls due again when the leases end, so they are no longer than that.
+const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
 /// After the word to stop, callbacks are taken this long: trunk webhooks are not sent again (documented).
 const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
 /// All of the ending takes no longer than this.
@@ -95,7 +96,10 @@ impl Service {
                 Arc::new(Account::new(client, max_rps, pool.clone()))
             })
             .collect();
-        let settings = FetchSettings { concurrency: config.concurrency, lease: LEASE };
+        let settings = FetchSettings {
+            concurrency: config.concurrency,
+            lease: config.request_timeout + LEASE_BEYOND_REQUEST,
+        };
         let fetcher = Arc::new(Fetcher::new(pool.clone(), accounts.clone(), settings));
         let listener = TcpListener::bind(config.listen)
             .await

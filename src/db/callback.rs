@@ -97,7 +97,8 @@ pub struct Committed {
 /// Commits a group: all of it goes into the log, and the calls are owed, deduplicated and sorted by `call_id`. One statement,
 /// so one transaction and one wait for the disk.
 ///
-/// A call that is stored already is not owed again. A call that is owed already changes only as [`Owed::join`] says.
+/// A call that is stored already is not owed again. A call that is owed already changes only by getting certain, or a
+/// proven account, or the SIP Call-ID it lacked.
 pub async fn commit(
     connection: &mut PgConnection,
     entries: &[&Entry],
@@ -185,9 +186,9 @@ pub async fn commit(
     let mut committed = Committed::default();
     for row in rows {
         if row.stored {
-            committed.stored_unannounced.push(row.call_id)
+            committed.stored_unannounced.push(row.call_id);
         } else {
-            committed.new.push(row.call_id)
+            committed.new.push(row.call_id);
         }
     }
     Ok(committed)

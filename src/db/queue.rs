@@ -112,7 +112,7 @@ pub async fn lease(
              from vobiz.cdr_queue q
              where q.account_id = $1 and q.dead_at is null and q.due_at <= vobiz.now()
              order by q.due_at
-             -- No room, no rows: a limit of null would be none at all.
+             -- No room, no rows: a limit of null would be no limit.
              limit coalesce((select slots from room), 0)
              -- Rows that another replica is leasing or settling are not waited for.
              for update of q skip locked

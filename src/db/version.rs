@@ -52,8 +52,10 @@ pub fn judge(stored: Side<'_>, incoming: Side<'_>) -> Verdict {
         Overlap::Same => Verdict::Known,
         // The list row says less and nothing else.
         Overlap::Superset if !incoming.complete => Verdict::Known,
-        // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for.
-        Overlap::Subset if !stored.complete => Verdict::Replace,
+        // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for. Another
+        // row of a list does not erase what an older single record said beside both.
+        Overlap::Subset if !stored.complete && incoming.complete => Verdict::Replace,
+        Overlap::Subset if !stored.complete => Verdict::Merge,
         _ if incoming.version < stored.version => Verdict::Older,
         _ if incoming.complete => Verdict::Replace,
         _ => Verdict::Merge,

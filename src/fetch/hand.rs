@@ -76,8 +76,7 @@ async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
     let jitter = rand::random::<f64>();
     let (error, decision) = match retry::decide(&error, &lease.history, jitter) {
         Decision::AskList => match account.verify(&error.to_string()).await {
-            Verdict::Paused => return Outcome::Release(lease, Duration::ZERO),
-            Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
+            Verdict::Paused | Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
             Verdict::CallAlone => {
                 let refused = FetchError::Refused(format!("{error}; the account's list works"));
                 let decision = retry::decide(&refused, &lease.history, jitter);

@@ -53,7 +53,7 @@ pub struct Fetcher {
 /// An outcome, and the hand that stays taken until it is settled.
 struct Finished {
     outcome: Outcome,
-    _hand: OwnedSemaphorePermit,
+    hand: OwnedSemaphorePermit,
 }
 
 impl Fetcher {
@@ -127,7 +127,7 @@ impl Fetcher {
                 continue;
             }
             let free = 1 + u32::try_from(self.hands.available_permits()).unwrap_or(0);
-            let (leases, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
+            let (taken, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
                 account.id(),
                 free,
@@ -136,14 +136,14 @@ impl Fetcher {
                 self.settings.lease
             ))
             .await?;
-            if leases.is_empty() {
+            if taken.is_empty() {
                 self.open(account, tracker).await?;
                 continue;
             }
-            leased += leases.len();
+            leased += taken.len();
             let mut hand = Some(hand);
             let mut slot = 0;
-            for lease in leases {
+            for lease in taken {
                 let hand = match hand.take() {
                     Some(hand) => hand,
                     None => match Arc::clone(&self.hands).acquire_owned().await {
@@ -173,7 +173,7 @@ impl Fetcher {
             tokio::time::sleep(wait).await;
             let outcome = hand::attend(&account, lease, &mains).await;
             // The settler lives as long as any hand.
-            let _ = finished.send(Finished { outcome, _hand: hand });
+            let _ = finished.send(Finished { outcome, hand });
         });
     }
 

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>) {
     let mut group = Vec::new();
     while outcomes.recv_many(&mut group, GROUP).await > 0 {
-        let (group, hands): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done._hand)).unzip();
+        let (group, hands): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.hand)).unzip();
         settle(&pool, group).await;
         drop(hands);
     }

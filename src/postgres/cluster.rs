@@ -22,7 +22,6 @@ pub(super) async fn make(
     data_dir: &Path,
 ) -> Result<Cluster, StartError> {
     let path = folder::cluster_path(data_dir, programs.major);
-    sweep_unfinished(data_dir)?;
     // A name of its own for every attempt: an initdb whose starter was killed may still be writing to the last one.
     let new = data_dir.join(format!("pgdata-{}.new-{:08x}", programs.major, rand::random::<u32>()));
     folder::make(&new, 0o700).map_err(StartError::file("make", &new))?;
@@ -70,8 +69,8 @@ async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result
     })
 }
 
-/// Removes what attempts that were cut short have left. Only called when there is no finished cluster to lose.
-fn sweep_unfinished(data_dir: &Path) -> Result<(), StartError> {
+/// Removes what attempts that were cut short have left. No server ever ran on it, so there is nothing in it to lose.
+pub(super) fn sweep_unfinished(data_dir: &Path) -> Result<(), StartError> {
     for folder in unfinished(data_dir).map_err(StartError::file("list", data_dir))? {
         if let Err(error) = fs::remove_dir_all(&folder) {
             // An orphaned initdb may be adding files faster than we remove them. It is in nobody's way there.

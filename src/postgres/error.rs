@@ -20,7 +20,11 @@ pub enum StartError {
         bin_dir: PathBuf,
     },
     /// Programs were found, and all of them are older than what our SQL needs.
-    #[error("Postgres {} is the oldest that will do, and this machine has {}; {}", super::OLDEST_MAJOR, .found, remedies())]
+    #[error(
+        "Postgres {} is the oldest that will do, and this machine has {found}; {}",
+        super::OLDEST_MAJOR,
+        remedies()
+    )]
     TooOld {
         /// What was found, in words.
         found: String,
@@ -44,7 +48,8 @@ pub enum StartError {
     /// Another of us has the folder.
     #[error(
         "the Postgres in {} belongs to another running vobiz-cdr{}; stop that one first, or give this one a folder of \
-         its own with CDR_DATA_DIR", .data_dir.display(), .holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+         its own with CDR_DATA_DIR",
+        .data_dir.display(), .holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     Held {
         /// The folder both want.
@@ -116,7 +121,10 @@ pub enum StartError {
         lines: String,
     },
     /// The server is at work, but not ready in the time we give it.
-    #[error("the Postgres server was not ready after {seconds} s and was stopped; the end of {}: {lines}", .log.display())]
+    #[error(
+        "the Postgres server was not ready after {seconds} s and was stopped; the end of {}: {lines}",
+        .log.display()
+    )]
     NotReady {
         /// How long we waited.
         seconds: u64,
@@ -149,7 +157,10 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
     /// It was gone already, or did not leave in good order; it will recover from its log at the next start.
-    #[error("the Postgres server did not stop in good order ({status}); it recovers at the next start; see {}", .log.display())]
+    #[error(
+        "the Postgres server did not stop in good order ({status}); it recovers at the next start; see {}",
+        .log.display()
+    )]
     Unclean {
         /// How it left.
         status: ExitStatus,

@@ -31,7 +31,8 @@ pub(super) struct Cluster {
     pub(super) major: u32,
 }
 
-/// The data folder when nobody names one. Root's own home is closed to the account the server runs as, hence `/var/lib`.
+/// The data folder when nobody names one. Root's own home is closed to the account the server runs as, hence
+/// `/var/lib`.
 pub fn default_data_dir() -> PathBuf {
     default_for(
         rustix::process::geteuid().is_root(),

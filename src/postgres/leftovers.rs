@@ -26,7 +26,7 @@ const CHILDREN_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PidFile {
     pub(super) pid: Pid,
-    socket_folder: Option<PathBuf>,
+    pub(super) socket_folder: Option<PathBuf>,
     status: String,
 }
 
@@ -53,6 +53,7 @@ impl PidFile {
         })
     }
 
+    /// Whether the server was taking connections when it last wrote here.
     pub(super) fn is_ready(&self) -> bool {
         self.status == "ready"
     }
@@ -182,7 +183,7 @@ fn resident(line: &str) -> Option<Resident> {
 }
 
 /// Whether there is a process of this number, be it a zombie or a stranger.
-fn exists(pid: Pid) -> bool {
+pub(super) fn exists(pid: Pid) -> bool {
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 

@@ -27,6 +27,7 @@ use account::Account;
 pub use error::{StartError, StopError};
 pub use folder::default_data_dir;
 use folder::{Lock, Log};
+use leftovers::PidFile;
 use programs::Programs;
 use server::Server;
 use socket::Socket;
@@ -43,6 +44,15 @@ pub struct Options {
     pub bin_dir: Option<PathBuf>,
     /// Further server settings, name and value; they win over ours, but not over where the server listens.
     pub settings: Vec<(String, String)>,
+}
+
+/// The address of a database in the Postgres that another of us is running on this folder, for a look at it from a
+/// second process ([`StartError::Held`] says that there is one). Nothing is started, and nothing promises that it is
+/// still there when one connects.
+pub fn url_of_running(data_dir: &Path, database: &str) -> Option<String> {
+    let cluster = folder::newest_cluster(data_dir).ok()??;
+    let file = PidFile::read(&cluster.path).ok()??;
+    Some(Socket::of_running(&file)?.url(database))
 }
 
 /// A running Postgres of our own. Dropping it stops the server soon after; [`Postgres::stop`] waits until it has.
@@ -66,14 +76,14 @@ impl Postgres {
         let existing = folder::newest_cluster(&data_dir)?;
         let account = Account::choose(existing.as_ref().map(|cluster| cluster.path.as_path())).await?;
         account.check_way(&data_dir).await?;
-        let programs = match &options.bin_dir {
-            Some(bin_dir) => programs::find_in(&account, bin_dir, existing.as_ref()).await?,
-            None => {
-                let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
-                programs::find(&account, &candidates, existing.as_ref()).await?
-            }
+        let programs = if let Some(bin_dir) = &options.bin_dir {
+            programs::find_in(&account, bin_dir, existing.as_ref()).await?
+        } else {
+            let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
+            programs::find(&account, &candidates, existing.as_ref()).await?
         };
 
+        cluster::sweep_unfinished(&data_dir)?;
         let fresh = existing.is_none();
         let cluster = if let Some(cluster) = existing {
             account.own_all(&cluster.path).map_err(StartError::file("hand over", &cluster.path))?;

@@ -162,12 +162,11 @@ impl Server {
             if let Ok(status) = timeout(patience, self.child.wait()).await {
                 let status = status?;
                 self.watcher.dismiss().await;
-                return if status.success() {
-                    Ok(())
-                } else {
-                    Err(StopError::Unclean { status, log: self.log })
-                };
+                // An immediate shutdown also ends with status 0, and yet it leaves a recovery to do.
+                let in_order = status.success() && signal == Signal::INT;
+                return if in_order { Ok(()) } else { Err(StopError::Unclean { status, log: self.log }) };
             }
+            tracing::warn!(pid = %self.pid, ?signal, log = %self.log.display(), "Postgres takes its time to stop");
         }
         Err(StopError::Stuck { pid: self.pid(), log: self.log })
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::account::Account;
 use super::error::StartError;
 use super::folder;
+use super::leftovers::{self, PidFile};
 
 /// What a socket address holds besides its closing zero byte: 108 on Linux, 104 on macOS and the BSDs.
 const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -24,7 +25,8 @@ const SHORT_PREFIX: &str = "vobiz-cdr-";
 #[derive(Debug, Clone)]
 pub(super) struct Socket {
     pub(super) folder: PathBuf,
-    /// A folder under `/tmp` that lives as long as the server, since the data folder's path is too long.
+    /// A folder under `/tmp` that lives as long as the server, since the data folder's path is too long (or otherwise
+    /// unfit).
     pub(super) short_lived: bool,
 }
 
@@ -45,6 +47,13 @@ impl Socket {
         Ok(Socket { folder: short, short_lived: true })
     }
 
+    /// Where a server that somebody else started listens, by its own word.
+    pub(super) fn of_running(file: &PidFile) -> Option<Socket> {
+        let folder = file.socket_folder.clone().filter(|_| file.is_ready() && leftovers::exists(file.pid))?;
+        // It is for whoever started it to remove.
+        Some(Socket { folder, short_lived: false })
+    }
+
     /// Removes a folder that was made for one run only.
     pub(super) fn clear(&self) {
         if self.short_lived {
@@ -57,7 +66,7 @@ impl Socket {
         [
             ("listen_addresses", String::new()),
             ("port", PORT.to_string()),
-            // In this list of folders a comma separates, unless it stands between quotes.
+            // It is read as a list, where only quotes keep spaces together.
             (
                 "unix_socket_directories",
                 format!("\"{}\"", self.folder.display().to_string().replace('"', "\"\"")),
@@ -128,8 +137,10 @@ fn remove_short(folder: &Path) {
     }
 }
 
+/// Whether a socket can be there, and be spoken of: psql reads a comma in a host as the start of a second host.
 fn fits(folder: &Path) -> bool {
-    folder.join(format!(".s.PGSQL.{PORT}")).as_os_str().len() <= LONGEST_PATH
+    !folder.as_os_str().as_bytes().contains(&b',')
+        && folder.join(format!(".s.PGSQL.{PORT}")).as_os_str().len() <= LONGEST_PATH
 }
 
 /// Everything but letters, digits and `-._~` as `%XX`.
@@ -174,6 +185,7 @@ mod tests {
         let folder = |length: usize| PathBuf::from(format!("/{}", "x".repeat(length)));
         assert!(fits(&folder(LONGEST_PATH - 15)));
         assert!(!fits(&folder(LONGEST_PATH - 14)));
+        assert!(!fits(Path::new("/a,b")), "psql would see two hosts");
     }
 
     #[test]

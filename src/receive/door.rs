@@ -158,7 +158,7 @@ impl Place {
                     place.has_secret = true;
                     place.secret_is_ours = door.settings.verifier.is_secret(&value);
                 }
-                _ => place.account = door.configured(&AccountId::new(&value).ok()),
+                _ => place.account = door.configured(AccountId::new(&value).ok().as_ref()),
             }
         }
         place
@@ -204,8 +204,8 @@ struct Proved {
 }
 
 impl Door {
-    fn configured(&self, account: &Option<AccountId>) -> Option<AccountId> {
-        account.as_ref().filter(|account| self.settings.accounts.contains(account)).cloned()
+    fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
+        account.filter(|account| self.settings.accounts.contains(*account)).cloned()
     }
 
     /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
@@ -244,7 +244,7 @@ impl Door {
         let account_proven = proved.account.is_some();
         let account = proved
             .account
-            .or_else(|| seen.callback.accounts.iter().find_map(|hint| self.configured(&Some(hint.clone()))))
+            .or_else(|| seen.callback.accounts.iter().find_map(|hint| self.configured(Some(hint))))
             .or_else(|| place.account.clone())
             .or_else(|| match self.settings.accounts.as_slice() {
                 [only] => Some(only.clone()),

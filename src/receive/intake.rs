@@ -20,6 +20,9 @@ use crate::vobiz::AccountId;
 const CAPACITY_KIB: usize = 32 * 1024;
 /// Callbacks in one statement.
 const GROUP: usize = 1000;
+/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. An intake full of the
+/// longest bodies in one statement would not on a slow disk, and neither would the next one.
+const GROUP_KIB: usize = 4 * 1024;
 
 /// How the intake behaves.
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ struct Submission {
     entry: Entry,
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 /// The near side of the intake: handlers submit here. Cheap to clone.
@@ -89,7 +92,7 @@ impl Intake {
         let bytes = entry.body.len() + entry.query.as_ref().map_or(0, String::len);
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
-        self.queue.send(Submission { entry, owed, answer, _room: room }).map_err(|_| NotCommitted::Failed)
+        self.queue.send(Submission { entry, owed, answer, room }).map_err(|_| NotCommitted::Failed)
     }
 }
 
@@ -102,9 +105,11 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
         while let Some(first) = waiting.recv().await {
+            let mut kib = first.room.num_permits();
             let mut group = vec![first];
-            while group.len() < GROUP {
+            while group.len() < GROUP && kib < GROUP_KIB {
                 let Ok(next) = waiting.try_recv() else { break };
+                kib += next.room.num_permits();
                 group.push(next);
             }
             self.settle(group).await;
@@ -124,27 +129,41 @@ impl Writer {
         let mut unannounced = Vec::new();
         match self.commit(&group).await {
             Ok(committed) => {
-                self.cap.refund(&group, &committed, now);
+                self.cap.refund(&group, &committed.new, now);
                 unannounced = committed.stored_unannounced;
                 answer(group, Ok(()));
             }
             // The same again, one by one: the one that Postgres refuses must not cost the others their 200.
             Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
                 debug!(error = %error, callbacks = group.len(), "a group of callbacks fails on data: one by one");
-                for submission in group {
-                    let single = vec![submission];
-                    let committed = self.commit(&single).await;
-                    if let Err(error) = &committed {
-                        warn!(id = %single[0].entry.id, error = %error, "a callback could not be committed");
+                let mut singles = group.into_iter();
+                for submission in singles.by_ref() {
+                    let single = [submission];
+                    match self.commit(&single).await {
+                        Ok(committed) => {
+                            self.cap.refund(&single, &committed.new, now);
+                            unannounced.extend(committed.stored_unannounced);
+                            answer(single, Ok(()));
+                        }
+                        Err(error) => {
+                            warn!(id = %single[0].entry.id, error = %error, "a callback could not be committed");
+                            self.cap.refund(&single, &[], now);
+                            answer(single, Err(NotCommitted::Failed));
+                            // Postgres went away meanwhile: not a timeout more for each of the rest.
+                            if error.fault() == Fault::Ours {
+                                break;
+                            }
+                        }
                     }
-                    let result = committed
-                        .map(|committed| unannounced.extend(committed.stored_unannounced))
-                        .map_err(|_| NotCommitted::Failed);
-                    answer(single, result);
                 }
+                let rest: Vec<Submission> = singles.collect();
+                self.cap.refund(&rest, &[], now);
+                answer(rest, Err(NotCommitted::Failed));
             }
             Err(error) => {
                 warn!(error = %error, callbacks = group.len(), "callbacks could not be committed: answered 503");
+                // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
+                self.cap.refund(&group, &[], now);
                 answer(group, Err(NotCommitted::Failed));
             }
         }
@@ -181,7 +200,7 @@ impl Writer {
     }
 }
 
-fn answer(group: Vec<Submission>, result: Result<(), NotCommitted>) {
+fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
     for answer in group.into_iter().filter_map(|submission| submission.answer) {
         // Whoever waited may have given up; what is committed stays committed.
         let _ = answer.send(result);
@@ -209,9 +228,9 @@ impl SpeculativeCap {
         free
     }
 
-    /// Only new calls count: what was owed or stored already costs no further request.
-    fn refund(&mut self, group: &[Submission], committed: &Committed, now: Instant) {
-        let mut new: HashSet<&str> = committed.new.iter().map(String::as_str).collect();
+    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
+    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
+        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
         for owed in
             group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
         {

@@ -1,1 +1,223 @@
-//! Room.
+//! A Vobiz to develop against: its CDR API, its signed callbacks, and its faults on demand. It knows the rest of this
+//! crate only over HTTP, and signs and prints with code of its own, so that it tests ours instead of repeating it.
+//! What it does rests on the vendor's documentation and on captured traffic; where these disagree, an option chooses.
+//!
+//! Promise: everything drawn (ids, numbers, causes, durations, costs, nonces, faults) follows from [`Options::seed`]
+//! and the sequence of calls placed; times come from the [`CallSpec`], else from the clock. Money is decimal
+//! throughout. A CDR can be fetched and listed from one and the same instant on.
+
+mod answer;
+mod api;
+mod call;
+mod callback;
+mod cdr;
+mod deliver;
+mod draw;
+mod fault;
+mod list;
+mod options;
+mod server;
+pub mod sign;
+mod stats;
+mod traffic;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::http::{Request, StatusCode};
+use rust_decimal::Decimal;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use self::answer::{Answer, RetryAfter};
+pub use self::call::{Call, CallSpec, Direction, Kind, Word};
+pub use self::callback::{CallbackKind, body as callback_body, form};
+pub use self::deliver::{Delivery, Undelivered};
+pub use self::fault::Faults;
+pub use self::options::{Account, Casing, DayOf, Options, SummaryCost};
+pub use self::stats::{AccountStats, RequestKind, Stats};
+pub use self::traffic::{Progress, Summary, Traffic};
+
+use self::world::World;
+
+/// A running Vobiz. Clones are handles to the same one; it ends with the last of them.
+#[derive(Clone)]
+pub struct Simulator {
+    world: Arc<World>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: TaskTracker,
+    _stop_with_us: Arc<DropGuard>,
+}
+
+/// What really happened in one call: what a copy of the CDRs is measured against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truth {
+    /// The id.
+    pub call_id: String,
+    /// The owner.
+    pub account_id: String,
+    /// Inbound or outbound.
+    pub direction: Direction,
+    /// Seconds talked.
+    pub billsec: u32,
+    /// As it is now: costs may have settled since the call was placed.
+    pub total_cost: Decimal,
+    /// The currency of the cost.
+    pub currency: String,
+    /// Why it ended.
+    pub hangup_cause: String,
+    /// Whether a hang-up callback was answered 200.
+    pub acknowledged: bool,
+    /// Whether the CDR can be fetched by now.
+    pub appeared: bool,
+}
+
+impl Simulator {
+    /// Starts listening on the current runtime.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(256)
+            .build()
+            .map_err(io::Error::other)?;
+        let world = Arc::new(World::new(options, http));
+        let (stop, server) = (CancellationToken::new(), TaskTracker::new());
+        server.spawn(server::run(listener, Arc::clone(&world), stop.clone()));
+        server.close();
+        let guard = Arc::new(stop.clone().drop_guard());
+        Ok(Self { world, address, stop, server, _stop_with_us: guard })
+    }
+
+    /// The base of the API, without a final slash: `http://127.0.0.1:41234`.
+    pub fn api_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops listening, and cuts every open connection.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.server.wait().await;
+    }
+
+    /// Makes a finished call; its CDR appears when the options, the faults and the spec let it.
+    pub fn place_call(&self, spec: CallSpec) -> Call {
+        self.world.place(spec)
+    }
+
+    /// The callback as a request, for a test that has no socket.
+    pub fn callback_request(&self, call: &Call, kind: CallbackKind) -> Result<Request<Bytes>, Undelivered> {
+        deliver::request(&self.world, call, kind)
+    }
+
+    /// Sends a callback once.
+    pub async fn send_callback(&self, call: &Call, kind: CallbackKind) -> Result<StatusCode, Undelivered> {
+        deliver::once(&self.world, call, kind).await
+    }
+
+    /// Sends a callback as Vobiz does: a voice callback up to three times more unless it is answered 200 within
+    /// 3 s, a trunk webhook once.
+    pub async fn deliver(&self, call: &Call, kind: CallbackKind) -> Result<Delivery, Undelivered> {
+        deliver::deliver(&self.world, call, kind).await
+    }
+
+    /// Sends any form, signed as this account's voice callback: `DialHangup`, say.
+    pub async fn send_form(&self, auth_id: &str, fields: &[(&str, &str)]) -> Result<StatusCode, Undelivered> {
+        // Nonces follow from the count of callbacks, in a stream that no call uses.
+        let nth = self.world.lock().stats.callbacks_sent;
+        let body = callback::form(fields.to_vec());
+        let request = deliver::voice(&self.world, auth_id, u64::MAX - nth, 0, body)?;
+        deliver::send(&self.world, request, false).await
+    }
+
+    /// Places calls at a pace and announces each, while `progress` counts along.
+    pub async fn run(&self, traffic: &Traffic, progress: &Arc<Progress>) -> Summary {
+        traffic::run(&self.world, traffic, progress).await
+    }
+
+    /// Answers the next fetches of this call so, one each, then as usual. The call need not exist yet.
+    pub fn script(&self, call_id: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.world.lock().scripts.entry(call_id.to_owned()).or_default().extend(answers);
+    }
+
+    /// Answers every request of this account so, lists included, until told otherwise: an outage.
+    pub fn script_account(&self, auth_id: &str, answer: Option<Answer>) {
+        if let Some(login) = self.world.lock().logins.get_mut(auth_id) {
+            login.all_answer = answer;
+        }
+    }
+
+    /// Answers every fetch of this account so until told otherwise, while its lists work.
+    pub fn script_fetches(&self, auth_id: &str, answer: Option<Answer>) {
+        if let Some(login) = self.world.lock().logins.get_mut(auth_id) {
+            login.fetches_answer = answer;
+        }
+    }
+
+    /// Gives an account another token, for requests and signatures; the old one stops at once.
+    pub fn set_token(&self, auth_id: &str, token: &str) {
+        if let Some(login) = self.world.lock().logins.get_mut(auth_id) {
+            token.clone_into(&mut login.token);
+        }
+    }
+
+    /// Sends voice callbacks to this URL from now on.
+    pub fn set_callback_url(&self, url: &str) {
+        self.world.lock().callback_url = Some(url.to_owned());
+    }
+
+    /// Sends voice callbacks here, still signed for the callback URL.
+    pub fn set_callback_sent_to(&self, url: &str) {
+        self.world.lock().callback_sent_to = Some(url.to_owned());
+    }
+
+    /// Sends trunk webhooks to this URL from now on.
+    pub fn set_trunk_url(&self, url: &str) {
+        self.world.lock().trunk_url = Some(url.to_owned());
+    }
+
+    /// Changes a call after the fact, all but its id and owner; `updated_at` moves by at least a second unless the
+    /// change sets it. `None` when there is no such call. The change must not ask this simulator anything: it would
+    /// wait for itself.
+    pub fn revise(&self, call_id: &str, change: impl FnOnce(&mut Call)) -> Option<Call> {
+        let mut state = self.world.lock();
+        self.world.revise(&mut state, call_id, change)
+    }
+
+    /// The counters as they are now. A copy: it grows with the number of calls fetched.
+    pub fn stats(&self) -> Stats {
+        self.world.lock().stats.clone()
+    }
+
+    /// Every call, in the order of placing.
+    pub fn calls(&self) -> Vec<Truth> {
+        let now = Instant::now();
+        let mut state = self.world.lock();
+        self.world.tick(&mut state, now);
+        let mut entries: Vec<_> = state.entries.values().collect();
+        entries.sort_unstable_by_key(|entry| entry.row.call.sequence);
+        let truth = |entry: &world::Entry| {
+            let call = &entry.row.call;
+            Truth {
+                call_id: call.call_id.clone(),
+                account_id: call.account_id.clone(),
+                direction: call.direction,
+                billsec: call.billsec,
+                total_cost: call.total_cost(),
+                currency: call.currency.to_string(),
+                hangup_cause: call.hangup_cause.to_string(),
+                acknowledged: entry.acknowledged,
+                appeared: entry.row.visible(now),
+            }
+        };
+        entries.into_iter().map(truth).collect()
+    }
+}

@@ -32,21 +32,20 @@ fn server() -> &'static str {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let mut own = None;
-                let base = match std::env::var("TEST_DATABASE_URL") {
-                    Ok(base) => base,
-                    Err(_) => {
-                        let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
-                        let started = Server::start(Options {
-                            data_dir: folder.path().join("data"),
-                            bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
-                            settings: vec![("max_connections".into(), "300".into())],
-                        })
-                        .await
-                        .unwrap_or_else(|error| panic!("{error}"));
-                        let base = started.url("postgres");
-                        own = Some((started, folder));
-                        base
-                    }
+                let base = if let Ok(base) = std::env::var("TEST_DATABASE_URL") {
+                    base
+                } else {
+                    let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
+                    let started = Server::start(Options {
+                        data_dir: folder.path().join("data"),
+                        bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
+                        settings: vec![("max_connections".into(), "300".into())],
+                    })
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}"));
+                    let base = started.url("postgres");
+                    own = Some((started, folder));
+                    base
                 };
                 make_template(&base).await;
                 url.send(base).unwrap();
@@ -145,18 +144,18 @@ impl Database {
     }
 
     /// Runs statements.
-    pub(crate) async fn execute(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
     }
 
-    /// One column of type text; null is `∅`.
+    /// One column of type text; null is `-`.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let rows: Vec<Option<String>> =
             sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.pool).await.unwrap();
-        rows.into_iter().map(|row| row.unwrap_or_else(|| "∅".into())).collect()
+        rows.into_iter().map(|row| row.unwrap_or_else(|| "-".into())).collect()
     }
 
-    /// One value of type text; null is `∅`.
+    /// One value of type text; null is `-`.
     pub(crate) async fn text(&self, sql: &str) -> String {
         self.texts(sql).await.pop().unwrap_or_default()
     }

@@ -2,3 +2,6 @@
 
 pub(crate) mod calls;
 pub(crate) mod database;
+pub(crate) mod door;
+pub(crate) mod process;
+pub(crate) mod world;

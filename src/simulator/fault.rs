@@ -1,0 +1,146 @@
+//! What goes wrong by itself, and how often. A fault is drawn once per call from the seed, in its own stream of
+//! numbers: turning faults on changes no call. Scripts of a test are not here, see [`super::Simulator::script`].
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use super::answer::{Answer, RetryAfter};
+
+/// The share of calls, 0 to 1, that each fault hits; a call can have several.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// The CDR appears `late_by` later than usual.
+    pub late: f64,
+    /// How late.
+    pub late_by: Duration,
+    /// The hang-up callback is never sent.
+    pub lost_callback: f64,
+    /// The hang-up callback is sent twice.
+    pub duplicated_callback: f64,
+    /// One fetch is answered 429; the forms of [`RetryAfter`] take turns.
+    pub throttled: f64,
+    /// How long such a 429 asks to wait, in seconds.
+    pub throttled_for: u32,
+    /// One fetch is answered 500.
+    pub server_error: f64,
+    /// One fetch is answered with a load balancer's HTML.
+    pub html_error: f64,
+    /// One fetch is cut off in the middle of the body.
+    pub half_body: f64,
+    /// One fetch is closed without an answer.
+    pub reset: f64,
+    /// One fetch is answered `slow_by` later.
+    pub slow: f64,
+    /// How slow.
+    pub slow_by: Duration,
+    /// One fetch says `success: false`.
+    pub success_false: f64,
+    /// One fetch shows another call's `uuid`.
+    pub wrong_uuid: f64,
+    /// One fetch is answered 200 without a body.
+    pub empty_body: f64,
+    /// The cost changes, and `updated_at` moves, `settles_after` the CDR's appearance.
+    pub settles_later: f64,
+    /// How much later.
+    pub settles_after: Duration,
+}
+
+impl Default for Faults {
+    /// Nothing goes wrong.
+    fn default() -> Self {
+        Self {
+            late: 0.0,
+            late_by: Duration::from_secs(20),
+            lost_callback: 0.0,
+            duplicated_callback: 0.0,
+            throttled: 0.0,
+            throttled_for: 1,
+            server_error: 0.0,
+            html_error: 0.0,
+            half_body: 0.0,
+            reset: 0.0,
+            slow: 0.0,
+            slow_by: Duration::from_secs(2),
+            success_false: 0.0,
+            wrong_uuid: 0.0,
+            empty_body: 0.0,
+            settles_later: 0.0,
+            settles_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Faults {
+    /// A bad day at Vobiz: some of everything, yet a demonstration ends within a minute.
+    pub fn some() -> Self {
+        Self {
+            late: 0.05,
+            late_by: Duration::from_secs(8),
+            lost_callback: 0.02,
+            duplicated_callback: 0.05,
+            throttled: 0.002,
+            server_error: 0.03,
+            html_error: 0.02,
+            half_body: 0.02,
+            reset: 0.02,
+            slow: 0.02,
+            success_false: 0.01,
+            wrong_uuid: 0.005,
+            empty_body: 0.01,
+            settles_later: 0.02,
+            ..Self::default()
+        }
+    }
+}
+
+/// What one call has drawn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drawn {
+    pub(super) late_by: Option<Duration>,
+    pub(super) lost_callback: bool,
+    pub(super) duplicated_callback: bool,
+    pub(super) settles_after: Option<Duration>,
+    /// The answers of its first fetches.
+    pub(super) script: Vec<Answer>,
+}
+
+impl Faults {
+    /// Draws for one call. `throttles` counts the 429 drawn so far, which is what makes their forms take turns.
+    pub(super) fn draw(&self, numbers: &mut StdRng, throttles: &mut usize) -> Drawn {
+        // Every fault takes its number, hit or not, and always in this order: another share for one fault must not
+        // move the others to other calls.
+        let mut hit = |share: f64| numbers.random::<f64>() < share;
+        let mut drawn = Drawn {
+            late_by: hit(self.late).then_some(self.late_by),
+            lost_callback: hit(self.lost_callback),
+            duplicated_callback: hit(self.duplicated_callback),
+            settles_after: hit(self.settles_later).then_some(self.settles_after),
+            script: Vec::new(),
+        };
+        if hit(self.throttled) {
+            let forms = RetryAfter::each(self.throttled_for);
+            drawn.script.push(Answer::Throttled(forms[*throttles % forms.len()]));
+            *throttles += 1;
+        }
+        let answers = [
+            (self.server_error, Answer::server_error as fn() -> Answer),
+            (self.html_error, || Answer::Html),
+            (self.half_body, || Answer::HalfBody),
+            (self.reset, || Answer::Reset),
+            (self.success_false, || Answer::SuccessFalse),
+            (self.wrong_uuid, || Answer::WrongUuid),
+            (self.empty_body, || Answer::Empty),
+        ];
+        for (share, answer) in answers {
+            if hit(share) {
+                drawn.script.push(answer());
+            }
+        }
+        if hit(self.slow) {
+            drawn.script.push(Answer::Slow(self.slow_by));
+        }
+        drawn
+    }
+}

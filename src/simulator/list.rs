@@ -1,0 +1,308 @@
+//! Lists of CDRs: filters, paging and the summary, as `…/cdr`, `…/search` and `…/recent` give them. Promise: rows,
+//! `total` and `summary` of one answer speak of the same set of calls, newest first by end and id, and the sums are
+//! exact.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use tokio::time::Instant;
+
+use super::cdr;
+use super::options::{DayOf, Options, SummaryCost};
+use super::world::Row;
+
+/// The query parameters of a list, decoded.
+pub(super) type Query<'a> = [(Cow<'a, str>, Cow<'a, str>)];
+
+pub(super) fn parameter<'a>(query: &'a Query<'_>, name: &str) -> Option<&'a str> {
+    query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_ref())
+}
+
+/// The filters that compare a text.
+const TEXTS: [&str; 11] = [
+    "from_number",
+    "to_number",
+    "call_direction",
+    "sip_call_id",
+    "bridge_uuid",
+    "hangup_cause",
+    "hangup_disposition",
+    "context",
+    "campaign_id",
+    "search",
+    "status",
+];
+
+/// Which calls a list is about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Filter {
+    texts: Vec<(&'static str, String)>,
+    min_duration: Option<u64>,
+    max_duration: Option<u64>,
+    /// From the first instant of the first day up to, and without, the first instant after the last.
+    days: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    day_of: DayOf,
+}
+
+impl Filter {
+    /// Reads the filters; a date that is none is the 422 body to answer.
+    pub(super) fn read(query: &Query<'_>, options: &Options) -> Result<Self, String> {
+        let texts = TEXTS
+            .iter()
+            .filter_map(|name| parameter(query, name).map(|value| (*name, value.to_owned())))
+            .collect();
+        let number = |name| parameter(query, name).and_then(|value| value.parse().ok());
+        let date = |name: &str| match parameter(query, name) {
+            None => Ok(None),
+            Some(text) => match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+                Ok(date) => Ok(Some(date)),
+                Err(_) => Err(unprocessable(name, text)),
+            },
+        };
+        let midnight = |date: NaiveDate| {
+            date.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(options.day_zone.into())
+        };
+        // A single date is ignored, as documented.
+        let days = match (date("start_date")?, date("end_date")?) {
+            (Some(first), Some(last)) => {
+                Some((midnight(first), midnight(last.succ_opt().unwrap_or(NaiveDate::MAX))))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            texts,
+            min_duration: number("min_duration"),
+            max_duration: number("max_duration"),
+            days,
+            day_of: options.day_of,
+        })
+    }
+
+    fn shows(&self, row: &Row) -> bool {
+        let call = &row.call;
+        let in_days = self.days.is_none_or(|(from, until)| {
+            let at = match self.day_of {
+                DayOf::Start => call.started_at,
+                DayOf::End => call.ended_at,
+            };
+            from <= at && at < until
+        });
+        in_days
+            && self.min_duration.is_none_or(|least| call.duration() >= least)
+            && self.max_duration.is_none_or(|most| call.duration() <= most)
+            && self.texts.iter().all(|(name, wanted)| match *name {
+                "from_number" => call.from.contains(wanted.as_str()),
+                "to_number" => call.to.contains(wanted.as_str()),
+                "call_direction" => call.direction.as_str() == wanted,
+                "sip_call_id" => call.sip_call_id == *wanted,
+                "bridge_uuid" => call.bridge_uuid.as_ref() == Some(wanted),
+                "hangup_cause" => call.hangup_cause == *wanted,
+                "hangup_disposition" => call.hangup_disposition == *wanted,
+                "context" => call.kind.context() == wanted,
+                "search" => [&call.from, &call.to, &call.caller_name, &call.call_id]
+                    .iter()
+                    .any(|t| t.contains(wanted)),
+                "status" => status_is(row, wanted),
+                // No simulated call belongs to a campaign.
+                _ => false,
+            })
+    }
+}
+
+fn status_is(row: &Row, wanted: &str) -> bool {
+    let status = match &*row.call.hangup_cause {
+        _ if row.call.answered_at.is_some() => "answered",
+        "USER_BUSY" => "busy",
+        "NO_ANSWER" | "ORIGINATOR_CANCEL" => "no_answer",
+        _ => "failed",
+    };
+    // Both spellings are documented.
+    status == wanted.replace('-', "_")
+}
+
+fn unprocessable(field: &str, value: &str) -> String {
+    let mut shown = Vec::new();
+    cdr::text(&mut shown, value);
+    format!(
+        r#"{{"status":"error","error":{{"code":"VALIDATION_ERROR","message":"Validation failed","details":{{"errors":[{{"field":"{field}","message":"must be YYYY-MM-DD","code":"invalid_format","value":{}}}]}}}},"timestamp":"2026-03-25T10:00:00Z","requestId":"req_2b3c4d5e6f70"}}"#,
+        String::from_utf8_lossy(&shown)
+    )
+}
+
+/// The totals of a list.
+#[derive(Clone, Debug, Default)]
+struct Summary {
+    answered: u64,
+    talked: u64,
+    lasted: u64,
+    cost: Decimal,
+    last_call_at: Option<DateTime<Utc>>,
+}
+
+/// The outcome of one filter at one moment.
+#[derive(Debug)]
+pub(super) struct Listing {
+    filter: Filter,
+    /// The next appearance of a row that this filter would show.
+    valid_until: Option<Instant>,
+    pub(super) rows: Vec<Arc<Row>>,
+    summary: Summary,
+}
+
+/// The rows that one account's lists show.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    rows: BTreeMap<(DateTime<Utc>, u64), Arc<Row>>,
+    /// Listings that still hold. A walk over hundreds of pages must not add everything up for each of them.
+    known: Vec<Arc<Listing>>,
+}
+
+impl Book {
+    pub(super) fn replace(&mut self, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
+        let key = |row: &Row| (row.call.ended_at, row.call.vobiz_id);
+        if let Some(old) = old {
+            self.rows.remove(&key(old));
+        }
+        if let Some(new) = new {
+            self.rows.insert(key(new), Arc::clone(new));
+        }
+        self.known.clear();
+    }
+
+    pub(super) fn listing(&mut self, filter: Filter, now: Instant, sums: SummaryCost) -> Arc<Listing> {
+        self.known.retain(|listing| listing.valid_until.is_none_or(|until| now < until));
+        if let Some(known) = self.known.iter().find(|listing| listing.filter == filter) {
+            return Arc::clone(known);
+        }
+        let mut listing =
+            Listing { filter, valid_until: None, rows: Vec::new(), summary: Summary::default() };
+        let summary = &mut listing.summary;
+        for row in self.rows.values().rev().filter(|row| listing.filter.shows(row)) {
+            if !row.visible(now) {
+                let sooner = |until: Instant| row.appears_at.map_or(until, |at| at.min(until));
+                listing.valid_until = listing.valid_until.map_or(row.appears_at, |until| Some(sooner(until)));
+                continue;
+            }
+            let call = &row.call;
+            summary.answered += u64::from(call.billsec > 0);
+            summary.talked += u64::from(call.billsec);
+            summary.lasted += call.duration();
+            summary.cost += match sums {
+                SummaryCost::TotalCost => call.total_cost(),
+                SummaryCost::Cost => call.cost,
+            };
+            summary.last_call_at = summary.last_call_at.or(Some(call.started_at));
+            listing.rows.push(Arc::clone(row));
+        }
+        let listing = Arc::new(listing);
+        // A few filters in turn are a sweep; more would only hold memory.
+        if self.known.len() >= 8 {
+            self.known.remove(0);
+        }
+        self.known.push(Arc::clone(&listing));
+        listing
+    }
+}
+
+/// The envelope around a list.
+pub(super) struct Page<'a> {
+    pub(super) account: &'a str,
+    pub(super) partner: bool,
+    /// `filters` of a search: its four echoed parameters.
+    pub(super) echo: Option<&'a Query<'a>>,
+    /// `page`, from 1.
+    pub(super) number: usize,
+    /// `per_page`, or the limit of `recent`.
+    pub(super) size: usize,
+    /// `recent` has neither pagination nor summary.
+    pub(super) bare: bool,
+}
+
+impl Page<'_> {
+    pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
+        let total = listing.rows.len();
+        let skipped = (self.number - 1).saturating_mul(self.size).min(total);
+        let rows = &listing.rows[skipped..(skipped + self.size).min(total)];
+        let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
+        out.push(b'{');
+        if self.partner {
+            out.extend_from_slice(br#""account_auth_id":"#);
+            cdr::text(&mut out, self.account);
+            out.push(b',');
+        }
+        out.extend_from_slice(br#""account_id":"#);
+        cdr::text(&mut out, self.account);
+        cdr::print(&mut out, format_args!(r#","count":{},"data":["#, rows.len()));
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            cdr::row(&mut out, &row.call);
+        }
+        out.push(b']');
+        if let Some(query) = self.echo {
+            for (n, name) in ["call_direction", "from_number", "hangup_cause", "to_number"].iter().enumerate()
+            {
+                let lead = if n == 0 { r#","filters":{"# } else { "," };
+                cdr::print(&mut out, format_args!(r#"{lead}"{name}":"#));
+                cdr::text(&mut out, parameter(query, name).unwrap_or(""));
+            }
+            out.push(b'}');
+        }
+        if !self.bare {
+            let pages = total.div_ceil(self.size);
+            cdr::print(
+                &mut out,
+                format_args!(
+                    r#","pagination":{{"page":{},"per_page":{},"total":{total},"pages":{pages},"has_next":{},"has_prev":{}}}"#,
+                    self.number,
+                    self.size,
+                    self.number < pages,
+                    self.number > 1 && pages > 0,
+                ),
+            );
+        }
+        out.extend_from_slice(br#","success":true"#);
+        if !self.bare {
+            listing.summary.render(&mut out, total as u64);
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+impl Summary {
+    fn render(&self, out: &mut Vec<u8>, total: u64) {
+        let rate = if total == 0 {
+            Decimal::ZERO
+        } else {
+            (Decimal::from(self.answered * 100) / Decimal::from(total)).round_dp(1)
+        };
+        // The examples fit talk time over answered calls, and nothing else.
+        let average = self.talked.checked_div(self.answered).unwrap_or(0);
+        cdr::print(
+            out,
+            format_args!(
+                r#","summary":{{"answerRate":{},"answeredCalls":{},"avgCallDuration":"{average}s","last_call_at":"#,
+                rate.normalize(),
+                self.answered,
+            ),
+        );
+        match self.last_call_at {
+            Some(at) => cdr::time(out, at),
+            None => out.extend_from_slice(b"null"),
+        }
+        cdr::print(
+            out,
+            format_args!(
+                r#","totalCalls":{total},"total_billable_seconds":{},"total_cost":{},"total_duration_seconds":{}}}"#,
+                self.talked,
+                self.cost.normalize(),
+                self.lasted,
+            ),
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! What a simulated Vobiz is told at its start. Nothing here acts; the other files of this room read it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::answer::RetryAfter;
+use super::fault::Faults;
+
+/// One set of credentials, as the console would hand it out.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// `MA_…`, `SA_…`, or `PA_…`: a partner reads every other account through `/api/v1/partner/`.
+    pub auth_id: String,
+    /// What `X-Auth-Token` must say, and the key of the V2 and V3 signatures.
+    pub auth_token: String,
+    /// Id and token of the main account above a sub-account: its token signs MA-V2 and MA-V3. A parent that has no
+    /// entry of its own among the accounts gets one.
+    pub parent: Option<(String, String)>,
+}
+
+impl Account {
+    /// An account that has nobody above it.
+    pub fn new(auth_id: &str, auth_token: &str) -> Self {
+        Self { auth_id: auth_id.to_owned(), auth_token: auth_token.to_owned(), parent: None }
+    }
+
+    /// The same account, placed under a main account.
+    #[must_use]
+    pub fn under(mut self, parent_id: &str, parent_token: &str) -> Self {
+        self.parent = Some((parent_id.to_owned(), parent_token.to_owned()));
+        self
+    }
+}
+
+/// Which spelling of `/api/v1/{Account|account}/` works. The vendor's pages disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Casing {
+    /// Both spellings work.
+    #[default]
+    Both,
+    /// Only `/api/v1/Account/`.
+    Capital,
+    /// Only `/api/v1/account/`.
+    Lower,
+}
+
+/// Which time of a call decides its day, when a list is asked for days. Unpublished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DayOf {
+    /// `start_time`.
+    #[default]
+    Start,
+    /// `end_time`.
+    End,
+}
+
+/// Which field `summary.total_cost` adds up. Unpublished; they differ on calls with streaming.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SummaryCost {
+    /// The sum of `total_cost`.
+    #[default]
+    TotalCost,
+    /// The sum of `cost`.
+    Cost,
+}
+
+/// How this Vobiz is to behave.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the API listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may ask, and whose calls are drawn.
+    pub accounts: Vec<Account>,
+    /// Where voice callbacks go (`hangup_url`), and the URL they are signed for. `{account}` becomes the account's id.
+    pub callback_url: Option<String>,
+    /// Sends voice callbacks here, still signed for `callback_url`: a proxy that rewrites host and scheme.
+    pub callback_sent_to: Option<String>,
+    /// Where trunk webhooks go, unsigned: their scheme is unpublished, so a secret in the path has to prove them.
+    /// `{account}` becomes the account's id.
+    pub trunk_url: Option<String>,
+    /// Wait before the first redelivery of a voice callback; it doubles each time.
+    pub callback_backoff: Duration,
+    /// Everything drawn comes from here: ids, numbers, causes, durations, costs, nonces, faults. Only times come from
+    /// the clock or the [`super::CallSpec`].
+    pub seed: u64,
+    /// The path spelling that works.
+    pub casing: Casing,
+    /// What the other spelling answers: 404, or 401 as the vendor's errors page has it.
+    pub wrong_casing: u16,
+    /// The zone in which `start_date` and `end_date` cut days, in minutes east of UTC (330 is IST).
+    pub day_zone: i32,
+    /// The time that puts a call into its day.
+    pub day_of: DayOf,
+    /// The field `summary.total_cost` adds up.
+    pub summary_cost: SummaryCost,
+    /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
+    pub parent_sees_subs: bool,
+    /// A CDR exists from the call's end plus this.
+    pub cdr_delay: Duration,
+    /// What Vobiz's clock is ahead of ours, in seconds: it moves the times of calls and the `Date` header.
+    pub clock_ahead: i64,
+    /// Every answer waits this long.
+    pub latency: Duration,
+    /// Requests an account may send in any one second; the next one is answered 429.
+    pub rate_limit: Option<u32>,
+    /// How that 429 says when to come back.
+    pub rate_limit_says: RetryAfter,
+    /// What goes wrong, and how often.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    /// A fast and faultless Vobiz with one main account, `MA_SIMULATE` with the token `tok_simulated_main`.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            accounts: vec![Account::new("MA_SIMULATE", "tok_simulated_main")],
+            callback_url: None,
+            callback_sent_to: None,
+            trunk_url: None,
+            callback_backoff: Duration::from_secs(1),
+            seed: 1,
+            casing: Casing::Both,
+            wrong_casing: 404,
+            day_zone: 0,
+            day_of: DayOf::Start,
+            summary_cost: SummaryCost::TotalCost,
+            parent_sees_subs: false,
+            cdr_delay: Duration::ZERO,
+            clock_ahead: 0,
+            latency: Duration::ZERO,
+            rate_limit: None,
+            rate_limit_says: RetryAfter::Seconds(1),
+            faults: Faults::default(),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The state behind one simulated Vobiz: who may ask, which calls there are, what is scripted for them. One lock holds
+//! it all, taken for short; rendering and sending happen outside. Promise: what becomes true with time (a CDR appears,
+//! a cost settles) is true for everybody from the same instant.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::call::{Call, CallSpec};
+use super::draw::{self, Purpose, Setting};
+use super::list::Book;
+use super::options::Options;
+use super::stats::{Stats, Window};
+
+/// A call and the instant from which its CDR exists; `None` is never.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) call: Call,
+    pub(super) appears_at: Option<Instant>,
+}
+
+impl Row {
+    pub(super) fn visible(&self, now: Instant) -> bool {
+        self.appears_at.is_some_and(|at| at <= now)
+    }
+}
+
+pub(super) struct Entry {
+    pub(super) row: Arc<Row>,
+    pub(super) lost_callback: bool,
+    pub(super) duplicated_callback: bool,
+    pub(super) acknowledged: bool,
+    /// Callbacks prepared so far; each has nonces of its own.
+    pub(super) deliveries: u32,
+}
+
+#[derive(Default)]
+pub(super) struct Login {
+    pub(super) token: String,
+    pub(super) parent: Option<String>,
+    pub(super) all_answer: Option<Answer>,
+    pub(super) fetches_answer: Option<Answer>,
+    /// Every request, for the statistics.
+    pub(super) asked: Window,
+    /// Those within the rate limit.
+    pub(super) served: Window,
+    pub(super) book: Book,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) logins: BTreeMap<String, Login>,
+    pub(super) entries: HashMap<String, Entry>,
+    pub(super) scripts: HashMap<String, VecDeque<Answer>>,
+    pub(super) in_flight: HashMap<String, u32>,
+    pub(super) stats: Stats,
+    pub(super) callback_url: Option<String>,
+    pub(super) callback_sent_to: Option<String>,
+    pub(super) trunk_url: Option<String>,
+    settlements: BTreeMap<(Instant, u64), String>,
+    owners: Vec<(String, String)>,
+    sequence: u64,
+    throttles: usize,
+}
+
+pub(super) struct World {
+    pub(super) options: Options,
+    pub(super) http: reqwest::Client,
+    state: Mutex<State>,
+}
+
+impl World {
+    pub(super) fn new(options: Options, http: reqwest::Client) -> Self {
+        let mut state = State {
+            callback_url: options.callback_url.clone(),
+            callback_sent_to: options.callback_sent_to.clone(),
+            trunk_url: options.trunk_url.clone(),
+            ..State::default()
+        };
+        for account in &options.accounts {
+            if let Some((id, token)) = &account.parent {
+                let parent = Login { token: token.clone(), ..Login::default() };
+                state.logins.entry(id.clone()).or_insert(parent);
+            }
+        }
+        for account in &options.accounts {
+            let parent = account.parent.as_ref().map(|(id, _)| id.clone());
+            if !account.auth_id.starts_with("PA_") {
+                let above = parent.clone().unwrap_or_else(|| account.auth_id.clone());
+                state.owners.push((account.auth_id.clone(), above));
+            }
+            let login = Login { token: account.auth_token.clone(), parent, ..Login::default() };
+            state.logins.insert(account.auth_id.clone(), login);
+        }
+        Self { options, http, state: Mutex::new(state) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panicked while holding the lock has failed already; the others go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Vobiz's clock.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        DateTime::<Utc>::from(SystemTime::now()) + TimeDelta::seconds(self.options.clock_ahead)
+    }
+
+    /// Draws a call, and puts its CDR where it will be found in time.
+    pub(super) fn place(&self, spec: CallSpec) -> Call {
+        let (now, wall) = (Instant::now(), self.now());
+        let mut state = self.lock();
+        let state = &mut *state;
+        let sequence = state.sequence;
+        state.sequence += 1;
+        let appears_after = spec.appears_after;
+        let setting = Setting { seed: self.options.seed, sequence, now: wall, accounts: &state.owners };
+        let call = draw::draw(spec, &setting);
+        let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
+        let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
+
+        let wait = appears_after.unwrap_or_else(|| {
+            let due = call.ended_at - wall + TimeDelta::from_std(self.options.cdr_delay).unwrap_or_default();
+            due.to_std().unwrap_or_default().saturating_add(drawn.late_by.unwrap_or_default())
+        });
+        let appears_at = if wait == Duration::MAX { None } else { now.checked_add(wait) };
+        let settles_at = appears_at.zip(drawn.settles_after).and_then(|(at, after)| at.checked_add(after));
+        if let Some(at) = settles_at {
+            state.settlements.insert((at, sequence), call.call_id.clone());
+        }
+        if !drawn.script.is_empty() {
+            state.scripts.entry(call.call_id.clone()).or_default().extend(drawn.script);
+        }
+        let entry = Entry {
+            row: Arc::new(Row { call: call.clone(), appears_at }),
+            lost_callback: drawn.lost_callback,
+            duplicated_callback: drawn.duplicated_callback,
+            acknowledged: false,
+            deliveries: 0,
+        };
+        let row = Arc::clone(&entry.row);
+        if let Some(earlier) = state.entries.insert(call.call_id.clone(), entry) {
+            self.shelve(state, Some(&earlier.row), None);
+        }
+        self.shelve(state, None, Some(&row));
+        call
+    }
+
+    /// Replaces a row in every list that shows it.
+    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
+        let Some(call) = new.or(old).map(|row| &row.call) else { return };
+        let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
+        for (id, login) in &mut state.logins {
+            let shown =
+                *id == owner || id.starts_with("PA_") || (self.options.parent_sees_subs && *id == parent);
+            if shown {
+                login.book.replace(old, new);
+            }
+        }
+    }
+
+    /// Changes a call; `updated_at` moves unless the change moves it itself.
+    pub(super) fn revise(
+        &self,
+        state: &mut State,
+        call_id: &str,
+        change: impl FnOnce(&mut Call),
+    ) -> Option<Call> {
+        let entry = state.entries.get_mut(call_id)?;
+        let old = Arc::clone(&entry.row);
+        let mut call = old.call.clone();
+        change(&mut call);
+        // Id and owner are a call's place in every index here.
+        call.call_id.clone_from(&old.call.call_id);
+        call.account_id.clone_from(&old.call.account_id);
+        call.parent_id.clone_from(&old.call.parent_id);
+        if call.updated_at == old.call.updated_at {
+            // Whole seconds on the wire: a revision within the second of the last one must still look newer.
+            call.updated_at = self.now().max(old.call.updated_at + TimeDelta::seconds(1));
+        }
+        let row = Arc::new(Row { call: call.clone(), appears_at: old.appears_at });
+        entry.row = Arc::clone(&row);
+        self.shelve(state, Some(&old), Some(&row));
+        Some(call)
+    }
+
+    /// Makes true what has become due.
+    pub(super) fn tick(&self, state: &mut State, now: Instant) {
+        while let Some(due) = state.settlements.first_entry().filter(|first| first.key().0 <= now) {
+            let call_id = due.remove();
+            self.revise(state, &call_id, |call| call.cost += Decimal::new(5, 2));
+        }
+    }
+}
+
+impl State {
+    /// A fetch of this call is open from now on.
+    pub(super) fn enter_fetch(&mut self, call_id: &str) {
+        let open = self.in_flight.entry(call_id.to_owned()).or_default();
+        *open += 1;
+        self.stats.max_concurrent_fetches = self.stats.max_concurrent_fetches.max(*open);
+        *self.stats.fetches.entry(call_id.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn leave_fetch(&mut self, call_id: &str) {
+        if let Some(open) = self.in_flight.get_mut(call_id) {
+            *open -= 1;
+            if *open == 0 {
+                self.in_flight.remove(call_id);
+            }
+        }
+    }
+
+    /// The next scripted answer of this call.
+    pub(super) fn next_answer(&mut self, call_id: &str, now: Instant) -> Option<Answer> {
+        let script = self.scripts.get_mut(call_id)?;
+        while let Some(next) = script.front() {
+            match next {
+                Answer::NotFoundUntil(at) if *at > now => return Some(next.clone()),
+                Answer::NotFoundUntil(_) => script.pop_front(),
+                _ => return script.pop_front(),
+            };
+        }
+        self.scripts.remove(call_id);
+        None
+    }
+}

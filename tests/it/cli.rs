@@ -1,0 +1,162 @@
+//! The built program as its user meets it: help, settings, exit codes.
+
+use std::time::Duration;
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::process::{program, run};
+
+#[test]
+fn help_shows_every_subcommand_and_no_secret() {
+    let help = run(program(&["--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
+    assert!(help.status.success());
+    for word in ["serve", "demo", "simulate", "migrate"] {
+        assert!(help.stdout.contains(word), "{word}");
+    }
+    let serve = run(program(&["serve", "--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
+    assert!(serve.stdout.contains("VOBIZ_AUTH_TOKEN") && !serve.stdout.contains("hidden-token"));
+}
+
+#[test]
+fn wrong_settings_are_said_all_at_once_with_what_to_do() {
+    let finished = run(program(&["serve"])
+        .env("DATABASE_URL", "mysql://nope")
+        .env("VOBIZ_AUTH_ID", "MA/../x")
+        .env("VOBIZ_API_URL", "ftp://x")
+        .env("VOBIZ_ACCOUNT_PATH", "ACCOUNT")
+        .env("VOBIZ_MAX_RPS", "fast")
+        .env("CDR_LISTEN", "8080")
+        .env("CDR_SIGNATURES", "maybe")
+        .env("CDR_FIRST_FETCH_DELAY", "4")
+        .env("CDR_CALLBACK_SECRET", "short"));
+    assert_eq!(finished.status.code(), Some(2), "{}", finished.stderr);
+    for word in [
+        "DATABASE_URL: write postgres://",
+        "VOBIZ_AUTH_TOKEN is missing",
+        "write an id such as MA_XXXXXXXX",
+        "VOBIZ_API_URL: http or https",
+        "VOBIZ_ACCOUNT_PATH: \"ACCOUNT\" is no casing",
+        "VOBIZ_MAX_RPS",
+        "CDR_LISTEN",
+        "CDR_SIGNATURES: \"maybe\" is no policy",
+        "CDR_FIRST_FETCH_DELAY",
+        "CDR_CALLBACK_SECRET: at least 16 characters",
+    ] {
+        assert!(finished.stderr.contains(word), "{word}\n{}", finished.stderr);
+    }
+    assert!(!finished.stderr.contains("panicked"));
+}
+
+#[test]
+fn required_without_anything_to_check_by_refuses_to_start() {
+    let finished = run(program(&["serve"]).env("VOBIZ_AUTH_ID", ACCOUNT).env("VOBIZ_AUTH_TOKEN", "tok"));
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("set CDR_CALLBACK_URL"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("tok\n"), "no secret in a message");
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_and_a_slip_of_the_pen_is_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "  \n").unwrap();
+    let finished = run(program(&["serve"])
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN_FILE", &file)
+        .env("CDR_CALLBACK_SECRETS", "typo")
+        .env("CDR_CALLBACK_URL", "https://calls.example.com/x"));
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("VOBIZ_AUTH_TOKEN_FILE") && finished.stderr.contains("is empty"));
+    assert!(finished.stderr.contains("CDR_CALLBACK_SECRETS"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn serve_refuses_a_schema_that_is_behind_and_names_the_command() {
+    let database = Database::empty().await;
+    let serve = || {
+        let mut command = program(&["serve"]);
+        command
+            .env("DATABASE_URL", &database.url)
+            .env("VOBIZ_AUTH_ID", ACCOUNT)
+            .env("VOBIZ_AUTH_TOKEN", "tok_x")
+            .env("CDR_LISTEN", "127.0.0.1:0")
+            .env("CDR_CALLBACK_URL", "https://calls.example.com/x");
+        command
+    };
+    let finished = run(&mut serve());
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("vobiz-cdr migrate apply"), "{}", finished.stderr);
+
+    let migrate = |verb: &str| run(program(&["migrate", verb]).env("DATABASE_URL", &database.url));
+    assert_eq!(migrate("check").status.code(), Some(1));
+    let pending = migrate("status");
+    assert_eq!(pending.status.code(), Some(1));
+    assert!(pending.stdout.lines().all(|line| line.starts_with("pending")), "{}", pending.stdout);
+    assert!(migrate("apply").status.success());
+    assert!(migrate("apply").status.success(), "again is nothing");
+    assert!(migrate("check").status.success());
+    assert!(migrate("status").stdout.lines().all(|line| line.starts_with("applied")));
+
+    // A shared setting that differs is refused once there are calls; before, it is taken.
+    let mut odd = serve();
+    let finished = run(odd.env("CDR_BILLING_ZONE", "Mars/Olympus"));
+    assert!(finished.stderr.contains("no time zone that Postgres knows"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_a_clear_error() {
+    let finished = run(program(&["serve"])
+        .env("DATABASE_URL", "postgres://nobody@127.0.0.1:9/none")
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN", "tok_x")
+        .env("CDR_CALLBACK_URL", "https://calls.example.com/x"));
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("is DATABASE_URL right, and does it run?"), "{}", finished.stderr);
+}
+
+#[test]
+fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
+    let started = std::time::Instant::now();
+    let mut command = program(&["demo"]);
+    if let Some(programs) = std::env::var_os("PG_BIN_DIR") {
+        command.env("PG_BIN_DIR", programs);
+    }
+    let finished = run(&mut command);
+    assert!(finished.status.success(), "{}\n{}", finished.stdout, finished.stderr);
+    assert!(
+        finished.stdout.contains("missing                       0   of 300 calls"),
+        "{}",
+        finished.stdout
+    );
+    assert!(finished.stdout.contains("NORMAL_CLEARING"));
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+/// Names of all settings that `serve --help` shows.
+fn settings() -> Vec<String> {
+    let help = run(&mut program(&["serve", "--help"])).stdout;
+    // Help breaks its lines, also between `[env:` and the name.
+    let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    flat.split("[env: ")
+        .skip(1)
+        .map(|rest| rest.split(['=', ']']).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_readme_and_the_example_environment_show_every_setting_and_no_other() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let known = settings();
+    assert!(known.len() > 20, "{known:?}");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let example = std::fs::read_to_string(format!("{root}/.env.example")).unwrap();
+    for name in &known {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
+        let shown =
+            example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}=")));
+        assert!(shown, "{name} is not in .env.example");
+    }
+    let listed = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for name in listed.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
+        assert!(known.iter().any(|known| known == name), "the README shows {name}, which is no setting");
+    }
+}

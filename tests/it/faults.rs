@@ -1,0 +1,294 @@
+//! Faults as ordinary tests: kill -9, several replicas, a Postgres that goes away, the word to stop.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::db;
+use vobiz_cdr::postgres::{Options as PostgresOptions, Postgres};
+use vobiz_cdr::serve::{Ending, Service};
+use vobiz_cdr::simulator::{Call, CallSpec, CallbackKind, Options, Progress, Simulator, Traffic};
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::process::{Serve, free_port};
+use crate::support::world::{TOKEN, eventually, options, pool, serve_config};
+
+/// The URL that Vobiz signs for; the callbacks go to a port of this machine, as behind a proxy.
+const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
+
+fn settings<'a>(database: &'a str, api: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("DATABASE_URL", database),
+        ("VOBIZ_API_URL", api),
+        ("VOBIZ_AUTH_ID", ACCOUNT),
+        ("VOBIZ_AUTH_TOKEN", TOKEN),
+        ("VOBIZ_MAX_RPS", "2000"),
+        ("CDR_CALLBACK_URL", SIGNED_FOR),
+        ("CDR_FIRST_FETCH_DELAY", "100ms"),
+        ("CDR_REQUEST_TIMEOUT", "1s"),
+        // The queue alone has to do it: no sweep after the first one, which finds nothing.
+        ("CDR_SWEEP_INTERVAL", "24h"),
+    ]
+}
+
+async fn vobiz(options: Options) -> Simulator {
+    Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
+    let database = Database::new().await;
+    let latency = Duration::from_millis(20);
+    let vobiz = vobiz(Options { latency, callback_backoff: Duration::from_millis(200), ..options() }).await;
+    let port = free_port();
+    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let api = vobiz.api_url();
+    let settings = settings(&database.url, &api);
+    let mut serve = Serve::start(port, &settings);
+
+    let progress = Arc::new(Progress::default());
+    let traffic = Traffic { calls: 2000, per_second: 250, early_callbacks: false, ..Traffic::default() };
+    let traffic = {
+        let (vobiz, progress) = (vobiz.clone(), Arc::clone(&progress));
+        tokio::spawn(async move { vobiz.run(&traffic, &progress).await })
+    };
+    for kill in 0..10 {
+        // Some moment, spread over the run: 0.3 to 0.9 s after the last start.
+        tokio::time::sleep(Duration::from_millis(300 + (kill * 7919) % 600)).await;
+        serve.kill();
+        serve = Serve::start(port, &settings);
+    }
+    let summary = traffic.await.unwrap();
+    assert_eq!(summary.placed, 2000);
+    assert!(summary.acknowledged > 1500, "{summary:?}");
+
+    // What was in hand at a kill falls due when its lease ends: 16 s here.
+    eventually("the queue is empty", Duration::from_secs(60), async || {
+        database.count("select count(*) from vobiz.cdr_queue").await == 0
+    })
+    .await;
+    let stored: Vec<String> =
+        sqlx::query_scalar("select call_id from vobiz.cdr where first_callback_at is not null")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
+    let stored: BTreeSet<String> = stored.into_iter().collect();
+    let acknowledged: Vec<String> =
+        vobiz.calls().into_iter().filter(|call| call.acknowledged).map(|call| call.call_id).collect();
+    assert_eq!(acknowledged.len() as u64, summary.acknowledged);
+    let lost: Vec<&String> = acknowledged.iter().filter(|call| !stored.contains(*call)).collect();
+    assert!(lost.is_empty(), "answered 200 and not stored: {lost:?}");
+    let rows = database.count("select count(*) from vobiz.cdr").await;
+    assert_eq!(rows, database.count("select count(distinct call_id) from vobiz.cdr").await);
+    assert_eq!(rows, database.count("select count(*) from vobiz.cdr_revision").await, "one version each");
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together() {
+    let database = Database::new().await;
+    let vobiz = vobiz(Options { latency: Duration::from_millis(50), ..options() }).await;
+    let stop = CancellationToken::new();
+    let mut replicas = Vec::new();
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 60.0);
+        let service = Service::prepare(config, &database.url, true).await.unwrap();
+        addresses.push(service.address().unwrap());
+        replicas.push(tokio::spawn(service.run(stop.clone(), Ending::AtOnce)));
+    }
+    // The first sweep would find the calls before their callbacks do.
+    eventually("the first sweep is over", Duration::from_secs(10), async || {
+        database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
+    })
+    .await;
+    let mut calls = Vec::new();
+    for n in 0..300 {
+        // Every callback comes twice, once to each replica, as retries do.
+        let call = vobiz.place_call(CallSpec::default());
+        for address in [addresses[n % 2], addresses[(n + 1) % 2]] {
+            vobiz.set_callback_sent_to(&format!("http://{address}/callbacks/vobiz"));
+            assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+        }
+        calls.push(call);
+    }
+    eventually("all are stored", Duration::from_secs(30), async || {
+        database.count("select count(*) from vobiz.cdr").await == 300
+            && database.count("select count(*) from vobiz.cdr_queue").await == 0
+    })
+    .await;
+    let stats = vobiz.stats();
+    assert_eq!(stats.max_concurrent_fetches, 1);
+    for call in &calls {
+        assert_eq!(stats.fetches_of(&call.call_id), 1, "{}", call.call_id);
+    }
+    let busiest = stats.accounts[ACCOUNT].busiest_second;
+    // 60 a second; what waits for its slot in one process may be late by a little and meet the next second's.
+    assert!(busiest <= 66, "{busiest} requests in one second");
+    stop.cancel();
+    for replica in replicas {
+        replica.await.unwrap().unwrap();
+    }
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
+    let folder = tempfile::Builder::new().prefix("vobiz-cdr-away.").tempdir().unwrap();
+    let start = || {
+        Postgres::start(PostgresOptions {
+            data_dir: folder.path().join("data"),
+            bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
+            settings: Vec::new(),
+        })
+    };
+    let postgres = start().await.unwrap();
+    let url = postgres.url("vobiz");
+    db::create_database(&url, "vobiz").await.unwrap();
+    let vobiz = vobiz(Options { latency: Duration::from_millis(300), ..options() }).await;
+    let stop = CancellationToken::new();
+    let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
+    let service = Service::prepare(config, &url, true).await.unwrap();
+    vobiz.set_callback_sent_to(&format!("http://{}/callbacks/vobiz", service.address().unwrap()));
+    let serving = tokio::spawn(service.run(stop.clone(), Ending::AtOnce));
+    let send = async |call: &Call| vobiz.send_callback(call, CallbackKind::Hangup).await.unwrap().as_u16();
+
+    let before: Vec<Call> = (0..20).map(|_| vobiz.place_call(CallSpec::default())).collect();
+    for call in &before {
+        assert_eq!(send(call).await, 200);
+    }
+    // Their first fetches are under way when Postgres goes.
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    postgres.stop().await.unwrap();
+    let during: Vec<Call> = (0..5).map(|_| vobiz.place_call(CallSpec::default())).collect();
+    for call in &during {
+        let started = tokio::time::Instant::now();
+        assert_eq!(send(call).await, 503);
+        assert!(started.elapsed() < Duration::from_secs(3), "in time for Vobiz's patience");
+    }
+    let postgres = start().await.unwrap();
+    for call in &during {
+        eventually("callbacks are taken again", Duration::from_secs(10), async || send(call).await == 200)
+            .await;
+    }
+    let looking = pool(&url);
+    let count =
+        async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&looking).await.unwrap();
+    // What was in hand falls due when its lease ends: 17 s here.
+    eventually("all are stored", Duration::from_secs(40), async || {
+        assert_eq!(count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
+        count("select count(*) from vobiz.cdr").await == 25
+    })
+    .await;
+    assert_eq!(count("select count(*) from vobiz.cdr where first_callback_at is null").await, 0);
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+    looking.close().await;
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
+    let database = Database::new().await;
+    let vobiz = vobiz(Options { latency: Duration::from_millis(700), ..options() }).await;
+    let port = free_port();
+    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let api = vobiz.api_url();
+    let mut serve = Serve::start(port, &settings(&database.url, &api));
+    let calls: Vec<Call> = (0..60).map(|_| vobiz.place_call(CallSpec::default())).collect();
+    for call in &calls {
+        assert_eq!(vobiz.send_callback(call, CallbackKind::Hangup).await.unwrap(), 200);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    serve.terminate();
+    // The door stays open for a while: trunk webhooks are not sent again.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let late = vobiz.place_call(CallSpec::default());
+    assert_eq!(vobiz.send_callback(&late, CallbackKind::Hangup).await.unwrap(), 200);
+    let status = tokio::task::spawn_blocking(move || serve.wait(Duration::from_secs(25))).await.unwrap();
+    assert!(status.success(), "{status}");
+    let stored = database.count("select count(*) from vobiz.cdr").await;
+    let owed =
+        database.count("select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null").await;
+    assert_eq!(stored + owed, 61);
+    let in_hand = database.count("select count(*) from vobiz.cdr_queue where lease_id is not null").await;
+    assert_eq!(in_hand, 0, "what was in hand was finished");
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_while_calls_are_in_flight_costs_them_nothing() {
+    let database = Database::new().await;
+    let vobiz =
+        vobiz(Options { latency: Duration::from_millis(100), rate_limit: Some(20), ..options() }).await;
+    let stop = CancellationToken::new();
+    // We believe in 200 a second, Vobiz in 20: it throttles while many calls are in flight.
+    let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 200.0);
+    let service = Service::prepare(config, &database.url, true).await.unwrap();
+    vobiz.set_callback_sent_to(&format!("http://{}/callbacks/vobiz", service.address().unwrap()));
+    let serving = tokio::spawn(service.run(stop.clone(), Ending::AtOnce));
+    for _ in 0..120 {
+        let call = vobiz.place_call(CallSpec::default());
+        assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+    }
+    eventually("all are stored", Duration::from_secs(30), async || {
+        assert_eq!(database.count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
+        database.count("select count(*) from vobiz.cdr").await == 120
+    })
+    .await;
+    let statuses = vobiz.stats().statuses;
+    let throttled = statuses.get(&429).copied().unwrap_or(0);
+    assert!(throttled > 0, "it was throttled at all");
+    // Each pause halves the rate, so the limit is found in a few steps instead of being run into again and again.
+    assert!(throttled < 120, "{throttled} refusals");
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_of_our_own_that_dies_ends_the_service_and_the_next_start_goes_on() {
+    let folder = tempfile::Builder::new().prefix("vobiz-cdr-own.").tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let vobiz = vobiz(options()).await;
+    let (port, api) = (free_port(), vobiz.api_url());
+    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let mut settings = settings("", &api);
+    settings.push(("CDR_DATA_DIR", &data));
+    let mut serve = Serve::start(port, &settings);
+    let call = vobiz.place_call(CallSpec::default());
+    assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+
+    // The first line of postmaster.pid is the server's process.
+    let cluster = std::fs::read_dir(&data)
+        .unwrap()
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().starts_with("pgdata-"));
+    let pid_file = std::fs::read_to_string(cluster.unwrap().path().join("postmaster.pid")).unwrap();
+    let pid = pid_file.lines().next().unwrap().to_owned();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let mut serve = tokio::task::spawn_blocking(move || {
+        assert_eq!(serve.wait(Duration::from_secs(20)).code(), Some(1));
+        serve
+    })
+    .await
+    .unwrap();
+    serve = {
+        drop(serve);
+        Serve::start(port, &settings)
+    };
+    let url = vobiz_cdr::postgres::url_of_running(std::path::Path::new(&data), "vobiz").unwrap();
+    let looking = pool(&url);
+    eventually("the call is stored", Duration::from_secs(30), async || {
+        let stored = sqlx::query_scalar::<_, i64>(
+            "select count(*) from vobiz.cdr where first_callback_at is not null",
+        );
+        stored.fetch_one(&looking).await.unwrap() == 1
+    })
+    .await;
+    looking.close().await;
+    serve.terminate();
+    let status = tokio::task::spawn_blocking(move || serve.wait(Duration::from_secs(25))).await.unwrap();
+    assert!(status.success(), "{status}");
+}

@@ -1,0 +1,152 @@
+//! What the tests of our own Postgres share: a folder to start it in, a process to kill, and a look at who is left.
+#![expect(clippy::unwrap_used, reason = "only tests call this, and a panic is how they fail")]
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use vobiz_cdr::postgres::{Options, Postgres};
+
+/// Tells the helper process which folder to hold.
+pub(super) const HOLD: &str = "VOBIZ_CDR_TEST_HOLD";
+
+/// `a_helper_process_holds_a_postgres_until_it_is_killed`, in a process of its own.
+pub(super) struct Holder(tokio::process::Child);
+
+impl Holder {
+    /// Starts the process, and waits until it has its Postgres.
+    pub(super) async fn start(data_dir: &Path) -> Holder {
+        let mut holder = Holder::spawn(data_dir);
+        let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+        while lines.next_line().await.unwrap().expect("the helper starts a Postgres") != "ready" {}
+        holder
+    }
+
+    pub(super) fn spawn(data_dir: &Path) -> Holder {
+        let test = "postgres::deaths::a_helper_process_holds_a_postgres_until_it_is_killed";
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(HOLD, data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Holder(child)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id().unwrap()
+    }
+
+    pub(super) async fn kill(&mut self) {
+        self.0.kill().await.unwrap();
+    }
+}
+
+/// A folder every account can get to: tempfile's own are closed, and the server may run as another account.
+pub(super) fn home() -> TempDir {
+    let home = tempfile::Builder::new().prefix("vobiz-cdr-test-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    home
+}
+
+pub(super) fn options(data_dir: &Path) -> Options {
+    Options { data_dir: data_dir.to_owned(), bin_dir: None, settings: Vec::new() }
+}
+
+pub(super) async fn within_a_minute(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), test).await.expect("done within a minute");
+}
+
+pub(super) async fn execute(postgres: &Postgres, sql: &'static str) {
+    let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+pub(super) async fn ask(postgres: &Postgres, sql: &str) -> String {
+    let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+    let answer = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    answer
+}
+
+pub(super) fn pid(raw: u32) -> Pid {
+    Pid::from_raw(raw.cast_signed()).unwrap()
+}
+
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The server that the only cluster in the folder says it has.
+pub(super) fn pid_file(data_dir: &Path) -> Option<Pid> {
+    let cluster = names_in(data_dir).into_iter().find(|name| name.starts_with("pgdata-"))?;
+    let text = fs::read_to_string(data_dir.join(cluster).join("postmaster.pid")).ok()?;
+    Some(pid(text.lines().next()?.parse().ok()?))
+}
+
+/// Everybody whose working folder is in `folder`; nobody where there is no `/proc`.
+fn residents_of(folder: &Path) -> Vec<Pid> {
+    processes()
+        .filter(|(_, proc)| fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// Whether a process is there, and not a zombie. Everybody may read this; a working folder, not even every root.
+pub(super) fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['R', 'S', 'D']))
+}
+
+pub(super) fn children_of(parent: u32, name: &str) -> Vec<Pid> {
+    let is_child = |proc: &Path| -> io::Result<bool> {
+        // `pid (name) state parent …`
+        let stat = fs::read_to_string(proc.join("stat"))?;
+        let parent = format!(" {parent} ");
+        Ok(stat.contains(name) && stat.rsplit(')').next().is_some_and(|rest| rest[2..].starts_with(&parent)))
+    };
+    processes().filter(|(_, proc)| is_child(proc).unwrap_or(false)).map(|(pid, _)| pid).collect()
+}
+
+fn processes() -> impl Iterator<Item = (Pid, PathBuf)> {
+    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((pid(entry.file_name().to_str()?.parse().ok()?), entry.path()))
+    })
+}
+
+pub(super) async fn nobody_is_left_in(folder: &Path) {
+    eventually("nobody is left in the folder", || {
+        // The watcher works elsewhere, and names the folder in its command line.
+        let name = folder.display().to_string();
+        let speaks_of_it = |proc: &Path| {
+            fs::read(proc.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&name))
+        };
+        residents_of(folder).is_empty() && !processes().any(|(_, proc)| speaks_of_it(&proc))
+    })
+    .await;
+}
+
+pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}, within 20 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,232 @@
+//! Postgres is away, hangs or is full: 503 in time, and nothing that was answered 200 is lost.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use vobiz_cdr::db;
+use vobiz_cdr::receive::Policy;
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::door::{Answer, Knock, OpenDoor, Setup, TOKEN};
+
+/// Vobiz waits no longer.
+const IN_TIME: Duration = Duration::from_secs(3);
+
+fn is_busy(answer: &Answer) -> bool {
+    answer.status == 503 && answer.has_retry_after && answer.body.is_empty() && answer.took < IN_TIME
+}
+
+/// Callbacks that come at once, and others while those wait: all are told to come again, and in time.
+async fn everybody_is_told_to_come_again(door: &OpenDoor) {
+    let early = door.send_all((0..20).map(|n| Knock::hangup(&format!("early{n}")).by_v3(TOKEN)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let late = door.send_all((0..20).map(|n| Knock::post(format!("Event=Ring&n={n}")).by_secret()));
+    for answer in early.into_iter().chain(late) {
+        let answer = answer.await.unwrap();
+        assert!(is_busy(&answer), "{answer:?}");
+    }
+}
+
+fn postgres_at(port: u16) -> PgPool {
+    db::connect(&format!("postgres://nobody@127.0.0.1:{port}/nowhere"), "test", 2).unwrap()
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_away_or_never_answers_is_our_fault_not_the_callers() {
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away_port = away.local_addr().unwrap().port();
+    drop(away);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            held.push(stream);
+        }
+    });
+    let away = Setup::default().open(&postgres_at(away_port));
+    let silent = Setup::default().open(&postgres_at(silent_port));
+    tokio::join!(everybody_is_told_to_come_again(&away), everybody_is_told_to_come_again(&silent));
+    // Whom we refuse, we refuse all the same.
+    for door in [away, silent] {
+        assert_eq!(door.status(Knock::hangup("forged").by_v3("forged")).await, 403);
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_was_closed_is_our_fault_not_the_callers() {
+    let database = Database::new().await;
+    let pool = db::connect(&database.url, "test", 2).unwrap();
+    let door = Setup::default().open(&pool);
+    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    pool.close().await;
+    let answer = door.hear(Knock::hangup("b").by_v3(TOKEN)).await;
+    assert!(is_busy(&answer), "{answer:?}");
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
+    let database = Database::new().await;
+    let door = Setup::default().open(&database.pool);
+    database.shift_clock("3 years").await;
+    let answers = door.hear_all((0..5).map(|n| Knock::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
+    assert!(answers.iter().all(is_busy), "{answers:?}");
+    assert_eq!(database.queue().await, [""; 0], "what is not logged is not owed");
+    database.shift_clock("0").await;
+    assert_eq!(door.status(Knock::hangup("c1").by_v3(TOKEN)).await, 200);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
+    let database = Database::new().await;
+    let pool = db::connect(&database.url, "receive", 2).unwrap();
+    let door = Setup::default().open(&pool);
+    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    database
+        .run(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = current_database() and application_name = 'vobiz-cdr receive'",
+        )
+        .await;
+    let answers = [
+        door.status(Knock::hangup("b").by_v3(TOKEN)).await,
+        door.status(Knock::hangup("c").by_v3(TOKEN)).await,
+    ];
+    assert!(matches!(answers, [200 | 503, 200]), "{answers:?}");
+    assert!(database.queue().await.contains(&format!("c {ACCOUNT} certain proven")));
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_full_intake_says_so_at_once_and_what_was_answered_200_is_there() {
+    let database = Database::new().await;
+    let door = Setup::default().open(&database.pool);
+    let big = |name: &str, n: usize| {
+        let padding = "x".repeat(250 * 1024);
+        Knock::post(format!("Event=Hangup&CallUUID={name}{n}&padding={padding}")).by_secret()
+    };
+    let mut taken = Vec::new();
+    for n in 0..3 {
+        assert_eq!(door.status(big("before", n)).await, 200);
+        taken.push(format!("before{n}"));
+    }
+
+    let lock = database.lock_log().await;
+    // 32 MiB hold 130 of these.
+    let waiting = door.send_all((0..200).map(|n| big("during", n)));
+    let mut answers = Vec::new();
+    for answer in waiting {
+        answers.push(answer.await.unwrap());
+    }
+    assert!(answers.iter().all(|answer| answer.status == 503 && answer.has_retry_after));
+    let at_once = answers.iter().filter(|answer| answer.took < Duration::from_millis(1500)).count();
+    assert!(at_once >= 70, "{at_once} were told at once that there is no room");
+
+    lock.rollback().await.unwrap();
+    // Vobiz calls again. Before these come those that nobody waits for any more.
+    let deadline = Instant::now() + Duration::from_secs(15);
+    for n in 0..17 {
+        loop {
+            match door.status(big("during", n)).await {
+                200 => break,
+                503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => panic!("{n} was answered {other}"),
+            }
+            assert!(Instant::now() < deadline, "still no room for {n}");
+        }
+        taken.push(format!("during{n}"));
+    }
+    let logged: i64 = sqlx::query_scalar(
+        "select count(distinct b.call_id) from vobiz.callback b join vobiz.cdr_queue q using (call_id)
+         where b.call_id = any($1) and length(b.body) > 250 * 1024",
+    )
+    .bind(&taken)
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(logged, 20);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
+    let database = Database::new().await;
+    let door = Setup { commit_timeout: Duration::from_millis(300), ..Setup::default() }.open(&database.pool);
+    let mut taken = Vec::new();
+    let mut busy = 0;
+    for round in 0..3 {
+        let lock = database.lock_log().await;
+        let calls: Vec<String> = (0..40).map(|n| format!("r{round}n{n}")).collect();
+        let waiting = door.send_all(calls.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let more: Vec<String> = (0..40).map(|n| format!("r{round}m{n}")).collect();
+        let later = door.send_all(more.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
+        lock.rollback().await.unwrap();
+        for (call_id, answer) in calls.into_iter().chain(more).zip(waiting.into_iter().chain(later)) {
+            match answer.await.unwrap().status {
+                200 => taken.push(call_id),
+                503 => busy += 1,
+                other => panic!("{call_id} was answered {other}"),
+            }
+        }
+    }
+    assert!(busy > 0 && !taken.is_empty(), "{busy} busy, {} taken", taken.len());
+    let rows: i64 = sqlx::query_scalar(
+        "select count(distinct call_id) from vobiz.callback join vobiz.cdr_queue using (call_id) where call_id = any($1)",
+    )
+    .bind(&taken)
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(usize::try_from(rows).unwrap(), taken.len());
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
+    let database = Database::new().await;
+    let door = Setup {
+        policy: Policy::Optional,
+        max_speculative_per_minute: 10,
+        commit_timeout: Duration::from_millis(200),
+        ..Setup::default()
+    }
+    .open(&database.pool);
+    let calls = || (0..10).map(|n| Knock::hangup(&format!("c{n}")));
+    let lock = database.lock_log().await;
+    for answer in door.hear_all(calls()).await {
+        assert!(is_busy(&answer), "{answer:?}");
+    }
+    lock.rollback().await.unwrap();
+    // Vobiz calls again, and these ten are the first that the account comes to owe.
+    assert!(door.hear_all(calls()).await.iter().all(|answer| answer.status == 200));
+    assert_eq!(database.queue().await.len(), 10);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_group_taken_one_by_one_counts_repeats_once_too() {
+    let database = Database::new().await;
+    database.run("alter table vobiz.callback add constraint no_poison check (event <> 'Poison')").await;
+    let door = Setup { policy: Policy::Optional, max_speculative_per_minute: 10, ..Setup::default() }
+        .open(&database.pool);
+    let lock = database.lock_log().await;
+    let first = door.send_all([Knock::post("Event=Ring")]);
+    database.writer_waits().await;
+    let group = [Knock::post("Event=Poison")].into_iter().chain((0..9).map(|_| Knock::hangup("same")));
+    let rest = door.send_all(group);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    lock.rollback().await.unwrap();
+    for answer in first.into_iter().chain(rest) {
+        answer.await.unwrap();
+    }
+    let others = (0..9).map(|n| Knock::hangup(&format!("c{n}")));
+    assert!(door.hear_all(others).await.iter().all(|answer| answer.status == 200));
+    assert_eq!(database.queue().await.len(), 10);
+    database.every_certain_call_is_somewhere().await;
+}

@@ -1,0 +1,207 @@
+//! Faults, scripted and drawn, as a client meets them.
+
+use tokio::time::Instant;
+use vobiz_cdr::simulator::{Answer, Faults, RequestKind, RetryAfter};
+
+use super::*;
+
+#[tokio::test]
+async fn each_scripted_answer_is_given_once_and_then_all_is_well() {
+    let vobiz = start(options()).await;
+    let call = vobiz.place_call(CallSpec::default());
+    let soon = Instant::now() + Duration::from_millis(200);
+    vobiz.script(
+        &call.call_id,
+        [
+            Answer::NotFound,
+            Answer::server_error(),
+            Answer::denied(),
+            Answer::Html,
+            Answer::SuccessFalse,
+            Answer::DataNull,
+            Answer::Empty,
+            Answer::WrongUuid,
+            Answer::Body("{\"data\":{}}".to_owned()),
+            Answer::Redirect("http://127.0.0.1:9/elsewhere".to_owned()),
+            Answer::NotFoundUntil(soon),
+        ],
+    );
+    let expected = [
+        (404, r#"{"error":"CDR not found"}"#),
+        (500, "INTERNAL_ERROR"),
+        (401, "invalid credentials"),
+        (502, "<html>"),
+        (200, r#"{"success":false}"#),
+        (200, r#"{"data":null,"success":true}"#),
+        (200, ""),
+        (200, r#""uuid":"00000000-0000-4000-8000-000000000000""#),
+        (200, r#"{"data":{}}"#),
+        (302, ""),
+    ];
+    for (status, part) in expected {
+        let response = fetch(&vobiz, &call).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers().get("location").is_some(), status == 302);
+        let text = response.text().await.unwrap();
+        assert!(text.contains(part) && (!part.is_empty() || text.is_empty()), "{status} {text}");
+    }
+    while Instant::now() < soon {
+        let status = fetch(&vobiz, &call).await.status();
+        assert!(status == 404 || Instant::now() >= soon);
+    }
+    assert_eq!(body(fetch(&vobiz, &call).await).await["data"]["uuid"], call.call_id);
+    let stats = vobiz.stats();
+    assert_eq!(stats.statuses[&302], 1);
+    assert_eq!(stats.fetches_of(&call.call_id), stats.requests_of(RequestKind::Single));
+}
+
+#[tokio::test]
+async fn each_form_of_429_says_when_to_come_back_in_its_own_way() {
+    let vobiz = start(options()).await;
+    let call = vobiz.place_call(CallSpec::default());
+    vobiz.script(&call.call_id, RetryAfter::each(30).map(Answer::Throttled));
+    let mut headers = Vec::new();
+    let mut bodies = Vec::new();
+    for _ in 0..5 {
+        let response = fetch(&vobiz, &call).await;
+        assert_eq!(response.status(), 429);
+        headers.push(response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned()));
+        bodies.push(body(response).await);
+    }
+    let date = |n: usize| httpdate::parse_http_date(headers[n].as_deref().unwrap()).unwrap();
+    let now = std::time::SystemTime::now();
+    assert_eq!(headers[0].as_deref(), Some("30"));
+    assert!(date(1) > now + Duration::from_secs(20) && date(1) <= now + Duration::from_secs(30));
+    assert!(date(2) < now);
+    assert_eq!((&headers[3], &headers[4]), (&None, &None));
+    let waits: Vec<_> = bodies.iter().map(|b| b["error"]["details"]["retryAfter"].as_u64()).collect();
+    assert_eq!(waits, [None, None, None, Some(30), None]);
+    assert_eq!(bodies[3], json("error_429_body_only.json"));
+}
+
+#[tokio::test]
+async fn half_a_body_a_reset_and_a_slow_answer_break_the_client() {
+    let vobiz = start(options()).await;
+    let call = vobiz.place_call(CallSpec::default());
+    let slow = Answer::Slow(Duration::from_millis(300));
+    vobiz.script(&call.call_id, [Answer::HalfBody, Answer::Reset, slow.clone(), Answer::Slow(Duration::MAX)]);
+
+    let mut half = fetch(&vobiz, &call).await;
+    let promised = half.content_length().unwrap();
+    assert_eq!(half.status(), 200);
+    let mut received = 0;
+    let error = loop {
+        match half.chunk().await {
+            Ok(Some(chunk)) => received += chunk.len() as u64,
+            Ok(None) => panic!("the body ended as if it were whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(received > 0 && received < promised, "{received} of {promised}: {error}");
+
+    let path = format!("Account/{MAIN}/cdr/{}", call.call_id);
+    let reset = get_as(&vobiz, MAIN, MAIN_TOKEN, &path).await.unwrap_err();
+    assert!(reset.is_request() && reset.status().is_none(), "{reset:?}");
+
+    let asked = Instant::now();
+    assert_eq!(fetch(&vobiz, &call).await.status(), 200);
+    assert!(asked.elapsed() >= Duration::from_millis(300));
+
+    // A client that gives up leaves nothing open behind it.
+    let gave_up = tokio::time::timeout(Duration::from_millis(100), fetch(&vobiz, &call)).await;
+    assert!(gave_up.is_err());
+    assert_eq!(vobiz.stats().resets, 1);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    vobiz.script(&call.call_id, [slow.clone(), slow]);
+    let both = tokio::join!(fetch(&vobiz, &call), fetch(&vobiz, &call));
+    assert_eq!((both.0.status().as_u16(), both.1.status().as_u16()), (200, 200));
+    assert_eq!(vobiz.stats().max_concurrent_fetches, 2);
+}
+
+#[tokio::test]
+async fn an_account_can_be_down_or_denied_while_the_others_work() {
+    let accounts = vec![Account::new(MAIN, MAIN_TOKEN), Account::new("MA_B", "b")];
+    let vobiz = start(Options { accounts, ..options() }).await;
+    let call = vobiz.place_call(CallSpec { account: text(MAIN), ..CallSpec::default() });
+    let statuses =
+        async || (fetch(&vobiz, &call).await.status().as_u16(), get(&vobiz, "").await.status().as_u16());
+    vobiz.script_account(MAIN, Some(Answer::server_error()));
+    assert_eq!(statuses().await, (500, 500));
+    assert_eq!(get_as(&vobiz, "MA_B", "b", "Account/MA_B/cdr").await.unwrap().status(), 200);
+    vobiz.script_account(MAIN, None);
+    vobiz.script_fetches(MAIN, Some(Answer::denied()));
+    assert_eq!(statuses().await, (401, 200));
+    vobiz.script_fetches(MAIN, None);
+    assert_eq!(statuses().await, (200, 200));
+}
+
+#[tokio::test]
+async fn the_rate_limit_refuses_what_exceeds_it_in_any_second() {
+    let vobiz =
+        start(Options { rate_limit: Some(10), rate_limit_says: RetryAfter::BodyOnly(1), ..options() }).await;
+    let asked = Instant::now();
+    let statuses =
+        futures_util::future::join_all((0..25).map(|_| async { get(&vobiz, "").await.status().as_u16() }))
+            .await;
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!(served == 10 || asked.elapsed() > Duration::from_secs(1), "{statuses:?}");
+    assert_eq!(vobiz.stats().accounts[MAIN].requests, 25);
+    assert!(vobiz.stats().accounts[MAIN].busiest_second > 10);
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(get(&vobiz, "").await.status(), 200);
+}
+
+#[tokio::test]
+async fn drawn_faults_hit_their_share_and_the_same_calls_again() {
+    let faults =
+        Faults { server_error: 0.3, settles_later: 1.0, settles_after: Duration::ZERO, ..Faults::default() };
+    let mut hit = Vec::new();
+    for throttled in [0.0, 0.5] {
+        let vobiz = start(Options { faults: Faults { throttled, ..faults.clone() }, ..options() }).await;
+        let mut failed = Vec::new();
+        for _ in 0..100 {
+            let call = vobiz.place_call(CallSpec { cost: Some(Decimal::ONE), ..CallSpec::default() });
+            let mut status = fetch(&vobiz, &call).await.status();
+            if status == 429 {
+                status = fetch(&vobiz, &call).await.status();
+            }
+            if status == 500 {
+                failed.push(call.sequence);
+            }
+            let cdr = body(fetch(&vobiz, &call).await).await["data"].clone();
+            assert_eq!(cdr["cost"].to_string(), "1.05");
+            assert!(cdr["updated_at"].as_str() > cdr["created_at"].as_str());
+        }
+        assert!((15..45).contains(&failed.len()), "{failed:?}");
+        hit.push(failed);
+    }
+    assert_eq!(hit[0], hit[1], "another fault leaves the others where they were");
+}
+
+#[tokio::test]
+async fn a_clock_that_runs_ahead_shows_in_the_date_and_in_the_times() {
+    let vobiz = start(Options { clock_ahead: 7200, ..options() }).await;
+    let call = vobiz.place_call(CallSpec::default());
+    let response = fetch(&vobiz, &call).await;
+    let date = httpdate::parse_http_date(response.headers()["date"].to_str().unwrap()).unwrap();
+    let ahead = date.duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(ahead > Duration::from_secs(7190) && ahead <= Duration::from_secs(7200));
+    assert!(
+        call.ended_at
+            > DateTime::<Utc>::from(std::time::SystemTime::now()) + chrono::TimeDelta::seconds(7190)
+    );
+}
+
+#[tokio::test]
+async fn a_stopped_vobiz_refuses_connections() {
+    let vobiz = start(options()).await;
+    let call = vobiz.place_call(CallSpec::default());
+    vobiz.script(&call.call_id, [Answer::Slow(Duration::from_secs(60))]);
+    let path = format!("Account/{MAIN}/cdr/{}", call.call_id);
+    let (open, ()) = tokio::join!(get_as(&vobiz, MAIN, MAIN_TOKEN, &path), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        vobiz.stop().await;
+    });
+    assert!(open.is_err(), "what was open is cut");
+    assert!(get_as(&vobiz, MAIN, MAIN_TOKEN, &path).await.unwrap_err().is_connect());
+}

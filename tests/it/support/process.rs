@@ -1,0 +1,104 @@
+//! The built program as a process of its own.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program, with none of the settings of whoever runs the tests.
+pub(crate) fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vobiz-cdr"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CDR_")
+            || text.starts_with("VOBIZ_")
+            || text == "DATABASE_URL"
+            || text == "RUST_LOG"
+        {
+            command.env_remove(&name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a finished program left behind.
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Finished {
+    let output = command.output().unwrap();
+    Finished {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A running `serve`; killed when it goes out of scope.
+pub(crate) struct Serve {
+    child: Child,
+}
+
+impl Serve {
+    /// Starts `serve` and waits until its public port answers.
+    pub(crate) fn start(port: u16, settings: &[(&str, &str)]) -> Self {
+        let mut command = program(&["serve"]);
+        command.env("CDR_LISTEN", format!("127.0.0.1:{port}")).envs(settings.iter().copied());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut serve = Self { child: command.spawn().unwrap() };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = serve.child.try_wait().unwrap() {
+                panic!("serve ended at its start: {status}");
+            }
+            assert!(Instant::now() < deadline, "serve answers in time");
+            pause(Duration::from_millis(20));
+        }
+        serve
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "serve ends in time");
+            pause(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "these helpers wait for processes, outside of any runtime")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,201 @@
+//! A small world: a database, a simulated Vobiz, and our worker between them, driven step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::account::Account;
+use vobiz_cdr::config::{AccountConfig, ServeConfig};
+use vobiz_cdr::db::callback::{self, Entry, Outcome, Owed};
+use vobiz_cdr::fetch::{FetchSettings, Fetcher};
+use vobiz_cdr::receive::Policy;
+use vobiz_cdr::simulator::{self, Call, CallSpec, Options, Simulator};
+use vobiz_cdr::sweep::{Sweeper, Swept};
+use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, Proof, http_client};
+use vobiz_cdr::{db, timed};
+
+use super::database::{ACCOUNT, Database};
+
+pub(crate) const TOKEN: &str = "tok_main_7f3c1a9e5b2d4860";
+
+pub(crate) struct World {
+    pub(crate) database: Database,
+    pub(crate) vobiz: Simulator,
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) fetcher: Fetcher,
+}
+
+/// Options of a simulated Vobiz with the account of the tests.
+pub(crate) fn options() -> Options {
+    Options { accounts: vec![simulator::Account::new(ACCOUNT, TOKEN)], ..Options::default() }
+}
+
+/// Credentials of an account, with both path styles to find out.
+pub(crate) fn credentials(account: &str, tokens: &[&str]) -> Credentials {
+    let id = AccountId::new(account).unwrap();
+    Credentials {
+        account_id: id.clone(),
+        auth_id: id,
+        tokens: tokens.iter().map(|token| SecretString::from(*token)).collect(),
+        styles: vec![PathStyle::Capital, PathStyle::Lower],
+    }
+}
+
+/// An account whose requests time out after a second.
+pub(crate) fn account(pool: &PgPool, api: &str, credentials: Credentials, max_rps: f64) -> Arc<Account> {
+    let http = http_client(Duration::from_secs(1)).unwrap();
+    let client = Client::new(http, Url::parse(api).unwrap(), credentials, HomeCountry::INDIA);
+    Arc::new(Account::new(client, max_rps, pool.clone()))
+}
+
+pub(crate) fn fetcher(pool: &PgPool, accounts: Vec<Arc<Account>>) -> Fetcher {
+    Fetcher::new(pool.clone(), accounts, FetchSettings { concurrency: 16, lease: Duration::from_secs(30) })
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(options()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let database = Database::new().await;
+        let vobiz = Simulator::start(options).await.unwrap();
+        let one = account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0);
+        let accounts = vec![one];
+        let fetcher = fetcher(&database.pool, accounts.clone());
+        Self { database, vobiz, accounts, fetcher }
+    }
+
+    /// A finished call at Vobiz that a proven hang-up announced.
+    pub(crate) async fn owed_call(&self) -> Call {
+        let call = self.vobiz.place_call(CallSpec::default());
+        self.owe(&call.call_id, true).await;
+        call
+    }
+
+    /// Owes a call, due at once, as a callback would.
+    pub(crate) async fn owe(&self, call_id: &str, certain: bool) {
+        self.owe_with(call_id, ACCOUNT, certain, None).await;
+    }
+
+    pub(crate) async fn owe_with(
+        &self,
+        call_id: &str,
+        account: &str,
+        certain: bool,
+        sip_call_id: Option<&str>,
+    ) {
+        let call_id = CallId::new(call_id).unwrap();
+        let account_id = AccountId::new(account).unwrap();
+        let entry = Entry {
+            id: uuid::Uuid::now_v7(),
+            event: "Hangup".into(),
+            call_id: Some(call_id.clone()),
+            account_id: Some(account_id.clone()),
+            proof: if certain { Proof::V3 } else { Proof::None },
+            outcome: Outcome::Owed,
+            note: None,
+            remote_address: None,
+            query: None,
+            body: bytes::Bytes::new(),
+        };
+        let owed = Owed {
+            call_id,
+            account_id,
+            account_proven: certain,
+            certain,
+            sip_call_id: sip_call_id.map(str::to_owned),
+        };
+        timed!(&self.database.pool, Duration::from_secs(5), |connection| callback::commit(
+            connection,
+            &[&entry],
+            &[&owed],
+            Duration::ZERO
+        ))
+        .await
+        .unwrap();
+    }
+
+    /// Works until nothing is due, in bounded time.
+    pub(crate) async fn drain(&self) {
+        tokio::time::timeout(Duration::from_secs(20), self.fetcher.drain()).await.expect("the queue drains");
+    }
+
+    /// One sweep now.
+    pub(crate) async fn sweep(&self) -> Swept {
+        let sweeper = Sweeper::new(self.database.pool.clone(), self.accounts.clone(), Duration::ZERO);
+        let swept = sweeper.sweep_if_due(&self.accounts[0], &CancellationToken::new()).await.unwrap();
+        swept.expect("a sweep is due")
+    }
+
+    /// One value as text: NULL is "∅".
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        let sql = format!("select coalesce(({sql})::text, '∅')");
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.database.pool).await.unwrap()
+    }
+
+    /// How a call stands in the queue: class, failures, dead or alive.
+    pub(crate) async fn standing(&self, call_id: &str) -> String {
+        self.text(&format!(
+            "select format('%s %s %s', coalesce(error_class, '-'), failures,
+                           case when dead_at is null then 'alive' else 'dead' end)
+             from vobiz.cdr_queue where call_id = '{call_id}'"
+        ))
+        .await
+    }
+
+    pub(crate) async fn stored(&self) -> i64 {
+        self.database.count("select count(*) from vobiz.cdr").await
+    }
+
+    pub(crate) async fn pause_reason(&self) -> String {
+        self.text(&format!("select pause_reason from vobiz.account where account_id = '{ACCOUNT}'")).await
+    }
+
+    /// The end of every test: guarantee G2.
+    pub(crate) async fn end(self) {
+        self.database.every_certain_call_is_somewhere().await;
+        self.vobiz.stop().await;
+    }
+}
+
+/// Settings of a whole service for these accounts; the port is free, the waits are short.
+pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -> ServeConfig {
+    ServeConfig {
+        database_url: None,
+        migrate: Some(true),
+        listen: ([127, 0, 0, 1], 0).into(),
+        accounts: accounts
+            .iter()
+            .map(|(id, token)| AccountConfig { credentials: credentials(id, &[token]), max_rps })
+            .collect(),
+        api_url: Url::parse(api).unwrap(),
+        callback_urls: vec!["https://calls.example.com/vobiz/hangup".into()],
+        callback_secrets: vec!["test-secret-path-0123".into()],
+        policy: Policy::Required,
+        first_fetch_delay: Duration::from_millis(100),
+        sweep_interval: Duration::from_secs(3600),
+        concurrency: 16,
+        max_speculative_per_minute: 600,
+        request_timeout: Duration::from_secs(2),
+        billing_zone: None,
+        home_country: None,
+    }
+}
+
+/// Waits until something holds, in bounded time.
+pub(crate) async fn eventually(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + limit;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A pool on any URL.
+pub(crate) fn pool(url: &str) -> PgPool {
+    db::connect(url, "test", 5).unwrap()
+}
