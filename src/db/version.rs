@@ -28,7 +28,8 @@ pub enum Verdict {
     Replace,
     /// It replaces what it says and leaves what it does not say (a list row), and is kept as a revision.
     Merge,
-    /// It is older than the row: kept as a revision unless it is there already.
+    /// It is older than the row: kept as a revision unless it is there already. If a list wrote the row, what the list left
+    /// out is taken from it.
     Older,
 }
 
