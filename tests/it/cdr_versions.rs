@@ -156,22 +156,24 @@ struct Look {
 
 /// The record in one of its states. Its cost tells the states apart; a list leaves keys out.
 fn body(state: u32, complete: bool) -> String {
-    let mut fields =
-        format!(r#""account_id":"MA_TESTAB12","start_time":"2026-03-25T10:00:00Z","cost":0.{state}"#);
+    let mut fields = vec![
+        r#""account_id":"MA_TESTAB12","start_time":"2026-03-25T10:00:00Z""#.to_owned(),
+        format!(r#""cost":0.{state}"#),
+    ];
     // Every second state was written without a new updated_at.
     if state >= 2 {
-        fields += &format!(r#","updated_at":"2026-03-25T10:{:02}:00Z""#, state / 2);
+        fields.push(format!(r#""updated_at":"2026-03-25T10:{:02}:00Z""#, state / 2));
     }
-    if state % 3 > 0 {
-        fields += &format!(r#","billsec":{state}"#);
+    if !state.is_multiple_of(3) {
+        fields.push(format!(r#""billsec":{state}"#));
     }
     if complete {
-        fields += &format!(r#","mos":{state}.5,"unknown":{state}"#);
-        if state % 2 == 0 {
-            fields += &format!(r#","codec":"c{state}""#);
+        fields.push(format!(r#""mos":{state}.5,"unknown":{state}"#));
+        if state.is_multiple_of(2) {
+            fields.push(format!(r#""codec":"c{state}""#));
         }
     }
-    record(&fields)
+    record(&fields.join(","))
 }
 
 fn looks(only_singles: bool) -> impl Strategy<Value = Vec<Look>> {

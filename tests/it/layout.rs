@@ -79,7 +79,7 @@ fn imports_only(room: &str, files: &[PathBuf], allowed: &[&str]) {
         for path in own_paths(&code(file)) {
             let under = |allowed: &&str| path == **allowed || path.starts_with(&format!("{allowed}::"));
             assert!(
-                allowed.iter().any(|a| under(&a)),
+                allowed.iter().any(under),
                 "{} imports crate::{path}; {room} may import {allowed:?}",
                 file.display()
             );

@@ -82,7 +82,7 @@ async fn replicas_that_start_together_migrate_once() {
     let replicas = (0..8).map(async |_| {
         let pool = db::connect(&db.url, "replica", 2).unwrap();
         let applied = migration::apply(&pool, PATIENCE).await.unwrap();
-        migration::check(&mut *pool.acquire().await.unwrap()).await.unwrap();
+        migration::check(&mut pool.acquire().await.unwrap()).await.unwrap();
         pool.close().await;
         applied
     });

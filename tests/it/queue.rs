@@ -9,7 +9,7 @@ use vobiz_cdr::db::queue::{self, Depth, Then};
 use vobiz_cdr::db::{callback, cdr};
 use vobiz_cdr::retry::ErrorClass;
 
-use crate::support::calls::{LEASE, account, announced, call_id, failed, plain, waiting};
+use crate::support::calls::{LEASE, account, announced, call_id, failed, plain, try_lease, waiting};
 use crate::support::database::Database;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -119,10 +119,10 @@ async fn leasers_at_the_same_time_never_share_a_call() {
             let mut empty = 0;
             while empty < 3 {
                 let mut connection = pool.acquire().await.unwrap();
-                let leases = crate::support::calls::try_lease(&mut connection, most).await.unwrap();
-                empty = if leases.is_empty() { empty + 1 } else { 0 };
-                assert!(leases.len() <= most as usize);
-                mine.extend(leases.into_iter().map(|lease| lease.call_id().to_string()));
+                let some = try_lease(&mut connection, most).await.unwrap();
+                empty = if some.is_empty() { empty + 1 } else { 0 };
+                assert!(some.len() <= most as usize);
+                mine.extend(some.into_iter().map(|lease| lease.call_id().to_string()));
             }
             mine
         });

@@ -141,7 +141,8 @@ async fn groups_that_overlap_in_opposite_order_never_deadlock() {
             callback::announce_stored(&mut *db.connection().await, &told).await
         };
         let ((one, two), (three, four)) =
-            join(join(settler(&names, "1"), settler(&backwards, "2")), join(caller(), teller())).await;
+            Box::pin(join(join(settler(&names, "1"), settler(&backwards, "2")), join(caller(), teller())))
+                .await;
         for result in [one, two, three, four] {
             assert!(result.is_ok(), "{result:?}");
         }

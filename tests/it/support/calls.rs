@@ -108,9 +108,9 @@ impl Database {
 
     /// The row of the queue as JSON without the columns named; empty if there is none.
     pub(crate) async fn owed_row(&self, call: &str, without: &[&str]) -> String {
-        let without: String = without.iter().map(|column| format!(" - '{column}'")).collect();
+        let without = without.join(",");
         self.text(&format!(
-            "select (to_jsonb(q){without})::text from vobiz.cdr_queue q where call_id = '{call}'"
+            "select (to_jsonb(q) - '{{{without}}}'::text[])::text from vobiz.cdr_queue q where call_id = '{call}'"
         ))
         .await
     }
