@@ -47,12 +47,20 @@ pub struct Account {
     pub streak: Mutex<Streak>,
     pool: PgPool,
     verdict: tokio::sync::Mutex<Option<(Instant, Verdict)>>,
+    finding: tokio::sync::Mutex<()>,
 }
 
 impl Account {
     /// An account on this database.
     pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
-        Self { client, max_rps, streak: Mutex::default(), pool, verdict: tokio::sync::Mutex::default() }
+        Self {
+            client,
+            max_rps,
+            streak: Mutex::default(),
+            pool,
+            verdict: tokio::sync::Mutex::default(),
+            finding: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Its id.
@@ -106,6 +114,13 @@ impl Account {
     /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
     pub async fn ensure_access(&self) -> bool {
         self.client.style().is_some() || self.verify("finding out the API path").await != Verdict::Paused
+    }
+
+    /// Finds out the path and the token, unless that is under way already.
+    pub async fn find_access_once(&self) {
+        if let Ok(_alone) = self.finding.try_lock() {
+            self.ensure_access().await;
+        }
     }
 
     /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.

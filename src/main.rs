@@ -55,6 +55,12 @@ enum Command {
     Demo(DemoArgs),
     /// A Vobiz to develop against: CDR API, list, signed callbacks, faults by flags
     Simulate(Box<SimulateArgs>),
+    /// Exit 0 if the public port of a service on this machine answers, else 1 (for images without curl)
+    Healthcheck {
+        /// Address that `serve` listens on
+        #[arg(long, env = "CDR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+        listen: std::net::SocketAddr,
+    },
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -125,6 +131,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => run_service(&args).await,
         Command::Demo(args) => demo::run(args, told_to_stop()?).await,
         Command::Simulate(args) => simulate::run(*args, told_to_stop()?).await.map(|()| ExitCode::SUCCESS),
+        Command::Healthcheck { listen } => healthcheck(listen).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
     }
 }
@@ -157,6 +164,19 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Asks `/healthz` of a service on this machine. Here, every address it may listen on is reached by loopback.
+async fn healthcheck(mut address: std::net::SocketAddr) -> anyhow::Result<ExitCode> {
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    let client = vobiz_cdr::vobiz::http_client(std::time::Duration::from_secs(2))?;
+    let answer = client.get(format!("http://{address}/healthz")).send().await?;
+    anyhow::ensure!(answer.status().is_success(), "/healthz says {}", answer.status());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Waits until our own Postgres ends by itself; for ever, where there is none.

@@ -188,7 +188,12 @@ impl Fetcher {
                 Ok(false)
             }
             Some(_) => Ok(false),
-            None if account.client.style().is_none() => Ok(account.ensure_access().await),
+            None if account.client.style().is_none() => {
+                // Not here: an API that does not answer would hold up the other accounts.
+                let account = Arc::clone(account);
+                tracker.spawn(async move { account.find_access_once().await });
+                Ok(false)
+            }
             None => Ok(true),
         }
     }

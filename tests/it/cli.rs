@@ -9,7 +9,7 @@ use crate::support::process::{program, run};
 fn help_shows_every_subcommand_and_no_secret() {
     let help = run(program(&["--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
     assert!(help.status.success());
-    for word in ["serve", "demo", "simulate", "migrate"] {
+    for word in ["serve", "demo", "simulate", "migrate", "healthcheck"] {
         assert!(help.stdout.contains(word), "{word}");
     }
     let serve = run(program(&["serve", "--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));

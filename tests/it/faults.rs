@@ -11,7 +11,7 @@ use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulator::{Call, CallSpec, CallbackKind, Options, Progress, Simulator, Traffic};
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::process::{Serve, free_port};
+use crate::support::process::{Serve, free_port, program, run};
 use crate::support::world::{TOKEN, eventually, options, pool, serve_config};
 
 /// The URL that Vobiz signs for; the callbacks go to a port of this machine, as behind a proxy.
@@ -53,9 +53,10 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
         let (vobiz, progress) = (vobiz.clone(), Arc::clone(&progress));
         tokio::spawn(async move { vobiz.run(&traffic, &progress).await })
     };
-    for kill in 0..10 {
-        // Some moment, spread over the run: 0.3 to 0.9 s after the last start.
-        tokio::time::sleep(Duration::from_millis(300 + (kill * 7919) % 600)).await;
+    for _ in 0..10 {
+        let moment = Duration::from_millis(rand::random_range(200..900));
+        println!("killed {moment:?} after its start");
+        tokio::time::sleep(moment).await;
         serve.kill();
         serve = Serve::start(port, &settings);
     }
@@ -201,6 +202,13 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
         assert_eq!(vobiz.send_callback(call, CallbackKind::Hangup).await.unwrap(), 200);
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let healthy = || {
+        let address = format!("127.0.0.1:{port}");
+        tokio::task::spawn_blocking(move || {
+            run(&mut program(&["healthcheck", "--listen", &address])).status.code()
+        })
+    };
+    assert_eq!(healthy().await.unwrap(), Some(0));
     serve.terminate();
     // The door stays open for a while: trunk webhooks are not sent again.
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -208,6 +216,7 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
     assert_eq!(vobiz.send_callback(&late, CallbackKind::Hangup).await.unwrap(), 200);
     let status = tokio::task::spawn_blocking(move || serve.wait(Duration::from_secs(25))).await.unwrap();
     assert!(status.success(), "{status}");
+    assert_eq!(healthy().await.unwrap(), Some(1));
     let stored = database.count("select count(*) from vobiz.cdr").await;
     let owed =
         database.count("select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null").await;
