@@ -30,7 +30,8 @@ create table vobiz.cdr_queue (
     and (failures = 0) = (last_error is null)),
   -- A dead letter has a class that can be final, and what is final is dead.
   constraint dead_letter_has_its_class check (
-    dead_at is null or error_class in ('never_appeared', 'refused', 'unreadable', 'unstorable')),
+    dead_at is null
+    or (error_class is not null and error_class in ('never_appeared', 'refused', 'unreadable', 'unstorable'))),
   constraint final_class_is_dead check (
     dead_at is not null or error_class is null or error_class not in ('never_appeared', 'unstorable')),
   -- Only a certain call dies; a speculative one is closed.

@@ -33,11 +33,13 @@ pub fn fault(error: &sqlx::Error) -> Fault {
     if matches!(error, sqlx::Error::Encode(_)) {
         return Fault::Data;
     }
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let database = error.as_database_error();
+    let code = database.and_then(sqlx::error::DatabaseError::code);
+    let constraint = database.and_then(sqlx::error::DatabaseError::constraint);
     match code.as_deref() {
         Some("40001" | "40P01") => Fault::Retry,
-        // A missing partition is reported as a check violation (23514) of the partitioned table, but the fault is ours.
-        Some("23514") if error.to_string().contains("no partition of relation") => Fault::Ours,
+        // A missing partition is reported as a violated check without a name (the words depend on lc_messages): our fault.
+        Some("23514") if constraint.is_none() => Fault::Ours,
         Some(code) if matches!(code.get(..2), Some("22" | "23" | "54")) => Fault::Data,
         _ => Fault::Ours,
     }

@@ -272,13 +272,14 @@ pub async fn bury(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u
            dead_at = vobiz.now(),
            certain = q.certain or f.class = 'unstorable',
            attempts = q.attempts + 1,
-           failures = q.failures + 1,
-           first_failed_at = coalesce(q.first_failed_at, vobiz.now()),
+           failures = case when q.error_class = f.same then q.failures + 1 else 1 end,
+           first_failed_at = case when q.error_class = f.same then q.first_failed_at else vobiz.now() end,
            error_class = f.class,
            last_error = f.error,
            last_body = f.body
-         from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[])
-           as f (call_id, lease_id, class, error, body)
+         from (select n.*, case n.class when 'never_appeared' then 'not_yet' else n.class end as same
+               from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[])
+                 as n (call_id, lease_id, class, error, body)) f
          where q.call_id = f.call_id and q.lease_id = f.lease_id and q.dead_at is null
            and (q.certain or f.class = 'unstorable')",
         &call_ids as &[&str],

@@ -28,7 +28,8 @@ pub enum Verdict {
     Replace,
     /// It replaces what it says and leaves what it does not say (a list row), and is kept as a revision.
     Merge,
-    /// It is older than the row: kept as a revision unless it is there already.
+    /// It is older than the row: kept as a revision unless it is there already. If a list wrote the row, what the list left
+    /// out is taken from it.
     Older,
 }
 
@@ -52,8 +53,10 @@ pub fn judge(stored: Side<'_>, incoming: Side<'_>) -> Verdict {
         Overlap::Same => Verdict::Known,
         // The list row says less and nothing else.
         Overlap::Superset if !incoming.complete => Verdict::Known,
-        // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for.
-        Overlap::Subset if !stored.complete => Verdict::Replace,
+        // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for. Another
+        // row of a list does not erase what an older single record said beside both.
+        Overlap::Subset if !stored.complete && incoming.complete => Verdict::Replace,
+        Overlap::Subset if !stored.complete => Verdict::Merge,
         _ if incoming.version < stored.version => Verdict::Older,
         _ if incoming.complete => Verdict::Replace,
         _ => Verdict::Merge,

@@ -27,6 +27,13 @@ pub struct Cdr {
     pub payload: Payload,
 }
 
+impl Cdr {
+    /// Reads a payload that was kept anew.
+    pub fn read_kept(payload: &Payload, home: HomeCountry) -> Result<Self, Unreadable> {
+        read(check(payload.text())?, home, false)
+    }
+}
+
 /// Why an answer holds no CDR.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {

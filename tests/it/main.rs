@@ -2,10 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod accounts;
+mod cdr;
+mod cdr_versions;
 mod cli;
 mod faults;
 mod fetch;
+mod layout;
+mod migrations;
 mod postgres;
+mod queue;
+mod races;
 mod receive;
 mod simulator;
 mod support;

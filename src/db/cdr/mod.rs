@@ -3,6 +3,7 @@
 //! The promise: a stored CDR never goes back in time (see [`super::version`]), no version of it is lost, and a group is
 //! stored as a whole or not at all, in the caller's transaction.
 
+mod rebuild;
 mod revision;
 mod write;
 
@@ -114,6 +115,7 @@ async fn upsert_distinct(
 
     let stored = revision::stored(connection, &known).await?;
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
+    let mut incomplete = vec![];
     for row in known {
         let Some(stored) = stored.get(row.cdr.call_id.as_str()) else { continue };
         match verdict(stored, row) {
@@ -121,6 +123,9 @@ async fn upsert_distinct(
             Verdict::Older => {
                 if !revision::contains(connection, row).await? {
                     kept.push((row, stored.revision + 1));
+                    if stored.payload.is_some() && !stored.complete {
+                        incomplete.push((row, stored));
+                    }
                 }
             }
             Verdict::Replace => {
@@ -143,6 +148,9 @@ async fn upsert_distinct(
         .map(|row| row.cdr.call_id.as_str())
         .collect();
     revision::count(connection, &older).await?;
+    for (row, stored) in incomplete {
+        rebuild::rebuild(connection, &row.cdr.call_id, stored).await?;
+    }
     for (rows, how) in [(replace, OnConflict::Replace), (merge, OnConflict::Merge)] {
         if !rows.is_empty() {
             write::write(connection, &rows, how).await?;

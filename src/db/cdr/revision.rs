@@ -16,6 +16,7 @@ pub(super) struct Stored {
     /// What it said; `None` if it equals what came in, or if it was pruned.
     pub(super) payload: Option<Payload>,
     pub(super) complete: bool,
+    pub(super) listed_by: String,
 }
 
 /// Reads what is stored of some calls. Their rows are locked by the caller.
@@ -26,7 +27,7 @@ pub(super) async fn stored(
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
-        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision,
+        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by,
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
            join vobiz.cdr c on c.call_id = n.call_id
@@ -54,6 +55,7 @@ pub(super) async fn stored(
                 revision: row.revision,
                 payload: row.payload.map(Payload::new),
                 complete: row.source.as_deref() == Some("single"),
+                listed_by: row.listed_by,
             };
             (row.call_id, stored)
         })

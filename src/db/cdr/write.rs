@@ -129,7 +129,10 @@ pub(super) async fn write(
              extra = coalesce(excluded.extra, case when $54 = 2 then c.extra end),
              notes = excluded.notes,
              first_callback_at = least(c.first_callback_at, excluded.first_callback_at),
-             fetched_at = greatest(c.fetched_at, excluded.fetched_at),
+             -- A newer updated_at may come with an older request: keeping the later time would let it win over versions
+             -- that are newer than it.
+             fetched_at = case when excluded.updated_at is not distinct from c.updated_at
+                               then greatest(c.fetched_at, excluded.fetched_at) else excluded.fetched_at end,
              content_hash = excluded.content_hash,
              revision = c.revision + 1
            -- 0 only locks the rows that are there already; 1 replaces them; 2 leaves what the new version does not say.

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use chrono::{DateTime, Utc};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use vobiz_cdr::db::{self, migration};
-use vobiz_cdr::postgres::{Options, Postgres};
+use vobiz_cdr::postgres::{Options, Postgres as Server};
 use vobiz_cdr::vobiz::AccountId;
 
 /// The account of most tests.
@@ -34,7 +36,7 @@ fn server() -> &'static str {
                     base
                 } else {
                     let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
-                    let started = Postgres::start(Options {
+                    let started = Server::start(Options {
                         data_dir: folder.path().join("data"),
                         bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
                         settings: vec![("max_connections".into(), "300".into())],
@@ -119,6 +121,43 @@ impl Database {
              as $$ select pg_catalog.now() + interval '{offset}' $$"
         );
         sqlx::query(AssertSqlSafe(ddl)).execute(&self.pool).await.unwrap();
+    }
+
+    /// Stops the clock of this database: `vobiz.now()` is this instant until told otherwise.
+    pub(crate) async fn stop_clock(&self, instant: DateTime<Utc>) {
+        let ddl = format!(
+            "create or replace function vobiz.now() returns timestamptz language sql stable parallel safe
+             as $$ select timestamptz '{}' $$",
+            instant.to_rfc3339()
+        );
+        sqlx::query(AssertSqlSafe(ddl)).execute(&self.pool).await.unwrap();
+    }
+
+    /// `vobiz.now()`.
+    pub(crate) async fn now(&self) -> DateTime<Utc> {
+        sqlx::query_scalar("select vobiz.now()").fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// A connection for one piece of work.
+    pub(crate) async fn connection(&self) -> PoolConnection<Postgres> {
+        self.pool.acquire().await.unwrap()
+    }
+
+    /// Runs statements.
+    pub(crate) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
+    }
+
+    /// One column of type text; null is `-`.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        let rows: Vec<Option<String>> =
+            sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.pool).await.unwrap();
+        rows.into_iter().map(|row| row.unwrap_or_else(|| "-".into())).collect()
+    }
+
+    /// One value of type text; null is `-`.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        self.texts(sql).await.pop().unwrap_or_default()
     }
 
     /// One value of type bigint.

@@ -243,17 +243,6 @@ impl Database {
         sqlx::query_scalar(sql).fetch_all(&self.pool).await.unwrap()
     }
 
-    /// One text, null as `-`.
-    pub(crate) async fn text(&self, sql: &'static str) -> String {
-        let text: Option<String> = sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap();
-        text.unwrap_or_else(|| "-".to_owned())
-    }
-
-    /// Runs statements.
-    pub(crate) async fn run(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&self.pool).await.unwrap();
-    }
-
     /// Waits until a count is what it should be; for what happens after the answer.
     pub(crate) async fn comes_to(&self, expected: i64, sql: &'static str) {
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,5 +1,6 @@
 //! What the tests share: real Postgres, real HTTP.
 
+pub(crate) mod calls;
 pub(crate) mod database;
 pub(crate) mod door;
 pub(crate) mod process;

@@ -1,0 +1,313 @@
+//! Callbacks, settles, sweeps, leases and revives at the same time: nothing is lost, and nobody waits in a circle.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use sqlx::{Connection, PgConnection};
+use vobiz_cdr::db::cdr::{self, Incoming};
+use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
+use vobiz_cdr::db::{Fault, callback, fault};
+use vobiz_cdr::retry::ErrorClass;
+
+use crate::support::calls::{account, announce, failed, plain, single, try_lease};
+use crate::support::database::Database;
+
+/// Stores and writes down failures as the fetcher does, up to the commit.
+async fn settle(
+    connection: &mut PgConnection,
+    stored: &[&Incoming],
+    failed: &[&Failed],
+) -> Result<(), sqlx::Error> {
+    cdr::upsert(connection, stored).await?;
+    let paid: Vec<&str> = stored.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    let mut all = paid.clone();
+    all.extend(failed.iter().map(|failed| failed.lease.call_id().as_str()));
+    all.sort_unstable();
+    queue::lock(connection, &all).await?;
+    queue::complete(connection, &paid).await?;
+    let then = |wanted: fn(Then) -> bool| -> Vec<&Failed> {
+        failed.iter().copied().filter(|failed| wanted(failed.then)).collect()
+    };
+    queue::postpone(connection, &then(|then| matches!(then, Then::Wait(_)))).await?;
+    queue::bury(connection, &then(|then| then == Then::Bury)).await?;
+    queue::close(connection, &then(|then| then == Then::Close)).await?;
+    Ok(())
+}
+
+/// The one call that is owed leaves the queue as a stored call does.
+async fn leave_as_stored(db: &Database) {
+    let lease = db.lease_one().await;
+    assert!(lease.stored, "nothing is fetched twice");
+    queue::complete(&mut *db.connection().await, &[lease.call_id().as_str()]).await.unwrap();
+    assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
+    assert_eq!(db.count("select count(*) from vobiz.cdr where first_callback_at is not null").await, 1);
+}
+
+#[tokio::test]
+async fn a_late_duplicate_callback_waits_for_the_settle_and_fetches_nothing_twice() {
+    for (certain, commits) in [(true, true), (true, false), (false, true), (false, false)] {
+        let db = Database::new().await;
+        db.owe(&["a"], certain).await;
+        let lease = db.lease_one().await;
+        let mut settling = db.pool.begin().await.unwrap();
+        settle(&mut settling, &[&plain("a", lease.now())], &[]).await.unwrap();
+        let mut connection = db.connection().await;
+        let late = announce(&mut connection, &["a"], true);
+        let end = async {
+            db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
+            if commits { settling.commit().await } else { settling.rollback().await }.unwrap();
+        };
+        let (committed, ()) = join(late, end).await;
+        committed.unwrap();
+        db.every_certain_call_is_somewhere().await;
+        if commits {
+            leave_as_stored(&db).await;
+        } else {
+            assert_eq!(db.texts("select call_id from vobiz.cdr_queue where certain").await, ["a"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_commits_after_the_sweep_stored_its_call_leaves_again() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    let mut announcing = db.pool.begin().await.unwrap();
+    announce(&mut announcing, &["a"], true).await.unwrap();
+    // The sweep does not see the row that is not committed yet, and does not wait for it.
+    settle(&mut *db.connection().await, &[&plain("a", now)], &[]).await.unwrap();
+    announcing.commit().await.unwrap();
+    leave_as_stored(&db).await;
+}
+
+#[tokio::test]
+async fn a_call_that_becomes_certain_while_it_is_closed_stays_owed() {
+    let db = Database::new().await;
+    db.owe(&["a"], false).await;
+    let lease = db.lease_one().await;
+    let mut announcing = db.pool.begin().await.unwrap();
+    announce(&mut announcing, &["a"], true).await.unwrap();
+    let gone = failed(lease, ErrorClass::NotYet, Then::Close);
+    let end = async {
+        db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
+        announcing.commit().await.unwrap();
+    };
+    let (closed, ()) = join(db.close(&gone), end).await;
+    assert_eq!(closed, 0);
+    assert_eq!(db.texts("select call_id from vobiz.cdr_queue where certain").await, ["a"]);
+
+    // The other way round: closed first, so the callback owes it anew.
+    let db = Database::new().await;
+    db.owe(&["a"], false).await;
+    let gone = failed(db.lease_one().await, ErrorClass::NotYet, Then::Close);
+    let mut closing = db.pool.begin().await.unwrap();
+    assert_eq!(queue::close(&mut closing, &[&gone]).await.unwrap(), 1);
+    let mut connection = db.connection().await;
+    let end = async {
+        db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
+        closing.commit().await.unwrap();
+    };
+    let (committed, ()) = join(announce(&mut connection, &["a"], true), end).await;
+    assert_eq!(committed.unwrap().new, ["a"]);
+    assert_eq!(db.texts("select call_id from vobiz.cdr_queue where certain").await, ["a"]);
+}
+
+#[tokio::test]
+async fn groups_that_overlap_in_opposite_order_never_deadlock() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    for round in 0..30 {
+        let calls: Vec<String> = (0..24).map(|n| format!("{round}-{n}")).collect();
+        let names: Vec<&str> = calls.iter().map(String::as_str).collect();
+        let backwards: Vec<&str> = names.iter().rev().copied().collect();
+        db.owe(&names, true).await;
+        let settler = async |names: &[&str], cost: &str| {
+            let rows: Vec<Incoming> = names
+                .iter()
+                .map(|call| single(&format!(r#"{{"uuid":"{call}","cost":{cost}}}"#), now))
+                .collect();
+            let mut transaction = db.pool.begin().await?;
+            settle(&mut transaction, &rows.iter().collect::<Vec<_>>(), &[]).await?;
+            transaction.commit().await
+        };
+        let caller = async || announce(&mut *db.connection().await, &backwards, true).await.map(drop);
+        let teller = async || {
+            let told: Vec<String> = backwards.iter().map(ToString::to_string).collect();
+            callback::announce_stored(&mut *db.connection().await, &told).await
+        };
+        let ((one, two), (three, four)) =
+            Box::pin(join(join(settler(&names, "1"), settler(&backwards, "2")), join(caller(), teller())))
+                .await;
+        for result in [one, two, three, four] {
+            assert!(result.is_ok(), "{result:?}");
+        }
+    }
+    assert_eq!(db.count("select count(*) from vobiz.cdr").await, 30 * 24);
+    assert_eq!(db.count("select count(*) from vobiz.cdr where cost = 1 or cost = 2").await, 30 * 24);
+    assert_eq!(db.count("select count(*) from vobiz.cdr_revision").await, 2 * 30 * 24);
+}
+
+const CALLS: usize = 40;
+
+/// What the walkers have done together: the small model.
+#[derive(Default)]
+struct Model {
+    /// Proven hang-ups whose callback was committed.
+    certain: RefCell<BTreeSet<String>>,
+    /// CDRs whose settle was committed.
+    stored: RefCell<BTreeSet<String>>,
+}
+
+/// One process of a fleet, doing everything at once, with leases that mostly run out too early.
+struct Walker<'a> {
+    db: &'a Database,
+    model: &'a Model,
+    random: SmallRng,
+}
+
+impl Walker<'_> {
+    fn some_calls(&mut self) -> Vec<String> {
+        let mut calls: Vec<String> = (0..CALLS).map(|n| format!("call-{n}")).collect();
+        calls.shuffle(&mut self.random);
+        calls.truncate(self.random.random_range(1..8));
+        calls
+    }
+
+    fn record(&mut self, call: &str, lease: Option<&Lease>, now: chrono::DateTime<chrono::Utc>) -> Incoming {
+        let cost = self.random.random_range(0..3);
+        single(&format!(r#"{{"uuid":"{call}","cost":{cost}}}"#), lease.map_or(now, Lease::now))
+    }
+
+    async fn step(&mut self) -> Result<(), sqlx::Error> {
+        let mut connection = self.db.connection().await;
+        match self.random.random_range(0..10) {
+            0..3 => self.announce(&mut connection).await,
+            3 => self.sweep(&mut connection).await,
+            4 => {
+                let calls = self.some_calls();
+                let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
+                queue::revive(&mut connection, &calls).await.map(drop)
+            }
+            _ => self.fetch(&mut connection).await,
+        }
+    }
+
+    async fn announce(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let (calls, certain) = (self.some_calls(), self.random.random_bool(0.4));
+        let names: Vec<&str> = calls.iter().map(String::as_str).collect();
+        announce(connection, &names, certain).await?;
+        if certain {
+            self.model.certain.borrow_mut().extend(calls);
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let now = queue::Clock::read(connection).await?.now();
+        let call = self.some_calls().remove(0);
+        let row = self.record(&call, None, now);
+        let mut transaction = connection.begin().await?;
+        settle(&mut transaction, &[&row], &[]).await?;
+        transaction.commit().await?;
+        self.model.stored.borrow_mut().insert(call);
+        Ok(())
+    }
+
+    async fn fetch(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        use ErrorClass::{NeverAppeared, NotYet, Refused, Unavailable, Unstorable};
+        let most = self.random.random_range(1..8);
+        let length = Duration::from_millis(self.random.random_range(0..40));
+        let ahead = Duration::from_secs(1);
+        let (leases, _) = queue::lease(connection, &account(), most, 1e6, ahead, length).await?;
+        // Vobiz takes its time; another walker may lease the same calls meanwhile.
+        tokio::time::sleep(Duration::from_millis(self.random.random_range(0..30))).await;
+        let now = queue::Clock::read(connection).await?.now();
+        let (mut rows, mut failures) = (Vec::new(), Vec::new());
+        for lease in leases {
+            let call = lease.call_id().to_string();
+            match self.random.random_range(0..100) {
+                0..12 => rows.push(self.record(&call, Some(&lease), now)),
+                12..25 => {} // Cut off.
+                25..35 => drop(queue::release(connection, &[&lease], Duration::ZERO).await?),
+                35..70 => {
+                    let class = *[NotYet, Unavailable, Refused].choose(&mut self.random).unwrap();
+                    failures.push(failed(lease, class, Then::Wait(Duration::from_millis(5))));
+                }
+                70..85 => {
+                    let class = *[NeverAppeared, Refused, Unstorable].choose(&mut self.random).unwrap();
+                    failures.push(failed(lease, class, Then::Bury));
+                }
+                _ => failures.push(failed(lease, NotYet, Then::Close)),
+            }
+        }
+        rows.shuffle(&mut self.random);
+        let mut transaction = connection.begin().await?;
+        settle(&mut transaction, &rows.iter().collect::<Vec<_>>(), &failures.iter().collect::<Vec<_>>())
+            .await?;
+        if self.random.random_bool(0.1) {
+            // Killed before the commit.
+            return transaction.rollback().await;
+        }
+        transaction.commit().await?;
+        self.model.stored.borrow_mut().extend(rows.into_iter().map(|row| row.cdr.call_id.to_string()));
+        Ok(())
+    }
+}
+
+async fn walk(seed: u64) {
+    let db = Database::new().await;
+    let model = Model::default();
+    let deadline = Instant::now() + Duration::from_millis(1200);
+    let walkers = (0..6).map(async |n| {
+        let mut walker = Walker { db: &db, model: &model, random: SmallRng::seed_from_u64(seed * 100 + n) };
+        while Instant::now() < deadline {
+            if let Err(error) = walker.step().await {
+                assert_eq!(fault(&error), Fault::Retry, "{error}");
+            }
+        }
+    });
+    join_all(walkers).await;
+
+    // Every certain call is stored, or owed (alive or dead) as certain; what was stored stays stored.
+    let (certain, stored) = (model.certain.into_inner(), model.stored.into_inner());
+    assert!(certain.len() > CALLS / 2, "the walk was a walk: {}", certain.len());
+    let set = async |sql: &str| db.texts(sql).await.into_iter().collect::<BTreeSet<String>>();
+    let in_cdr = set("select call_id from vobiz.cdr").await;
+    assert_eq!(in_cdr, stored, "seed {seed}");
+    let owed = set("select call_id from vobiz.cdr_queue where certain").await;
+    let nowhere: Vec<_> = certain.difference(&in_cdr).filter(|call| !owed.contains(*call)).collect();
+    assert!(nowhere.is_empty(), "nowhere, seed {seed}: {nowhere:?}");
+    db.every_certain_call_is_somewhere().await;
+    let miscounted = "select count(*) from vobiz.cdr c
+                      where revision <> (select count(*) from vobiz.cdr_revision r where r.call_id = c.call_id)
+                         or revision <> (select max(revision) from vobiz.cdr_revision r where r.call_id = c.call_id)";
+    assert_eq!(db.count(miscounted).await, 0);
+
+    // And from any such state everything that is owed can be brought to its end.
+    let all: Vec<String> = owed.into_iter().collect();
+    let mut connection = db.connection().await;
+    queue::revive(&mut connection, &all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    db.shift_clock("1 minute").await;
+    let leases = try_lease(&mut connection, 1000).await.unwrap();
+    let rows: Vec<Incoming> =
+        leases.iter().map(|lease| plain(lease.call_id().as_str(), lease.now())).collect();
+    settle(&mut connection, &rows.iter().collect::<Vec<_>>(), &[]).await.unwrap();
+    assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
+    let in_cdr = set("select call_id from vobiz.cdr").await;
+    assert!(certain.is_subset(&in_cdr));
+}
+
+#[tokio::test]
+async fn a_random_walk_loses_no_certain_call() {
+    walk(1).await;
+}
+
+#[tokio::test]
+async fn another_random_walk_loses_no_certain_call() {
+    walk(2).await;
+}
