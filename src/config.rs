@@ -11,10 +11,15 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 
 use crate::receive::Policy;
-use crate::vobiz::{AccountId, Credentials, HomeCountry, PathStyle};
+use crate::vobiz::{Credentials, HomeCountry};
+
+mod accounts;
+mod mistakes;
+
+pub use mistakes::Mistakes;
+use mistakes::secret;
 
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
@@ -142,51 +147,6 @@ pub struct AccountConfig {
     pub max_rps: f64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountsFile {
-    account: Vec<AccountEntry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountEntry {
-    auth_id: String,
-    auth_token: Option<SecretString>,
-    auth_token_file: Option<PathBuf>,
-    auth_token_previous: Option<SecretString>,
-    /// For a customer of a partner: the partner's `PA_…` id; the token is then the partner's.
-    partner: Option<String>,
-    max_rps: Option<f64>,
-}
-
-/// What is wrong with the settings: one line each, with what to do.
-#[derive(Debug, Default)]
-pub struct Mistakes(Vec<String>);
-
-impl std::fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} wrong in the settings:",
-            if self.0.len() == 1 { "one thing is" } else { "several things are" }
-        )?;
-        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
-impl Mistakes {
-    fn say(&mut self, mistake: impl Into<String>) {
-        self.0.push(mistake.into());
-    }
-
-    fn read<T, E: std::fmt::Display>(&mut self, name: &str, how: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.say(format!("{name}: {error}; {how}"))).ok()
-    }
-}
-
 impl ServeArgs {
     /// Checks all settings. Fails with every mistake at once.
     pub fn check(&self) -> Result<ServeConfig, Mistakes> {
@@ -264,7 +224,7 @@ impl ServeArgs {
         else {
             return Err(wrong);
         };
-        if !wrong.0.is_empty() {
+        if !wrong.is_empty() {
             return Err(wrong);
         }
         Ok(ServeConfig {
@@ -334,137 +294,6 @@ impl ServeArgs {
         }
         secrets
     }
-
-    fn accounts(&self, wrong: &mut Mistakes) -> Vec<AccountConfig> {
-        let styles = match self.account_path.as_str() {
-            "auto" => vec![PathStyle::Capital, PathStyle::Lower],
-            "Account" => vec![PathStyle::Capital],
-            "account" => vec![PathStyle::Lower],
-            other => {
-                wrong.say(format!(
-                    "VOBIZ_ACCOUNT_PATH: {other:?} is no casing; write auto, Account or account"
-                ));
-                vec![]
-            }
-        };
-        let rate = "write requests a second from 0.1 to 100000, such as 10";
-        let max_rps = wrong.read("VOBIZ_MAX_RPS", rate, self.max_rps.parse::<f64>()).unwrap_or(1.0);
-        let entries = match (&self.accounts_file, &self.auth_id) {
-            (Some(_), Some(_)) => {
-                wrong.say("VOBIZ_ACCOUNTS_FILE and VOBIZ_AUTH_ID are both set: put all accounts into the file, or use none");
-                vec![]
-            }
-            (Some(path), None) => accounts_of(wrong, path),
-            (None, Some(auth_id)) => {
-                let token = secret(wrong, "VOBIZ_AUTH_TOKEN", self.auth_token.as_ref());
-                if token.is_none() {
-                    wrong.say(
-                        "VOBIZ_AUTH_TOKEN is missing: copy the token of this account from the Vobiz console",
-                    );
-                }
-                vec![AccountEntry {
-                    auth_id: auth_id.clone(),
-                    auth_token: token,
-                    auth_token_file: None,
-                    auth_token_previous: secret(
-                        wrong,
-                        "VOBIZ_AUTH_TOKEN_PREVIOUS",
-                        self.auth_token_previous.as_ref(),
-                    ),
-                    partner: None,
-                    max_rps: None,
-                }]
-            }
-            (None, None) => {
-                wrong.say(
-                    "no account: set VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN, or VOBIZ_ACCOUNTS_FILE for several \
-                     (to try it without an account: `vobiz-cdr demo`)",
-                );
-                vec![]
-            }
-        };
-        let mut seen = BTreeSet::new();
-        let mut accounts = Vec::new();
-        for entry in entries {
-            let name = entry.auth_id.clone();
-            let Some(account_id) =
-                wrong.read("account", "write an id such as MA_XXXXXXXX", AccountId::new(&name))
-            else {
-                continue;
-            };
-            if !seen.insert(name.clone()) {
-                wrong.say(format!("account {name} is configured twice"));
-            }
-            let partner = entry
-                .partner
-                .as_ref()
-                .and_then(|id| wrong.read("partner", "write the partner's PA_… id", AccountId::new(id)));
-            let from_file = entry
-                .auth_token_file
-                .as_ref()
-                .and_then(|path| read_secret_file(wrong, &format!("auth_token_file of {name}"), path));
-            let tokens: Vec<SecretString> =
-                entry.auth_token.or(from_file).into_iter().chain(entry.auth_token_previous).collect();
-            if tokens.is_empty() && self.auth_id.is_none() {
-                wrong.say(format!("account {name} has no auth_token"));
-            }
-            let max_rps = entry.max_rps.unwrap_or(max_rps);
-            if !(0.1..=100_000.0).contains(&max_rps) {
-                wrong.say(format!("VOBIZ_MAX_RPS: {rate}"));
-            }
-            accounts.push(AccountConfig {
-                credentials: Credentials {
-                    auth_id: partner.clone().unwrap_or_else(|| account_id.clone()),
-                    styles: if partner.is_some() { vec![PathStyle::Partner] } else { styles.clone() },
-                    account_id,
-                    tokens,
-                },
-                max_rps,
-            });
-        }
-        accounts
-    }
-}
-
-fn accounts_of(wrong: &mut Mistakes, path: &PathBuf) -> Vec<AccountEntry> {
-    let name = format!("VOBIZ_ACCOUNTS_FILE {}", path.display());
-    let Some(text) = wrong.read(&name, "make it readable for this user", std::fs::read_to_string(path))
-    else {
-        return vec![];
-    };
-    let how = "write [[account]] tables with auth_id and auth_token";
-    // The message of a TOML error quotes the line, which may hold a token.
-    let parsed = toml::from_str::<AccountsFile>(&text).map_err(|error| error.message().to_owned());
-    let accounts = wrong.read(&name, how, parsed).map(|file| file.account).unwrap_or_default();
-    if accounts.is_empty() {
-        wrong.say(format!("{name}: no account in it; {how}"));
-    }
-    accounts
-}
-
-/// A secret: its value, or the content of the file that `NAME_FILE` names.
-fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretString>) -> Option<SecretString> {
-    let file_name = format!("{name}_FILE");
-    let value = value.filter(|value| !value.expose_secret().is_empty());
-    match (value, std::env::var_os(&file_name)) {
-        (Some(_), Some(_)) => {
-            wrong.say(format!("{name} and {file_name} are both set: use one"));
-            None
-        }
-        (Some(value), None) => Some(value.clone()),
-        (None, Some(path)) => read_secret_file(wrong, &file_name, &PathBuf::from(path)),
-        (None, None) => None,
-    }
-}
-
-fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf) -> Option<SecretString> {
-    let how = format!("make {} readable for this user", path.display());
-    let text = wrong.read(name, &how, std::fs::read_to_string(path))?;
-    if text.trim().is_empty() {
-        wrong.say(format!("{name}: {} is empty", path.display()));
-        return None;
-    }
-    Some(text.trim().into())
 }
 
 /// The database alone, for commands that need nothing else.
@@ -473,7 +302,7 @@ impl DatabaseArgs {
     pub fn url(&self) -> Result<Option<SecretString>, Mistakes> {
         let mut wrong = Mistakes::default();
         let url = secret(&mut wrong, "DATABASE_URL", self.database_url.as_ref());
-        if wrong.0.is_empty() { Ok(url) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(url) } else { Err(wrong) }
     }
 }
 

@@ -1,0 +1,66 @@
+//! What is wrong with the settings, gathered; and secrets, which may lie in files.
+
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// What is wrong with the settings: one line each, with what to do.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} wrong in the settings:",
+            if self.0.len() == 1 { "one thing is" } else { "several things are" }
+        )?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Mistakes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn say(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    pub(super) fn read<T, E: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        how: &str,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.say(format!("{name}: {error}; {how}"))).ok()
+    }
+}
+
+/// A secret: its value, or the content of the file that `NAME_FILE` names.
+pub(super) fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretString>) -> Option<SecretString> {
+    let file_name = format!("{name}_FILE");
+    let value = value.filter(|value| !value.expose_secret().is_empty());
+    match (value, std::env::var_os(&file_name)) {
+        (Some(_), Some(_)) => {
+            wrong.say(format!("{name} and {file_name} are both set: use one"));
+            None
+        }
+        (Some(value), None) => Some(value.clone()),
+        (None, Some(path)) => read_secret_file(wrong, &file_name, &PathBuf::from(path)),
+        (None, None) => None,
+    }
+}
+
+pub(super) fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf) -> Option<SecretString> {
+    let how = format!("make {} readable for this user", path.display());
+    let text = wrong.read(name, &how, std::fs::read_to_string(path))?;
+    if text.trim().is_empty() {
+        wrong.say(format!("{name}: {} is empty", path.display()));
+        return None;
+    }
+    Some(text.trim().into())
+}
