@@ -28,4 +28,4 @@ comment on column vobiz.callback.outcome is 'owed: it announced the end of a cal
 comment on column vobiz.callback.note is 'Why it was only logged or refused, or what in it could not be read.';
 comment on column vobiz.callback.remote_address is 'Peer address of the connection (the proxy, where there is one).';
 comment on column vobiz.callback.query is 'Query string of the URL, as sent.';
-comment on column vobiz.callback.body is 'Request body, byte for byte.';
+comment on column vobiz.callback.body is 'Request body, byte for byte; of a long one that nothing proved, the beginning (see note).';

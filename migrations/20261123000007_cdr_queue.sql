@@ -38,7 +38,7 @@ create table vobiz.cdr_queue (
   constraint speculative_never_dies check (dead_at is null or certain)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
-create index cdr_queue_due  on vobiz.cdr_queue (account_id, due_at) where dead_at is null;
+create index cdr_queue_due  on vobiz.cdr_queue (account_id, certain, due_at) where dead_at is null;
 create index cdr_queue_dead on vobiz.cdr_queue (account_id, error_class, dead_at) where dead_at is not null;
 
 comment on table  vobiz.cdr_queue is 'One row per call whose CDR we owe; storing the CDR deletes the row in the same transaction. dead_at marks a dead letter.';

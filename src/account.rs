@@ -14,7 +14,7 @@ use crate::db::DbError;
 use crate::db::account::{self, PauseReason, Slots, Standing};
 use crate::retry::Streak;
 use crate::timed;
-use crate::vobiz::{AccountId, Client, FetchError, ListQuery};
+use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 
 /// Requests are reserved no further ahead than this, so that a pause takes hold at once.
 pub const AHEAD: Duration = Duration::from_millis(250);
@@ -34,6 +34,15 @@ pub enum Verdict {
     AccessChanged,
     /// The list fails too: the account is paused now.
     Paused,
+}
+
+/// How much has to work for an account to be fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Its list.
+    List,
+    /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
+    Single,
 }
 
 /// An account and all that is known of it in this process.
@@ -113,7 +122,8 @@ impl Account {
 
     /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
     pub async fn ensure_access(&self) -> bool {
-        self.client.style().is_some() || self.verify("finding out the API path").await != Verdict::Paused
+        self.client.style().is_some()
+            || self.verify("finding out the API path", Depth::List).await != Verdict::Paused
     }
 
     /// Finds out the path and the token, unless that is under way already.
@@ -124,7 +134,7 @@ impl Account {
     }
 
     /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
-    pub async fn verify(&self, why: &str) -> Verdict {
+    pub async fn verify(&self, why: &str, depth: Depth) -> Verdict {
         let asked = Instant::now();
         let mut verdict = self.verdict.lock().await;
         if let Some((found_at, known)) = *verdict
@@ -133,12 +143,12 @@ impl Account {
             return known;
         }
         let before = self.client.access();
-        let found = match self.find_access().await {
+        let found = match self.find_access(depth).await {
             Ok(()) if self.client.access() == before => Verdict::CallAlone,
             Ok(()) => Verdict::AccessChanged,
             Err(error) => {
                 let (reason, length) = reason_for(&error);
-                self.pause(reason, length, &format!("{why}: {error}")).await;
+                self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
                 Verdict::Paused
             }
         };
@@ -146,42 +156,52 @@ impl Account {
         found
     }
 
-    /// A list request failed: the account pauses, as the failure says.
+    /// A page of the list failed: a 429 pauses the account; anything else only if its first page fails as well.
     pub async fn list_failed(&self, error: &FetchError) {
-        let (reason, length) = reason_for(error);
-        self.pause(reason, length, &format!("the CDR list: {error}")).await;
+        if let (reason @ PauseReason::Throttled, length) = reason_for(error) {
+            self.pause(reason, length, "the CDR list").await;
+        } else {
+            self.verify("a page of the CDR list failed", Depth::List).await;
+        }
+    }
+
+    /// Whether it is paused. Claims no probe.
+    pub async fn is_paused(&self) -> Result<bool, DbError> {
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::is_paused(connection, self.id())).await
     }
 
     /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::standing`].
     pub async fn probe(&self, reason: &str) {
-        let result = match self.find_access().await {
-            Ok(()) if reason == PauseReason::Unreadable.as_str() => self.read_one().await,
-            other => other,
-        };
-        match result {
+        // An outage shows in the list; the other two may concern single records alone.
+        let depth = if reason == PauseReason::Unavailable.as_str() { Depth::List } else { Depth::Single };
+        match self.find_access(depth).await {
             Ok(()) => {
                 info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
-                let resumed =
-                    timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(connection, self.id()));
+                let resumed = timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(
+                    connection,
+                    self.id(),
+                    reason
+                ));
                 if let Err(error) = resumed.await {
                     warn!(account = %self.id(), %error, "the end of the pause could not be written down");
                 }
             }
             Err(error) => {
-                warn!(account = %self.id(), reason, %error, "probe failed: the account stays paused");
+                let error = error.brief();
+                warn!(account = %self.id(), reason, error, "probe failed: the account stays paused");
             }
         }
     }
 
     /// Finds a path and a token that work, one list request a candidate. Fails as the present access does, or the first one;
     /// an API that is away says nothing about credentials and ends the search.
-    async fn find_access(&self) -> Result<(), FetchError> {
+    async fn find_access(&self, depth: Depth) -> Result<(), FetchError> {
         let before = self.client.access();
         let mut failure = None;
         for candidate in self.client.candidates() {
-            self.pace(AHEAD).await;
-            match self.client.try_access(candidate).await {
+            match self.try_access(candidate, depth).await {
                 Ok(()) => {
+                    self.client.use_access(candidate);
                     if before != Some(candidate) {
                         self.write_down_access().await;
                     }
@@ -205,19 +225,33 @@ impl Account {
         }
     }
 
-    /// Whether a CDR can be read again: the newest of the list, as a row and as a single record.
-    async fn read_one(&self) -> Result<(), FetchError> {
+    /// Tries one path and token: a list request, and with [`Depth::Single`] the newest listed call by itself. A call that is
+    /// listed exists, so a 404 or a refusal of it is the access's fault.
+    async fn try_access(&self, access: Access, depth: Depth) -> Result<(), FetchError> {
         self.pace(AHEAD).await;
-        let page = self.client.list_cdrs(&ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await?;
-        match page.rows.into_iter().next() {
-            Some(Ok(row)) => {
+        let page =
+            self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
+        let newest = match page {
+            Ok(page) => page.rows.into_iter().next(),
+            // An empty list is a 200 (documented): a 404 means a wrong path.
+            Err(FetchError::NotYet(said)) => return Err(FetchError::Denied(said)),
+            Err(error) => return Err(error),
+        };
+        match newest {
+            Some(Ok(row)) if depth == Depth::Single => {
                 self.pace(AHEAD).await;
-                self.client.fetch_cdr(&row.call_id).await.map(|_| ())
+                match self.client.fetch_with(access, &row.call_id).await {
+                    Ok(_) => Ok(()),
+                    Err(FetchError::NotYet(said) | FetchError::Refused(said)) => {
+                        Err(FetchError::Denied(said))
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            Some(Err(error)) => {
+            Some(Err(error)) if depth == Depth::Single => {
                 Err(FetchError::Unreadable { why: error.to_string(), body: bytes::Bytes::new() })
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }

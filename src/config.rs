@@ -21,6 +21,8 @@ mod mistakes;
 pub use mistakes::Mistakes;
 use mistakes::secret;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
@@ -160,8 +162,11 @@ impl ServeArgs {
         if request_timeout.is_some_and(|t| t < Duration::from_millis(100) || t > Duration::from_secs(30)) {
             wrong.say("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
         }
-        if sweep_interval.is_some_and(|every| every < Duration::from_secs(1)) {
-            wrong.say("CDR_SWEEP_INTERVAL: at least 1s");
+        if sweep_interval.is_some_and(|every| !(Duration::from_secs(1)..=DAY).contains(&every)) {
+            wrong.say("CDR_SWEEP_INTERVAL: between 1s and 24h");
+        }
+        if first_fetch_delay.is_some_and(|delay| delay > Duration::from_secs(3600)) {
+            wrong.say("CDR_FIRST_FETCH_DELAY: at most 1h");
         }
         let listen =
             wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", self.listen.parse());
@@ -251,6 +256,10 @@ impl ServeArgs {
         let url = wrong.read("VOBIZ_API_URL", how, Url::parse(&self.api_url))?;
         if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || !url.username().is_empty() {
             wrong.say(format!("VOBIZ_API_URL: http or https, without user or query; {how}"));
+            return None;
+        }
+        if url.path().contains("/api") {
+            wrong.say(format!("VOBIZ_API_URL: without /api/v1, which is added; {how}"));
             return None;
         }
         Some(url)

@@ -148,7 +148,10 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let (url, mut own) = database(&args.database).await?;
     let migrate = config.migrate.unwrap_or(own.is_some());
     let serve = async {
-        let service = Service::prepare(config, &url, migrate).await?;
+        let service = tokio::select! {
+            service = Service::prepare(config, &url, migrate) => service?,
+            () = stop.cancelled() => return Ok(()),
+        };
         service.run(stop, Ending::Patient).await
     };
     let served = tokio::select! {

@@ -88,6 +88,8 @@ pub const NOT_FOUND_AFTER: Duration = Duration::from_secs(3600);
 pub const LOOK_UP_BY_SIP_AFTER: Duration = Duration::from_secs(600);
 /// The pause after a 429 that does not say how long.
 const THROTTLED_FOR: Duration = Duration::from_secs(60);
+/// The least pause after a 429: all that were in flight then belong to one pause, which halves the rate once.
+const THROTTLED_AT_LEAST: Duration = Duration::from_secs(1);
 /// No backoff is longer.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Waits between the five tries of a refused or unreadable call: an hour in all.
@@ -106,7 +108,7 @@ pub fn decide(error: &FetchError, history: &History, jitter: f64) -> Decision {
         }
         FetchError::Unavailable(_) => wait(ErrorClass::Unavailable, history, Duration::from_secs(2), jitter),
         FetchError::Throttled { retry_after, .. } => {
-            Decision::PauseAccount(retry_after.unwrap_or(THROTTLED_FOR))
+            Decision::PauseAccount(retry_after.map_or(THROTTLED_FOR, |wait| wait.max(THROTTLED_AT_LEAST)))
         }
         FetchError::Denied(_) => Decision::AskList,
         FetchError::Refused(_) => few_tries(ErrorClass::Refused, history),
@@ -215,7 +217,7 @@ mod tests {
             (down(), after(Unavailable, u32::MAX), Wait(Unavailable, s(900))),
             (down(), aged(true, 1000), Wait(Unavailable, s(2))),
             (throttled(None), fresh(), PauseAccount(s(60))),
-            (throttled(Some(s(0))), fresh(), PauseAccount(s(0))),
+            (throttled(Some(s(0))), fresh(), PauseAccount(s(1))),
             (throttled(Some(s(7))), after(Refused, 4), PauseAccount(s(7))),
             (FetchError::Denied("401".into()), after(Refused, 4), AskList),
             (refused(), fresh(), Wait(Refused, s(60))),

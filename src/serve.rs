@@ -31,8 +31,8 @@ pub const DATABASE: &str = "vobiz";
 const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
 /// After the word to stop, callbacks are taken this long: trunk webhooks are not sent again (documented).
 const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
-/// All of the ending takes no longer than this.
-const END_WITHIN: Duration = Duration::from_secs(25);
+/// The loops end within this, and all of the ending within 25 s.
+const END_WITHIN: Duration = Duration::from_secs(22);
 
 /// A service that is set up and ready to run.
 #[derive(Debug)]
@@ -69,6 +69,7 @@ impl Service {
             let mut connection =
                 pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
             migration::check(&mut connection).await?;
+            db::check_server(&mut connection).await?;
             db::partition::ensure(&mut connection).await.context("partitions")?;
             let home = setting::check(
                 &mut connection,
@@ -77,6 +78,12 @@ impl Service {
             )
             .await?;
             db::account::register(&mut connection, &ids).await?;
+            for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
+                warn!(
+                    account,
+                    calls, "calls are owed for an account that is not configured: nobody fetches them"
+                );
+            }
             let mut casings = Vec::new();
             for id in &ids {
                 casings.push(db::account::api_path(&mut connection, id).await?);
@@ -162,8 +169,14 @@ impl Service {
         if finished.await.is_err() {
             warn!("not everything ended in time: what is left falls due again");
         }
-        intake_pool.close().await;
-        pool.close().await;
+        drop(loops);
+        let closed = async {
+            intake_pool.close().await;
+            pool.close().await;
+        };
+        if tokio::time::timeout(Duration::from_secs(2), closed).await.is_err() {
+            warn!("connections to Postgres were still busy at the end");
+        }
         info!("stopped");
         Ok(())
     }

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::account::{Account, SWEEP_AHEAD};
 use crate::db::account::{self, SweepPlan};
 use crate::db::cdr::{Incoming, Origin, Upserted};
-use crate::db::queue::Clock;
+use crate::db::clock::Clock;
 use crate::db::{self, Fault, cdr, queue};
 use crate::timed;
 use crate::vobiz::{Cdr, FetchError, ListPage, ListQuery};
@@ -27,6 +29,8 @@ const PER_PAGE: u32 = 100;
 /// A sweep that needs more pages than this is a backfill; it stops and says so.
 const MOST_PAGES: u32 = 20_000;
 const DB_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest pause after sweeps that failed.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
 
 /// Why a sweep did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +42,27 @@ pub enum SweepError {
     #[error(transparent)]
     Db(#[from] db::DbError),
     /// The list does not end.
-    #[error("more than {MOST_PAGES} pages of the list: use a narrower range")]
+    #[error("more than {MOST_PAGES} pages of the list")]
     Endless,
+    /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
+    #[error("the CDR list is odd: {0}")]
+    Odd(&'static str),
+    /// The account stayed paused.
+    #[error("the account is paused")]
+    Paused,
     /// We were told to stop.
     #[error("stopped")]
     Stopped,
+}
+
+impl SweepError {
+    /// The failure for the log: without what Vobiz said, which may hold numbers.
+    fn brief(&self) -> String {
+        match self {
+            Self::List(error) => format!("the CDR list: {}", error.brief()),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<sqlx::Error> for SweepError {
@@ -80,22 +100,35 @@ impl Sweeper {
         Self { pool, accounts, every }
     }
 
-    /// Sweeps until told to stop.
+    /// Sweeps until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
+        join_all(self.accounts.iter().map(|account| self.run_one(account, &stop))).await;
+    }
+
+    async fn run_one(&self, account: &Account, stop: &CancellationToken) {
         let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        let mut failed = 0;
         while !stop.is_cancelled() {
-            for account in &self.accounts {
-                match self.sweep_if_due(account, &stop).await {
-                    Ok(None) | Err(SweepError::Stopped) => {}
-                    Ok(Some(swept)) if swept.new + swept.revised + swept.unreadable > 0 => {
+            match self.sweep_if_due(account, stop).await {
+                Ok(None) | Err(SweepError::Stopped) => {}
+                Ok(Some(swept)) => {
+                    failed = 0;
+                    if swept.new + swept.revised + swept.unreadable > 0 {
                         info!(account = %account.id(), ?swept, "sweep");
+                    } else {
+                        debug!(account = %account.id(), ?swept, "sweep");
                     }
-                    Ok(Some(swept)) => debug!(account = %account.id(), ?swept, "sweep"),
-                    Err(error) => warn!(account = %account.id(), %error, "sweep failed: trying again"),
+                }
+                Err(error) => {
+                    failed += 1;
+                    let what = error.brief();
+                    warn!(account = %account.id(), error = what, failed, "sweep failed: trying again");
                 }
             }
+            // A list that keeps failing far down must not be read from its top again and again.
+            let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
-                () = tokio::time::sleep(tick) => {}
+                () = tokio::time::sleep(backoff) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -113,17 +146,21 @@ impl Sweeper {
             self.every
         ))
         .await?;
-        let paused = account.standing().await?.is_none_or(|standing| standing.pause_reason.is_some());
-        let Some(plan) = plan.filter(|_| !paused) else { return Ok(None) };
+        let Some(plan) = plan else { return Ok(None) };
+        if account.is_paused().await? {
+            return Ok(None);
+        }
         // The lock lives on a connection of its own, outside the pool, for as long as the sweep takes.
         let mut holder = self.pool.acquire().await?.detach();
-        let result = match account::try_lock_sweep(&mut holder, account.id()).await {
-            Ok(true) => self.sweep(account, &plan, stop).await.map(Some),
-            Ok(false) => Ok(None),
-            Err(error) => Err(error.into()),
+        let locked = timeout(DB_TIMEOUT, account::try_lock_sweep(&mut holder, account.id())).await;
+        let result = match locked {
+            Ok(Ok(true)) => self.sweep(account, &plan, stop).await.map(Some),
+            Ok(Ok(false)) => Ok(None),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(SweepError::Db(db::DbError::TimedOut(DB_TIMEOUT))),
         };
-        if let Err(error) = holder.close().await {
-            debug!(%error, "the connection of the sweep's lock did not close well");
+        if !matches!(timeout(DB_TIMEOUT, holder.close()).await, Ok(Ok(()))) {
+            debug!("the connection of the sweep's lock did not close well");
         }
         result
     }
@@ -139,12 +176,16 @@ impl Sweeper {
             return Err(SweepError::List(FetchError::Denied("the account is paused".into())));
         }
         let mut swept = Swept::default();
+        let mut before = Vec::new();
         for page in 1..=MOST_PAGES {
             if stop.is_cancelled() {
                 return Err(SweepError::Stopped);
             }
+            self.wait_while_paused(account, stop).await?;
             account.pace(SWEEP_AHEAD).await;
             let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
+            // A version is as old as its request, however long the answer took.
+            let requested_at = clock.now();
             let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
             let listed = match account.client.list_cdrs(&query).await {
                 Ok(listed) => listed,
@@ -153,7 +194,15 @@ impl Sweeper {
                     return Err(error.into());
                 }
             };
-            let (rows, end) = self.take(account, listed, clock.now(), plan.down_to, &mut swept);
+            if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(page) <= pages) {
+                return Err(SweepError::Odd("an empty page where its pagination promises rows"));
+            }
+            let (rows, end) = self.take(account, listed, requested_at, plan.down_to, &mut swept);
+            let ids: Vec<_> = rows.iter().map(|row| row.cdr.call_id.clone()).collect();
+            if !ids.is_empty() && ids == before {
+                return Err(SweepError::Odd("the same page came twice"));
+            }
+            before = ids;
             self.store(&rows, &mut swept).await?;
             swept.pages = page;
             if end {
@@ -166,6 +215,20 @@ impl Sweeper {
             }
         }
         Err(SweepError::Endless)
+    }
+
+    /// A pause that a fetch found holds for the sweep too; a short one is waited for.
+    async fn wait_while_paused(&self, account: &Account, stop: &CancellationToken) -> Result<(), SweepError> {
+        for _ in 0..120 {
+            if !account.is_paused().await? {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = stop.cancelled() => return Err(SweepError::Stopped),
+            }
+        }
+        Err(SweepError::Paused)
     }
 
     /// The readable rows of a page, and whether the list was read far enough. By which column Vobiz sorts is unknown: only a

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::mistakes::{Mistakes, read_secret_file, secret};
@@ -99,6 +99,11 @@ impl ServeArgs {
                 .and_then(|path| read_secret_file(wrong, &format!("auth_token_file of {name}"), path));
             let tokens: Vec<SecretString> =
                 entry.auth_token.or(from_file).into_iter().chain(entry.auth_token_previous).collect();
+            for token in &tokens {
+                if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+                    wrong.say(format!("the token of {name} holds a space, a line end or another odd character: copy it again"));
+                }
+            }
             if tokens.is_empty() && self.auth_id.is_none() {
                 wrong.say(format!("account {name} has no auth_token"));
             }

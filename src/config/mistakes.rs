@@ -43,7 +43,10 @@ impl Mistakes {
 /// A secret: its value, or the content of the file that `NAME_FILE` names.
 pub(super) fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretString>) -> Option<SecretString> {
     let file_name = format!("{name}_FILE");
-    let value = value.filter(|value| !value.expose_secret().is_empty());
+    if value.is_some_and(|value| value.expose_secret().trim().is_empty()) {
+        wrong.say(format!("{name} is set and empty: give it a value, or unset it"));
+        return None;
+    }
     match (value, std::env::var_os(&file_name)) {
         (Some(_), Some(_)) => {
             wrong.say(format!("{name} and {file_name} are both set: use one"));

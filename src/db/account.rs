@@ -104,22 +104,45 @@ pub async fn pause(
     Ok(())
 }
 
-/// Ends the pause of an account now, and its stretch of history with it.
-pub async fn resume(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
+/// Ends the pause of an account now, and its stretch of history with it. A pause for another reason, which came while the
+/// probe was under way, stays.
+pub async fn resume(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with resumed as (
            update vobiz.account a set paused_since = null, paused_until = null, pause_reason = null
-           from (select account_id, paused_since from vobiz.account where account_id = $1 for no key update) was
+           from (select account_id, paused_since from vobiz.account
+                 where account_id = $1 and pause_reason = $2 for no key update) was
            where a.account_id = was.account_id
            returning was.account_id, was.paused_since
          )
          update vobiz.account_pause h set until_at = greatest(vobiz.now(), h.started_at)
          from resumed r where h.account_id = r.account_id and h.started_at = r.paused_since",
-        account.as_str()
+        account.as_str(),
+        reason
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Calls that are owed for accounts other than these, by account.
+pub async fn owed_elsewhere(
+    connection: &mut PgConnection,
+    accounts: &[AccountId],
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    let ids: Vec<&str> = accounts.iter().map(AccountId::as_str).collect();
+    let rows = sqlx::query!(
+        r#"select account_id, count(*) as "calls!" from vobiz.cdr_queue
+           where account_id <> all($1) group by account_id order by account_id"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.account_id, row.calls)).collect())
 }
 
 /// How an account stands.
@@ -153,6 +176,18 @@ pub async fn standing(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(|row| Standing { pause_reason: row.pause_reason, probe: row.probe }))
+}
+
+/// Whether an account is paused. Claims nothing: for those who only want to know.
+pub async fn is_paused(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
+    let paused = sqlx::query_scalar!(
+        r#"select pause_reason is not null and (pause_reason <> 'throttled' or paused_until > vobiz.now()) as "paused!"
+           from vobiz.account where account_id = $1"#,
+        account.as_str()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(paused.unwrap_or(true))
 }
 
 /// Writes down the casing of the API path that works.
@@ -243,7 +278,7 @@ pub struct SweepPlan {
 }
 
 /// Plans the next sweep, if one is due: newest first, down to the start of the last completed one minus an hour; once an hour
-/// minus 26 hours. The first sweep of an account goes back an hour before it was registered.
+/// minus 26 hours. The first sweep of an account goes back 26 hours before it was registered.
 pub async fn plan_sweep(
     connection: &mut PgConnection,
     account: &AccountId,

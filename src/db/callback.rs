@@ -74,14 +74,16 @@ pub struct Owed {
 impl Owed {
     /// Joins two announcements of the same call: certainty is or-ed, a proven account replaces an unproven one.
     fn join(&mut self, other: &Self) {
-        self.certain |= other.certain;
         if other.account_proven && !self.account_proven {
             self.account_id = other.account_id.clone();
             self.account_proven = true;
         }
-        if self.sip_call_id.is_none() {
+        if (other.certain && !self.certain && other.sip_call_id.is_some())
+            || (self.sip_call_id.is_none() && (other.certain || !self.certain))
+        {
             self.sip_call_id.clone_from(&other.sip_call_id);
         }
+        self.certain |= other.certain;
     }
 }
 
@@ -99,6 +101,7 @@ pub struct Committed {
 ///
 /// A call that is stored already is not owed again. A call that is owed already changes only by getting certain, or a
 /// proven account, or the SIP Call-ID it lacked.
+#[expect(clippy::too_many_lines, reason = "one statement, with a word by each of its parts")]
 pub async fn commit(
     connection: &mut PgConnection,
     entries: &[&Entry],
@@ -154,11 +157,26 @@ pub async fn commit(
                account_id = case when excluded.account_proven and not q.account_proven
                                  then excluded.account_id else q.account_id end,
                account_proven = q.account_proven or excluded.account_proven,
-               sip_call_id = coalesce(q.sip_call_id, excluded.sip_call_id),
+               -- A call that moves to its proven account starts anew there: no holder of a lease under the guessed one may
+               -- settle it, and no answer to the guessed one counts against it.
+               (lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at) = (
+                 select lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at
+                 from (values
+                   (true, nextval('vobiz.lease_id'), excluded.due_at, 0, null, null, null::bytea,
+                    null::timestamptz, null::timestamptz, null::timestamptz),
+                   (false, q.lease_id, q.due_at, q.failures, q.error_class, q.last_error, q.last_body,
+                    q.first_failed_at, q.first_not_yet_at, q.dead_at)
+                 ) as v (moves, lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at,
+                         first_not_yet_at, dead_at)
+                 where moves = (excluded.account_proven and not q.account_proven and q.account_id <> excluded.account_id)),
+               -- The SIP Call-ID can close a call: nothing unproven may say it of a certain one.
+               sip_call_id = case when excluded.certain and not q.certain then coalesce(excluded.sip_call_id, q.sip_call_id)
+                                  when excluded.certain or not q.certain then coalesce(q.sip_call_id, excluded.sip_call_id)
+                                  else q.sip_call_id end,
                announced_at = coalesce(q.announced_at, excluded.announced_at)
              -- An ordinary repeat changes nothing and writes nothing.
              where (excluded.certain and not q.certain) or (excluded.account_proven and not q.account_proven)
-                or (q.sip_call_id is null and excluded.sip_call_id is not null) or q.announced_at is null
+                or (q.sip_call_id is null and excluded.sip_call_id is not null and (excluded.certain or not q.certain)) or q.announced_at is null
              returning q.call_id, q.xmax = 0 as fresh
            )
            select call_id as "call_id!", false as "stored!" from owed where fresh

@@ -111,6 +111,33 @@ macro_rules! timed {
     };
 }
 
+/// Checks what a server must be for our promises to hold: UTF-8, version 15, and a disk that is waited for.
+pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let row = sqlx::query!(
+        r#"select current_setting('server_encoding') as "encoding!", current_setting('fsync') as "fsync!",
+                  current_setting('server_version_num')::int as "version!""#
+    )
+    .fetch_one(connection)
+    .await?;
+    anyhow::ensure!(
+        row.encoding == "UTF8",
+        "the database is encoded in {}: create one with encoding 'UTF8', or names will not fit",
+        row.encoding
+    );
+    anyhow::ensure!(
+        row.version >= 150_000,
+        "Postgres 15 or newer is needed, this is {}",
+        row.version / 10_000
+    );
+    if row.fsync != "on" {
+        tracing::warn!(
+            "this Postgres runs with fsync = {}: a power cut can lose callbacks that were answered 200",
+            row.fsync
+        );
+    }
+    Ok(())
+}
+
 /// Creates the database of `url` if the server does not have it; used for a Postgres of our own only.
 pub async fn create_database(url: &str, database: &str) -> Result<(), sqlx::Error> {
     let options = options(url, "setup")?.database("postgres");

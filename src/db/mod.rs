@@ -6,6 +6,7 @@
 pub mod account;
 pub mod callback;
 pub mod cdr;
+pub mod clock;
 mod connection;
 pub mod migration;
 pub mod partition;
@@ -15,7 +16,7 @@ pub mod setting;
 pub mod version;
 
 pub use crate::timed;
-pub use connection::{DbError, Held, connect, create_database, hold};
+pub use connection::{DbError, Held, check_server, connect, create_database, hold};
 
 /// What a failure of Postgres means for the work at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::account::{Slots, interval, seconds};
+use super::clock::Clock;
 use crate::retry::{ErrorClass, History};
 use crate::vobiz::{AccountId, CallId};
 
@@ -57,32 +58,7 @@ impl Lease {
     }
 }
 
-/// The clock of Postgres, read once and carried on by ours, which only measures durations.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    read: DateTime<Utc>,
-    at: Instant,
-}
-
-impl Clock {
-    /// A reading of `vobiz.now()` that came in just now.
-    pub fn new(read: DateTime<Utc>) -> Self {
-        Self { read, at: Instant::now() }
-    }
-
-    /// Reads the clock.
-    pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let now = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(connection).await?;
-        Ok(Self::new(now))
-    }
-
-    /// Now, by the clock of Postgres.
-    pub fn now(&self) -> DateTime<Utc> {
-        self.read + self.at.elapsed()
-    }
-}
-
-/// Leases up to `most` due calls of an account, oldest due first, each with its slot in the shared rate limit: no more than
+/// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
 /// may be asked for within `ahead`. None while the account is paused.
 pub async fn lease(
     connection: &mut PgConnection,
@@ -92,6 +68,7 @@ pub async fn lease(
     ahead: Duration,
     lease_for: Duration,
 ) -> Result<(Vec<Lease>, Slots), sqlx::Error> {
+    let sent = Instant::now();
     let rows = sqlx::query!(
         r#"with pace as (
              -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
@@ -107,15 +84,25 @@ pub async fn lease(
                          else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
                     end as slots
              from pace
-           ), due as (
+           ), certain as (
              select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
-             where q.account_id = $1 and q.dead_at is null and q.due_at <= vobiz.now()
+             where q.account_id = $1 and q.dead_at is null and q.certain and q.due_at <= vobiz.now()
              order by q.due_at
              -- No room, no rows: a limit of null would be no limit.
              limit coalesce((select slots from room), 0)
              -- Rows that another replica is leasing or settling are not waited for.
              for update of q skip locked
+           ), speculative as (
+             -- What anybody may have made up only gets the slots that certain calls leave.
+             select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             from vobiz.cdr_queue q
+             where q.account_id = $1 and q.dead_at is null and not q.certain and q.due_at <= vobiz.now()
+             order by q.due_at
+             limit greatest(coalesce((select slots from room), 0) - (select count(*) from certain), 0)
+             for update of q skip locked
+           ), due as (
+             select * from certain union all select * from speculative
            ), leased as (
              update vobiz.cdr_queue q set due_at = vobiz.now() + $5, lease_id = nextval('vobiz.lease_id')
              from due where q.call_id = due.call_id
@@ -153,7 +140,7 @@ pub async fn lease(
             call_id,
             account_id: account.clone(),
             id: row.lease_id,
-            clock: Clock::new(row.now),
+            clock: Clock::new(row.now, sent),
             attempts: row.attempts,
             history: History {
                 certain: row.certain,

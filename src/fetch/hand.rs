@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use crate::account::{AHEAD, Account, Verdict};
+use crate::account::{AHEAD, Account, Depth, Verdict};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, Lease, Then};
@@ -49,7 +49,7 @@ pub(super) async fn attend(account: &Account, lease: Lease, mains: &[AccountId])
             };
             Outcome::Store(lease, Box::new(incoming))
         }
-        Err(error) => failed(account, lease, error).await,
+        Err(error) => failed(account, lease, mains, error).await,
     }
 }
 
@@ -72,10 +72,10 @@ fn streak(account: &Account) -> std::sync::MutexGuard<'_, retry::Streak> {
     account.streak.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
+async fn failed(account: &Account, lease: Lease, mains: &[AccountId], error: FetchError) -> Outcome {
     let jitter = rand::random::<f64>();
     let (error, decision) = match retry::decide(&error, &lease.history, jitter) {
-        Decision::AskList => match account.verify(&error.to_string()).await {
+        Decision::AskList => match account.verify(&error.brief(), Depth::List).await {
             Verdict::Paused | Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
             Verdict::CallAlone => {
                 let refused = FetchError::Refused(format!("{error}; the account's list works"));
@@ -90,7 +90,7 @@ async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
         Decision::Bury(class) => (class, Then::Bury),
         Decision::Close(class) => (class, Then::Close),
         Decision::PauseAccount(length) => {
-            account.pause(PauseReason::Throttled, length, &error.to_string()).await;
+            account.pause(PauseReason::Throttled, length, &error.brief()).await;
             return Outcome::Release(lease, Duration::ZERO);
         }
         // A refused call is never asked about twice.
@@ -103,9 +103,10 @@ async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
             let why = "many answers in a row cannot be read: the format may have changed (see last_body)";
             account.pause(PauseReason::Unreadable, Duration::from_secs(60), why).await;
         }
-        Some(class @ (ErrorClass::Unavailable | ErrorClass::NotYet)) => {
+        Some(class @ (ErrorClass::Unavailable | ErrorClass::NotYet | ErrorClass::Refused)) => {
             let why = format!("many {} answers in a row", class.as_str());
-            match account.verify(&why).await {
+            let depth = if class == ErrorClass::Unavailable { Depth::List } else { Depth::Single };
+            match account.verify(&why, depth).await {
                 // The list fails too: the answers were the account's trouble and cost the calls nothing.
                 Verdict::Paused | Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
                 Verdict::CallAlone => {}
@@ -115,15 +116,21 @@ async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
     }
     if class == ErrorClass::NotYet
         && lease.history.not_yet_for.is_some_and(|age| age >= retry::LOOK_UP_BY_SIP_AFTER)
-        && let Some(found) = look_up_by_sip(account, &lease).await
+        && let Some(found) = look_up_by_sip(account, &lease, mains).await
     {
-        return Outcome::OtherId(lease, Box::new(found));
+        let own = found.cdr.call_id == *lease.call_id();
+        let found = Box::new(found);
+        return if own { Outcome::Store(lease, found) } else { Outcome::OtherId(lease, found) };
     }
     match then {
-        Then::Bury => warn!(call_id = %call_id, class = class.as_str(), %error, "dead letter"),
-        Then::Close => info!(call_id = %call_id, %error, "speculative call closed: it came to nothing"),
+        Then::Bury => {
+            warn!(call_id = %call_id, class = class.as_str(), error = error.brief(), "dead letter");
+        }
+        Then::Close => {
+            info!(call_id = %call_id, error = error.brief(), "speculative call closed: it came to nothing");
+        }
         Then::Wait(wait) => {
-            debug!(call_id = %call_id, class = class.as_str(), %error, seconds = wait.as_secs_f64(), "postponed");
+            debug!(call_id = %call_id, error = error.brief(), seconds = wait.as_secs_f64(), "postponed");
         }
     }
     let body = if let FetchError::Unreadable { body, .. } = &error { Some(body.to_vec()) } else { None };
@@ -132,17 +139,24 @@ async fn failed(account: &Account, lease: Lease, error: FetchError) -> Outcome {
 
 /// Looks a trunk call up in the list by its SIP Call-ID: the hang-up's own id may not be the CDR's (the vendor's pages and
 /// real rows disagree).
-async fn look_up_by_sip(account: &Account, lease: &Lease) -> Option<Incoming> {
+async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -> Option<Incoming> {
     let sip_call_id = lease.sip_call_id.as_ref()?;
     account.pace(AHEAD).await;
     let requested_at = lease.now();
     let query =
         ListQuery { page: 1, per_page: 20, sip_call_id: Some(sip_call_id.clone()), ..ListQuery::default() };
-    let page = account.client.list_cdrs(&query).await.ok()?;
+    let page = match account.client.list_cdrs(&query).await {
+        Ok(page) => page,
+        Err(error) => {
+            account.list_failed(&error).await;
+            return None;
+        }
+    };
     // A server that does not know the filter would show any calls.
     let mut rows =
         page.rows.into_iter().flatten().filter(|row| row.fields.sip_call_id.as_ref() == Some(sip_call_id));
     let (row, None) = (rows.next()?, rows.next()) else { return None };
+    let row = owned(row, account, mains).ok()?;
     Some(Incoming {
         content_hash: row.payload.content_hash(),
         listed_by: account.id().clone(),

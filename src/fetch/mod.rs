@@ -10,14 +10,16 @@
 mod hand;
 mod settle;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::account::{AHEAD, Account};
 use crate::db::DbError;
@@ -82,8 +84,9 @@ impl Fetcher {
         let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes));
         let mut idle = IDLE.0;
         let mut turn = 0;
-        while !stop.is_cancelled() {
-            match self.round(turn, &finished, &tracker).await {
+        // Without a settler, everything fetched would be thrown away.
+        while !stop.is_cancelled() && !finished.is_closed() {
+            match self.round(turn, stop, &finished, &tracker).await {
                 Ok(0) if until_idle && self.is_idle().await => break,
                 Ok(0) => {
                     tokio::select! {
@@ -115,6 +118,7 @@ impl Fetcher {
     async fn round(
         &self,
         turn: usize,
+        stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) -> Result<usize, DbError> {
@@ -122,7 +126,11 @@ impl Fetcher {
         for n in 0..self.accounts.len() {
             let account = &self.accounts[(turn + n) % self.accounts.len()];
             // Wait for one hand; take no more calls than there are hands free.
-            let Ok(hand) = Arc::clone(&self.hands).acquire_owned().await else { break };
+            let hand = tokio::select! {
+                hand = Arc::clone(&self.hands).acquire_owned() => hand,
+                () = stop.cancelled() => break,
+            };
+            let Ok(hand) = hand else { break };
             if account.client.style().is_none() && !self.open(account, tracker).await? {
                 continue;
             }
@@ -171,7 +179,12 @@ impl Fetcher {
         let (finished, mains) = (finished.clone(), Arc::clone(&self.mains));
         tracker.spawn(async move {
             tokio::time::sleep(wait).await;
-            let outcome = hand::attend(&account, lease, &mains).await;
+            let call_id = lease.call_id().clone();
+            let attending = AssertUnwindSafe(hand::attend(&account, lease, &mains)).catch_unwind();
+            let Ok(outcome) = attending.await else {
+                error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
+                return;
+            };
             // The settler lives as long as any hand.
             let _ = finished.send(Finished { outcome, hand });
         });

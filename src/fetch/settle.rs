@@ -31,15 +31,24 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
 /// Settles a group. One that fails on data settles one by one, and the culprit becomes a dead letter with its body. Anything
 /// else that fails is our fault: the leases run out and the calls fall due again, at no cost to them.
 async fn settle(pool: &PgPool, group: Vec<Outcome>) {
+    // What is stored already goes by itself: its rows of `cdr` would otherwise be locked out of their order.
+    let (paid, group): (Vec<Outcome>, Vec<Outcome>) =
+        group.into_iter().partition(|outcome| matches!(outcome, Outcome::Paid(_)));
+    if !paid.is_empty() {
+        let mut call_ids: Vec<&str> =
+            paid.iter().map(|outcome| lease_of(outcome).call_id().as_str()).collect();
+        call_ids.sort_unstable();
+        if let Err(error) = timed!(pool, TIMEOUT, |connection| pay(connection, &call_ids)).await {
+            debug!(%error, "stored calls could not be taken off the queue: they fall due again");
+        }
+    }
+    if group.is_empty() {
+        return;
+    }
     match commit_patiently(pool, &group).await {
         Ok(()) => {}
-        Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
-            debug!(%error, outcomes = group.len(), "a group fails on data: one by one");
-            for outcome in group {
-                settle_one(pool, outcome).await;
-            }
-        }
         Err(error) if error.fault() == Fault::Data => {
+            debug!(%error, outcomes = group.len(), "a group fails on data: one by one");
             for outcome in group {
                 settle_one(pool, outcome).await;
             }
@@ -108,12 +117,17 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
     cdr::upsert(connection, &incoming).await?;
 
     let mut call_ids: Vec<&str> = group.iter().map(|outcome| lease_of(outcome).call_id().as_str()).collect();
+    // A CDR found under another id pays the debt of that id as well, if there is one.
+    call_ids.extend(group.iter().filter_map(|outcome| match outcome {
+        Outcome::OtherId(_, incoming) => Some(incoming.cdr.call_id.as_str()),
+        _ => None,
+    }));
     call_ids.sort_unstable();
     queue::lock(connection, &call_ids).await?;
 
     let paid: Vec<&str> = group
         .iter()
-        .filter(|outcome| matches!(outcome, Outcome::Store(..) | Outcome::Paid(_)))
+        .filter(|outcome| matches!(outcome, Outcome::Store(..)))
         .map(|outcome| lease_of(outcome).call_id().as_str())
         .collect();
     if !paid.is_empty() {
@@ -143,7 +157,6 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
                 let evidence = "404 under its own id; the list shows it under this one by its SIP Call-ID";
                 queue::close_as_other_id(connection, lease.call_id(), &incoming.cdr.call_id, evidence)
                     .await?;
-                // The CDR's own id may be owed as well.
                 queue::complete(connection, &[incoming.cdr.call_id.as_str()]).await?;
             }
             Outcome::Release(lease, wait) => {
@@ -152,6 +165,15 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
             _ => {}
         }
     }
+    transaction.commit().await
+}
+
+/// Pays the debt of calls that are stored already.
+async fn pay(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    cdr::lock(&mut transaction, call_ids).await?;
+    queue::lock(&mut transaction, call_ids).await?;
+    queue::complete(&mut transaction, call_ids).await?;
     transaction.commit().await
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::intake::Intake;
 use super::refusal::{Refusal, Refusals};
 use crate::db::callback::{Entry, Outcome, Owed};
-use crate::vobiz::{AccountId, Callback, Nonces, Proof, Verifier, callback};
+use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
 
 /// Longest body, in bytes. A captured hang-up has 674.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -77,7 +77,9 @@ pub fn router(door: Arc<Door>) -> Router {
         .route("/callbacks/vobiz", callback.clone())
         .route("/callbacks/vobiz/", callback.clone())
         .route("/callbacks/vobiz/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}", callback)
+        .route("/callbacks/vobiz/{secret}/", callback.clone())
+        .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
+        .route("/callbacks/vobiz/{account}/{secret}/", callback)
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(door)
 }
@@ -182,6 +184,19 @@ impl Seen {
         outcome: Outcome,
         note: Option<String>,
     ) -> Entry {
+        // What nobody proved may not fill the disk either: of it, the beginning is kept.
+        let keep = match (outcome, proof) {
+            (Outcome::Refused, _) => 4 * 1024,
+            (_, Proof::None) => 8 * 1024,
+            _ => BODY_LIMIT,
+        };
+        let cut = self.body.len() > keep;
+        let note = if cut {
+            let said = note.map(|note| note + "; ").unwrap_or_default();
+            Some(format!("{said}the first {keep} of {} bytes are kept", self.body.len()))
+        } else {
+            note
+        };
         Entry {
             id: self.id,
             event: self.callback.event,
@@ -192,7 +207,7 @@ impl Seen {
             note,
             remote_address: self.remote_address,
             query: self.query,
-            body: self.body,
+            body: if cut { Bytes::copy_from_slice(&self.body[..keep]) } else { self.body },
         }
     }
 }
@@ -224,10 +239,12 @@ impl Door {
         if let Some(proven) = self.settings.verifier.verify(headers, &seen.body) {
             let call_id =
                 seen.callback.ended.as_ref().map(|ended| &ended.call_id).or(seen.callback.call_id.as_ref());
-            let replayed = call_id.is_some_and(|call_id| {
+            // A body without a call counts as one more call: else the headers of one request would prove any number of them.
+            let call_id = call_id.map_or("", CallId::as_str);
+            let replayed = {
                 let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-                nonces.seen_with_another_call(&proven.nonces, call_id.as_str())
-            });
+                nonces.seen_with_another_call(&proven.nonces, call_id)
+            };
             if !replayed {
                 return Ok(Proved { proof: proven.proof, account: proven.account });
             }

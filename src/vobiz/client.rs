@@ -54,6 +54,25 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// The failure for a log line: its class and status, without what Vobiz said, which may hold phone numbers.
+    pub fn brief(&self) -> String {
+        let status = |said: &str| said.split_once(": ").map_or(said, |(status, _)| status).to_owned();
+        match self {
+            Self::NotYet(said) => format!("not yet: {}", status(said)),
+            Self::Throttled { said, .. } => format!("throttled: {}", status(said)),
+            // Either a status and a body, or words of our own about the transport.
+            Self::Unavailable(said) if said.starts_with(|c: char| c.is_ascii_digit()) => {
+                format!("unavailable: {}", status(said))
+            }
+            Self::Unavailable(said) => format!("unavailable: {said}"),
+            Self::Denied(said) => format!("denied: {}", status(said)),
+            Self::Refused(said) => format!("refused: {}", status(said)),
+            Self::Unreadable { why, .. } => format!("unreadable: {why}"),
+        }
+    }
+}
+
 /// The casing of the API path, about which the vendor's own pages disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathStyle {
@@ -179,23 +198,18 @@ impl Client {
         candidates
     }
 
-    /// Tries an access with one cheap list request, and keeps it if it works. A 404 of the list is a wrong path, since an
-    /// empty list is a 200 (documented).
-    pub async fn try_access(&self, access: Access) -> Result<(), FetchError> {
-        let query = ListQuery { page: 1, per_page: 1, ..ListQuery::default() };
-        match self.list_with(access, &query).await {
-            Ok(_) => {
-                *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
-                Ok(())
-            }
-            Err(FetchError::NotYet(said)) => Err(FetchError::Denied(format!("the CDR list answers {said}"))),
-            Err(error) => Err(error),
-        }
+    /// Asks with this access from now on.
+    pub fn use_access(&self, access: Access) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
     }
 
     /// Fetches one CDR.
     pub async fn fetch_cdr(&self, call_id: &CallId) -> Result<Cdr, FetchError> {
-        let access = self.access().unwrap_or(self.first_access());
+        self.fetch_with(self.access().unwrap_or(self.first_access()), call_id).await
+    }
+
+    /// Fetches one CDR with an access that may not be the one in use.
+    pub async fn fetch_with(&self, access: Access, call_id: &CallId) -> Result<Cdr, FetchError> {
         let mut url = self.cdrs_url(access.style);
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(call_id.as_str());
@@ -221,7 +235,8 @@ impl Client {
         Access { style: self.credentials.styles.first().copied().unwrap_or(PathStyle::Capital), token: 0 }
     }
 
-    async fn list_with(&self, access: Access, query: &ListQuery) -> Result<ListPage, FetchError> {
+    /// Asks for one page with an access that may not be the one in use.
+    pub async fn list_with(&self, access: Access, query: &ListQuery) -> Result<ListPage, FetchError> {
         let mut url = self.cdrs_url(access.style);
         {
             let mut pairs = url.query_pairs_mut();

@@ -134,7 +134,7 @@ impl Verifier {
             // A main account's MA signature equals the plain one (captured): mostly the first check is the last.
             let own = signed(version.own);
             let (proof, account) = match own {
-                Some(account) => (version.own_proof, Some(account)),
+                Some(by) => (version.own_proof, by.account()),
                 None if signed(version.main).is_some() => (version.main_proof, None),
                 None => continue,
             };
@@ -146,7 +146,8 @@ impl Verifier {
         proven
     }
 
-    fn signer_of_url(&self, signatures: &[[u8; 32]], separator: &str, nonce: &str) -> Option<&AccountId> {
+    /// Whose token signed, if any.
+    fn signer_of_url(&self, signatures: &[[u8; 32]], separator: &str, nonce: &str) -> Option<Signer<'_>> {
         if signatures.is_empty() {
             return None;
         }
@@ -154,7 +155,7 @@ impl Verifier {
             let expected = over_url.clone().chain_update(separator).chain_update(nonce);
             signatures.iter().any(|signature| is(expected.clone(), signature))
         };
-        self.tokens.iter().find(|token| token.urls.iter().any(signs)).map(|token| &token.account)
+        Signer::of(self.tokens.iter().filter(|token| token.urls.iter().any(signs)))
     }
 
     fn signed_body(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
@@ -169,18 +170,41 @@ impl Verifier {
                 continue;
             }
             let signs = |key: &Hmac<Sha256>| is(key.clone().chain_update(body), &signature);
-            let token = self.tokens.iter().find(|token| signs(&token.key));
+            let token = Signer::of(self.tokens.iter().filter(|token| signs(&token.key)));
             let secret =
                 proof == Proof::Trunk && token.is_none() && self.secrets.iter().any(|(key, _)| signs(key));
             if token.is_some() || secret {
                 return Some(Proven {
                     proof,
-                    account: token.map(|token| token.account.clone()),
+                    account: token.and_then(Signer::account).cloned(),
                     nonces: Vec::new(),
                 });
             }
         }
         None
+    }
+}
+
+/// Whose token it was.
+#[derive(Clone, Copy, PartialEq)]
+enum Signer<'a> {
+    One(&'a AccountId),
+    /// Several accounts share the token, as the customers of a partner do: it names none of them.
+    Several,
+}
+
+impl<'a> Signer<'a> {
+    fn of(tokens: impl Iterator<Item = &'a Token>) -> Option<Self> {
+        tokens
+            .map(|token| Self::One(&token.account))
+            .reduce(|one, other| if one == other { one } else { Self::Several })
+    }
+
+    fn account(self) -> Option<&'a AccountId> {
+        match self {
+            Self::One(account) => Some(account),
+            Self::Several => None,
+        }
     }
 }
 

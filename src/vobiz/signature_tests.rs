@@ -271,3 +271,21 @@ proptest! {
         prop_assert_eq!(verifier(&[URL], &[("MA_MAIN", MAIN)], &["s"]).verify(&headers, &body), None);
     }
 }
+
+#[test]
+fn a_token_that_several_accounts_share_names_none_of_them() {
+    let (one, two) = (AccountId::new("MA_ONE").unwrap(), AccountId::new("MA_TWO").unwrap());
+    let token = SecretString::from("tok_partner");
+    let url = URL.to_owned();
+    let tokens = [(one.clone(), token.clone()), (two, token.clone())];
+    let shared = Verifier::new(std::slice::from_ref(&url), &tokens, &[]);
+    let alone = Verifier::new(&[url], &[(one.clone(), token.clone()), (one.clone(), token)], &[]);
+    let mut headers = HeaderMap::new();
+    let mac = key(&SecretString::from("tok_partner")).unwrap().chain_update(URL).chain_update(".123");
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    headers.insert("x-vobiz-signature-v3", signature.parse().unwrap());
+    headers.insert("x-vobiz-signature-v3-nonce", "123".parse().unwrap());
+    let proven = shared.verify(&headers, b"").unwrap();
+    assert_eq!((proven.proof, proven.account), (Proof::V3, None));
+    assert_eq!(alone.verify(&headers, b"").unwrap().account, Some(one));
+}

@@ -156,10 +156,10 @@ async fn a_pause_is_extended_and_never_shortened() {
     assert_eq!(db.count(until).await, 10);
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 2);
     db.stop_clock(begun + TimeDelta::seconds(95)).await;
-    account::resume(&mut *db.connection().await, &account()).await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5);
     assert_eq!(standing(&db).await.pause_reason, None);
-    account::resume(&mut *db.connection().await, &account()).await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5, "it was over");
 }
 

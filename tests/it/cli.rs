@@ -47,6 +47,26 @@ fn wrong_settings_are_said_all_at_once_with_what_to_do() {
 }
 
 #[test]
+fn an_empty_database_url_does_not_quietly_start_another_database() {
+    let finished = run(program(&["serve"])
+        .env("DATABASE_URL", "")
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN", "tok_x y")
+        .env("VOBIZ_API_URL", "https://api.vobiz.ai/api/v1")
+        .env("CDR_FIRST_FETCH_DELAY", "1000000y")
+        .env("CDR_CALLBACK_URL", "https://calls.example.com/x"));
+    assert_eq!(finished.status.code(), Some(2));
+    for word in [
+        "DATABASE_URL is set and empty",
+        "odd character",
+        "without /api/v1",
+        "CDR_FIRST_FETCH_DELAY: at most",
+    ] {
+        assert!(finished.stderr.contains(word), "{word}\n{}", finished.stderr);
+    }
+}
+
+#[test]
 fn required_without_anything_to_check_by_refuses_to_start() {
     let finished = run(program(&["serve"]).env("VOBIZ_AUTH_ID", ACCOUNT).env("VOBIZ_AUTH_TOKEN", "tok"));
     assert_eq!(finished.status.code(), Some(2));

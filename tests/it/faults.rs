@@ -263,7 +263,8 @@ async fn a_postgres_of_our_own_that_dies_ends_the_service_and_the_next_start_goe
     let vobiz = vobiz(options()).await;
     let (port, api) = (free_port(), vobiz.api_url());
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
-    let mut settings = settings("", &api);
+    let mut settings: Vec<_> =
+        settings("", &api).into_iter().filter(|(name, _)| *name != "DATABASE_URL").collect();
     settings.push(("CDR_DATA_DIR", &data));
     let mut serve = Serve::start(port, &settings);
     let call = vobiz.place_call(CallSpec::default());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use vobiz_cdr::db::account::{self, PauseReason};
-use vobiz_cdr::db::queue::{self, Depth, Then};
+use vobiz_cdr::db::queue::{self, Depth, Failed, Then};
 use vobiz_cdr::db::{callback, cdr};
 use vobiz_cdr::retry::ErrorClass;
 
@@ -65,7 +65,7 @@ async fn a_paused_account_leases_nothing_and_its_calls_stay_as_they_are() {
         assert_eq!(db.lease(9).await.len(), if over { 2 } else { 0 }, "{reason:?}");
         if !over {
             assert_eq!((db.owed_row("a", &[]).await, db.owed_row("b", &[]).await), before, "{reason:?}");
-            account::resume(&mut *db.connection().await, &account()).await.unwrap();
+            account::resume(&mut *db.connection().await, &account(), reason.as_str()).await.unwrap();
             assert_eq!(db.lease(9).await.len(), 2);
         }
     }
@@ -326,7 +326,7 @@ async fn age_stands_still_while_the_account_is_paused() {
     assert!(standing.probe);
     assert_eq!(age().await, 3, "nobody probed for hours, and it was paused all the same");
     set(12).await;
-    account::resume(&mut *db.connection().await, &account()).await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), "denied").await.unwrap();
     set(13).await;
     assert_eq!(age().await, 4);
     // Pauses from before the first 404 do not count, nor do those of another account.
@@ -394,6 +394,40 @@ async fn a_call_found_under_another_id_is_closed_with_both_ids() {
 }
 
 #[tokio::test]
+async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failures_behind() {
+    let db = Database::new().await;
+    db.owe(&["a"], true).await;
+    let leased = db.lease(1).await;
+    let (entry, mut owed) = announced("a", true);
+    owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
+    sqlx::query("update vobiz.cdr_queue set account_proven = false").execute(&db.pool).await.unwrap();
+    let connection = &mut *db.connection().await;
+    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    let late = leased.into_iter().next().unwrap();
+    let late = Failed {
+        lease: late,
+        class: ErrorClass::Refused,
+        error: "refused".into(),
+        body: None,
+        then: Then::Bury,
+    };
+    assert_eq!(queue::bury(connection, &[&late]).await.unwrap(), 0, "the old holder settles nothing");
+    let row =
+        db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
+    assert_eq!(row, "SA_PROVEN 0 t");
+}
+
+#[tokio::test]
+async fn certain_calls_go_before_speculative_ones() {
+    let db = Database::new().await;
+    db.owe(&["guess-1", "guess-2", "guess-3"], false).await;
+    db.owe(&["sure-1", "sure-2"], true).await;
+    let leased: Vec<String> = db.lease(3).await.iter().map(|lease| lease.call_id().to_string()).collect();
+    assert_eq!(leased.iter().filter(|id| id.starts_with("sure")).count(), 2, "{leased:?}");
+    assert_eq!(leased.len(), 3, "and what is left goes to the others");
+}
+
+#[tokio::test]
 async fn a_repeated_callback_owes_one_cdr_and_only_adds_proof() {
     let db = Database::new().await;
     db.owe(&["a", "a"], false).await;
@@ -405,8 +439,8 @@ async fn a_repeated_callback_owes_one_cdr_and_only_adds_proof() {
     owed.sip_call_id = Some("sip".into());
     let connection = &mut *db.connection().await;
     callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
-    let proven = db.text("select concat_ws(' ', account_id, account_proven, certain, sip_call_id, due_at <= vobiz.now()) from vobiz.cdr_queue").await;
-    assert_eq!(proven, "SA_PROVEN t t sip t");
+    let proven = db.text("select concat_ws(' ', account_id, account_proven, certain, sip_call_id, due_at > vobiz.now()) from vobiz.cdr_queue").await;
+    assert_eq!(proven, "SA_PROVEN t t sip t", "it moved, and starts anew there");
     let row = db.owed_row("a", &[]).await;
     db.owe(&["a"], true).await;
     db.owe(&["a"], false).await;

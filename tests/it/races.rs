@@ -10,6 +10,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use sqlx::{Connection, PgConnection};
 use vobiz_cdr::db::cdr::{self, Incoming};
+use vobiz_cdr::db::clock::Clock;
 use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
 use vobiz_cdr::db::{Fault, callback, fault};
 use vobiz_cdr::retry::ErrorClass;
@@ -208,7 +209,7 @@ impl Walker<'_> {
     }
 
     async fn sweep(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let now = queue::Clock::read(connection).await?.now();
+        let now = Clock::read(connection).await?.now();
         let call = self.some_calls().remove(0);
         let row = self.record(&call, None, now);
         let mut transaction = connection.begin().await?;
@@ -226,7 +227,7 @@ impl Walker<'_> {
         let (leases, _) = queue::lease(connection, &account(), most, 1e6, ahead, length).await?;
         // Vobiz takes its time; another walker may lease the same calls meanwhile.
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..30))).await;
-        let now = queue::Clock::read(connection).await?.now();
+        let now = Clock::read(connection).await?.now();
         let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for lease in leases {
             let call = lease.call_id().to_string();

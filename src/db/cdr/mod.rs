@@ -117,7 +117,8 @@ async fn upsert_distinct(
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
     let mut incomplete = vec![];
     for row in known {
-        let Some(stored) = stored.get(row.cdr.call_id.as_str()) else { continue };
+        // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
+        let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
         match verdict(stored, row) {
             Verdict::Known => confirm.push(row),
             Verdict::Older => {
@@ -174,6 +175,17 @@ fn verdict(stored: &revision::Stored, row: &Incoming) -> Verdict {
         },
         Side { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
     )
+}
+
+/// Locks the rows of some calls that are stored, sorted by `call_id`.
+pub async fn lock(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "select call_id from vobiz.cdr where call_id = any($1) order by call_id for no key update",
+        call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
 }
 
 /// Which of these calls are not stored.

@@ -121,13 +121,21 @@ pub(super) async fn write(
              terminated_to = coalesce(excluded.terminated_to, case when $54 = 2 then c.terminated_to end),
              created_at = coalesce(excluded.created_at, case when $54 = 2 then c.created_at end),
              updated_at = coalesce(excluded.updated_at, case when $54 = 2 then c.updated_at end),
-             caller_e164 = coalesce(excluded.caller_e164, case when $54 = 2 then c.caller_e164 end),
-             destination_e164 = coalesce(excluded.destination_e164, case when $54 = 2 then c.destination_e164 end),
+             caller_e164 = case when $54 = 2 and excluded.caller_id_number is null
+                                then c.caller_e164 else excluded.caller_e164 end,
+             destination_e164 = case when $54 = 2 and excluded.destination_number is null
+                                     then c.destination_e164 else excluded.destination_e164 end,
              vobiz_id = coalesce(excluded.vobiz_id, case when $54 = 2 then c.vobiz_id end),
-             account_id = excluded.account_id,
+             -- A row of a list that names no owner does not change the owner.
+             account_id = case when $54 = 2 and excluded.account_id = excluded.listed_by
+                               then c.account_id else excluded.account_id end,
              listed_by = excluded.listed_by,
-             extra = coalesce(excluded.extra, case when $54 = 2 then c.extra end),
-             notes = excluded.notes,
+             extra = case when $54 = 2 and c.extra is not null and excluded.extra is not null
+                          then (select json_object_agg(coalesce(n.key, o.key), coalesce(n.value, o.value))
+                                from json_each(excluded.extra) n full join json_each(c.extra) o on o.key = n.key)
+                          else coalesce(excluded.extra, case when $54 = 2 then c.extra end) end,
+             notes = case when $54 = 2 then (select array(select distinct unnest(c.notes || excluded.notes)))
+                          else excluded.notes end,
              first_callback_at = least(c.first_callback_at, excluded.first_callback_at),
              -- A newer updated_at may come with an older request: keeping the later time would let it win over versions
              -- that are newer than it.
