@@ -18,7 +18,8 @@ use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 
 /// Requests are reserved no further ahead than this, so that a pause takes hold at once.
 pub const AHEAD: Duration = Duration::from_millis(250);
-/// A sweep may reserve further ahead than fetching does: that way it always gets its turn, one request at a time.
+/// A sweep, and whoever asks whether an account works, may reserve further ahead than fetching does: that way they always get
+/// their turn, one request at a time.
 pub const SWEEP_AHEAD: Duration = Duration::from_millis(500);
 /// Between two probes of an account that is denied, unavailable or unreadable.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -126,6 +127,11 @@ impl Account {
             || self.verify("finding out the API path", Depth::List).await != Verdict::Paused
     }
 
+    /// Whether it is being asked just now if the account works: until the answer is there, nobody should fetch more.
+    pub fn is_in_question(&self) -> bool {
+        self.verdict.try_lock().is_err()
+    }
+
     /// Finds out the path and the token, unless that is under way already.
     pub async fn find_access_once(&self) {
         if let Ok(_alone) = self.finding.try_lock() {
@@ -228,7 +234,7 @@ impl Account {
     /// Tries one path and token: a list request, and with [`Depth::Single`] the newest listed call by itself. A call that is
     /// listed exists, so a 404 or a refusal of it is the access's fault.
     async fn try_access(&self, access: Access, depth: Depth) -> Result<(), FetchError> {
-        self.pace(AHEAD).await;
+        self.pace(SWEEP_AHEAD).await;
         let page =
             self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
         let newest = match page {
@@ -239,7 +245,7 @@ impl Account {
         };
         match newest {
             Some(Ok(row)) if depth == Depth::Single => {
-                self.pace(AHEAD).await;
+                self.pace(SWEEP_AHEAD).await;
                 match self.client.fetch_with(access, &row.call_id).await {
                     Ok(_) => Ok(()),
                     Err(FetchError::NotYet(said) | FetchError::Refused(said)) => {

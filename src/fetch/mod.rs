@@ -125,6 +125,9 @@ impl Fetcher {
         let mut leased = 0;
         for n in 0..self.accounts.len() {
             let account = &self.accounts[(turn + n) % self.accounts.len()];
+            if account.is_in_question() {
+                continue;
+            }
             // Wait for one hand; take no more calls than there are hands free.
             let hand = tokio::select! {
                 hand = Arc::clone(&self.hands).acquire_owned() => hand,
