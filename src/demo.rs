@@ -63,7 +63,11 @@ pub async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit
         bin_dir: args.pg_bin_dir.clone(),
         settings: Vec::new(),
     })
-    .await?;
+    .await
+    .inspect_err(|_| {
+        // What a failed start left behind, if anything.
+        let _ = std::fs::remove_dir_all(&folder);
+    })?;
     let result = on_postgres(&args, &own, stop).await;
     own.stop().await?;
     std::fs::remove_dir_all(&folder).with_context(|| format!("{} could not be removed", folder.display()))?;

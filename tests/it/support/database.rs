@@ -43,6 +43,7 @@ fn server() -> &'static str {
                     })
                     .await
                     .unwrap_or_else(|error| panic!("{error}"));
+                    clean_up_after_us(folder.path());
                     let base = started.url("postgres");
                     own = Some((started, folder));
                     base
@@ -55,6 +56,22 @@ fn server() -> &'static str {
         });
         ready.recv().expect("Postgres for the tests starts")
     })
+}
+
+/// Removes the folder once this process is gone and the server in it has stopped: a static is never dropped, and a shell that
+/// waits for the end of a pipe outlives us by just so much.
+fn clean_up_after_us(folder: &std::path::Path) {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    let script = r#"cat >/dev/null
+        for _ in $(seq 200); do ls "$1"/data/pgdata-*/postmaster.pid >/dev/null 2>&1 || break; sleep 0.1; done
+        rm -rf "$1""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(folder).process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Its standard input stays open for as long as we live.
+    std::mem::forget(shell.spawn().unwrap());
 }
 
 fn at(base: &str, database: &str) -> String {
