@@ -152,6 +152,8 @@ impl Account {
         let found = match self.find_access(depth).await {
             Ok(()) if self.client.access() == before => Verdict::CallAlone,
             Ok(()) => Verdict::AccessChanged,
+            // Asked because of many 404 or refusals: one bad moment of the API answers nothing, and is no reason to pause.
+            Err(FetchError::Unavailable(_)) if depth == Depth::Single => Verdict::CallAlone,
             Err(error) => {
                 let (reason, length) = reason_for(&error);
                 self.pause(reason, length, &format!("{why}: {}", error.brief())).await;

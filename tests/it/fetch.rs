@@ -526,3 +526,21 @@ async fn a_single_path_that_is_closed_while_the_list_works_pauses_the_account() 
         world.end().await;
     }
 }
+
+#[tokio::test]
+async fn unknown_ids_and_one_bad_moment_of_the_api_pause_nobody() {
+    let world = World::new().await;
+    world.owed_call().await;
+    world.drain().await;
+    let newest = world.vobiz.place_call(CallSpec::default());
+    // What asks whether the account works meets a 502, twice at most: no reason to stop fetching for everybody.
+    world.vobiz.script(&newest.call_id, [Answer::Html, Answer::Html]);
+    for n in 0..40 {
+        world.owe(&format!("unknown-{n}"), true).await;
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "∅");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 1").await, 40);
+    assert!(world.vobiz.stats().fetches_of(&newest.call_id) >= 1, "it was asked");
+    world.end().await;
+}
