@@ -247,16 +247,9 @@ impl Sweeper {
         for row in page.rows {
             match row {
                 Ok(cdr) if self.is_foreign(account, &cdr) => {}
-                Ok(cdr) => incoming.push(Incoming {
-                    content_hash: cdr.payload.content_hash(),
-                    listed_by: account.id().clone(),
-                    origin: Origin::Sweep,
-                    complete: false,
-                    requested_at,
-                    attempts: 0,
-                    announced_at: None,
-                    cdr,
-                }),
+                Ok(cdr) => {
+                    incoming.push(Incoming::new(cdr, account.id(), Origin::Sweep, false, requested_at));
+                }
                 Err(error) => {
                     swept.unreadable += 1;
                     warn!(account = %account.id(), %error, "a row of the list could not be read");

@@ -37,16 +37,8 @@ pub(super) async fn attend(account: &Account, lease: Lease, mains: &[AccountId])
     match fetched {
         Ok(cdr) => {
             streak(account).succeeded();
-            let incoming = Incoming {
-                content_hash: cdr.payload.content_hash(),
-                listed_by: account.id().clone(),
-                origin: Origin::Callback,
-                complete: true,
-                requested_at,
-                attempts: lease.attempts + 1,
-                announced_at: lease.announced_at,
-                cdr,
-            };
+            let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
+                .fetched(lease.attempts + 1, lease.announced_at);
             Outcome::Store(lease, Box::new(incoming))
         }
         Err(error) => failed(account, lease, mains, error).await,
@@ -157,14 +149,6 @@ async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -
         page.rows.into_iter().flatten().filter(|row| row.fields.sip_call_id.as_ref() == Some(sip_call_id));
     let (row, None) = (rows.next()?, rows.next()) else { return None };
     let row = owned(row, account, mains).ok()?;
-    Some(Incoming {
-        content_hash: row.payload.content_hash(),
-        listed_by: account.id().clone(),
-        origin: Origin::Callback,
-        complete: false,
-        requested_at,
-        attempts: lease.attempts + 1,
-        announced_at: lease.announced_at,
-        cdr: row,
-    })
+    let found = Incoming::new(row, account.id(), Origin::Callback, false, requested_at);
+    Some(found.fetched(lease.attempts + 1, lease.announced_at))
 }

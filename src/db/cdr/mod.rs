@@ -57,6 +57,32 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// A CDR that `listed_by` showed when asked at `requested_at`; no callback and no fetch counted yet.
+    pub fn new(
+        cdr: Cdr,
+        listed_by: &AccountId,
+        origin: Origin,
+        complete: bool,
+        requested_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            content_hash: cdr.payload.content_hash(),
+            listed_by: listed_by.clone(),
+            origin,
+            complete,
+            requested_at,
+            attempts: 0,
+            announced_at: None,
+            cdr,
+        }
+    }
+
+    /// The same, brought by the fetch of an owed call: so many requests, and the first callback.
+    #[must_use]
+    pub fn fetched(self, attempts: i32, announced_at: Option<DateTime<Utc>>) -> Self {
+        Self { attempts, announced_at, ..self }
+    }
+
     /// The account that owns the call: as the CDR says, else the one that was asked.
     pub fn account_id(&self) -> &AccountId {
         self.cdr.account_id.as_ref().unwrap_or(&self.listed_by)
