@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -17,9 +17,11 @@ use crate::vobiz::{Credentials, HomeCountry};
 
 mod accounts;
 mod mistakes;
+mod shown;
 
 pub use mistakes::Mistakes;
 use mistakes::secret;
+pub use shown::effective;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -37,9 +39,40 @@ pub struct DatabaseArgs {
     pub pg_bin_dir: Option<PathBuf>,
 }
 
+/// A part of the service; by default a process runs all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Takes callbacks
+    Receive,
+    /// Fetches the CDRs that are owed
+    Fetch,
+    /// Sweeps the CDR list
+    Sweep,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Receive, Self::Fetch, Self::Sweep];
+
+    /// Its name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Fetch => "fetch",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
 /// The settings of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// Run only this part, or these with commas between them; the others run in other processes on the same database
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub only: Vec<Part>,
+    /// Check the settings, print them with secrets masked, and exit
+    #[arg(long = "check")]
+    pub check_only: bool,
     /// Database settings.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -49,6 +82,9 @@ pub struct ServeArgs {
     /// Address of the public port, for callbacks
     #[arg(long, env = "CDR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: String,
+    /// Address of the ops port: /healthz, /readyz, /status and /metrics, without a token, so not for the public
+    #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    pub ops_listen: String,
     /// Vobiz account whose calls these are (MA_… or SA_…)
     #[arg(long, env = "VOBIZ_AUTH_ID", value_name = "ID")]
     pub auth_id: Option<String>,
@@ -114,6 +150,10 @@ pub struct ServeConfig {
     pub migrate: Option<bool>,
     /// Public port.
     pub listen: SocketAddr,
+    /// Ops port.
+    pub ops_listen: SocketAddr,
+    /// What this process runs; never empty.
+    pub parts: Vec<Part>,
     /// Accounts, at least one.
     pub accounts: Vec<AccountConfig>,
     /// Base of the Vobiz API.
@@ -168,8 +208,8 @@ impl ServeArgs {
         if first_fetch_delay.is_some_and(|delay| delay > Duration::from_secs(3600)) {
             wrong.say("CDR_FIRST_FETCH_DELAY: at most 1h");
         }
-        let listen =
-            wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", self.listen.parse());
+        let addresses = self.addresses(&mut wrong);
+        let parts = if self.only.is_empty() { Part::ALL.to_vec() } else { self.only.clone() };
         let concurrency: Option<u32> =
             wrong.read("CDR_CONCURRENCY", "write a number from 1 to 1000", self.concurrency.parse());
         if concurrency.is_some_and(|n| n == 0 || n > 1000) {
@@ -184,20 +224,17 @@ impl ServeArgs {
             .migrate
             .as_ref()
             .and_then(|text| wrong.read("CDR_MIGRATE", "write true or false", text.trim().parse::<bool>()));
-        let policy = match self.signatures.as_str() {
-            "required" => Some(Policy::Required),
-            "optional" => Some(Policy::Optional),
-            "off" => Some(Policy::Off),
-            other => {
-                wrong.say(format!("CDR_SIGNATURES: {other:?} is no policy; write required, optional or off"));
-                None
-            }
-        };
+        let policy = self.policy(&mut wrong);
         let api_url = self.api_url(&mut wrong);
         let accounts = self.accounts(&mut wrong);
         let callback_urls = self.callback_urls(&mut wrong);
         let callback_secrets = self.callback_secrets(&mut wrong);
-        if policy == Some(Policy::Required) && callback_urls.is_empty() && callback_secrets.is_empty() {
+        let receives = parts.contains(&Part::Receive);
+        if receives
+            && policy == Some(Policy::Required)
+            && callback_urls.is_empty()
+            && callback_secrets.is_empty()
+        {
             wrong.say(
                 "CDR_SIGNATURES=required needs something to check callbacks by: set CDR_CALLBACK_URL (the URL as configured \
                  at Vobiz) or CDR_CALLBACK_SECRET (a secret path segment), or choose optional or off",
@@ -206,20 +243,20 @@ impl ServeArgs {
         let home_country = self.home_country.as_ref().and_then(|code| {
             wrong.read("CDR_HOME_COUNTRY", "write a calling code such as 91", HomeCountry::new(code))
         });
-        let database_url = secret(&mut wrong, "DATABASE_URL", self.database.database_url.as_ref());
-        if let Some(url) = &database_url
-            && !url.expose_secret().starts_with("postgres")
-        {
-            wrong.say("DATABASE_URL: write postgres://user:password@host/database");
+        let database_url = self.database.checked(&mut wrong);
+        if parts.len() < Part::ALL.len() && database_url.is_none() {
+            wrong.say(
+                "--only needs DATABASE_URL: the processes of the other parts must work on the same Postgres",
+            );
         }
-        let complete = (first_fetch_delay, sweep_interval, request_timeout, listen, concurrency);
+        let complete = (first_fetch_delay, sweep_interval, request_timeout, addresses, concurrency);
         let complete = (complete, max_speculative_per_minute, policy, api_url);
         let (
             (
                 Some(first_fetch_delay),
                 Some(sweep_interval),
                 Some(request_timeout),
-                Some(listen),
+                Some((listen, ops_listen)),
                 Some(concurrency),
             ),
             Some(max_speculative_per_minute),
@@ -236,6 +273,8 @@ impl ServeArgs {
             database_url,
             migrate,
             listen,
+            ops_listen,
+            parts,
             accounts,
             api_url,
             callback_urls,
@@ -249,6 +288,31 @@ impl ServeArgs {
             billing_zone: self.billing_zone.clone(),
             home_country,
         })
+    }
+
+    /// The public and the ops port.
+    fn addresses(&self, wrong: &mut Mistakes) -> Option<(SocketAddr, SocketAddr)> {
+        let public =
+            wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", self.listen.parse());
+        let how = "write address and port such as 127.0.0.1:9090";
+        let ops = wrong.read("CDR_OPS_LISTEN", how, self.ops_listen.parse());
+        let (public, ops): (SocketAddr, SocketAddr) = public.zip(ops)?;
+        if public == ops && ops.port() != 0 {
+            wrong.say("CDR_OPS_LISTEN: the ops port must not be the public one (CDR_LISTEN): give it a port of its own");
+        }
+        Some((public, ops))
+    }
+
+    fn policy(&self, wrong: &mut Mistakes) -> Option<Policy> {
+        match self.signatures.as_str() {
+            "required" => Some(Policy::Required),
+            "optional" => Some(Policy::Optional),
+            "off" => Some(Policy::Off),
+            other => {
+                wrong.say(format!("CDR_SIGNATURES: {other:?} is no policy; write required, optional or off"));
+                None
+            }
+        }
     }
 
     fn api_url(&self, wrong: &mut Mistakes) -> Option<Url> {
@@ -307,19 +371,34 @@ impl ServeArgs {
 
 /// The database alone, for commands that need nothing else.
 impl DatabaseArgs {
+    fn checked(&self, wrong: &mut Mistakes) -> Option<SecretString> {
+        let url = secret(wrong, "DATABASE_URL", self.database_url.as_ref())?;
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
+            wrong.say("DATABASE_URL: write postgres://user:password@host/database");
+        }
+        Some(url)
+    }
+
     /// The URL, from its flag, its variable or its file.
     pub fn url(&self) -> Result<Option<SecretString>, Mistakes> {
         let mut wrong = Mistakes::default();
-        let url = secret(&mut wrong, "DATABASE_URL", self.database_url.as_ref());
+        let url = self.checked(&mut wrong);
         if wrong.is_empty() { Ok(url) } else { Err(wrong) }
     }
 }
 
-/// Variables of our prefixes that no setting reads: most likely a slip of the pen.
+/// Variables of our prefixes that no setting reads: most likely a slip of the pen. Of those that end in `_FILE` only secrets
+/// are read.
 pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
     fn collect(command: &clap::Command, known: &mut BTreeSet<String>) {
-        for argument in command.get_arguments().filter_map(clap::Arg::get_env) {
-            known.insert(argument.to_string_lossy().into_owned());
+        for argument in command.get_arguments() {
+            let Some(name) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else {
+                continue;
+            };
+            if argument.is_hide_env_values_set() {
+                known.insert(format!("{name}_FILE"));
+            }
+            known.insert(name);
         }
         command.get_subcommands().for_each(|subcommand| collect(subcommand, known));
     }
@@ -328,6 +407,6 @@ pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
     let ours = |name: &str| name.starts_with("CDR_") || name.starts_with("VOBIZ_");
     std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| ours(name) && !known.contains(name) && !known.contains(name.trim_end_matches("_FILE")))
+        .filter(|name| ours(name) && !known.contains(name))
         .collect()
 }

@@ -16,7 +16,7 @@ use reqwest::Url;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AccountConfig, ServeConfig};
+use crate::config::{AccountConfig, Part, ServeConfig};
 use crate::db::queue::{self, Depth};
 use crate::db::report::{self, Story};
 use crate::postgres::{self, Postgres};
@@ -144,6 +144,8 @@ fn service_config(api_url: &str) -> anyhow::Result<ServeConfig> {
         database_url: None,
         migrate: Some(true),
         listen: ([127, 0, 0, 1], 0).into(),
+        ops_listen: ([127, 0, 0, 1], 0).into(),
+        parts: Part::ALL.to_vec(),
         accounts: vec![AccountConfig {
             credentials: Credentials {
                 auth_id: account_id.clone(),

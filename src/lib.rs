@@ -12,6 +12,8 @@
 //! - [`fetch`]: lease, fetch, settle in a group.
 //! - [`sweep`]: list, and store what is missing.
 //! - [`account`]: what fetch and sweep share of one account: its client, its pace, its pause.
+//! - [`metrics`]: what the flows count; [`pulse`]: whether a loop moves; [`trouble`]: a lasting trouble is said once.
+//! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
 //! - [`serve`]: runs them together until told to stop; [`listen`] is a port, [`config`] all settings.
 //! - [`demo`] and [`simulate`]: the subcommands of these names.
 
@@ -21,11 +23,15 @@ pub mod db;
 pub mod demo;
 pub mod fetch;
 pub mod listen;
+pub mod metrics;
+pub mod ops;
 pub mod postgres;
+pub mod pulse;
 pub mod receive;
 pub mod retry;
 pub mod serve;
 pub mod simulate;
 pub mod simulator;
 pub mod sweep;
+pub mod trouble;
 pub mod vobiz;

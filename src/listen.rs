@@ -16,18 +16,46 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tracing::{debug, warn};
+use tracing::debug;
 
-/// A client has this long to send its headers, and an idle connection is kept this long.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
-/// Connections at once.
-const CONNECTIONS: usize = 2048;
+use crate::pulse::Pulse;
+use crate::trouble::Trouble;
+
+/// How patient a port is, and how full it may get.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A client has this long to send its headers, and an idle connection is kept this long.
+    pub headers_within: Duration,
+    /// Connections at once; further ones wait in the kernel's backlog.
+    pub connections: usize,
+}
+
+/// The public port. The cap times the longest body is more memory than a container has, but a body only comes after headers
+/// that are ours to judge, and an honest callback has 674 bytes.
+pub const PUBLIC: Limits = Limits { headers_within: Duration::from_secs(10), connections: 2048 };
+/// The ops port: a few scrapers and people.
+pub const OPS: Limits = Limits { headers_within: Duration::from_secs(10), connections: 64 };
 
 /// Serves until told to stop; then lets the requests in hand end. The caller bounds the waiting.
-pub async fn listen(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn listen(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
     let tracker = TaskTracker::new();
+    let full = Trouble::new("the port is full: new connections wait until others end");
+    let refused =
+        Trouble::new("connections cannot be accepted: is the limit of open files (ulimit -n) too low?");
     loop {
+        pulse.rest();
+        if room.available_permits() == 0 {
+            full.hit(&limits.connections);
+        } else if room.available_permits() > limits.connections / 10 {
+            full.over();
+        }
         // A full house leaves connections in the kernel's backlog instead of taking them in.
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit,
@@ -35,10 +63,13 @@ pub async fn listen(listener: TcpListener, router: Router, stop: CancellationTok
         };
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok(accepted) => {
+                    refused.over();
+                    accepted
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: the next one may be closed soon.
-                    warn!(%error, "a connection could not be accepted");
+                    refused.hit(&error);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -47,7 +78,7 @@ pub async fn listen(listener: TcpListener, router: Router, stop: CancellationTok
         };
         let (router, stop) = (router.clone(), stop.clone());
         tracker.spawn(async move {
-            converse(stream, address, router, stop).await;
+            converse(stream, address, router, limits.headers_within, stop).await;
             drop(permit);
         });
     }
@@ -56,7 +87,13 @@ pub async fn listen(listener: TcpListener, router: Router, stop: CancellationTok
     tracker.wait().await;
 }
 
-async fn converse(stream: TcpStream, address: SocketAddr, router: Router, stop: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    headers_within: Duration,
+    stop: CancellationToken,
+) {
     // An answer is one small segment: do not wait for more.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -70,7 +107,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, router: Router, stop: 
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(headers_within)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

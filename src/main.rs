@@ -2,23 +2,27 @@
 //!
 //! Exit codes: 0 done, 1 failed or mismatch, 2 usage or configuration.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, unknown_variables};
+use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
 use vobiz_cdr::postgres::{self, Postgres};
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
+
+mod ask;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -55,11 +59,15 @@ enum Command {
     Demo(DemoArgs),
     /// A Vobiz to develop against: CDR API, list, signed callbacks, faults by flags
     Simulate(Box<SimulateArgs>),
-    /// Exit 0 if the public port of a service on this machine answers, else 1 (for images without curl)
-    Healthcheck {
-        /// Address that `serve` listens on
-        #[arg(long, env = "CDR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
-        listen: std::net::SocketAddr,
+    /// Exit 0 if a service on this machine is alive, else 1 (for images without curl)
+    Healthcheck(OpsAddress),
+    /// What /status of a service on this machine says; exit 1 when a person must act
+    Status {
+        #[command(flatten)]
+        ops: OpsAddress,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// The schema: apply, status or check
     Migrate {
@@ -68,6 +76,13 @@ enum Command {
         #[command(subcommand)]
         verb: MigrateVerb,
     },
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct OpsAddress {
+    /// Address of the service's ops port
+    #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    ops_listen: SocketAddr,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -81,7 +96,8 @@ enum MigrateVerb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Err(error) = start_logging(&cli) {
         eprintln_once(&format!("--log: {error}; write a filter such as info or vobiz_cdr=debug"));
         return ExitCode::from(2);
@@ -93,7 +109,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.command)) {
+    match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
         Err(error) if error.is::<Mistakes>() => {
             eprintln_once(&format!("vobiz-cdr: {error}"));
@@ -126,17 +142,20 @@ fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError
     Ok(())
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => run_service(&args).await,
-        Command::Demo(args) => demo::run(args, told_to_stop()?).await,
-        Command::Simulate(args) => simulate::run(*args, told_to_stop()?).await.map(|()| ExitCode::SUCCESS),
-        Command::Healthcheck { listen } => healthcheck(listen).await,
+        Command::Serve(args) => run_service(*args, matches).await,
+        Command::Demo(args) => demo::run(args, told_to_stop(Hangup::Stops)?).await,
+        Command::Simulate(args) => {
+            simulate::run(*args, told_to_stop(Hangup::Stops)?).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
+        Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
     }
 }
 
-async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+async fn run_service(args: ServeArgs, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     for name in unknown_variables(&Cli::command()) {
         warn!(
             name,
@@ -144,7 +163,11 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let config = args.check()?;
-    let stop = told_to_stop()?;
+    if args.check_only {
+        return Ok(show(&config, matches));
+    }
+    allow_many_connections();
+    let stop = told_to_stop(Hangup::IsAnothers)?;
     let (url, mut own) = database(&args.database).await?;
     let migrate = config.migrate.unwrap_or(own.is_some());
     let serve = async {
@@ -152,7 +175,7 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             service = Service::prepare(config, &url, migrate) => service?,
             () = stop.cancelled() => return Ok(()),
         };
-        service.run(stop, Ending::Patient).await
+        service.run_with_reloads(stop, Ending::Patient, told_to_reload(args)?).await
     };
     let served = tokio::select! {
         served = serve => served,
@@ -169,17 +192,46 @@ async fn run_service(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-/// Asks `/healthz` of a service on this machine. Here, every address it may listen on is reached by loopback.
-async fn healthcheck(mut address: std::net::SocketAddr) -> anyhow::Result<ExitCode> {
-    if address.ip().is_unspecified() {
-        let loopback =
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+/// Prints the effective settings.
+fn show(config: &ServeConfig, matches: &ArgMatches) -> ExitCode {
+    let command = Cli::command();
+    if let (Some(serve), Some(matches)) =
+        (command.find_subcommand("serve"), matches.subcommand_matches("serve"))
+    {
+        print_line(effective(serve, matches, config).trim_end());
     }
-    let client = vobiz_cdr::vobiz::http_client(std::time::Duration::from_secs(2))?;
-    let answer = client.get(format!("http://{address}/healthz")).send().await?;
-    anyhow::ensure!(answer.status().is_success(), "/healthz says {}", answer.status());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
+}
+
+/// The usual limit of 1024 open files is less than the connections we are willing to hold.
+fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+/// The settings as they are read anew with each SIGHUP: files are, the environment of a process does not change. Settings that
+/// are wrong are said and change nothing.
+fn told_to_reload(args: ServeArgs) -> anyhow::Result<mpsc::Receiver<ServeConfig>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (newer, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match args.check() {
+                Ok(config) => {
+                    if newer.send(config).await.is_err() {
+                        return;
+                    }
+                }
+                Err(mistakes) => error!(%mistakes, "SIGHUP: not reloaded, the old settings stay"),
+            }
+        }
+    });
+    Ok(reloads)
 }
 
 /// Waits until our own Postgres ends by itself; for ever, where there is none.
@@ -243,8 +295,17 @@ async fn database(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgre
     Ok((url, Some(own)))
 }
 
-/// Fires on SIGTERM, SIGINT and SIGHUP (a terminal that was closed); a second one ends the process at once.
-fn told_to_stop() -> anyhow::Result<CancellationToken> {
+/// What SIGHUP means to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hangup {
+    /// The terminal was closed: stop.
+    Stops,
+    /// Somebody else listens for it.
+    IsAnothers,
+}
+
+/// Fires on SIGTERM and SIGINT; a second one ends the process at once.
+fn told_to_stop(hangup_is: Hangup) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -255,7 +316,7 @@ fn told_to_stop() -> anyhow::Result<CancellationToken> {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = interrupt.recv() => {}
-                _ = hangup.recv() => {}
+                _ = hangup.recv(), if hangup_is == Hangup::Stops => {}
             }
             if again {
                 std::process::exit(130);

@@ -1,28 +1,35 @@
-//! Runs receive, fetch and sweep together until told to stop.
+//! Runs receive, fetch, sweep and ops together until told to stop.
 //!
 //! A loop that ends by itself is a defect: then all of it ends with an error, and whoever runs us starts us again. Nothing is
-//! green while dead.
+//! green while dead. The ops port comes first and goes last, so that there is always somebody to ask.
 
+mod setup;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::ExposeSecret;
+use futures_util::FutureExt;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::account::Account;
-use crate::config::{AccountConfig, ServeConfig};
-use crate::db::{self, migration, setting};
+use crate::config::{Part, ServeConfig};
 use crate::fetch::{FetchSettings, Fetcher};
-use crate::listen::listen;
-use crate::receive::{Door, DoorSettings, Intake, IntakeSettings, router};
+use crate::listen::{self, listen};
+use crate::metrics::Metrics;
+use crate::ops::{self, Ops, OpsSettings, Phase};
+use crate::receive::{Door, Intake, IntakeSettings, router};
 use crate::sweep::Sweeper;
-use crate::timed;
-use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, Verifier, http_client};
+use crate::vobiz::HomeCountry;
+use crate::{db, timed};
 
 /// Name of the database on a Postgres of our own.
 pub const DATABASE: &str = "vobiz";
@@ -33,16 +40,30 @@ const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
 const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
 /// The loops end within this, and all of the ending within 25 s.
 const END_WITHIN: Duration = Duration::from_secs(22);
+/// A reload that Postgres does not let through in this time is given up; the old settings stay.
+const RELOAD_WITHIN: Duration = Duration::from_secs(15);
+/// Between two looks at Postgres for the ops port.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// A service that is set up and ready to run.
+/// A service that is set up and ready to run. Its ops port answers already.
 #[derive(Debug)]
 pub struct Service {
-    listener: TcpListener,
-    intake_pool: PgPool,
+    public: Option<TcpListener>,
+    ops: Arc<Ops>,
+    ops_port: OpsPort,
+    url: String,
     pool: PgPool,
     config: ServeConfig,
+    home: HomeCountry,
     accounts: Vec<Arc<Account>>,
-    fetcher: Arc<Fetcher>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct OpsPort {
+    address: SocketAddr,
+    server: AbortOnDropHandle<()>,
+    stop: CancellationToken,
 }
 
 /// How patiently a service ends.
@@ -54,113 +75,128 @@ pub enum Ending {
     AtOnce,
 }
 
+/// A loop that ended. If it was told to, all is well.
+struct Ended {
+    name: &'static str,
+    told: CancellationToken,
+}
+
 impl Service {
-    /// Checks the schema (or migrates), the shared settings and the accounts, and binds the port. `url` is the database.
+    /// Opens the ops port, checks the schema (or migrates), the shared settings and the accounts, and binds the public port.
+    /// `url` is the database.
     pub async fn prepare(config: ServeConfig, url: &str, migrate: bool) -> anyhow::Result<Self> {
+        let metrics = Metrics::new();
+        let ops = Ops::new(
+            OpsSettings {
+                parts: config.parts.iter().map(|part| part.as_str()).collect(),
+                sweep_interval: config.sweep_interval,
+                look_every: LOOK_EVERY,
+            },
+            metrics.clone(),
+        );
+        let ops_port = open_ops_port(&config, &ops, &metrics).await?;
         let pool = db::connect(url, "worker", config.concurrency.clamp(4, 8))?;
-        if migrate {
-            let applied = migration::apply(&pool, Duration::from_secs(300)).await.context("migrations")?;
-            if applied > 0 {
-                info!(applied, "migrations applied");
-            }
-        }
-        let ids: Vec<AccountId> = config.accounts.iter().map(|a| a.credentials.account_id.clone()).collect();
-        let (home, casings) = {
-            let mut connection =
-                pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
-            migration::check(&mut connection).await?;
-            db::check_server(&mut connection).await?;
-            db::partition::ensure(&mut connection).await.context("partitions")?;
-            let home = setting::check(
-                &mut connection,
-                config.billing_zone.as_deref(),
-                config.home_country.map(|code| code.to_string()).as_deref(),
-            )
-            .await?;
-            db::account::register(&mut connection, &ids).await?;
-            for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
-                warn!(
-                    account,
-                    calls, "calls are owed for an account that is not configured: nobody fetches them"
-                );
-            }
-            let mut casings = Vec::new();
-            for id in &ids {
-                casings.push(db::account::api_path(&mut connection, id).await?);
-            }
-            (HomeCountry::new(&home)?, casings)
+        let home = setup::database(&pool, &config, migrate).await?;
+        let accounts = setup::accounts(&pool, &config, home).await?;
+        let public = if config.parts.contains(&Part::Receive) {
+            let bound = TcpListener::bind(config.listen).await;
+            Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
+        } else {
+            None
         };
-        let http = http_client(config.request_timeout)?;
-        let accounts: Vec<Arc<Account>> = config
-            .accounts
-            .iter()
-            .zip(casings)
-            .map(|(account, casing)| {
-                let AccountConfig { mut credentials, max_rps } = account.clone();
-                // What worked last is tried first.
-                credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
-                let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
-                Arc::new(Account::new(client, max_rps, pool.clone()))
-            })
-            .collect();
-        let settings = FetchSettings {
-            concurrency: config.concurrency,
-            lease: config.request_timeout + LEASE_BEYOND_REQUEST,
-        };
-        let fetcher = Arc::new(Fetcher::new(pool.clone(), accounts.clone(), settings));
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?;
-        let intake_pool = db::connect(url, "receive", 2)?;
-        Ok(Self { listener, intake_pool, pool, config, accounts, fetcher })
+        Ok(Self { public, ops, ops_port, url: url.to_owned(), pool, config, home, accounts, metrics })
     }
 
-    /// Address of the public port.
-    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
-        self.listener.local_addr()
+    /// Address of the public port; an error for a service that does not receive.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public
+            .as_ref()
+            .map_or_else(|| Err(std::io::ErrorKind::NotConnected.into()), TcpListener::local_addr)
+    }
+
+    /// Address of the ops port.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_port.address
     }
 
     /// Runs until `stop`, then ends in order: fetching and sweeping at once, the door a little later, all within 25 s.
     pub async fn run(self, stop: CancellationToken, ending: Ending) -> anyhow::Result<()> {
-        let Self { listener, intake_pool, pool, config, accounts, fetcher } = self;
-        let address = listener.local_addr()?;
-        let (intake, writer) = Intake::new(
-            intake_pool.clone(),
-            IntakeSettings {
-                first_fetch_delay: config.first_fetch_delay,
-                max_speculative_per_minute: config.max_speculative_per_minute,
-                commit_timeout: Duration::from_millis(2300),
-            },
-        );
-        let door = Door::new(door_settings(&config), intake);
-        let sweeper = Sweeper::new(pool.clone(), accounts, config.sweep_interval);
+        let (_nobody, never) = mpsc::channel(1);
+        self.run_with_reloads(stop, ending, never).await
+    }
 
-        let (stop_work, stop_door) = (CancellationToken::new(), CancellationToken::new());
+    /// The same; accounts, tokens, rates and secrets are those of the newest settings that came in. What else differs in them
+    /// needs a restart.
+    pub async fn run_with_reloads(
+        self,
+        stop: CancellationToken,
+        ending: Ending,
+        mut reloads: mpsc::Receiver<ServeConfig>,
+    ) -> anyhow::Result<()> {
+        let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
+        let intake_pool = db::connect(&url, "receive", 2)?;
+        let look_pool = db::connect(&url, "ops", 1)?;
+        let stop_door = CancellationToken::new();
         let mut loops = JoinSet::new();
-        loops.spawn(named("receive", listen(listener, router(door), stop_door.clone())));
-        loops.spawn(named("intake", writer));
-        loops.spawn(named("fetch", {
-            let stop = stop_work.clone();
-            async move { fetcher.run(stop).await }
-        }));
-        loops.spawn(named("sweep", {
-            let stop = stop_work.clone();
-            async move { sweeper.run(stop).await }
-        }));
-        loops.spawn(named("partitions", keep_partitions(pool.clone(), stop_work.clone())));
-        info!(%address, accounts = config.accounts.len(), "ready: callbacks at /callbacks/vobiz");
 
-        tokio::select! {
-            () = stop.cancelled() => {}
-            Some(ended) = loops.join_next() => {
-                let name = ended.unwrap_or("a loop (it panicked)");
-                bail!("{name} ended by itself: this is a defect; start the service again");
+        let address = public.as_ref().map(TcpListener::local_addr).transpose()?;
+        let door = public.map(|listener| {
+            open_door(listener, &intake_pool, &config, &ops, &metrics, &stop_door, &mut loops)
+        });
+        let crew = Crew { pool: pool.clone(), metrics: metrics.clone() };
+        ops.set_accounts(accounts.clone());
+        let mut stop_crew = crew.start(&config, accounts, &mut loops);
+        let stop_rest = CancellationToken::new();
+        run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
+        run_loop(
+            &mut loops,
+            "look",
+            &stop_rest,
+            Arc::clone(&ops).look_on(look_pool.clone(), stop_rest.clone()),
+        );
+        ops.enter(Phase::Running);
+        say_ready(&config, address, ops_port.address);
+
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = loops.join_next() => match ended {
+                    Ok(Ended { told, .. }) if told.is_cancelled() => {}
+                    Ok(Ended { name, .. }) => bail!("{name} ended by itself: this is a defect; start the service again"),
+                    Err(error) => bail!("a loop broke off ({error}): this is a defect; start the service again"),
+                },
+                _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
+                Some(newer) = reloads.recv() => {
+                    let set_up = timeout(RELOAD_WITHIN, setup::accounts(&pool, &newer, home)).await;
+                    let accounts = match set_up.map_err(anyhow::Error::from).and_then(|accounts| accounts) {
+                        Ok(accounts) => accounts,
+                        Err(error) => {
+                            warn!(error = format!("{error:#}"), "not reloaded, the old settings stay: send SIGHUP again when Postgres answers");
+                            continue;
+                        }
+                    };
+                    if let Some(door) = &door {
+                        door.reload(setup::door(&newer));
+                    }
+                    ops.set_accounts(accounts.clone());
+                    // The new crew starts at once: leases keep it off what the old one still has in hand.
+                    stop_crew.cancel();
+                    let sweeping: Vec<String> = accounts.iter().map(|account| format!("sweep {}", account.id())).collect();
+                    metrics.pulses.keep(|name| !name.starts_with("sweep ") || sweeping.iter().any(|kept| kept == name));
+                    stop_crew = crew.start(&newer, accounts, &mut loops);
+                    info!(accounts = newer.accounts.len(), secrets = newer.callback_secrets.len(), "reloaded: accounts, tokens, rates and callback secrets");
+                }
             }
         }
-        info!("stopping: finishing what is in hand");
-        stop_work.cancel();
-        let finished = tokio::time::timeout(END_WITHIN, async {
-            if ending == Ending::Patient {
+
+        info!("stopping: callbacks are taken a little longer, what is in hand is finished");
+        ops.enter(Phase::Stopping);
+        ops.set_probe(None);
+        drop(door);
+        stop_crew.cancel();
+        stop_rest.cancel();
+        let finished = timeout(END_WITHIN, async {
+            if ending == Ending::Patient && address.is_some() {
                 tokio::time::sleep(ACCEPT_AFTER_STOP).await;
             }
             stop_door.cancel();
@@ -170,11 +206,15 @@ impl Service {
             warn!("not everything ended in time: what is left falls due again");
         }
         drop(loops);
+        ops_port.stop.cancel();
         let closed = async {
+            // Whoever holds a connection of the ops port open does not hold us up.
+            let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
             intake_pool.close().await;
+            look_pool.close().await;
             pool.close().await;
         };
-        if tokio::time::timeout(Duration::from_secs(2), closed).await.is_err() {
+        if timeout(Duration::from_secs(2), closed).await.is_err() {
             warn!("connections to Postgres were still busy at the end");
         }
         info!("stopped");
@@ -182,26 +222,100 @@ impl Service {
     }
 }
 
-fn door_settings(config: &ServeConfig) -> DoorSettings {
-    let accounts: Vec<AccountId> = config.accounts.iter().map(|a| a.credentials.account_id.clone()).collect();
-    let tokens: Vec<_> = config
-        .accounts
-        .iter()
-        .flat_map(|account| {
-            let id = &account.credentials.account_id;
-            account.credentials.tokens.iter().map(move |token| (id.clone(), token.expose_secret().into()))
-        })
-        .collect();
-    DoorSettings {
-        policy: config.policy,
-        accounts,
-        verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets),
+/// Those who fetch and sweep. A crew lives from one reload to the next.
+struct Crew {
+    pool: PgPool,
+    metrics: Metrics,
+}
+
+impl Crew {
+    /// Sets a crew to work for these accounts; the token sends it home.
+    fn start(
+        &self,
+        config: &ServeConfig,
+        accounts: Vec<Arc<Account>>,
+        loops: &mut JoinSet<Ended>,
+    ) -> CancellationToken {
+        let stop = CancellationToken::new();
+        if config.parts.contains(&Part::Fetch) {
+            let settings = FetchSettings {
+                concurrency: config.concurrency,
+                lease: config.request_timeout + LEASE_BEYOND_REQUEST,
+            };
+            let fetcher = Fetcher::new(self.pool.clone(), accounts.clone(), settings, self.metrics.clone());
+            let told = stop.clone();
+            run_loop(loops, "fetch", &stop, async move { fetcher.run(told).await });
+        }
+        if config.parts.contains(&Part::Sweep) {
+            let sweeper =
+                Sweeper::new(self.pool.clone(), accounts, config.sweep_interval, self.metrics.clone());
+            let told = stop.clone();
+            run_loop(loops, "sweep", &stop, async move { sweeper.run(told).await });
+        }
+        stop
     }
 }
 
-async fn named(name: &'static str, work: impl Future<Output = ()>) -> &'static str {
-    work.await;
-    name
+fn run_loop(
+    loops: &mut JoinSet<Ended>,
+    name: &'static str,
+    told: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let told = told.clone();
+    loops.spawn(async move {
+        work.await;
+        Ended { name, told }
+    });
+}
+
+async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
+    let listener = TcpListener::bind(config.ops_listen)
+        .await
+        .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
+    let (address, stop) = (listener.local_addr()?, CancellationToken::new());
+    let pulse = metrics.pulses.of("ops port", Duration::from_secs(60));
+    let server =
+        tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), listen::OPS, pulse, stop.clone()));
+    Ok(OpsPort { address, server: AbortOnDropHandle::new(server), stop })
+}
+
+fn open_door(
+    listener: TcpListener,
+    pool: &PgPool,
+    config: &ServeConfig,
+    ops: &Arc<Ops>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    loops: &mut JoinSet<Ended>,
+) -> Arc<Door> {
+    let settings = IntakeSettings {
+        first_fetch_delay: config.first_fetch_delay,
+        max_speculative_per_minute: config.max_speculative_per_minute,
+        commit_timeout: Duration::from_millis(2300),
+    };
+    let (intake, writer) = Intake::new(pool.clone(), settings, metrics);
+    let probed = intake.clone();
+    ops.set_probe(Some(Box::new(move || {
+        let intake = probed.clone();
+        async move { intake.probe().await.map_err(|error| error.to_string()) }.boxed()
+    })));
+    let door = Door::new(setup::door(config), intake, metrics.clone());
+    let pulse = metrics.pulses.of("receive", Duration::from_secs(60));
+    let serving = listen(listener, router(Arc::clone(&door)), listen::PUBLIC, pulse, stop.clone());
+    run_loop(loops, "receive", stop, serving);
+    run_loop(loops, "intake", stop, writer);
+    door
+}
+
+fn say_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) {
+    let accounts = config.accounts.len();
+    if let Some(address) = public {
+        info!(%address, %ops, accounts, "ready: callbacks at /callbacks/vobiz");
+    } else {
+        let parts: Vec<&str> = config.parts.iter().map(|part| part.as_str()).collect();
+        info!(%ops, accounts, parts = parts.join(","), "ready");
+    }
 }
 
 /// Partitions are made months ahead, so a failure here has weeks to be mended.

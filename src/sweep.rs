@@ -21,7 +21,10 @@ use crate::db::account::{self, SweepPlan};
 use crate::db::cdr::{Incoming, Origin, Upserted};
 use crate::db::clock::Clock;
 use crate::db::{self, Fault, cdr, queue};
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::timed;
+use crate::trouble::Trouble;
 use crate::vobiz::{Cdr, FetchError, ListPage, ListQuery};
 
 /// Rows a page: the most that Vobiz gives (documented).
@@ -31,6 +34,8 @@ const MOST_PAGES: u32 = 20_000;
 const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest pause after sweeps that failed.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
+/// A page is asked for, answered and stored within this, or the sweep is wedged.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Why a sweep did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,8 @@ pub struct Swept {
     pub rows: usize,
     /// Calls stored for the first time.
     pub new: usize,
+    /// Of these, calls that nothing had owed: no callback had come, or none was accepted.
+    pub recovered: usize,
     /// Calls with a new version.
     pub revised: usize,
     /// Rows that could not be read.
@@ -92,12 +99,18 @@ pub struct Sweeper {
     pool: PgPool,
     accounts: Vec<Arc<Account>>,
     every: Duration,
+    metrics: Metrics,
 }
 
 impl Sweeper {
     /// A sweeper that sweeps each account every so often.
-    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration) -> Self {
-        Self { pool, accounts, every }
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
+        Self { pool, accounts, every, metrics }
+    }
+
+    /// The pulse of one account's sweeping.
+    fn pulse(&self, account: &Account) -> Arc<Pulse> {
+        self.metrics.pulses.of(&format!("sweep {}", account.id()), PATIENCE)
     }
 
     /// Sweeps until told to stop, each account by itself.
@@ -108,11 +121,18 @@ impl Sweeper {
     async fn run_one(&self, account: &Account, stop: &CancellationToken) {
         let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
         let mut failed = 0;
+        let pulse = self.pulse(account);
+        let trouble = Trouble::of(
+            "the CDR list cannot be swept, so lost callbacks are not healed; tried again",
+            account.id().as_str(),
+        );
         while !stop.is_cancelled() {
+            pulse.beat();
             match self.sweep_if_due(account, stop).await {
                 Ok(None) | Err(SweepError::Stopped) => {}
                 Ok(Some(swept)) => {
                     failed = 0;
+                    trouble.over();
                     if swept.new + swept.revised + swept.unreadable > 0 {
                         info!(account = %account.id(), ?swept, "sweep");
                     } else {
@@ -121,11 +141,11 @@ impl Sweeper {
                 }
                 Err(error) => {
                     failed += 1;
-                    let what = error.brief();
-                    warn!(account = %account.id(), error = what, failed, "sweep failed: trying again");
+                    trouble.hit(&error.brief());
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.
+            pulse.rest();
             let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
@@ -177,7 +197,9 @@ impl Sweeper {
         }
         let mut swept = Swept::default();
         let mut before = Vec::new();
+        let pulse = self.pulse(account);
         for page in 1..=MOST_PAGES {
+            pulse.beat();
             if stop.is_cancelled() {
                 return Err(SweepError::Stopped);
             }
@@ -219,7 +241,9 @@ impl Sweeper {
 
     /// A pause that a fetch found holds for the sweep too; a short one is waited for.
     async fn wait_while_paused(&self, account: &Account, stop: &CancellationToken) -> Result<(), SweepError> {
+        let pulse = self.pulse(account);
         for _ in 0..120 {
+            pulse.beat();
             if !account.is_paused().await? {
                 return Ok(());
             }
@@ -273,11 +297,11 @@ impl Sweeper {
     async fn store(&self, rows: &[Incoming], swept: &mut Swept) -> Result<(), SweepError> {
         let rows: Vec<&Incoming> = rows.iter().collect();
         match self.commit(&rows).await {
-            Ok(done) => count(swept, done),
+            Ok(done) => self.count(swept, done),
             Err(error) if error.fault() == Fault::Data => {
                 for row in rows {
                     match self.commit(&[row]).await {
-                        Ok(done) => count(swept, done),
+                        Ok(done) => self.count(swept, done),
                         Err(error) if error.fault() == Fault::Data => {
                             swept.unreadable += 1;
                             warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
@@ -291,7 +315,14 @@ impl Sweeper {
         Ok(())
     }
 
-    async fn commit(&self, rows: &[&Incoming]) -> Result<Upserted, db::DbError> {
+    fn count(&self, swept: &mut Swept, (done, recovered): (Upserted, usize)) {
+        swept.new += done.new;
+        swept.revised += done.revised;
+        swept.recovered += recovered;
+        self.metrics.recovered.inc_by(recovered as u64);
+    }
+
+    async fn commit(&self, rows: &[&Incoming]) -> Result<(Upserted, usize), db::DbError> {
         let mut tries = 0;
         loop {
             let result = timed!(&self.pool, DB_TIMEOUT, |connection| store(connection, rows)).await;
@@ -304,20 +335,18 @@ impl Sweeper {
     }
 }
 
-async fn store(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<Upserted, sqlx::Error> {
+/// Stores rows and pays their debts; also says how many of the new ones nothing had owed.
+async fn store(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<(Upserted, usize), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let done = cdr::upsert(&mut transaction, rows).await?;
     let mut call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     call_ids.sort_unstable();
     queue::lock(&mut transaction, &call_ids).await?;
-    queue::complete(&mut transaction, &call_ids).await?;
+    let paid = queue::complete(&mut transaction, &call_ids).await?;
     transaction.commit().await?;
-    Ok(done)
-}
-
-fn count(swept: &mut Swept, done: Upserted) {
-    swept.new += done.new;
-    swept.revised += done.revised;
+    // A call that is owed although it is stored already is rare: between a sweep and the lease that finds it so.
+    let recovered = done.new.saturating_sub(usize::try_from(paid).unwrap_or(usize::MAX));
+    Ok((done, recovered))
 }
 
 fn latest(cdr: &Cdr) -> Option<DateTime<Utc>> {

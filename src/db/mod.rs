@@ -9,6 +9,7 @@ pub mod cdr;
 pub mod clock;
 mod connection;
 pub mod migration;
+pub mod overview;
 pub mod partition;
 pub mod queue;
 pub mod report;

@@ -25,6 +25,23 @@ pub async fn ensure(connection: &mut PgConnection) -> Result<usize, sqlx::Error>
     Ok(made)
 }
 
+/// Names of the partitions of this month and the next that are not there. The next one is made months ahead, so where it is
+/// missing, making them has failed for long.
+pub async fn missing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select wanted.name as "name!"
+           from (select t || to_char(vobiz.now() at time zone 'UTC' + make_interval(months => m), '_YYYY_MM') as name, t
+                 from unnest($1::text[]) t cross join generate_series(0, 1) m) wanted
+           where not exists (
+             select from pg_catalog.pg_inherits i
+             where i.inhparent = to_regclass('vobiz.' || wanted.t) and i.inhrelid = to_regclass('vobiz.' || wanted.name))
+           order by 1"#,
+        &PARTITIONED as &[&str]
+    )
+    .fetch_all(connection)
+    .await
+}
+
 fn months(today: NaiveDate) -> Vec<NaiveDate> {
     let this = today.with_day(1).unwrap_or(today);
     let first = this.checked_sub_months(Months::new(1)).unwrap_or(this);

@@ -1,7 +1,7 @@
 //! One hand: one lease, one request, one outcome.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
@@ -9,6 +9,7 @@ use crate::account::{AHEAD, Account, Depth, Verdict};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, Lease, Then};
+use crate::metrics::Metrics;
 use crate::retry::{self, Decision, ErrorClass};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 
@@ -28,12 +29,20 @@ pub(super) enum Outcome {
 }
 
 /// Attends to one lease.
-pub(super) async fn attend(account: &Account, lease: Lease, mains: &[AccountId]) -> Outcome {
+pub(super) async fn attend(
+    account: &Account,
+    lease: Lease,
+    mains: &[AccountId],
+    metrics: &Metrics,
+) -> Outcome {
     if lease.stored {
         return Outcome::Paid(lease);
     }
     let requested_at = lease.now();
+    let sent = Instant::now();
     let fetched = account.client.fetch_cdr(lease.call_id()).await.and_then(|cdr| owned(cdr, account, mains));
+    metrics.fetch_seconds.observe(sent.elapsed().as_secs_f64());
+    metrics.fetches.with_label_values(&[outcome(&fetched)]).inc();
     match fetched {
         Ok(cdr) => {
             streak(account).succeeded();
@@ -42,6 +51,19 @@ pub(super) async fn attend(account: &Account, lease: Lease, mains: &[AccountId])
             Outcome::Store(lease, Box::new(incoming))
         }
         Err(error) => failed(account, lease, mains, error).await,
+    }
+}
+
+/// The word for the counters.
+fn outcome(fetched: &Result<Cdr, FetchError>) -> &'static str {
+    match fetched {
+        Ok(_) => "fetched",
+        Err(FetchError::NotYet(_)) => "not_yet",
+        Err(FetchError::Throttled { .. }) => "throttled",
+        Err(FetchError::Unavailable(_)) => "unavailable",
+        Err(FetchError::Denied(_)) => "denied",
+        Err(FetchError::Refused(_)) => "refused",
+        Err(FetchError::Unreadable { .. }) => "unreadable",
     }
 }
 

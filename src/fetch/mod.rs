@@ -24,7 +24,9 @@ use tracing::{debug, error, warn};
 use crate::account::{AHEAD, Account};
 use crate::db::DbError;
 use crate::db::queue::{self, Lease};
+use crate::metrics::Metrics;
 use crate::timed;
+use crate::trouble::Trouble;
 use crate::vobiz::AccountId;
 use hand::Outcome;
 
@@ -40,6 +42,8 @@ pub struct FetchSettings {
 /// The shortest and the longest pause between two looks at the queue.
 const IDLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
+/// A look at the queue waits for a hand, at most as long as a request may take, and for Postgres, once an account.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The worker.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub struct Fetcher {
     mains: Arc<[AccountId]>,
     settings: FetchSettings,
     hands: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 /// An outcome, and the hand that stays taken until it is settled.
@@ -60,12 +65,12 @@ struct Finished {
 
 impl Fetcher {
     /// A worker for these accounts.
-    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings) -> Self {
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings, metrics: Metrics) -> Self {
         let mains =
             accounts.iter().map(|account| account.id().clone()).filter(|id| id.as_str().starts_with("MA_"));
         let mains = mains.collect();
         let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
-        Self { pool, accounts, mains, settings, hands }
+        Self { pool, accounts, mains, settings, hands, metrics }
     }
 
     /// Works until told to stop; then finishes what is in hand.
@@ -81,12 +86,21 @@ impl Fetcher {
     async fn work(&self, stop: &CancellationToken, until_idle: bool) {
         let (finished, outcomes) = mpsc::unbounded_channel();
         let tracker = TaskTracker::new();
-        let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes));
+        let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes, self.metrics.clone()));
+        let pulse = self.metrics.pulses.of("fetch", PATIENCE);
+        let trouble = Trouble::new(
+            "the queue cannot be read, so nothing is fetched and nothing is lost: see that Postgres runs and can be reached",
+        );
         let mut idle = IDLE.0;
         let mut turn = 0;
         // Without a settler, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
-            match self.round(turn, stop, &finished, &tracker).await {
+            pulse.beat();
+            let round = self.round(turn, stop, &finished, &tracker).await;
+            if round.is_ok() {
+                trouble.over();
+            }
+            match round {
                 Ok(0) if until_idle && self.is_idle().await => break,
                 Ok(0) => {
                     tokio::select! {
@@ -97,7 +111,7 @@ impl Fetcher {
                 }
                 Ok(_) => idle = IDLE.0,
                 Err(error) => {
-                    warn!(%error, "the queue could not be read: nothing is lost, trying again");
+                    trouble.hit(&error);
                     tokio::select! {
                         () = tokio::time::sleep(IDLE.1) => {}
                         () = stop.cancelled() => {}
@@ -106,6 +120,8 @@ impl Fetcher {
             }
             turn += 1;
         }
+        // From here on others may be at work under this name; what is in hand is bounded by its own timeouts.
+        pulse.rest();
         drop(finished);
         tracker.close();
         tracker.wait().await;
@@ -179,11 +195,11 @@ impl Fetcher {
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {
-        let (finished, mains) = (finished.clone(), Arc::clone(&self.mains));
+        let (finished, mains, metrics) = (finished.clone(), Arc::clone(&self.mains), self.metrics.clone());
         tracker.spawn(async move {
             tokio::time::sleep(wait).await;
             let call_id = lease.call_id().clone();
-            let attending = AssertUnwindSafe(hand::attend(&account, lease, &mains)).catch_unwind();
+            let attending = AssertUnwindSafe(hand::attend(&account, lease, &mains, &metrics)).catch_unwind();
             let Ok(outcome) = attending.await else {
                 error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
                 return;

@@ -1,13 +1,14 @@
 //! The door: routes, proof and policy. A handler cannot be handed a callback that the policy refuses.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::intake::Intake;
 use super::refusal::{Refusal, Refusals};
 use crate::db::callback::{Entry, Outcome, Owed};
+use crate::metrics::Metrics;
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
 
 /// Longest body, in bytes. A captured hang-up has 674.
@@ -52,21 +54,32 @@ pub struct DoorSettings {
 /// The state behind the routes.
 #[derive(Debug)]
 pub struct Door {
-    settings: DoorSettings,
+    settings: RwLock<Arc<DoorSettings>>,
     intake: Intake,
     nonces: Mutex<Nonces>,
     refusals: Refusals,
+    metrics: Metrics,
 }
 
 impl Door {
     /// A door in front of an intake.
-    pub fn new(settings: DoorSettings, intake: Intake) -> Arc<Self> {
+    pub fn new(settings: DoorSettings, intake: Intake, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             intake,
             nonces: Mutex::new(Nonces::default()),
             refusals: Refusals::default(),
+            metrics,
         })
+    }
+
+    /// Callbacks that come from now on are checked by these; those in hand by what was in force when they came.
+    pub fn reload(&self, settings: DoorSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<DoorSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -80,8 +93,35 @@ pub fn router(door: Arc<Door>) -> Router {
         .route("/callbacks/vobiz/{secret}/", callback.clone())
         .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
         .route("/callbacks/vobiz/{account}/{secret}/", callback)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&door), count))
         .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(no_such_path)
         .with_state(door)
+}
+
+/// Counts what callbacks are answered, and how long it takes.
+async fn count(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let result = match response.status() {
+        StatusCode::OK => "committed",
+        StatusCode::FORBIDDEN => "refused",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        _ => "bad_request",
+    };
+    door.metrics.callbacks.with_label_values(&[result]).inc();
+    door.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
+    response
+}
+
+/// A slip in a URL at Vobiz loses callbacks, so it is counted and said. Whatever else strangers ask for is not.
+async fn no_such_path(State(door): State<Arc<Door>>, uri: Uri) -> StatusCode {
+    if uri.path().starts_with("/callbacks") {
+        door.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
+        door.refusals.count(Refusal::WrongPath, Instant::now());
+    }
+    StatusCode::NOT_FOUND
 }
 
 async fn receive(State(door): State<Arc<Door>>, callback: VerifiedCallback) -> Response {
@@ -116,7 +156,8 @@ impl FromRequest<Arc<Door>> for VerifiedCallback {
 
     async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let place = Place::of(&mut parts, door).await;
+        let settings = door.settings();
+        let place = Place::of(&mut parts, door, &settings).await;
         let body = read(body).await?;
         let seen = Seen {
             id: Uuid::now_v7(),
@@ -128,8 +169,15 @@ impl FromRequest<Arc<Door>> for VerifiedCallback {
             query: parts.uri.query().map(|query| query.replace('\0', "")),
             body,
         };
-        match door.prove(&parts.headers, &place, &seen) {
-            Ok(proof) => Ok(door.admit(&place, seen, proof)),
+        match door.prove(&settings, &parts.headers, &place, &seen) {
+            Ok(proof) => {
+                let announces = seen.callback.ended.is_some();
+                let callback = admit(&settings, &place, seen, proof);
+                if announces && callback.owed.is_none() {
+                    door.refusals.count(Refusal::NoAccount, Instant::now());
+                }
+                Ok(callback)
+            }
             Err(refusal) => {
                 if door.refusals.count(refusal, Instant::now()) {
                     let note = Some(refusal.as_str().to_owned());
@@ -150,7 +198,7 @@ struct Place {
 }
 
 impl Place {
-    async fn of(parts: &mut axum::http::request::Parts, door: &Arc<Door>) -> Self {
+    async fn of(parts: &mut axum::http::request::Parts, door: &Arc<Door>, settings: &DoorSettings) -> Self {
         let segments: Vec<(String, String)> =
             Path::from_request_parts(parts, door).await.map(|Path(segments)| segments).unwrap_or_default();
         let mut place = Self::default();
@@ -158,9 +206,9 @@ impl Place {
             match name.as_str() {
                 "secret" => {
                     place.has_secret = true;
-                    place.secret_is_ours = door.settings.verifier.is_secret(&value);
+                    place.secret_is_ours = settings.verifier.is_secret(&value);
                 }
-                _ => place.account = door.configured(AccountId::new(&value).ok().as_ref()),
+                _ => place.account = settings.configured(AccountId::new(&value).ok().as_ref()),
             }
         }
         place
@@ -218,15 +266,23 @@ struct Proved {
     account: Option<AccountId>,
 }
 
-impl Door {
+impl DoorSettings {
     fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
-        account.filter(|account| self.settings.accounts.contains(*account)).cloned()
+        account.filter(|account| self.accounts.contains(*account)).cloned()
     }
+}
 
+impl Door {
     /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
-    fn prove(&self, headers: &HeaderMap, place: &Place, seen: &Seen) -> Result<Proved, Refusal> {
+    fn prove(
+        &self,
+        settings: &DoorSettings,
+        headers: &HeaderMap,
+        place: &Place,
+        seen: &Seen,
+    ) -> Result<Proved, Refusal> {
         let unproven = Proved { proof: Proof::None, account: None };
-        if self.settings.policy == Policy::Off {
+        if settings.policy == Policy::Off {
             return Ok(unproven);
         }
         let mut refusal = if place.has_secret && !place.secret_is_ours {
@@ -236,7 +292,7 @@ impl Door {
         } else {
             Refusal::NoProof
         };
-        if let Some(proven) = self.settings.verifier.verify(headers, &seen.body) {
+        if let Some(proven) = settings.verifier.verify(headers, &seen.body) {
             let call_id =
                 seen.callback.ended.as_ref().map(|ended| &ended.call_id).or(seen.callback.call_id.as_ref());
             // A body without a call counts as one more call: else the headers of one request would prove any number of them.
@@ -253,35 +309,34 @@ impl Door {
         if place.secret_is_ours {
             return Ok(Proved { proof: Proof::Secret, account: None });
         }
-        if self.settings.policy == Policy::Optional { Ok(unproven) } else { Err(refusal) }
+        if settings.policy == Policy::Optional { Ok(unproven) } else { Err(refusal) }
     }
+}
 
-    /// Decides what a callback that came in announces, and to which account it belongs.
-    fn admit(&self, place: &Place, seen: Seen, proved: Proved) -> VerifiedCallback {
-        let account_proven = proved.account.is_some();
-        let account = proved
-            .account
-            .or_else(|| seen.callback.accounts.iter().find_map(|hint| self.configured(Some(hint))))
-            .or_else(|| place.account.clone())
-            .or_else(|| match self.settings.accounts.as_slice() {
-                [only] => Some(only.clone()),
-                _ => None,
-            });
-        let owed = seen.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
-            call_id: ended.call_id.clone(),
-            account_id: account.clone(),
-            account_proven,
-            certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
-            sip_call_id: ended.sip_call_id.clone(),
+/// Decides what a callback that came in announces, and to which account it belongs.
+fn admit(settings: &DoorSettings, place: &Place, seen: Seen, proved: Proved) -> VerifiedCallback {
+    let account_proven = proved.account.is_some();
+    let account = proved
+        .account
+        .or_else(|| seen.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
+        .or_else(|| place.account.clone())
+        .or_else(|| match settings.accounts.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
         });
-        let mut note = seen.callback.note.clone();
-        if seen.callback.ended.is_some() && account.is_none() {
-            note =
-                Some("it names no configured account: add it to the accounts, or name it in the path".into());
-        }
-        let outcome = if owed.is_some() { Outcome::Owed } else { Outcome::Logged };
-        VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
+    let owed = seen.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
+        call_id: ended.call_id.clone(),
+        account_id: account.clone(),
+        account_proven,
+        certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
+        sip_call_id: ended.sip_call_id.clone(),
+    });
+    let mut note = seen.callback.note.clone();
+    if seen.callback.ended.is_some() && account.is_none() {
+        note = Some(Refusal::NoAccount.as_str().to_owned());
     }
+    let outcome = if owed.is_some() { Outcome::Owed } else { Outcome::Logged };
+    VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
 }
 
 async fn read(body: Body) -> Result<Bytes, Response> {

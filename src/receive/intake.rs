@@ -13,7 +13,10 @@ use tracing::{debug, warn};
 
 use crate::db::callback::{self, Committed, Entry, Outcome, Owed};
 use crate::db::{DbError, Fault};
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::timed;
+use crate::trouble::Trouble;
 use crate::vobiz::AccountId;
 
 /// Bytes that may wait, in units of 1 KiB.
@@ -23,6 +26,8 @@ const GROUP: usize = 1000;
 /// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. An intake full of the
 /// longest bodies in one statement would not on a slow disk, and neither would the next one.
 const GROUP_KIB: usize = 4 * 1024;
+/// A group moves on within this, also one that goes one by one: every step of it has the commit's timeout.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the intake behaves.
 #[derive(Debug, Clone)]
@@ -37,7 +42,7 @@ pub struct IntakeSettings {
 
 /// Why a callback was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotCommitted {
+pub enum NotCommitted {
     /// Too much is waiting already.
     #[error("the intake is full")]
     Full,
@@ -47,7 +52,8 @@ pub(super) enum NotCommitted {
 }
 
 struct Submission {
-    entry: Entry,
+    /// The callback; none for a probe, which goes the whole way and writes nothing.
+    entry: Option<Entry>,
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     room: OwnedSemaphorePermit,
@@ -62,34 +68,59 @@ pub struct Intake {
 
 impl Intake {
     /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
-    pub fn new(pool: PgPool, settings: IntakeSettings) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(
+        pool: PgPool,
+        settings: IntakeSettings,
+        metrics: &Metrics,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // The semaphore bounds the queue: by bytes, which is what matters.
         let (queue, waiting) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(CAPACITY_KIB));
-        let writer = Writer { pool, cap: SpeculativeCap::new(settings.max_speculative_per_minute), settings };
+        let writer = Writer {
+            pool,
+            cap: SpeculativeCap::new(settings.max_speculative_per_minute),
+            settings,
+            pulse: metrics.pulses.of("intake", PATIENCE),
+            trouble: Trouble::new(
+                "callbacks cannot be committed and are answered 503: see that Postgres runs, takes writes and has disk space",
+            ),
+        };
         (Self { queue, room }, writer.run(waiting))
     }
 
     /// Hands a callback over and waits until it is committed.
     pub(super) async fn commit(&self, entry: Entry, owed: Option<Owed>) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.submit(entry, owed, Some(answer))?;
+        self.submit(Some(entry), owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
+    }
+
+    /// Whether a callback could be committed right now: the same way through, with a statement that writes no row.
+    pub async fn probe(&self) -> Result<(), NotCommitted> {
+        let (answer, committed) = oneshot::channel();
+        self.submit(None, None, Some(answer))?;
+        committed.await.unwrap_or(Err(NotCommitted::Failed))
+    }
+
+    /// KiB that wait, and how many may.
+    pub fn fill(&self) -> (usize, usize) {
+        (CAPACITY_KIB - self.room.available_permits(), CAPACITY_KIB)
     }
 
     /// Hands over something that nobody waits for; it is dropped when there is no room.
     pub(super) fn note(&self, entry: Entry) {
         // Losing a sample of what was refused anyway is no loss.
-        let _ = self.submit(entry, None, None);
+        let _ = self.submit(Some(entry), None, None);
     }
 
     fn submit(
         &self,
-        entry: Entry,
+        entry: Option<Entry>,
         owed: Option<Owed>,
         answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     ) -> Result<(), NotCommitted> {
-        let bytes = entry.body.len() + entry.query.as_ref().map_or(0, String::len);
+        let bytes =
+            entry.as_ref().map_or(0, |entry| entry.body.len() + entry.query.as_ref().map_or(0, String::len));
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
         self.queue.send(Submission { entry, owed, answer, room }).map_err(|_| NotCommitted::Failed)
@@ -100,11 +131,15 @@ struct Writer {
     pool: PgPool,
     settings: IntakeSettings,
     cap: SpeculativeCap,
+    pulse: Arc<Pulse>,
+    trouble: Trouble,
 }
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
+        self.pulse.rest();
         while let Some(first) = waiting.recv().await {
+            self.pulse.beat();
             let mut kib = first.room.num_permits();
             let mut group = vec![first];
             while group.len() < GROUP && kib < GROUP_KIB {
@@ -113,6 +148,7 @@ impl Writer {
                 group.push(next);
             }
             self.settle(group).await;
+            self.pulse.rest();
         }
     }
 
@@ -122,13 +158,16 @@ impl Writer {
             let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
             if !self.cap.take(&owed.account_id, now) {
                 submission.owed = None;
-                submission.entry.outcome = Outcome::Logged;
-                submission.entry.note = Some("over the cap on speculative calls: left to the sweep".into());
+                if let Some(entry) = &mut submission.entry {
+                    entry.outcome = Outcome::Logged;
+                    entry.note = Some("over the cap on speculative calls: left to the sweep".into());
+                }
             }
         }
         let mut unannounced = Vec::new();
         match self.commit(&group).await {
             Ok(committed) => {
+                self.trouble.over();
                 self.cap.refund(&group, &committed.new, now);
                 unannounced = committed.stored_unannounced;
                 answer(group, Ok(()));
@@ -139,6 +178,7 @@ impl Writer {
                 let mut singles = group.into_iter();
                 for submission in singles.by_ref() {
                     let single = [submission];
+                    self.pulse.beat();
                     match self.commit(&single).await {
                         Ok(committed) => {
                             self.cap.refund(&single, &committed.new, now);
@@ -146,11 +186,17 @@ impl Writer {
                             answer(single, Ok(()));
                         }
                         Err(error) => {
-                            warn!(id = %single[0].entry.id, error = %error, "a callback could not be committed");
                             self.cap.refund(&single, &[], now);
-                            answer(single, Err(NotCommitted::Failed));
                             // Postgres went away meanwhile: not a timeout more for each of the rest.
-                            if error.fault() == Fault::Ours {
+                            let away = error.fault() == Fault::Ours;
+                            if away {
+                                self.trouble.hit(&error);
+                            } else {
+                                let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
+                                warn!(id, %error, "Postgres refuses this callback: answered 503");
+                            }
+                            answer(single, Err(NotCommitted::Failed));
+                            if away {
                                 break;
                             }
                         }
@@ -161,7 +207,7 @@ impl Writer {
                 answer(rest, Err(NotCommitted::Failed));
             }
             Err(error) => {
-                warn!(error = %error, callbacks = group.len(), "callbacks could not be committed: answered 503");
+                self.trouble.hit(&error);
                 // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
                 self.cap.refund(&group, &[], now);
                 answer(group, Err(NotCommitted::Failed));
@@ -180,7 +226,7 @@ impl Writer {
     }
 
     async fn commit(&self, group: &[Submission]) -> Result<Committed, DbError> {
-        let entries: Vec<&Entry> = group.iter().map(|submission| &submission.entry).collect();
+        let entries: Vec<&Entry> = group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
         let mut tries = 0;
         loop {

@@ -21,15 +21,34 @@ pub(super) enum Refusal {
     WrongSignature,
     /// A signature that matches, with a nonce that was used for another call.
     Replayed,
+    /// Not a refusal but a slip in a URL at Vobiz: a path under `/callbacks/` that is none of ours (404).
+    WrongPath,
+    /// Not a refusal either: the end of a call of no account that is configured (200, logged, not owed).
+    NoAccount,
 }
 
 impl Refusal {
+    /// What came of the callback.
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::NoProof | Self::WrongSecret | Self::WrongSignature | Self::Replayed => {
+                "callback refused (403)"
+            }
+            Self::WrongPath => "callback to an unknown path (404)",
+            Self::NoAccount => "callback logged, but its call is not owed",
+        }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::NoProof => "no signature and no secret path",
             Self::WrongSecret => "the secret in the path is not ours",
             Self::WrongSignature => "no signature matches: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
             Self::Replayed => "its nonce was used for another call",
+            Self::WrongPath => "at Vobiz, write …/callbacks/vobiz, or that with the secret behind it",
+            Self::NoAccount => {
+                "it names no configured account: add it to the accounts, or name it in the path"
+            }
         }
     }
 }
@@ -51,14 +70,17 @@ impl Refusals {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if minute.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
             for (reason, count) in minute.by_reason.drain().filter(|(_, count)| *count > 1) {
-                warn!(reason = reason.as_str(), count, "callbacks refused in the last busy minute");
+                warn!(reason = reason.as_str(), count, "{}: so many in that minute", reason.consequence());
             }
             *minute = Minute { began: Some(now), ..Minute::default() };
         }
         let count = minute.by_reason.entry(reason).or_default();
         *count += 1;
         if *count == 1 {
-            warn!(reason = reason.as_str(), "callback refused (403); further ones are counted for a minute");
+            warn!(
+                reason = reason.as_str(),
+                "callback refused; further ones for this reason are only counted for a minute"
+            );
         }
         minute.kept += 1;
         minute.kept <= SAMPLE

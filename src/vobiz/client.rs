@@ -6,19 +6,18 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::header::{retry_after, skew_by};
 use super::{AccountId, CallId, Cdr, HomeCountry, ListPage, Single, Unreadable, decode_list, decode_single};
 
 /// Longest answer to a single fetch that is read, in bytes. A CDR has about 1.5 kB.
 const SINGLE_LIMIT: usize = 1 << 20;
 /// Longest page of a list that is read, in bytes. A hundred rows have about 150 kB.
 const LIST_LIMIT: usize = 16 << 20;
-/// A `Retry-After` beyond this is taken for a mistake: nobody wants to be silent for a day because of a header.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What went wrong with one request, in the words of the field.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -144,6 +143,7 @@ pub struct Client {
     credentials: Credentials,
     home: HomeCountry,
     access: Mutex<Option<Access>>,
+    clock_skew: Mutex<Option<f64>>,
 }
 
 /// The HTTP client that all accounts share: bounded in time, no redirects.
@@ -166,7 +166,7 @@ impl Client {
             [style] if credentials.tokens.len() == 1 => Some(Access { style: *style, token: 0 }),
             _ => None,
         };
-        Self { http, base, credentials, home, access: Mutex::new(access) }
+        Self { http, base, credentials, home, access: Mutex::new(access), clock_skew: Mutex::default() }
     }
 
     /// The account whose CDRs this client asks for.
@@ -182,6 +182,12 @@ impl Client {
     /// The path style and token that work, once they are known.
     pub fn access(&self) -> Option<Access> {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many seconds the clock of the API was ahead of ours at its last answer, by its `Date` header; to half a second, since
+    /// that is how fine the header is. `None` before the first answer with one.
+    pub fn clock_skew(&self) -> Option<f64> {
+        *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The accesses worth trying, the present one first: every path style with every token.
@@ -283,6 +289,9 @@ impl Client {
         let mut response = request.send().await.map_err(|error| transport(&error))?;
         let status = response.status();
         let headers = response.headers().clone();
+        if let Some(skew) = skew_by(&headers, std::time::SystemTime::now()) {
+            *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
             if body.len() + chunk.len() > limit {
@@ -324,33 +333,6 @@ fn excerpt(body: &[u8]) -> String {
     if line.is_empty() { String::new() } else { format!(": {}", line.chars().take(200).collect::<String>()) }
 }
 
-/// How long to wait after a 429: `Retry-After` in seconds or as a date (past means zero), else `retryAfter` in the body,
-/// at its documented place or at the top.
-fn retry_after(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
-    const MILLISECONDS: HeaderName = HeaderName::from_static("retry-after-ms");
-    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let seconds =
-        |text: &str| text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let from_header =
-        header(&MILLISECONDS).and_then(seconds).map(|milliseconds| milliseconds / 1000.0).or_else(|| {
-            let text = header(&header::RETRY_AFTER)?;
-            seconds(text).or_else(|| {
-                let at = httpdate::parse_http_date(text).ok()?;
-                // The one place where a clock of ours meets theirs: both sides of a date are wall clocks.
-                Some(at.duration_since(std::time::SystemTime::now()).map_or(0.0, |wait| wait.as_secs_f64()))
-            })
-        });
-    let from_body = || {
-        let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-        let found = ["/error/details/retryAfter", "/details/retryAfter", "/retryAfter", "/retry_after"]
-            .iter()
-            .find_map(|pointer| value.pointer(pointer))?;
-        found.as_f64().or_else(|| seconds(found.as_str()?)).filter(|seconds| *seconds >= 0.0)
-    };
-    let wait = from_header.or_else(from_body)?;
-    Some(Duration::from_secs_f64(wait.min(LONGEST_RETRY_AFTER.as_secs_f64())))
-}
-
 fn named(error: &Unreadable, body: &Bytes) -> FetchError {
     match error {
         Unreadable::CutShort => FetchError::Unavailable("200 with half a body".into()),
@@ -385,31 +367,6 @@ fn transport(error: &reqwest::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wait(headers: &[(&'static str, &str)], body: &str) -> Option<Duration> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
-        }
-        retry_after(&map, body.as_bytes())
-    }
-
-    #[test]
-    fn every_form_of_retry_after_is_understood() {
-        let in_body = include_str!("../../tests/data/vobiz/error_429_body_only.json");
-        assert_eq!(wait(&[("retry-after", "7")], ""), Some(Duration::from_secs(7)));
-        assert_eq!(wait(&[("retry-after", "0")], in_body), Some(Duration::ZERO));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], ""), Some(Duration::ZERO));
-        assert_eq!(wait(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], ""), Some(LONGEST_RETRY_AFTER));
-        assert_eq!(wait(&[("retry-after-ms", "1500")], ""), Some(Duration::from_millis(1500)));
-        assert_eq!(wait(&[], in_body), Some(Duration::from_secs(30)));
-        assert_eq!(wait(&[("retry-after", "soon")], in_body), Some(Duration::from_secs(30)));
-        for odd in ["", "{", "<html>", r#"{"error":{"details":{"retryAfter":-1}}}"#, r#"{"retryAfter":"x"}"#]
-        {
-            assert_eq!(wait(&[("retry-after", "-5")], odd), None, "{odd}");
-        }
-        assert_eq!(wait(&[("retry-after", "1e300")], ""), Some(LONGEST_RETRY_AFTER));
-    }
 
     #[test]
     fn the_status_names_the_failure() {

@@ -5,6 +5,7 @@ pub mod callback;
 mod cdr;
 mod client;
 mod decimal;
+mod header;
 mod id;
 mod json;
 mod list;

@@ -202,10 +202,11 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
         assert_eq!(vobiz.send_callback(call, CallbackKind::Hangup).await.unwrap(), 200);
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let ops = serve.ops.clone();
     let healthy = || {
-        let address = format!("127.0.0.1:{port}");
+        let address = ops.clone();
         tokio::task::spawn_blocking(move || {
-            run(&mut program(&["healthcheck", "--listen", &address])).status.code()
+            run(&mut program(&["healthcheck", "--ops-listen", &address])).status.code()
         })
     };
     assert_eq!(healthy().await.unwrap(), Some(0));

@@ -455,8 +455,12 @@ async fn a_paused_account_is_not_swept() {
     world.owed_call().await;
     world.vobiz.set_token(ACCOUNT, "rotated away");
     world.drain().await;
-    let sweeper =
-        vobiz_cdr::sweep::Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO);
+    let sweeper = vobiz_cdr::sweep::Sweeper::new(
+        world.database.pool.clone(),
+        world.accounts.clone(),
+        Duration::ZERO,
+        vobiz_cdr::metrics::Metrics::new(),
+    );
     let stop = tokio_util::sync::CancellationToken::new();
     assert_eq!(sweeper.sweep_if_due(&world.accounts[0], &stop).await.unwrap(), None);
     world.end().await;

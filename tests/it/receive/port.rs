@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::listen::listen;
+use vobiz_cdr::listen::{Limits, PUBLIC, listen};
+use vobiz_cdr::pulse::Pulses;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Knock, OpenDoor, PATH, SECRET, Setup, TOKEN};
@@ -21,9 +22,19 @@ struct Port {
 
 impl Port {
     async fn open(door: OpenDoor) -> Self {
+        Self::open_with(door, PUBLIC).await
+    }
+
+    async fn open_with(door: OpenDoor, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let ended = tokio::spawn(listen(listener, door.router, stop.clone()));
+        let ended = tokio::spawn(listen(
+            listener,
+            door.router,
+            limits,
+            Pulses::default().of("receive", Duration::from_secs(60)),
+            stop.clone(),
+        ));
         Self { address, stop, ended }
     }
 
@@ -230,5 +241,89 @@ async fn a_stop_lets_the_callbacks_in_hand_end() {
     assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
     tokio::time::timeout(Duration::from_secs(5), port.ended).await.unwrap().unwrap();
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain")]);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn what_callbacks_are_answered_is_counted() {
+    let database = Database::new().await;
+    let door = Setup::default().open(&database.pool);
+    for (knock, status) in [
+        (Knock::hangup("a").by_v3(TOKEN), 200),
+        (Knock::post("Event=Ring").by_secret(), 200),
+        (Knock::hangup("b"), 403),
+        (Knock::post(vec![b'x'; 300 * 1024]).by_secret(), 413),
+        (Knock::hangup("c").at("/callbacks/vobis"), 404),
+        (Knock::get("").at("/wp-login.php"), 404),
+    ] {
+        assert_eq!(door.status(knock).await, status);
+    }
+    let text = door.metrics.text();
+    for (result, count) in
+        [("committed", 2), ("refused", 1), ("too_large", 1), ("no_such_path", 1), ("unavailable", 0)]
+    {
+        let line = format!("vobiz_cdr_callbacks_total{{result=\"{result}\"}} {count}\n");
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    assert!(text.contains("vobiz_cdr_callback_duration_seconds_count 4\n"), "{text}");
+    database.every_certain_call_is_somewhere().await;
+}
+
+/// Limits that a test can wait for.
+const TIGHT: Limits = Limits { headers_within: Duration::from_millis(400), connections: 4 };
+
+#[tokio::test]
+async fn slow_headers_and_idle_connections_are_given_up() {
+    let database = Database::new().await;
+    let port = Port::open_with(Setup::default().open(&database.pool), TIGHT).await;
+    // Nothing at all, half a head, and one that sends a byte now and then: a byte is no excuse.
+    let mut silent = port.connect().await;
+    let mut half = port.connect().await;
+    half.write_all(b"POST /callbacks/vobiz HTTP/1.1\r\nHo").await.unwrap();
+    let mut drop_by_drop = port.connect().await;
+    let began = Instant::now();
+    let dripping = async {
+        for byte in b"POST /callbacks/vobiz HTTP/1.1\r\nHost: x\r\n\r\n" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if drop_by_drop.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+        rest(&mut drop_by_drop).await
+    };
+    let (silent, half, dripped) = tokio::join!(rest(&mut silent), rest(&mut half), dripping);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    for said in [silent, half, dripped] {
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+    }
+    // One that was answered is kept for as long, and then closed.
+    let mut idle = port.connect().await;
+    idle.write_all(hangup("a", "").as_bytes()).await.unwrap();
+    assert!(answer(&mut idle).await.starts_with("HTTP/1.1 200"));
+    let began = Instant::now();
+    assert_eq!(rest(&mut idle).await, "");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_full_port_takes_the_next_one_when_another_has_ended() {
+    let database = Database::new().await;
+    let port = Port::open_with(Setup::default().open(&database.pool), TIGHT).await;
+    // Four that hold on: half a head each.
+    let mut holding = Vec::new();
+    for _ in 0..4 {
+        let mut stream = port.connect().await;
+        stream.write_all(b"GET /").await.unwrap();
+        holding.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    let answered = port.ask(&hangup("waited", "Connection: close\r\n")).await;
+    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_millis(150), "there was no room before: {waited:?}");
+    assert!(waited < Duration::from_secs(2), "those that hold on lose their place in time: {waited:?}");
+    drop(holding);
     database.every_certain_call_is_somewhere().await;
 }

@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use sqlx::{PgPool, Postgres, Transaction};
 use tower::ServiceExt;
+use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::receive::{Door, DoorSettings, Intake, IntakeSettings, Policy, router};
 use vobiz_cdr::vobiz::{AccountId, Verifier};
 
@@ -57,6 +58,7 @@ impl Default for Setup<'_> {
 impl Setup<'_> {
     /// Opens the door in front of a database, with a writer of its own behind it.
     pub(crate) fn open(self, pool: &PgPool) -> OpenDoor {
+        let metrics = Metrics::new();
         let (intake, writer) = Intake::new(
             pool.clone(),
             IntakeSettings {
@@ -64,6 +66,7 @@ impl Setup<'_> {
                 max_speculative_per_minute: self.max_speculative_per_minute,
                 commit_timeout: self.commit_timeout,
             },
+            &metrics,
         );
         tokio::spawn(writer);
         let urls: Vec<String> = self.urls.iter().map(ToString::to_string).collect();
@@ -75,7 +78,7 @@ impl Setup<'_> {
             accounts: self.accounts.iter().map(|id| AccountId::new(id).unwrap()).collect(),
             verifier: Verifier::new(&urls, &tokens, &secrets),
         };
-        OpenDoor { router: router(Door::new(settings, intake)) }
+        OpenDoor { router: router(Door::new(settings, intake, metrics.clone())), metrics }
     }
 }
 
@@ -83,6 +86,7 @@ impl Setup<'_> {
 #[derive(Clone)]
 pub(crate) struct OpenDoor {
     pub(crate) router: Router,
+    pub(crate) metrics: Metrics,
 }
 
 impl OpenDoor {

@@ -17,6 +17,8 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
+    // The default port is one for all, and tests run side by side.
+    command.env("CDR_OPS_LISTEN", "127.0.0.1:0");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -46,15 +48,24 @@ pub(crate) fn free_port() -> u16 {
 /// A running `serve`; killed when it goes out of scope.
 pub(crate) struct Serve {
     child: Child,
+    /// Where its ops port is.
+    pub(crate) ops: String,
 }
 
 impl Serve {
     /// Starts `serve` and waits until its public port answers.
     pub(crate) fn start(port: u16, settings: &[(&str, &str)]) -> Self {
         let mut command = program(&["serve"]);
-        command.env("CDR_LISTEN", format!("127.0.0.1:{port}")).envs(settings.iter().copied());
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut serve = Self { child: command.spawn().unwrap() };
+        Self::start_by(command, port, settings)
+    }
+
+    /// The same with a command that may differ in its arguments and in where its words go.
+    pub(crate) fn start_by(mut command: Command, port: u16, settings: &[(&str, &str)]) -> Self {
+        let ops = format!("127.0.0.1:{}", free_port());
+        command.env("CDR_LISTEN", format!("127.0.0.1:{port}")).env("CDR_OPS_LISTEN", &ops);
+        command.envs(settings.iter().copied());
+        let mut serve = Self { child: command.spawn().unwrap(), ops };
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = serve.child.try_wait().unwrap() {
@@ -74,8 +85,13 @@ impl Serve {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
     /// Waits for its end.

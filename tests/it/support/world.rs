@@ -8,9 +8,10 @@ use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
-use vobiz_cdr::config::{AccountConfig, ServeConfig};
+use vobiz_cdr::config::{AccountConfig, Part, ServeConfig};
 use vobiz_cdr::db::callback::{self, Entry, Outcome, Owed};
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
+use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::receive::Policy;
 use vobiz_cdr::simulator::{self, Call, CallSpec, Options, Simulator};
 use vobiz_cdr::sweep::{Sweeper, Swept};
@@ -52,7 +53,12 @@ pub(crate) fn account(pool: &PgPool, api: &str, credentials: Credentials, max_rp
 }
 
 pub(crate) fn fetcher(pool: &PgPool, accounts: Vec<Arc<Account>>) -> Fetcher {
-    Fetcher::new(pool.clone(), accounts, FetchSettings { concurrency: 16, lease: Duration::from_secs(30) })
+    Fetcher::new(
+        pool.clone(),
+        accounts,
+        FetchSettings { concurrency: 16, lease: Duration::from_secs(30) },
+        Metrics::new(),
+    )
 }
 
 impl World {
@@ -126,7 +132,8 @@ impl World {
 
     /// One sweep now.
     pub(crate) async fn sweep(&self) -> Swept {
-        let sweeper = Sweeper::new(self.database.pool.clone(), self.accounts.clone(), Duration::ZERO);
+        let sweeper =
+            Sweeper::new(self.database.pool.clone(), self.accounts.clone(), Duration::ZERO, Metrics::new());
         let swept = sweeper.sweep_if_due(&self.accounts[0], &CancellationToken::new()).await.unwrap();
         swept.expect("a sweep is due")
     }
@@ -168,6 +175,8 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         database_url: None,
         migrate: Some(true),
         listen: ([127, 0, 0, 1], 0).into(),
+        ops_listen: ([127, 0, 0, 1], 0).into(),
+        parts: Part::ALL.to_vec(),
         accounts: accounts
             .iter()
             .map(|(id, token)| AccountConfig { credentials: credentials(id, &[token]), max_rps })

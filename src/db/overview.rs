@@ -1,0 +1,159 @@
+//! What an operator wants to know of the database at one glance. Quick looks cost a few index lookups and may be repeated every
+//! few seconds; thorough ones read the whole queue's index.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use super::migration::{self, SchemaError, State};
+use super::partition;
+
+/// How an account stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccountSeen {
+    /// The account.
+    pub account_id: String,
+    /// Casing of the API path that works; none until found out.
+    pub api_path: Option<String>,
+    /// Why it is paused; none if it is not.
+    pub pause_reason: Option<String>,
+    /// For how many seconds it has been paused.
+    pub paused_seconds: Option<f64>,
+    /// Next probe, or end of a throttling pause.
+    pub paused_until: Option<DateTime<Utc>>,
+    /// Share of its rate limit in force, from 0.02 to 1.
+    pub rate_share: f64,
+    /// Start of the last completed sweep.
+    pub sweep_from: Option<DateTime<Utc>>,
+    /// Seconds since the last completed sweep, or since the account was registered.
+    pub swept_seconds_ago: f64,
+    /// Completeness is promised from here on.
+    pub ledger_since: DateTime<Utc>,
+    /// Last good answer of the API, to about 10 s.
+    pub last_answer_at: Option<DateTime<Utc>>,
+    /// For how many seconds its oldest due call has been due; zero if none is.
+    pub oldest_due_seconds: f64,
+}
+
+/// Dead letters of an account and class.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadSeen {
+    /// The account.
+    pub account_id: String,
+    /// Why they died.
+    pub class: String,
+    /// How many.
+    pub calls: i64,
+    /// Seconds since the first of them died.
+    pub oldest_seconds: f64,
+}
+
+/// A quick look.
+#[derive(Debug, Clone)]
+pub struct Quick {
+    /// The wall clock of Postgres.
+    pub clock: DateTime<Utc>,
+    /// `server_version`.
+    pub version: String,
+    /// A standby, which takes no writes.
+    pub read_only: bool,
+    /// All accounts that have a row, sorted.
+    pub accounts: Vec<AccountSeen>,
+    /// Dead letters, sorted by account and class.
+    pub dead: Vec<DeadSeen>,
+}
+
+/// Calls that an account owes.
+#[derive(Debug, Clone, Serialize)]
+pub struct OwedSeen {
+    /// The account.
+    pub account_id: String,
+    /// Due by now: to be fetched as soon as the rate limit lets them.
+    pub due: i64,
+    /// Under a lease, waiting for their first fetch or in a backoff.
+    pub waiting: i64,
+}
+
+/// A thorough look.
+#[derive(Debug, Clone)]
+pub struct Thorough {
+    /// The queue without its dead letters, by account.
+    pub owed: Vec<OwedSeen>,
+    /// Partitions of this month and the next that are not there.
+    pub missing_partitions: Vec<String>,
+    /// Migrations that the database lacks.
+    pub pending: usize,
+    /// Migrations that the database has with another text than this binary.
+    pub changed: usize,
+    /// Migrations that this binary does not know.
+    pub ahead: usize,
+}
+
+/// Takes a quick look.
+pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
+    let accounts = sqlx::query_as!(
+        AccountSeen,
+        r#"select a.account_id, a.api_path,
+                  case when p.paused then a.pause_reason end as pause_reason,
+                  case when p.paused then extract(epoch from vobiz.now() - a.paused_since)::float8 end as paused_seconds,
+                  case when p.paused then a.paused_until end as paused_until,
+                  least(1, a.rate_share + 0.01 * extract(epoch from vobiz.now() - a.rate_share_at)::float8) as "rate_share!",
+                  a.sweep_from,
+                  extract(epoch from vobiz.now() - coalesce(a.swept_at, a.ledger_since))::float8 as "swept_seconds_ago!",
+                  a.ledger_since, a.last_answer_at,
+                  -- One index lookup each for the certain and the speculative calls.
+                  greatest(0, extract(epoch from vobiz.now() - least(
+                    (select min(due_at) from vobiz.cdr_queue q
+                     where q.account_id = a.account_id and q.dead_at is null and q.certain),
+                    (select min(due_at) from vobiz.cdr_queue q
+                     where q.account_id = a.account_id and q.dead_at is null and not q.certain))))::float8 as "oldest_due_seconds!"
+           from vobiz.account a
+           cross join lateral (
+             select a.pause_reason is not null
+                    and (a.pause_reason <> 'throttled' or a.paused_until > vobiz.now()) as paused) p
+           order by a.account_id"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let dead = sqlx::query_as!(
+        DeadSeen,
+        r#"select account_id, error_class as "class!", count(*) as "calls!",
+                  extract(epoch from vobiz.now() - min(dead_at))::float8 as "oldest_seconds!"
+           from vobiz.cdr_queue where dead_at is not null group by 1, 2 order by 1, 2"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let server = sqlx::query!(
+        r#"select current_setting('server_version') as "version!", pg_catalog.pg_is_in_recovery() as "read_only!",
+                  pg_catalog.clock_timestamp() as "clock!""#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Quick { clock: server.clock, version: server.version, read_only: server.read_only, accounts, dead })
+}
+
+/// Takes a thorough look.
+pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::Error> {
+    let owed = sqlx::query_as!(
+        OwedSeen,
+        r#"select account_id, count(*) filter (where due_at <= vobiz.now()) as "due!",
+                  count(*) filter (where due_at > vobiz.now()) as "waiting!"
+           from vobiz.cdr_queue where dead_at is null group by account_id order by account_id"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let missing_partitions = partition::missing(&mut *connection).await?;
+    let steps = match migration::status(connection).await {
+        Ok(steps) => steps,
+        Err(SchemaError::Sql(error)) => return Err(error),
+        Err(other) => return Err(sqlx::Error::Configuration(other.into())),
+    };
+    let count = |state| steps.iter().filter(|step| step.state == state).count();
+    Ok(Thorough {
+        owed,
+        missing_partitions,
+        pending: count(State::Pending),
+        changed: count(State::Changed),
+        ahead: count(State::Ahead),
+    })
+}

@@ -1,0 +1,195 @@
+//! What an operator sees: `/healthz`, `/readyz`, `/status`, `/metrics`, on a port of their own.
+//!
+//! What lives here: looking (every few seconds, on a connection of its own), judging ([`judge`]) and answering. Every answer but
+//! `/readyz` comes from memory, so it comes at once also when Postgres hangs, whatever the size of the queue. What does not live
+//! here: mending anything.
+//!
+//! Each question has one meaning. `/healthz`: the process lives. `/readyz`: it can do its own work right now; for one that
+//! receives, commit a callback, and nothing else: a load balancer must not throw callbacks away because Vobiz denies us.
+//! `/status`: 503 when a person must act, with what and how.
+
+mod look;
+mod page;
+mod status;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+
+use crate::account::Account;
+use crate::metrics::Metrics;
+use look::Looks;
+pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
+
+/// Whoever asks whether we are ready waits no longer than this.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+/// Within this, the same answer serves all who ask.
+const READY_FOR: Duration = Duration::from_secs(1);
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Connecting, migrating, finding out.
+    Starting = 0,
+    /// At work.
+    Running = 1,
+    /// Finishing what is in hand.
+    Stopping = 2,
+}
+
+/// Asks whether a callback could be committed right now; the error says why not.
+pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What the ops port needs to know.
+#[derive(Debug, Clone)]
+pub struct OpsSettings {
+    /// Names of the parts that this process runs: receive, fetch, sweep.
+    pub parts: Vec<&'static str>,
+    /// Pause between two sweeps.
+    pub sweep_interval: Duration,
+    /// Pause between two looks at Postgres.
+    pub look_every: Duration,
+}
+
+/// The state behind the ops port.
+pub struct Ops {
+    settings: OpsSettings,
+    metrics: Metrics,
+    started: Instant,
+    phase: AtomicU8,
+    probe: RwLock<Option<Arc<Probe>>>,
+    accounts: RwLock<Vec<Arc<Account>>>,
+    looks: Mutex<Looks>,
+    ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    /// One scrape at a time: gauges are set and read together.
+    scrape: Mutex<()>,
+}
+
+impl std::fmt::Debug for Ops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ops").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Ops {
+    /// The state of a process that starts.
+    pub fn new(settings: OpsSettings, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            metrics,
+            started: Instant::now(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            probe: RwLock::default(),
+            accounts: RwLock::default(),
+            looks: Mutex::new(Looks::new()),
+            ready: tokio::sync::Mutex::default(),
+            scrape: Mutex::default(),
+        })
+    }
+
+    /// The process is here now.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// How to find out whether a callback could be committed, for a process that receives; none once it stops, so that what
+    /// the probe holds can end.
+    pub fn set_probe(&self, probe: Option<Probe>) {
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = probe.map(Arc::new);
+    }
+
+    /// The accounts of the process from now on.
+    pub fn set_accounts(&self, accounts: Vec<Arc<Account>>) {
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+
+    fn accounts(&self) -> Vec<Arc<Account>> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the process can do its own work right now; else why not.
+    pub async fn ready(&self) -> Result<(), String> {
+        match self.phase() {
+            Phase::Starting => return Err("starting".into()),
+            Phase::Stopping => return Err("stopping".into()),
+            Phase::Running => {}
+        }
+        let probe = self.probe.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(probe) = probe else { return self.can_work() };
+        // One probe at a time, and its answer is everybody's for a second: asking must cost nothing.
+        let mut ready = self.ready.lock().await;
+        if let Some((asked, known)) = &*ready
+            && asked.elapsed() < READY_FOR
+        {
+            return known.clone();
+        }
+        let probed = tokio::time::timeout(READY_WITHIN, probe()).await;
+        let found = probed.unwrap_or_else(|_| Err("Postgres did not commit in time".into()));
+        let found = found.map_err(|why| format!("callbacks cannot be committed: {why}"));
+        *ready = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    /// The same for a process that does not receive: Postgres answers, and the loops move.
+    fn can_work(&self) -> Result<(), String> {
+        let seen = self.seen();
+        if !seen.postgres.answers {
+            return Err("Postgres does not answer".into());
+        }
+        match seen.loops.iter().find(|seen| seen.wedged) {
+            Some(wedged) => Err(format!("the loop `{}` makes no progress", wedged.name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The routes of the ops port.
+pub fn router(ops: Arc<Ops>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(ops)
+}
+
+async fn readyz(State(ops): State<Arc<Ops>>) -> Response {
+    match ops.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+async fn status(State(ops): State<Arc<Ops>>) -> Response {
+    let page = ops.page();
+    let code = if page.act.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut text = serde_json::to_string_pretty(&page).unwrap_or_default();
+    text.push('\n');
+    (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn metrics(State(ops): State<Arc<Ops>>) -> Response {
+    let text = {
+        let _alone = ops.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        ops.show_in_metrics();
+        ops.metrics.text()
+    };
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

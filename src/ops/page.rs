@@ -1,0 +1,198 @@
+//! What was seen, as `/status` and `/metrics` show it.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
+use super::{Ops, Phase};
+use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
+
+/// All reasons for a pause: each has its series.
+const REASONS: [&str; 4] = ["throttled", "denied", "unavailable", "unreadable"];
+/// All classes of dead letters: each has its series.
+const CLASSES: [&str; 4] = ["never_appeared", "refused", "unreadable", "unstorable"];
+
+/// The answer of `/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    /// `ok`, or `act` when a person must act.
+    status: &'static str,
+    /// What must be done.
+    pub(super) act: Vec<Act>,
+    process: Process,
+    postgres: Postgres,
+    queue: Queue,
+    dead_letters: Vec<DeadSeen>,
+    accounts: Vec<AccountSeen>,
+    loops: Vec<LoopSeen>,
+    clocks_ahead_seconds: ClocksSeen,
+    schema: SchemaSeen,
+}
+
+#[derive(Debug, Serialize)]
+struct Process {
+    version: String,
+    phase: String,
+    parts: Vec<String>,
+    uptime_seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Postgres {
+    #[serde(flatten)]
+    seen: PostgresSeen,
+    version: Option<String>,
+    /// Age of what is shown of accounts and dead letters.
+    looked_seconds_ago: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Queue {
+    due: i64,
+    waiting: i64,
+    dead: i64,
+    /// Age of the two counts before it.
+    counted_seconds_ago: Option<u64>,
+    accounts: Vec<OwedSeen>,
+}
+
+impl Ops {
+    /// What is known now; everything from memory.
+    pub(super) fn seen(&self) -> Seen {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waited for a Postgres that was away is not wedged for that.
+        let answering = if looks.answers { looks.since.elapsed() } else { Duration::ZERO };
+        let configured = self.accounts();
+        let quick = looks.quick.as_ref().map(|(_, quick)| quick);
+        let thorough = looks.thorough.as_ref().map(|(_, thorough)| thorough);
+        let is_configured = |id: &str| configured.iter().any(|account| account.id().as_str() == id);
+        // Of several accounts, the answer that differs most is the one to worry about.
+        let vobiz = configured
+            .iter()
+            .filter_map(|account| account.client.clock_skew())
+            .max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        Seen {
+            postgres: PostgresSeen {
+                answers: looks.answers,
+                lasting: looks.since.elapsed(),
+                read_only: quick.is_some_and(|quick| quick.read_only),
+            },
+            accounts: quick
+                .map(|quick| {
+                    let ours = quick.accounts.iter().filter(|account| is_configured(&account.account_id));
+                    ours.cloned().collect()
+                })
+                .unwrap_or_default(),
+            owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
+            dead: quick.map(|quick| quick.dead.clone()).unwrap_or_default(),
+            loops: self
+                .metrics
+                .pulses
+                .all()
+                .iter()
+                .map(|pulse| LoopSeen {
+                    name: pulse.name().to_owned(),
+                    silence: pulse.silence(),
+                    wedged: pulse.is_wedged(answering),
+                })
+                .collect(),
+            schema: thorough
+                .map(|thorough| SchemaSeen {
+                    pending: thorough.pending,
+                    changed: thorough.changed,
+                    ahead: thorough.ahead,
+                    missing_partitions: thorough.missing_partitions.clone(),
+                })
+                .unwrap_or_default(),
+            clocks: ClocksSeen { postgres: looks.clock_skew, vobiz },
+            sweep_interval: self.settings.sweep_interval,
+        }
+    }
+
+    pub(super) fn page(&self) -> Page {
+        let seen = self.seen();
+        let phase = self.phase();
+        // Before it runs, nothing can be said of what it should have done.
+        let act = if phase == Phase::Starting { vec![] } else { judge(&seen) };
+        let (version, looked, counted) = {
+            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                looks.quick.as_ref().map(|(_, quick)| quick.version.clone()),
+                looks.quick.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+                looks.thorough.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+            )
+        };
+        Page {
+            status: if act.is_empty() { "ok" } else { "act" },
+            act,
+            process: Process {
+                version: env!("CARGO_PKG_VERSION").into(),
+                phase: format!("{phase:?}").to_lowercase(),
+                parts: self.settings.parts.iter().map(ToString::to_string).collect(),
+                uptime_seconds: self.started.elapsed().as_secs(),
+            },
+            postgres: Postgres { seen: seen.postgres, version, looked_seconds_ago: looked },
+            queue: Queue {
+                due: seen.owed.iter().map(|owed| owed.due).sum(),
+                waiting: seen.owed.iter().map(|owed| owed.waiting).sum(),
+                dead: seen.dead.iter().map(|dead| dead.calls).sum(),
+                counted_seconds_ago: counted,
+                accounts: seen.owed,
+            },
+            dead_letters: seen.dead,
+            accounts: seen.accounts,
+            loops: seen.loops,
+            clocks_ahead_seconds: seen.clocks,
+            schema: seen.schema,
+        }
+    }
+
+    /// Puts what was seen into the gauges. What was not seen yet has no sample: a zero would be a claim.
+    pub(super) fn show_in_metrics(&self) {
+        let (seen, metrics) = (self.seen(), &self.metrics);
+        metrics.postgres_up.set(i64::from(seen.postgres.answers));
+        let looked = {
+            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            (looks.quick.is_some(), looks.thorough.is_some())
+        };
+        if looked.1 {
+            let sum = |of: fn(&OwedSeen) -> i64| seen.owed.iter().map(of).sum::<i64>();
+            metrics.queue_calls.with_label_values(&["due"]).set(sum(|owed| owed.due));
+            metrics.queue_calls.with_label_values(&["waiting"]).set(sum(|owed| owed.waiting));
+        }
+        if looked.0 {
+            let mut classes: BTreeMap<&str, i64> = CLASSES.iter().map(|class| (*class, 0)).collect();
+            for dead in &seen.dead {
+                *classes.entry(&dead.class).or_default() += dead.calls;
+            }
+            metrics.queue_calls.with_label_values(&["dead"]).set(classes.values().sum());
+            for (class, calls) in classes {
+                metrics.dead_letters.with_label_values(&[class]).set(calls);
+            }
+        }
+        metrics.account_paused.reset();
+        metrics.oldest_due_seconds.reset();
+        for account in &seen.accounts {
+            let id = account.account_id.as_str();
+            for reason in REASONS {
+                let paused = account.pause_reason.as_deref() == Some(reason);
+                metrics.account_paused.with_label_values(&[id, reason]).set(i64::from(paused));
+            }
+            metrics.oldest_due_seconds.with_label_values(&[id]).set(account.oldest_due_seconds);
+        }
+        for (against, skew) in [("postgres", seen.clocks.postgres), ("vobiz", seen.clocks.vobiz)] {
+            if let Some(skew) = skew {
+                metrics.clock_skew_seconds.with_label_values(&[against]).set(skew);
+            }
+        }
+        metrics.last_progress.reset();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        for seen in &seen.loops {
+            let moved = now.saturating_sub(seen.silence).as_secs_f64();
+            metrics.last_progress.with_label_values(&[seen.name.as_str()]).set(moved);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What was seen -> what a person must do. Pure: everything it needs comes in as a value, so each line of it tests as a table.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
+
+/// Clocks that differ by more than this, in seconds, are wrong.
+const SKEW: f64 = 30.0;
+/// An API that is away for longer than this is no hiccup.
+const OUTAGE: f64 = 15.0 * 60.0;
+/// A due call that waits longer than this is not being fetched.
+const STUCK: f64 = 3600.0;
+/// Postgres may restart: it is a person's matter after this.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// What a person must do, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Act {
+    /// What is the matter.
+    pub what: String,
+    /// For how many seconds, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<u64>,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub cure: String,
+}
+
+/// The looks at Postgres so far.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PostgresSeen {
+    /// The last look succeeded.
+    pub answers: bool,
+    /// For how long it has been so.
+    #[serde(rename = "for_seconds", serialize_with = "seconds")]
+    pub lasting: Duration,
+    /// A standby, which takes no writes.
+    pub read_only: bool,
+}
+
+/// One loop of the process.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoopSeen {
+    /// Its name.
+    pub name: String,
+    /// How long it has stood still; zero while it rightly waits.
+    #[serde(rename = "silent_seconds", serialize_with = "seconds")]
+    pub silence: Duration,
+    /// Longer than it ever should, while Postgres answered.
+    pub wedged: bool,
+}
+
+/// The schema against this binary.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SchemaSeen {
+    /// Migrations that the database lacks.
+    pub pending: usize,
+    /// Migrations that the database has with another text.
+    pub changed: usize,
+    /// Migrations that this binary does not know: fine, a newer release has migrated.
+    pub ahead: usize,
+    /// Partitions of this month and the next that are not there.
+    pub missing_partitions: Vec<String>,
+}
+
+/// How far other clocks are ahead of ours, in seconds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ClocksSeen {
+    /// Postgres's.
+    pub postgres: Option<f64>,
+    /// The Vobiz API's, by its Date header.
+    pub vobiz: Option<f64>,
+}
+
+/// All that is known of this process and its database.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Postgres.
+    pub postgres: PostgresSeen,
+    /// The accounts of this process.
+    pub accounts: Vec<AccountSeen>,
+    /// What is owed, of all accounts.
+    pub owed: Vec<OwedSeen>,
+    /// Dead letters, of all accounts.
+    pub dead: Vec<DeadSeen>,
+    /// The loops.
+    pub loops: Vec<LoopSeen>,
+    /// The schema.
+    pub schema: SchemaSeen,
+    /// The clocks.
+    pub clocks: ClocksSeen,
+    /// Pause between two sweeps.
+    pub sweep_interval: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+/// What a person must do; nothing, if all is well or mends itself.
+pub fn judge(seen: &Seen) -> Vec<Act> {
+    let mut acts = Vec::new();
+    postgres(seen, &mut acts);
+    seen.accounts.iter().for_each(|account| paused(account, &mut acts));
+    if seen.postgres.answers {
+        seen.accounts.iter().for_each(|account| overdue(account, seen.sweep_interval, &mut acts));
+        unconfigured(seen, &mut acts);
+        wedged(seen, &mut acts);
+    }
+    for dead in &seen.dead {
+        acts.push(Act {
+            what: format!("{} of account {}: {}", dead_letters(dead.calls), dead.account_id, dead.class),
+            for_seconds: whole(dead.oldest_seconds),
+            cure: "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
+                .into(),
+        });
+    }
+    schema(seen, &mut acts);
+    for (whose, skew) in [("Postgres", seen.clocks.postgres), ("the Vobiz API", seen.clocks.vobiz)] {
+        if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
+            let direction = if skew > 0.0 { "ahead of" } else { "behind" };
+            acts.push(Act {
+                what: format!("the clock of {whose} is {:.0} s {direction} ours", skew.abs()),
+                for_seconds: None,
+                cure: "set the clocks of this machine and of Postgres by NTP (timedatectl, chronyc tracking)"
+                    .into(),
+            });
+        }
+    }
+    acts
+}
+
+fn dead_letters(calls: i64) -> String {
+    if calls == 1 { "1 dead letter".into() } else { format!("{calls} dead letters") }
+}
+
+/// Seconds as they are shown.
+fn whole(seconds: f64) -> Option<u64> {
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
+}
+
+fn postgres(seen: &Seen, acts: &mut Vec<Act>) {
+    if !seen.postgres.answers && seen.postgres.lasting >= AWAY {
+        acts.push(Act {
+            what: "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost".into(),
+            for_seconds: Some(seen.postgres.lasting.as_secs()),
+            cure: "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)".into(),
+        });
+    }
+    if seen.postgres.read_only {
+        acts.push(Act {
+            what: "this Postgres is a standby and takes no writes".into(),
+            for_seconds: None,
+            cure: "point DATABASE_URL at the primary, or add target_session_attrs by your pooler".into(),
+        });
+    }
+}
+
+fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
+    let (Some(reason), Some(lasting)) = (account.pause_reason.as_deref(), account.paused_seconds) else {
+        return;
+    };
+    let (acts_after, cure) = match reason {
+        "denied" => (
+            0.0,
+            "Vobiz refuses our credentials: check that the token is the present one and that the account may read CDRs; put the \
+             new token where it comes from and send SIGHUP (a token in a variable needs a restart)",
+        ),
+        "unreadable" => (
+            0.0,
+            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and look for a newer release of \
+             vobiz-cdr",
+        ),
+        "unavailable" => (
+            OUTAGE,
+            "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
+             when the API is back",
+        ),
+        _ => (
+            OUTAGE,
+            "Vobiz throttles us (429) all the time: lower VOBIZ_MAX_RPS, or ask Vobiz for a higher limit",
+        ),
+    };
+    if lasting >= acts_after {
+        acts.push(Act {
+            what: format!("account {} is paused: {reason}", account.account_id),
+            for_seconds: whole(lasting),
+            cure: cure.into(),
+        });
+    }
+}
+
+/// A queue or a list that nobody works on, although the account is not paused.
+fn overdue(account: &AccountSeen, sweep_interval: Duration, acts: &mut Vec<Act>) {
+    if account.pause_reason.is_some() {
+        return;
+    }
+    if account.oldest_due_seconds > STUCK {
+        acts.push(Act {
+            what: format!("calls of account {} are due and not fetched", account.account_id),
+            for_seconds: whole(account.oldest_due_seconds),
+            cure: "see that a process with fetch runs (--only), and whether VOBIZ_MAX_RPS is too low for the calls that come in"
+                .into(),
+        });
+    }
+    if account.swept_seconds_ago > STUCK + 3.0 * sweep_interval.as_secs_f64() {
+        acts.push(Act {
+            what: format!(
+                "the CDR list of account {} has not been swept: lost callbacks are not healed",
+                account.account_id
+            ),
+            for_seconds: whole(account.swept_seconds_ago),
+            cure: "see that a process with sweep runs (--only), and its log for `cannot be swept`".into(),
+        });
+    }
+}
+
+fn unconfigured(seen: &Seen, acts: &mut Vec<Act>) {
+    for owed in &seen.owed {
+        if !seen.accounts.iter().any(|account| account.account_id == owed.account_id) {
+            acts.push(Act {
+                what: format!(
+                    "{} calls are owed for account {}, which is not configured",
+                    owed.due + owed.waiting,
+                    owed.account_id
+                ),
+                for_seconds: None,
+                cure: "add the account to the settings (and send SIGHUP): until then nobody fetches them"
+                    .into(),
+            });
+        }
+    }
+}
+
+fn wedged(seen: &Seen, acts: &mut Vec<Act>) {
+    for wedged in seen.loops.iter().filter(|seen| seen.wedged) {
+        acts.push(Act {
+            what: format!("the loop `{}` makes no progress", wedged.name),
+            for_seconds: Some(wedged.silence.as_secs()),
+            cure:
+                "this is a defect: keep the log, and restart the process; what it had in hand falls due again"
+                    .into(),
+        });
+    }
+}
+
+fn schema(seen: &Seen, acts: &mut Vec<Act>) {
+    let schema = &seen.schema;
+    if schema.pending > 0 || schema.changed > 0 {
+        acts.push(Act {
+            what: format!(
+                "the schema does not fit this binary: {} migrations missing, {} with another text",
+                schema.pending, schema.changed
+            ),
+            for_seconds: None,
+            cure: "run `vobiz-cdr migrate status`, then `vobiz-cdr migrate apply` with the newest binary"
+                .into(),
+        });
+    }
+    if !schema.missing_partitions.is_empty() {
+        acts.push(Act {
+            what: format!("partitions are missing: {}", schema.missing_partitions.join(", ")),
+            for_seconds: None,
+            cure: "run `vobiz-cdr migrate apply`; if it fails, its message says why (a lock, a missing permission)".into(),
+        });
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+
+fn account() -> AccountSeen {
+    AccountSeen {
+        account_id: "MA_1".into(),
+        api_path: Some("Account".into()),
+        pause_reason: None,
+        paused_seconds: None,
+        paused_until: None,
+        rate_share: 1.0,
+        sweep_from: None,
+        swept_seconds_ago: 300.0,
+        ledger_since: chrono::DateTime::UNIX_EPOCH,
+        last_answer_at: None,
+        oldest_due_seconds: 0.0,
+    }
+}
+
+fn well() -> Seen {
+    Seen {
+        postgres: PostgresSeen { answers: true, lasting: Duration::from_secs(3600), read_only: false },
+        accounts: vec![account()],
+        owed: vec![OwedSeen { account_id: "MA_1".into(), due: 3, waiting: 5 }],
+        dead: vec![],
+        loops: vec![LoopSeen { name: "fetch".into(), silence: Duration::ZERO, wedged: false }],
+        schema: SchemaSeen { ahead: 1, ..SchemaSeen::default() },
+        clocks: ClocksSeen { postgres: Some(-0.2), vobiz: Some(2.0) },
+        sweep_interval: Duration::from_secs(300),
+    }
+}
+
+fn paused(reason: &str, seconds: f64) -> Seen {
+    let mut seen = well();
+    seen.accounts[0].pause_reason = Some(reason.into());
+    seen.accounts[0].paused_seconds = Some(seconds);
+    seen
+}
+
+fn with(change: impl FnOnce(&mut Seen)) -> Seen {
+    let mut seen = well();
+    change(&mut seen);
+    seen
+}
+
+#[test]
+fn nobody_is_called_when_all_is_well_or_mends_itself() {
+    for seen in [
+        well(),
+        paused("throttled", 60.0),
+        paused("unavailable", 600.0),
+        with(|seen| {
+            seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(5), read_only: false }
+        }),
+        with(|seen| seen.accounts[0].oldest_due_seconds = 600.0),
+    ] {
+        assert_eq!(judge(&seen), [], "{seen:?}");
+    }
+}
+
+#[test]
+fn every_trouble_is_said_once_and_with_its_cure() {
+    for (seen, what, cure) in [
+        (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
+        (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
+        (paused("unavailable", 901.0), "paused: unavailable", "status page"),
+        (paused("throttled", 901.0), "paused: throttled", "VOBIZ_MAX_RPS"),
+        (with(|seen| seen.accounts[0].oldest_due_seconds = 3601.0), "due and not fetched", "VOBIZ_MAX_RPS"),
+        (with(|seen| seen.accounts[0].swept_seconds_ago = 4501.0), "has not been swept", "--only"),
+        (with(|seen| seen.owed[0].account_id = "MA_2".into()), "8 calls are owed for account MA_2", "SIGHUP"),
+        (
+            with(|seen| {
+                seen.dead.push(DeadSeen {
+                    account_id: "MA_1".into(),
+                    class: "refused".into(),
+                    calls: 2,
+                    oldest_seconds: 9.5,
+                });
+            }),
+            "2 dead letters of account MA_1: refused",
+            "dead-letters revive",
+        ),
+        (with(|seen| seen.loops[0].wedged = true), "the loop `fetch` makes no progress", "restart"),
+        (with(|seen| seen.schema.pending = 1), "1 migrations missing", "migrate apply"),
+        (with(|seen| seen.schema.changed = 1), "1 with another text", "migrate status"),
+        (
+            with(|seen| seen.schema.missing_partitions = vec!["callback_2026_12".into()]),
+            "callback_2026_12",
+            "migrate apply",
+        ),
+        (with(|seen| seen.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
+        (with(|seen| seen.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
+        (with(|seen| seen.postgres.read_only = true), "standby", "primary"),
+    ] {
+        let acts = judge(&seen);
+        assert_eq!(acts.len(), 1, "{acts:?}");
+        assert!(acts[0].what.contains(what) && acts[0].cure.contains(cure), "{what}: {acts:?}");
+    }
+}
+
+#[test]
+fn a_postgres_that_is_away_is_the_only_thing_said() {
+    let seen = with(|seen| {
+        seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(400), read_only: false };
+        seen.loops[0].wedged = true;
+        seen.accounts[0].oldest_due_seconds = 9999.0;
+        seen.accounts[0].swept_seconds_ago = 9999.0;
+    });
+    let acts = judge(&seen);
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert!(acts[0].what.starts_with("Postgres does not answer"));
+    assert_eq!(acts[0].for_seconds, Some(400));
+}

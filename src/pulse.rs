@@ -1,0 +1,110 @@
+//! The pulse of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
+//! wedged, and that is seen from outside, since the loop itself can no longer say so.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The pulse of one loop. The loop beats; others look.
+#[derive(Debug)]
+pub struct Pulse {
+    name: String,
+    patience: Duration,
+    born: Instant,
+    /// Milliseconds from `born` to the last beat.
+    last: AtomicU64,
+    resting: AtomicBool,
+}
+
+impl Pulse {
+    fn new(name: &str, patience: Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            patience,
+            born: Instant::now(),
+            last: AtomicU64::new(0),
+            resting: AtomicBool::new(false),
+        }
+    }
+
+    /// The loop moved. Until it rests it is expected to move again within its patience.
+    pub fn beat(&self) {
+        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(since, Ordering::Relaxed);
+        self.resting.store(false, Ordering::Relaxed);
+    }
+
+    /// The loop waits for work, or for a time it has set itself: its silence means nothing until the next beat.
+    pub fn rest(&self) {
+        self.beat();
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    /// Name of the loop.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long it has not moved; zero while it rests.
+    pub fn silence(&self) -> Duration {
+        if self.resting.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.born.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// It should have moved by now, seeing that all it depends on has been there for `at_least`.
+    pub fn is_wedged(&self, at_least: Duration) -> bool {
+        self.silence().min(at_least) > self.patience
+    }
+}
+
+/// The pulses of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Pulses(Arc<Mutex<BTreeMap<String, Arc<Pulse>>>>);
+
+impl Pulses {
+    /// The pulse of this name, made where there is none: a loop that is started anew goes on with the pulse of its
+    /// predecessor. Silence beyond `patience` means that it is wedged.
+    pub fn of(&self, name: &str, patience: Duration) -> Arc<Pulse> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pulse = all.entry(name.to_owned()).or_insert_with(|| Arc::new(Pulse::new(name, patience)));
+        Arc::clone(pulse)
+    }
+
+    /// Forgets the loops whose name does not pass: they were ended on purpose.
+    pub fn keep(&self, passes: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| passes(name));
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<Arc<Pulse>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_stands_still_is_wedged_unless_it_rests() {
+        let pulses = Pulses::default();
+        let pulse = pulses.of("fetch", Duration::from_millis(30));
+        assert!(!pulse.is_wedged(Duration::MAX));
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!pulse.is_wedged(Duration::from_millis(29)), "it may have waited for somebody else");
+        assert!(pulse.is_wedged(Duration::MAX) && pulse.silence() >= Duration::from_millis(60));
+        pulse.rest();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!pulse.is_wedged(Duration::MAX) && pulse.silence() == Duration::ZERO);
+        pulse.beat();
+        assert!(!pulse.is_wedged(Duration::MAX));
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(pulses.all()[0].is_wedged(Duration::MAX));
+        assert!(Arc::ptr_eq(&pulse, &pulses.of("fetch", Duration::ZERO)), "one name, one pulse");
+        pulses.keep(|name| name != "fetch");
+        assert!(pulses.all().is_empty());
+    }
+}

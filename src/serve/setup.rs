@@ -1,0 +1,85 @@
+//! What stands before the work: the database as it must be, and the settings turned into accounts and a door.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use sqlx::PgPool;
+use tracing::{info, warn};
+
+use crate::account::Account;
+use crate::config::{AccountConfig, ServeConfig};
+use crate::db::{self, migration, setting};
+use crate::receive::DoorSettings;
+use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, Verifier, http_client};
+
+/// Migrates if it is to, and checks that schema, server and shared settings are what they must be; makes the partitions.
+pub(super) async fn database(
+    pool: &PgPool,
+    config: &ServeConfig,
+    migrate: bool,
+) -> anyhow::Result<HomeCountry> {
+    if migrate {
+        let applied = migration::apply(pool, Duration::from_secs(300)).await.context("migrations")?;
+        if applied > 0 {
+            info!(applied, "migrations applied");
+        }
+    }
+    let mut connection = pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
+    migration::check(&mut connection).await?;
+    db::check_server(&mut connection).await?;
+    db::partition::ensure(&mut connection).await.context("partitions")?;
+    let home = setting::check(
+        &mut connection,
+        config.billing_zone.as_deref(),
+        config.home_country.map(|code| code.to_string()).as_deref(),
+    )
+    .await?;
+    Ok(HomeCountry::new(&home)?)
+}
+
+/// The accounts, known to the database; what worked for them last is tried first.
+pub(super) async fn accounts(
+    pool: &PgPool,
+    config: &ServeConfig,
+    home: HomeCountry,
+) -> anyhow::Result<Vec<Arc<Account>>> {
+    let ids = ids(config);
+    let mut connection = pool.acquire().await?;
+    db::account::register(&mut connection, &ids).await?;
+    for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
+        warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
+    }
+    let http = http_client(config.request_timeout)?;
+    let mut accounts = Vec::with_capacity(ids.len());
+    for account in &config.accounts {
+        let AccountConfig { mut credentials, max_rps } = account.clone();
+        let casing = db::account::api_path(&mut connection, &credentials.account_id).await?;
+        credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
+        let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
+        accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));
+    }
+    Ok(accounts)
+}
+
+/// What callbacks are checked by.
+pub(super) fn door(config: &ServeConfig) -> DoorSettings {
+    let tokens: Vec<_> = config
+        .accounts
+        .iter()
+        .flat_map(|account| {
+            let id = &account.credentials.account_id;
+            account.credentials.tokens.iter().map(move |token| (id.clone(), token.expose_secret().into()))
+        })
+        .collect();
+    DoorSettings {
+        policy: config.policy,
+        accounts: ids(config),
+        verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets),
+    }
+}
+
+fn ids(config: &ServeConfig) -> Vec<AccountId> {
+    config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect()
+}
