@@ -43,7 +43,7 @@ const END_WITHIN: Duration = Duration::from_secs(22);
 /// A reload that Postgres does not let through in this time is given up; the old settings stay.
 const RELOAD_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks at Postgres for the ops port.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A service that is set up and ready to run. Its ops port answers already.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Service {
                 },
                 _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
                 Some(newer) = reloads.recv() => {
-                    let set_up = timeout(RELOAD_WITHIN, setup::accounts(&pool, &newer, home)).await;
+                    let set_up = timeout(RELOAD_WITHIN, setup::accounts_anew(&pool, &newer, home)).await;
                     let accounts = match set_up.map_err(anyhow::Error::from).and_then(|accounts| accounts) {
                         Ok(accounts) => accounts,
                         Err(error) => {

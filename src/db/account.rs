@@ -178,6 +178,19 @@ pub async fn standing(
     Ok(row.map(|row| Standing { pause_reason: row.pause_reason, probe: row.probe }))
 }
 
+/// Makes the probe of denied accounts due now: their credentials may be new.
+pub async fn probe_soon(connection: &mut PgConnection, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> = accounts.iter().map(AccountId::as_str).collect();
+    sqlx::query!(
+        "update vobiz.account set paused_until = least(paused_until, vobiz.now())
+         where account_id = any($1) and pause_reason = 'denied'",
+        &ids as &[&str]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Whether an account is paused. Claims nothing: for those who only want to know.
 pub async fn is_paused(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     let paused = sqlx::query_scalar!(

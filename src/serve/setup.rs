@@ -63,6 +63,17 @@ pub(super) async fn accounts(
     Ok(accounts)
 }
 
+/// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones.
+pub(super) async fn accounts_anew(
+    pool: &PgPool,
+    config: &ServeConfig,
+    home: HomeCountry,
+) -> anyhow::Result<Vec<Arc<Account>>> {
+    let accounts = accounts(pool, config, home).await?;
+    db::account::probe_soon(&mut *pool.acquire().await?, &ids(config)).await?;
+    Ok(accounts)
+}
+
 /// What callbacks are checked by.
 pub(super) fn door(config: &ServeConfig) -> DoorSettings {
     let tokens: Vec<_> = config

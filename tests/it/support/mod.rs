@@ -1,7 +1,9 @@
 //! What the tests share: real Postgres, real HTTP.
 
 pub(crate) mod calls;
+pub(crate) mod chaos_proxy;
 pub(crate) mod database;
 pub(crate) mod door;
 pub(crate) mod process;
+pub(crate) mod running;
 pub(crate) mod world;

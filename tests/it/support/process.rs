@@ -67,7 +67,9 @@ impl Serve {
         command.envs(settings.iter().copied());
         let mut serve = Self { child: command.spawn().unwrap(), ops };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // One that does not receive has only its ops port.
+        let address = if port == 0 { serve.ops.clone() } else { format!("127.0.0.1:{port}") };
+        while std::net::TcpStream::connect(&address).is_err() {
             if let Some(status) = serve.child.try_wait().unwrap() {
                 panic!("serve ended at its start: {status}");
             }
@@ -75,6 +77,11 @@ impl Serve {
             pause(Duration::from_millis(20));
         }
         serve
+    }
+
+    /// What it says, once; it must have been started with a pipe for it.
+    pub(crate) fn stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().unwrap()
     }
 
     /// kill -9.

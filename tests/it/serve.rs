@@ -1,0 +1,213 @@
+//! `serve` as an operator meets it: checked before it runs, split over processes, told to read its settings anew.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vobiz_cdr::simulator::{Account, CallSpec, CallbackKind, Options, Simulator};
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::door::Knock;
+use crate::support::process::{Serve, free_port, program, run};
+use crate::support::running::page;
+use crate::support::world::{TOKEN, eventually, options};
+
+const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
+const SECOND: &str = "MA_SECOND99";
+const SECOND_TOKEN: &str = "tok_second_5b0d";
+
+/// Starts `serve` with further arguments, and keeps what it says.
+fn serve(arguments: &[&str], port: u16, settings: &[(&str, &str)]) -> (Serve, Arc<Mutex<Vec<String>>>) {
+    let mut command = program(&[&["serve"], arguments].concat());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut serve = Serve::start_by(command, port, settings);
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let (stderr, lines) = (serve.stderr(), Arc::clone(&said));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    });
+    (serve, said)
+}
+
+fn write_accounts(path: &Path, accounts: &[(&str, &str)]) {
+    let tables: Vec<String> = accounts
+        .iter()
+        .map(|(id, token)| {
+            format!("[[account]]\nauth_id = \"{id}\"\nauth_token = \"{token}\"\nmax_rps = 500\n")
+        })
+        .collect();
+    std::fs::write(path, tables.join("\n")).unwrap();
+}
+
+#[test]
+fn check_shows_what_is_in_force_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "tok_from_a_file\n").unwrap();
+    let finished = run(program(&["serve", "--check", "--max-rps", "7"])
+        .env("DATABASE_URL", "postgres://cdr:pass-word@db.example.com/cdr")
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN_FILE", &token)
+        .env("CDR_CALLBACK_SECRET", "secret-secret-0123")
+        .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz/secret-secret-0123"));
+    assert!(finished.status.success(), "{}", finished.stderr);
+    for secret in ["pass-word", "tok_from_a_file", "secret-secret-0123"] {
+        assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{secret}");
+    }
+    let flat: Vec<String> =
+        finished.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "DATABASE_URL postgres://cdr:********@db.example.com/cdr environment",
+        "VOBIZ_MAX_RPS 7 flag",
+        "CDR_SWEEP_INTERVAL 5m default",
+        "CDR_BILLING_ZONE not set",
+        "CDR_CALLBACK_URL https://calls.example.com/callbacks/vobiz/******** environment",
+        "CDR_CALLBACK_SECRET ******** environment",
+        &format!("VOBIZ_AUTH_TOKEN ******** file {}", token.display()),
+        "runs: receive, fetch, sweep",
+        "account MA_TESTAB12: 1 token, 7 requests a second",
+        "callbacks: checked against 1 URL and 1 secret",
+    ] {
+        assert!(flat.iter().any(|shown| shown == line), "{line}\n{}", finished.stdout);
+    }
+    let wrong = run(program(&["serve", "--check"]).env("CDR_SWEEP_INTERVAL", "soon"));
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(wrong.stderr.contains("CDR_SWEEP_INTERVAL") && wrong.stdout.is_empty());
+}
+
+#[test]
+fn parts_need_a_database_that_the_others_can_reach() {
+    let with = |arguments: &[&str]| {
+        let mut command = program(arguments);
+        command.env("VOBIZ_AUTH_ID", ACCOUNT).env("VOBIZ_AUTH_TOKEN", TOKEN);
+        run(&mut command)
+    };
+    let finished = with(&["serve", "--check", "--only", "fetch"]);
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("--only needs DATABASE_URL"), "{}", finished.stderr);
+    // Who does not receive needs nothing to check callbacks by.
+    assert!(!finished.stderr.contains("CDR_CALLBACK_URL"), "{}", finished.stderr);
+    let same = with(&["serve", "--check", "--listen", "127.0.0.1:8080", "--ops-listen", "127.0.0.1:8080"]);
+    assert!(same.stderr.contains("the ops port must not be the public one"), "{}", same.stderr);
+    assert_eq!(with(&["serve", "--only", "everything"]).status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_processes_with_a_part_each_do_the_work_of_one() {
+    let database = Database::new().await;
+    let vobiz =
+        Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
+    let (port, api) = (free_port(), vobiz.api_url());
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("VOBIZ_API_URL", &api),
+        ("VOBIZ_AUTH_ID", ACCOUNT),
+        ("VOBIZ_AUTH_TOKEN", TOKEN),
+        ("VOBIZ_MAX_RPS", "500"),
+        ("CDR_CALLBACK_URL", SIGNED_FOR),
+        ("CDR_FIRST_FETCH_DELAY", "100ms"),
+        ("CDR_SWEEP_INTERVAL", "1s"),
+    ];
+    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let (mut receive, _) = serve(&["--only", "receive"], port, &settings);
+    let call = vobiz.place_call(CallSpec::default());
+    assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(vobiz.stats().total_requests(), 0, "who only receives asks Vobiz nothing");
+
+    // The others have no public port; their health is on the ops port.
+    let (mut fetch, _) = serve(&["--only", "fetch"], 0, &settings);
+    eventually("the call is stored", Duration::from_secs(20), async || {
+        database.count("select count(*) from vobiz.cdr where origin = 'callback'").await == 1
+    })
+    .await;
+    let ops: SocketAddr = fetch.ops.parse().unwrap();
+    eventually("it is ready", Duration::from_secs(10), async || page(ops, "/readyz").await.0 == 200).await;
+    let health = run(&mut program(&["healthcheck", "--ops-listen", &fetch.ops]));
+    assert!(health.status.success(), "{}", health.stderr);
+    let unannounced = vobiz.place_call(CallSpec::default());
+    let (mut sweep, _) = serve(&["--only", "sweep"], 0, &settings);
+    eventually("the sweep finds the other", Duration::from_secs(20), async || {
+        database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await == 1
+    })
+    .await;
+    assert_eq!(vobiz.stats().fetches_of(&unannounced.call_id), 0);
+    for serve in [&mut fetch, &mut sweep, &mut receive] {
+        serve.terminate();
+        assert!(serve.wait(Duration::from_secs(25)).success());
+    }
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_nothing() {
+    let database = Database::new().await;
+    let vobiz = Simulator::start(Options {
+        accounts: vec![Account::new(ACCOUNT, TOKEN), Account::new(SECOND, SECOND_TOKEN)],
+        latency: Duration::from_millis(200),
+        ..options()
+    })
+    .await
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (accounts, secret) = (folder.path().join("accounts.toml"), folder.path().join("secret"));
+    write_accounts(&accounts, &[(ACCOUNT, "tok_that_has_expired")]);
+    std::fs::write(&secret, "the-first-secret-0").unwrap();
+    let (port, api) = (free_port(), vobiz.api_url());
+    let (mut serve, said) = serve(
+        &[],
+        port,
+        &[
+            ("DATABASE_URL", &database.url),
+            ("VOBIZ_API_URL", &api),
+            ("VOBIZ_ACCOUNTS_FILE", accounts.to_str().unwrap()),
+            ("CDR_CALLBACK_SECRET_FILE", secret.to_str().unwrap()),
+            ("CDR_FIRST_FETCH_DELAY", "100ms"),
+        ],
+    );
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let knock = async |path: &str, call_id: &str| {
+        Knock::hangup(call_id).at(&format!("/callbacks/vobiz/{path}")).send(address).await
+    };
+    let heard = async |word: &str| {
+        eventually(word, Duration::from_secs(15), async || {
+            said.lock().unwrap().iter().any(|line| line.contains(word))
+        })
+        .await;
+    };
+    let call = vobiz.place_call(CallSpec::default());
+    assert_eq!(knock("the-first-secret-0", &call.call_id).await, 200);
+    heard("account paused").await;
+
+    // A mistake: the file is said to be wrong, and everything stays as it was.
+    std::fs::write(&accounts, "[[account]]\nauth_id = 7\n").unwrap();
+    serve.signal("HUP");
+    heard("not reloaded, the old settings stay").await;
+    assert_eq!(knock("the-first-secret-0", "nobody").await, 200);
+
+    write_accounts(&accounts, &[(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)]);
+    std::fs::write(&secret, "another-secret-0001").unwrap();
+    serve.signal("HUP");
+    heard("reloaded: accounts").await;
+    assert_eq!(knock("the-first-secret-0", "nobody").await, 403, "the old secret is none any more");
+    let second = vobiz.place_call(CallSpec { account: Some(SECOND.into()), ..CallSpec::default() });
+    assert_eq!(knock(&format!("{SECOND}/another-secret-0001"), &second.call_id).await, 200);
+    // The first account was paused for its token; the new one is tried at once, not at the next probe.
+    eventually("both are stored", Duration::from_secs(20), async || {
+        database.count("select count(*) from vobiz.cdr where first_callback_at is not null").await == 2
+    })
+    .await;
+    assert_eq!(vobiz.stats().max_concurrent_fetches, 1);
+    serve.terminate();
+    assert!(serve.wait(Duration::from_secs(25)).success());
+    let said = said.lock().unwrap();
+    for token in [TOKEN, SECOND_TOKEN, "the-first-secret-0", "another-secret-0001"] {
+        assert!(!said.iter().any(|line| line.contains(token)), "{token} is in the log");
+    }
+    database.every_certain_call_is_somewhere().await;
+}
