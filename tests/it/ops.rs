@@ -117,6 +117,7 @@ async fn the_metrics_are_well_formed_and_name_no_call() {
 }
 
 /// Prometheus's own check, where it is installed (Debian: prometheus).
+#[expect(clippy::print_stderr, reason = "what was not checked must be said")]
 fn promtool_agrees(text: &str) {
     use std::io::Write;
     let mut promtool = Command::new("promtool");

@@ -172,7 +172,7 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     );
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let knock = async |path: &str, call_id: &str| {
-        Knock::hangup(call_id).at(&format!("/callbacks/vobiz/{path}")).send(address).await
+        Knock::hangup(call_id).at(format!("/callbacks/vobiz/{path}")).send(address).await
     };
     let heard = async |word: &str| {
         eventually(word, Duration::from_secs(15), async || {
@@ -205,7 +205,7 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     assert_eq!(vobiz.stats().max_concurrent_fetches, 1);
     serve.terminate();
     assert!(serve.wait(Duration::from_secs(25)).success());
-    let said = said.lock().unwrap();
+    let said = said.lock().unwrap().clone();
     for token in [TOKEN, SECOND_TOKEN, "the-first-secret-0", "another-secret-0001"] {
         assert!(!said.iter().any(|line| line.contains(token)), "{token} is in the log");
     }
