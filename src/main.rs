@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
@@ -14,15 +15,17 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use dead_letters::DeadLettersArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
-use vobiz_cdr::postgres::{self, Postgres};
+use vobiz_cdr::postgres::{self, Postgres, StartError};
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
 
 mod ask;
+mod dead_letters;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -69,6 +72,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Calls that were given up: list, show or revive them
+    DeadLetters(Box<DeadLettersArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -99,7 +104,7 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Err(error) = start_logging(&cli) {
-        eprintln_once(&format!("--log: {error}; write a filter such as info or vobiz_cdr=debug"));
+        say(&format!("--log: {error}; write a filter such as info or vobiz_cdr=debug"));
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -112,18 +117,18 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
         Err(error) if error.is::<Mistakes>() => {
-            eprintln_once(&format!("vobiz-cdr: {error}"));
+            say(&format!("vobiz-cdr: {error}"));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln_once(&format!("vobiz-cdr: {error:#}"));
+            say(&format!("vobiz-cdr: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// A last word to a person. A closed stderr is no reason to panic.
-fn eprintln_once(text: &str) {
+/// A word to a person. A closed stderr is no reason to panic.
+fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -151,6 +156,22 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         }
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
+        Command::DeadLetters(args) => {
+            let (url, own) = beside_a_service(&args.database).await?;
+            let pool = db::connect(&url, "dead-letters", 1)?;
+            let done = async {
+                let mut connection =
+                    pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
+                migration::check(&mut connection).await?;
+                dead_letters::run(&args, &mut connection).await
+            };
+            let done = done.await;
+            pool.close().await;
+            if let Some(own) = own {
+                own.stop().await?;
+            }
+            done
+        }
         Command::Migrate { database, verb } => migrate(&database, verb).await,
     }
 }
@@ -276,6 +297,18 @@ async fn migrate(database_args: &DatabaseArgs, verb: MigrateVerb) -> anyhow::Res
 fn print_line(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The database to work on, also where a service has our own Postgres running.
+async fn beside_a_service(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
+    match database(args).await {
+        Err(error) if matches!(error.downcast_ref(), Some(StartError::Held { .. })) => {
+            let folder = args.data_dir.clone().unwrap_or_else(postgres::default_data_dir);
+            let url = postgres::url_of_running(&folder, serve::DATABASE);
+            url.map(|url| (url, None)).ok_or(error)
+        }
+        reached => reached,
+    }
 }
 
 /// The database to work on: the one that was named, else a Postgres of our own.

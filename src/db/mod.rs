@@ -8,6 +8,7 @@ pub mod callback;
 pub mod cdr;
 pub mod clock;
 mod connection;
+pub mod dead_letter;
 pub mod migration;
 pub mod overview;
 pub mod partition;
