@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
+use vobiz_cdr::own_postgres::{self, PostgresArgs};
 use vobiz_cdr::postgres::{self, Postgres};
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
@@ -76,6 +77,8 @@ enum Command {
         #[command(subcommand)]
         verb: MigrateVerb,
     },
+    /// A Postgres of our own: psql, dump, restore, upgrade
+    Postgres(PostgresArgs),
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -152,6 +155,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
+        Command::Postgres(args) => own_postgres::run(args).await,
     }
 }
 

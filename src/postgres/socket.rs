@@ -39,6 +39,11 @@ impl Socket {
             account.own(&usual).map_err(StartError::file("hand over", &usual))?;
             return Ok(Socket { folder: usual, short_lived: false });
         }
+        Socket::prepare_short(account)
+    }
+
+    /// Makes a folder for one run only: where the usual one does not do, or another server has it.
+    pub(super) fn prepare_short(account: &Account) -> Result<Socket, StartError> {
         // The name cannot be guessed and making it fails if it exists, so nobody else can have put it there.
         let name = format!("{SHORT_PREFIX}{:016x}", rand::random::<u64>());
         let short = Path::new(SHORT_PARENT).join(name);

@@ -60,7 +60,8 @@ pub(super) fn home() -> TempDir {
 }
 
 pub(super) fn options(data_dir: &Path) -> Options {
-    Options { data_dir: data_dir.to_owned(), bin_dir: None, settings: Vec::new() }
+    let bin_dir = std::env::var_os("PG_BIN_DIR").map(PathBuf::from);
+    Options { data_dir: data_dir.to_owned(), bin_dir, settings: Vec::new() }
 }
 
 pub(super) async fn within_a_minute(test: impl Future<Output = ()>) {
