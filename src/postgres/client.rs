@@ -15,7 +15,8 @@ use super::account::Account;
 use super::error::{StartError, StopError, TaskError};
 use super::folder::{self, Cluster};
 use super::programs::{self, Programs};
-use super::{Options, Postgres, url_of_running};
+use super::socket::Socket;
+use super::{Options, Postgres, socket_of_running};
 
 /// One of us that holds the folder has its server up by then, or has let go.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(10);
@@ -119,8 +120,8 @@ pub(super) fn existing(data_dir: &Path) -> Result<Cluster, TaskError> {
 /// A server with data: the one that another of us is running on the folder, or one that was started for this purpose.
 #[derive(Debug)]
 pub struct Reached {
-    /// The address of the database that was asked for.
-    pub url: String,
+    socket: Socket,
+    database: String,
     pub(super) tools: Tools,
     own: Option<Postgres>,
 }
@@ -133,13 +134,15 @@ impl Reached {
             let cluster = existing(&options.data_dir)?;
             let held = match Postgres::start(options.clone()).await {
                 Ok(own) => {
-                    return Ok(Reached { url: own.url(database), tools: own.tools.clone(), own: Some(own) });
+                    let (socket, tools) = (own.socket.clone(), own.tools.clone());
+                    return Ok(Reached { socket, database: database.to_owned(), tools, own: Some(own) });
                 }
                 Err(error @ StartError::Held { .. }) => error,
                 Err(error) => return Err(error.into()),
             };
-            if let Some(url) = url_of_running(&options.data_dir, database) {
-                return Ok(Reached { url, tools: Tools::find(options, Some(&cluster)).await?, own: None });
+            if let Some(socket) = socket_of_running(&options.data_dir) {
+                let tools = Tools::find(options, Some(&cluster)).await?;
+                return Ok(Reached { socket, database: database.to_owned(), tools, own: None });
             }
             if asked.elapsed() > HOLDER_PATIENCE {
                 return Err(held.into());
@@ -153,10 +156,20 @@ impl Reached {
         self.tools.programs.major
     }
 
+    /// The address of the database that was asked for.
+    pub fn url(&self) -> String {
+        self.socket.url(&self.database)
+    }
+
     /// psql on the database, for a person: their account, environment and terminal.
     pub fn psql(&self) -> Command {
         let mut command = Command::new(self.tools.programs.client("psql"));
-        command.arg("--dbname").arg(&self.url);
+        for (name, value) in self.socket.environment(&self.database) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
     }
 

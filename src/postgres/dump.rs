@@ -44,7 +44,7 @@ async fn dump(options: &Options, database: &str, output: Stdio) -> Result<u32, T
     let reached = Reached::reach(options, database).await?;
     let major = reached.major();
     let mut command = reached.tools.command("pg_dump");
-    command.args(["--format=custom", "--no-password", "--dbname", &reached.url]).stdout(output);
+    command.args(["--format=custom", "--no-password", "--dbname", &reached.url()]).stdout(output);
     let dumped = reached.tools.run("pg_dump", command).await;
     let released = reached.release().await;
     dumped?;

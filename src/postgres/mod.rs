@@ -59,9 +59,13 @@ pub struct Options {
 /// second process ([`StartError::Held`] says that there is one). Nothing is started, and nothing promises that it is
 /// still there when one connects.
 pub fn url_of_running(data_dir: &Path, database: &str) -> Option<String> {
+    Some(socket_of_running(data_dir)?.url(database))
+}
+
+fn socket_of_running(data_dir: &Path) -> Option<Socket> {
     let cluster = folder::newest_cluster(data_dir).ok()??;
     let file = PidFile::read(&cluster.path).ok()??;
-    Some(Socket::of_running(&file)?.url(database))
+    Socket::of_running(&file)
 }
 
 /// The versions of Postgres whose server programs are on this machine, each with its folder, best place first.
