@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use vobiz_cdr::postgres::installed;
 
 use super::support::{
-    fill_with, home, names_in, nobody_is_left_in, postgres_on, psql_with, rows_with, with, within_a_minute,
+    children_of, eventually, fill_with, home, names_in, nobody_is_left_in, postgres_on, psql_with, rows_with,
+    with, within_a_minute,
 };
 use crate::support::process::run;
 
@@ -226,4 +228,74 @@ async fn an_upgrade_that_fails_leaves_the_old_database_in_force() {
     assert_eq!(names_in(home.path()), before);
     nobody_is_left_in(home.path()).await;
     assert_eq!(psql_with(old, home.path(), "select count(*) from vobiz.cdr_queue"), "2000\n");
+}
+
+#[tokio::test]
+async fn an_older_dump_restores_into_a_newer_version_and_not_the_other_way() {
+    let Some(two) = two().await else { return };
+    let (older, newer, files) = (home(), home(), tempfile::tempdir().unwrap());
+    let (old, new) = (Some(two.old.1.as_path()), Some(two.new.1.as_path()));
+    fill_with(old, older.path());
+    // As in a database of somebody else's: with an owner and with privileges that are not here.
+    psql_with(
+        old,
+        older.path(),
+        "create role stranger; grant select on all tables in schema vobiz to stranger",
+    );
+    psql_with(
+        old,
+        older.path(),
+        "alter table vobiz.cdr owner to stranger; alter schema vobiz owner to stranger",
+    );
+    let file = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let dump = |bin_dir, home: &Path, name: &str| {
+        let dumped = run(&mut with(bin_dir, postgres_on(home, &["dump", &file(name)])));
+        assert!(dumped.status.success(), "{}", dumped.stderr);
+    };
+    let restore = |bin_dir, home: &Path, name: &str| {
+        run(&mut with(bin_dir, postgres_on(home, &["restore", &file(name)])))
+    };
+    dump(old, older.path(), "older");
+    let restored = restore(new, newer.path(), "older");
+    assert!(restored.status.success(), "{}", restored.stderr);
+    assert!(rows_with(new, newer.path()) == rows_with(old, older.path()), "row for row");
+
+    dump(new, newer.path(), "newer");
+    let elsewhere = home();
+    let refused = restore(old, elsewhere.path(), "newer");
+    // The format is not new with every version; where the older programs read it, they may have it.
+    if refused.status.success() {
+        assert!(rows_with(old, elsewhere.path()) == rows_with(new, newer.path()));
+    } else {
+        assert!(refused.stderr.contains("PG_BIN_DIR"), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
+async fn servers_that_outlive_a_killed_upgrade_are_stopped_by_the_next_start() {
+    let Some(two) = two().await else { return };
+    if !Path::new("/proc/self/cwd").exists() {
+        return;
+    }
+    within_a_minute(async {
+        let home = home();
+        let old = Some(two.old.1.as_path());
+        fill_with(old, home.path());
+        let mut child = two.upgrade(home.path()).spawn().unwrap();
+        let copy_runs = || {
+            let name = names_in(home.path()).into_iter().find(|name| name.contains(".new-"));
+            let file = name.map(|name| home.path().join(name).join("postmaster.pid"));
+            file.is_some_and(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("ready")))
+        };
+        eventually("the server of the copy runs", copy_runs).await;
+        for watcher in children_of(child.id(), "(sh)") {
+            kill_process(watcher, Signal::KILL).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(psql_with(old, home.path(), "select count(*) from vobiz.cdr_queue"), "2000\n");
+        assert!(!names_in(home.path()).iter().any(|name| name.contains(".new")));
+        nobody_is_left_in(home.path()).await;
+    })
+    .await;
 }
