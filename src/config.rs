@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::postgres;
 use crate::receive::Policy;
 use crate::vobiz::{Credentials, HomeCountry};
 
@@ -377,6 +378,15 @@ impl DatabaseArgs {
             wrong.say("DATABASE_URL: write postgres://user:password@host/database");
         }
         Some(url)
+    }
+
+    /// How a Postgres of our own is started, where there is no URL.
+    pub fn own(&self) -> postgres::Options {
+        postgres::Options {
+            data_dir: self.data_dir.clone().unwrap_or_else(postgres::default_data_dir),
+            bin_dir: self.pg_bin_dir.clone(),
+            settings: Vec::new(),
+        }
     }
 
     /// The URL, from its flag, its variable or its file.

@@ -15,7 +15,7 @@
 //! - [`metrics`]: what the flows count; [`pulse`]: whether a loop moves; [`trouble`]: a lasting trouble is said once.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
 //! - [`serve`]: runs them together until told to stop; [`listen`] is a port, [`config`] all settings.
-//! - [`demo`] and [`simulate`]: the subcommands of these names.
+//! - [`demo`] and [`simulate`]: the subcommands of these names; [`own_postgres`] is `postgres`.
 
 pub mod account;
 pub mod config;
@@ -25,6 +25,7 @@ pub mod fetch;
 pub mod listen;
 pub mod metrics;
 pub mod ops;
+pub mod own_postgres;
 pub mod postgres;
 pub mod pulse;
 pub mod receive;

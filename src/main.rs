@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
@@ -19,7 +18,8 @@ use dead_letters::DeadLettersArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
-use vobiz_cdr::postgres::{self, Postgres, StartError};
+use vobiz_cdr::own_postgres::{self, PostgresArgs};
+use vobiz_cdr::postgres::Postgres;
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
@@ -81,6 +81,8 @@ enum Command {
         #[command(subcommand)]
         verb: MigrateVerb,
     },
+    /// A Postgres of our own: psql, dump, restore, upgrade
+    Postgres(PostgresArgs),
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -156,23 +158,9 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         }
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
-        Command::DeadLetters(args) => {
-            let (url, own) = beside_a_service(&args.database).await?;
-            let pool = db::connect(&url, "dead-letters", 1)?;
-            let done = async {
-                let mut connection =
-                    pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
-                migration::check(&mut connection).await?;
-                dead_letters::run(&args, &mut connection).await
-            };
-            let done = done.await;
-            pool.close().await;
-            if let Some(own) = own {
-                own.stop().await?;
-            }
-            done
-        }
+        Command::DeadLetters(args) => dead_letters::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
+        Command::Postgres(args) => own_postgres::run(args).await,
     }
 }
 
@@ -299,29 +287,12 @@ fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The database to work on, also where a service has our own Postgres running.
-async fn beside_a_service(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
-    match database(args).await {
-        Err(error) if matches!(error.downcast_ref(), Some(StartError::Held { .. })) => {
-            let folder = args.data_dir.clone().unwrap_or_else(postgres::default_data_dir);
-            let url = postgres::url_of_running(&folder, serve::DATABASE);
-            url.map(|url| (url, None)).ok_or(error)
-        }
-        reached => reached,
-    }
-}
-
 /// The database to work on: the one that was named, else a Postgres of our own.
 async fn database(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
     if let Some(url) = args.url()? {
         return Ok((url.expose_secret().to_owned(), None));
     }
-    let own = Postgres::start(postgres::Options {
-        data_dir: args.data_dir.clone().unwrap_or_else(postgres::default_data_dir),
-        bin_dir: args.pg_bin_dir.clone(),
-        settings: Vec::new(),
-    })
-    .await?;
+    let own = Postgres::start(args.own()).await?;
     let url = own.url(serve::DATABASE);
     db::create_database(&url, serve::DATABASE).await?;
     info!(psql = own.psql(serve::DATABASE), "no DATABASE_URL: a Postgres of our own is running");

@@ -1,7 +1,7 @@
 //! Makes a cluster: UTF-8, bytewise order, checksums, one superuser `postgres` without a password, reachable through
 //! the unix socket only. Promises that a cluster with its final name is complete, and on the disk.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::error::StartError;
 use super::folder::{self, Cluster};
+use super::leftovers::{self, PidFile};
 use super::programs::Programs;
 
 /// It takes half a second; a disk that is this slow would not serve us anyway.
@@ -21,7 +22,16 @@ pub(super) async fn make(
     programs: &Programs,
     data_dir: &Path,
 ) -> Result<Cluster, StartError> {
-    let path = folder::cluster_path(data_dir, programs.major);
+    let new = make_unfinished(account, programs, data_dir).await?;
+    finish(&new, data_dir)
+}
+
+/// A cluster for these programs that nobody takes for one yet: it is empty, or being filled.
+pub(super) async fn make_unfinished(
+    account: &Account,
+    programs: &Programs,
+    data_dir: &Path,
+) -> Result<Cluster, StartError> {
     // A name of its own for every attempt: an initdb whose starter was killed may still be writing to the last one.
     let new = data_dir.join(format!("pgdata-{}.new-{:08x}", programs.major, rand::random::<u32>()));
     folder::make(&new, 0o700).map_err(StartError::file("make", &new))?;
@@ -33,10 +43,16 @@ pub(super) async fn make(
         let _ = fs::remove_dir_all(&new);
         return Err(error);
     }
-    fs::rename(&new, &path).map_err(StartError::file("rename", &new))?;
+    Ok(Cluster { path: new, major: programs.major })
+}
+
+/// Gives a cluster its name, and with it, where it is the newest, its force. No server may be running on it.
+pub(super) fn finish(new: &Cluster, data_dir: &Path) -> Result<Cluster, StartError> {
+    let path = folder::cluster_path(data_dir, new.major);
+    fs::rename(&new.path, &path).map_err(StartError::file("rename", &new.path))?;
     // A power cut must not undo the name of data that was committed since.
-    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(StartError::file("sync", data_dir))?;
-    Ok(Cluster { path, major: programs.major })
+    folder::sync(data_dir)?;
+    Ok(Cluster { path, major: new.major })
 }
 
 async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result<(), StartError> {
@@ -69,9 +85,17 @@ async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result
     })
 }
 
-/// Removes what attempts that were cut short have left. No server ever ran on it, so there is nothing in it to lose.
-pub(super) fn sweep_unfinished(data_dir: &Path) -> Result<(), StartError> {
+/// Removes what attempts that were cut short have left: an initdb, or a copy that an upgrade was filling. What it was
+/// copied from is in force still, so there is nothing in it to lose.
+pub(super) async fn sweep_unfinished(account: &Account, data_dir: &Path) -> Result<(), StartError> {
     for folder in unfinished(data_dir).map_err(StartError::file("list", data_dir))? {
+        // The server of an upgrade that was killed together with its watcher.
+        if PidFile::read(&folder).is_ok_and(|file| file.is_some_and(|file| file.is_ready()))
+            && let Err(error) = leftovers::clear(account, &folder, data_dir).await
+        {
+            tracing::warn!(folder = %folder.display(), %error, "an unfinished database folder is in use");
+            continue;
+        }
         if let Err(error) = fs::remove_dir_all(&folder) {
             // An orphaned initdb may be adding files faster than we remove them. It is in nobody's way there.
             tracing::warn!(folder = %folder.display(), %error, "an unfinished database folder could not be removed");

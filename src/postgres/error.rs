@@ -180,6 +180,145 @@ pub enum StopError {
     Wait(#[from] io::Error),
 }
 
+/// Why a dump, a restore or an upgrade did not come to its end. What was there before is unchanged, unless a message
+/// says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The server could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server did not stop in good order.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// No data, so most likely another folder is meant.
+    #[error(
+        "there is no database in {}; name its folder with CDR_DATA_DIR, or make one with `vobiz-cdr serve` or \
+         `vobiz-cdr migrate apply`",
+        .data_dir.display()
+    )]
+    NothingThere {
+        /// Where we looked.
+        data_dir: PathBuf,
+    },
+    /// Server programs without the client programs.
+    #[error(
+        "{name} is neither in {} nor in PATH; install the client programs of Postgres {major} (apt-get install \
+         postgresql-client-{major}, dnf install postgresql{major}), or point PG_BIN_DIR at a folder that has them too",
+        .bin_dir.display()
+    )]
+    NoClient {
+        /// The program.
+        name: &'static str,
+        /// The folder of the server programs.
+        bin_dir: PathBuf,
+        /// The version of the server.
+        major: u32,
+    },
+    /// A client program said no.
+    #[error("{name} failed ({status}): {lines}; nothing was changed, mend that and run it again")]
+    Client {
+        /// The program.
+        name: &'static str,
+        /// How it left.
+        status: ExitStatus,
+        /// What it said last.
+        lines: String,
+    },
+    /// A dump never replaces a file by accident.
+    #[error("{} exists; choose another name, or replace it with --force", .file.display())]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Another dump is at work on the same file.
+    #[error("{} is being written by another dump; wait for it, or choose another name", .partial.display())]
+    BeingWritten {
+        /// The unfinished file.
+        partial: PathBuf,
+    },
+    /// A file that cannot be restored.
+    #[error(
+        "{} cannot be restored: {why}. It must be made by `vobiz-cdr postgres dump` or `pg_dump -Fc`, by a Postgres no \
+         newer than {major} (the programs in {}; PG_BIN_DIR chooses newer ones)",
+        .file.display(), .bin_dir.display()
+    )]
+    NotADump {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The version of our programs.
+        major: u32,
+        /// Where they are.
+        bin_dir: PathBuf,
+    },
+    /// The target of a restore is in use already.
+    #[error(
+        "the database in {} holds data ({tables}), which a restore would replace; restore into another folder \
+         (CDR_DATA_DIR), or move that one away first",
+        .data_dir.display()
+    )]
+    HoldsData {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Tables with rows.
+        tables: String,
+    },
+    /// Nothing to upgrade to.
+    #[error(
+        "the data in {} belongs to Postgres {major}, and nothing newer is here ({found}); install a newer Postgres beside \
+         it (apt-get install postgresql-{}), or name the folder of its programs with --to-bin-dir",
+        .data.display(), .major + 1
+    )]
+    NothingNewer {
+        /// The cluster.
+        data: PathBuf,
+        /// Its version.
+        major: u32,
+        /// What was found, in words.
+        found: String,
+    },
+    /// Files of the cluster lie outside of it.
+    #[error(
+        "the cluster has tablespaces ({names}), which this does not move; move their tables to pg_default (alter table … \
+         set tablespace pg_default), drop the tablespaces, and run it again"
+    )]
+    Tablespaces {
+        /// Their names.
+        names: String,
+    },
+    /// Old and new stand beside each other for a while.
+    #[error(
+        "the data takes {needed_mb} MB, and {} has room for {free_mb} MB; make room for a second copy and run it again",
+        .data_dir.display()
+    )]
+    NoRoom {
+        /// The folder.
+        data_dir: PathBuf,
+        /// What the copy may need.
+        needed_mb: u64,
+        /// What is free.
+        free_mb: u64,
+    },
+    /// The copy is not what it was copied from.
+    #[error(
+        "the copy differs from what it was made from ({differences}). The old database stays in force and nothing was \
+         changed; please report this"
+    )]
+    Differs {
+        /// Tables and their counts.
+        differences: String,
+    },
+}
+
+impl TaskError {
+    /// For `map_err` beside a call to the file system.
+    pub(super) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TaskError {
+        let error = StartError::file(doing, path);
+        move |source| TaskError::Start(error(source))
+    }
+}
+
 impl StartError {
     /// For `map_err` beside a call to the file system.
     pub(super) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {

@@ -222,8 +222,24 @@ pub(super) fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join(" | ")
 }
 
+/// The bytes in a folder and all below it; what goes away meanwhile does not count.
+pub(super) fn size(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// Makes sure that names in a folder survive a power cut.
+pub(super) fn sync(folder: &Path) -> Result<(), StartError> {
+    File::open(folder).and_then(|dir| dir.sync_all()).map_err(StartError::file("sync", folder))
+}
+
 /// Opens a file of ours, never through a link: as root, the folder may belong to somebody who would plant one.
-fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
+pub(super) fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
 }

@@ -10,13 +10,18 @@
 //! [`Postgres::start`] tells it in order; each step has its file.
 
 mod account;
+mod client;
 mod cluster;
+mod dump;
 mod error;
 mod folder;
 mod leftovers;
 mod programs;
+mod restore;
 mod server;
+mod settings;
 mod socket;
+mod upgrade;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +29,17 @@ use std::process::ExitStatus;
 use std::time::Instant;
 
 use account::Account;
-pub use error::{StartError, StopError};
+pub use client::Reached;
+use client::Tools;
+pub use dump::{Dumped, dump_to_file, dump_to_stdout};
+pub use error::{StartError, StopError, TaskError};
 pub use folder::default_data_dir;
-use folder::{Lock, Log};
+use folder::{Cluster, Lock, Log};
 use leftovers::PidFile;
-use programs::Programs;
+pub use restore::{Restore, Restored};
 use server::Server;
 use socket::Socket;
+pub use upgrade::{Upgraded, upgrade};
 
 /// The oldest version our SQL runs on.
 pub const OLDEST_MAJOR: u32 = 15;
@@ -50,20 +59,31 @@ pub struct Options {
 /// second process ([`StartError::Held`] says that there is one). Nothing is started, and nothing promises that it is
 /// still there when one connects.
 pub fn url_of_running(data_dir: &Path, database: &str) -> Option<String> {
+    Some(socket_of_running(data_dir)?.url(database))
+}
+
+fn socket_of_running(data_dir: &Path) -> Option<Socket> {
     let cluster = folder::newest_cluster(data_dir).ok()??;
     let file = PidFile::read(&cluster.path).ok()??;
-    Some(Socket::of_running(&file)?.url(database))
+    Socket::of_running(&file)
+}
+
+/// The versions of Postgres whose server programs are on this machine, each with its folder, best place first.
+pub async fn installed() -> Vec<(u32, PathBuf)> {
+    let found = programs::all(&Account::ours(), &programs::here()).await;
+    found.into_iter().map(|programs| (programs.major, programs.bin_dir)).collect()
 }
 
 /// A running Postgres of our own. Dropping it stops the server soon after; [`Postgres::stop`] waits until it has.
 #[derive(Debug)]
 pub struct Postgres {
     server: Server,
-    programs: Programs,
+    tools: Tools,
+    cluster: Cluster,
     socket: Socket,
     data_dir: PathBuf,
     /// Last, so that it is let go of last.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Postgres {
@@ -79,11 +99,10 @@ impl Postgres {
         let programs = if let Some(bin_dir) = &options.bin_dir {
             programs::find_in(&account, bin_dir, existing.as_ref()).await?
         } else {
-            let candidates = programs::candidates(Path::new("/"), std::env::var_os("PATH").as_deref());
-            programs::find(&account, &candidates, existing.as_ref()).await?
+            programs::find(&account, &programs::here(), existing.as_ref()).await?
         };
 
-        cluster::sweep_unfinished(&data_dir)?;
+        cluster::sweep_unfinished(&account, &data_dir).await?;
         let fresh = existing.is_none();
         let cluster = if let Some(cluster) = existing {
             account.own_all(&cluster.path).map_err(StartError::file("hand over", &cluster.path))?;
@@ -114,7 +133,9 @@ impl Postgres {
             elapsed_ms = begun.elapsed().as_millis(),
             "a Postgres of our own is running"
         );
-        Ok(Postgres { server, programs, socket, data_dir, _lock: lock })
+        let tools = Tools { account, programs };
+        restore::clear_unfinished(&tools, &socket, &data_dir).await;
+        Ok(Postgres { server, tools, cluster, socket, data_dir, lock })
     }
 
     /// The address of one of its databases, for sqlx and psql alike; `postgres` is always there.
@@ -124,7 +145,7 @@ impl Postgres {
 
     /// A line for the shell, to look for oneself.
     pub fn psql(&self, database: &str) -> String {
-        let psql = self.programs.psql();
+        let psql = self.tools.programs.psql();
         format!(
             "{} {}",
             socket::shell_word(&psql.display().to_string()),
@@ -134,12 +155,12 @@ impl Postgres {
 
     /// Its version.
     pub fn major(&self) -> u32 {
-        self.programs.major
+        self.tools.programs.major
     }
 
     /// Where its programs are: `psql` and `pg_dump` of the same version are usually there too.
     pub fn bin_dir(&self) -> &Path {
-        &self.programs.bin_dir
+        &self.tools.programs.bin_dir
     }
 
     /// The data folder, as a real path.
@@ -160,10 +181,15 @@ impl Postgres {
 
     /// Stops the server: connections are closed, what they had not committed is rolled back, and it is gone on return.
     pub async fn stop(self) -> Result<(), StopError> {
+        self.stop_holding().await.map(drop)
+    }
+
+    /// Stops the server and keeps the folder to ourselves.
+    async fn stop_holding(self) -> Result<Lock, StopError> {
         let stopped = self.server.stop().await;
         if !matches!(stopped, Err(StopError::Stuck { .. })) {
             self.socket.clear();
         }
-        stopped
+        stopped.map(|()| self.lock)
     }
 }

@@ -27,10 +27,15 @@ impl Programs {
         self.bin_dir.join("initdb")
     }
 
+    /// A client program beside the server, or the one in PATH: they are not always installed together.
+    pub(super) fn client(&self, name: &'static str) -> PathBuf {
+        let beside = self.bin_dir.join(name);
+        if beside.is_file() { beside } else { PathBuf::from(name) }
+    }
+
     /// `psql` beside the server, or whatever the owner's shell finds: it is not always installed together.
     pub(super) fn psql(&self) -> PathBuf {
-        let beside = self.bin_dir.join("psql");
-        if beside.is_file() { beside } else { PathBuf::from("psql") }
+        self.client("psql")
     }
 }
 
@@ -80,6 +85,25 @@ pub(super) async fn find(
         (_, None) if others.is_empty() => StartError::NoPrograms,
         (_, None) => StartError::TooOld { found: in_words(&others) },
     })
+}
+
+/// Everything that works among `candidates`, in their order, each folder once.
+pub(super) async fn all(account: &Account, candidates: &[PathBuf]) -> Vec<Programs> {
+    let mut found: Vec<Programs> = Vec::new();
+    for bin_dir in candidates.iter().filter(|dir| holds_programs(dir)) {
+        if found.iter().any(|programs| programs.bin_dir == *bin_dir) {
+            continue;
+        }
+        if let Ok(major) = version(account, bin_dir).await {
+            found.push(Programs { bin_dir: bin_dir.clone(), major });
+        }
+    }
+    found
+}
+
+/// The folders to look through on this machine.
+pub(super) fn here() -> Vec<PathBuf> {
+    candidates(Path::new("/"), std::env::var_os("PATH").as_deref())
 }
 
 /// Where distributions put server programs, best first. `root` is `/`, except in a test.

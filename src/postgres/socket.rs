@@ -1,6 +1,7 @@
 //! Where the server listens: a unix socket in a folder that only root and the server's account can enter. And the
 //! address to connect to, as a URL that sqlx and psql read alike.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -39,6 +40,11 @@ impl Socket {
             account.own(&usual).map_err(StartError::file("hand over", &usual))?;
             return Ok(Socket { folder: usual, short_lived: false });
         }
+        Socket::prepare_short(account)
+    }
+
+    /// Makes a folder for one run only: where the usual one does not do, or another server has it.
+    pub(super) fn prepare_short(account: &Account) -> Result<Socket, StartError> {
         // The name cannot be guessed and making it fails if it exists, so nobody else can have put it there.
         let name = format!("{SHORT_PREFIX}{:016x}", rand::random::<u64>());
         let short = Path::new(SHORT_PARENT).join(name);
@@ -81,6 +87,24 @@ impl Socket {
         let folder = percent_encoded(self.folder.as_os_str().as_bytes());
         let database = percent_encoded(database.as_bytes());
         format!("postgres://postgres@localhost:{PORT}/{database}?host={folder}&sslmode=disable")
+    }
+}
+
+impl Socket {
+    /// The same for a person's psql, as the environment it starts with: `-d` and `\c` then change the database and not
+    /// the server. `None` is a variable that would lead elsewhere, or ask for a proof that a socket cannot give.
+    pub(super) fn environment(&self, database: &str) -> [(&'static str, Option<OsString>); 9] {
+        [
+            ("PGHOST", Some(self.folder.clone().into())),
+            ("PGPORT", Some(PORT.to_string().into())),
+            ("PGUSER", Some("postgres".into())),
+            ("PGDATABASE", Some(database.into())),
+            ("PGSSLMODE", Some("disable".into())),
+            ("PGHOSTADDR", None),
+            ("PGSERVICE", None),
+            ("PGREQUIREAUTH", None),
+            ("PGCHANNELBINDING", None),
+        ]
     }
 }
 

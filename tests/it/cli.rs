@@ -9,7 +9,8 @@ use crate::support::process::{program, run};
 fn help_shows_every_subcommand_and_no_secret() {
     let help = run(program(&["--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
     assert!(help.status.success());
-    for word in ["serve", "demo", "simulate", "migrate", "healthcheck"] {
+    for word in ["serve", "demo", "simulate", "migrate", "healthcheck", "status", "dead-letters", "postgres"]
+    {
         assert!(help.stdout.contains(word), "{word}");
     }
     let serve = run(program(&["serve", "--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
@@ -179,4 +180,49 @@ fn the_readme_and_the_example_environment_show_every_setting_and_no_other() {
     for name in listed.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
         assert!(known.iter().any(|known| known == name), "the README shows {name}, which is no setting");
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_and_brought_back() {
+    let database = Database::new().await;
+    database
+        .run(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, attempts, failures, error_class,
+                                          last_error, first_failed_at, dead_at, last_body)
+             select 'call-' || n, 'MA_TESTAB12', true, true, now(), 5, 5, case when n <= 2 then 'refused' else 'unreadable' end,
+                    'refused: 422: bad' || chr(27) || '[31m filter', now(), now(), case when n = 3 then 'not a CDR'::bytea end
+             from generate_series(1, 2500) n",
+        )
+        .await;
+    let dead_letters = |arguments: &[&str]| {
+        let mut command = program(&[&["dead-letters"], arguments].concat());
+        run(command.env("DATABASE_URL", &database.url))
+    };
+    let alive =
+        "select count(*) from vobiz.cdr_queue where dead_at is null and failures = 0 and due_at <= now()";
+    let list = dead_letters(&["list", "--class", "refused"]);
+    assert!(list.status.success(), "{}", list.stderr);
+    assert_eq!(list.stdout.matches("MA_TESTAB12").count(), 2, "{}", list.stdout);
+    assert!(!list.stdout.contains('\u{1b}'), "what Vobiz says cannot move the cursor");
+    let json = dead_letters(&["list", "--json", "--limit", "7"]).stdout;
+    assert_eq!(json.lines().count(), 7);
+    assert!(
+        json.lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["class"].is_string())
+    );
+    let show = dead_letters(&["show", "call-3"]);
+    assert!(show.stdout.contains("unreadable") && show.stdout.contains("not a CDR"), "{}", show.stdout);
+    assert_eq!(dead_letters(&["show", "call-x"]).status.code(), Some(1));
+
+    // Nobody revives everything by forgetting a word.
+    assert_eq!(dead_letters(&["revive"]).status.code(), Some(2));
+    assert_eq!(dead_letters(&["revive", "call-1", "--all"]).status.code(), Some(2));
+    assert!(dead_letters(&["revive", "call-1"]).status.success());
+    assert_eq!(dead_letters(&["revive", "call-1"]).status.code(), Some(1), "it is none any more");
+    assert_eq!(database.count(alive).await, 1);
+    assert!(dead_letters(&["revive", "--class", "refused"]).stderr.contains("1 revived"));
+    assert_eq!(database.count(alive).await, 2);
+    assert!(dead_letters(&["revive", "--all"]).stderr.contains("2498 revived"));
+    assert_eq!(database.count(alive).await, 2500);
+    assert!(dead_letters(&["list"]).stderr.contains("no dead letters"));
 }

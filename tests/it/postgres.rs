@@ -6,6 +6,8 @@
 
 mod deaths;
 mod support;
+mod tasks;
+mod upgrade;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

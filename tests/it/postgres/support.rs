@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use vobiz_cdr::postgres::{Options, Postgres};
 
+use crate::support::process::{program, run};
+
 /// Tells the helper process which folder to hold.
 pub(super) const HOLD: &str = "VOBIZ_CDR_TEST_HOLD";
 
@@ -60,7 +62,8 @@ pub(super) fn home() -> TempDir {
 }
 
 pub(super) fn options(data_dir: &Path) -> Options {
-    Options { data_dir: data_dir.to_owned(), bin_dir: None, settings: Vec::new() }
+    let bin_dir = std::env::var_os("PG_BIN_DIR").map(PathBuf::from);
+    Options { data_dir: data_dir.to_owned(), bin_dir, settings: Vec::new() }
 }
 
 pub(super) async fn within_a_minute(test: impl Future<Output = ()>) {
@@ -149,4 +152,84 @@ pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}, within 20 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// `vobiz-cdr postgres …` on a folder.
+pub(super) fn postgres_on(data_dir: &Path, arguments: &[&str]) -> std::process::Command {
+    let mut command = program(&["--log", "warn", "postgres"]);
+    command.args(arguments).env("CDR_DATA_DIR", data_dir);
+    command
+}
+
+/// The programs of this version, where they are not those of the whole run.
+pub(super) fn with(bin_dir: Option<&Path>, mut command: std::process::Command) -> std::process::Command {
+    command.envs(bin_dir.map(|bin_dir| ("PG_BIN_DIR", bin_dir)));
+    command
+}
+
+/// What psql answers.
+pub(super) fn psql(data_dir: &Path, sql: &str) -> String {
+    psql_with(None, data_dir, sql)
+}
+
+pub(super) fn psql_with(bin_dir: Option<&Path>, data_dir: &Path, sql: &str) -> String {
+    let command = postgres_on(data_dir, &["psql", "--", "-XAt", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+    let finished = run(&mut with(bin_dir, command));
+    assert!(finished.status.success(), "{sql}: {}", finished.stderr);
+    finished.stdout
+}
+
+/// Makes the schema in a folder, and rows that are easily spoilt: partitions, bytes, JSON text, money, a sequence.
+pub(super) fn fill(data_dir: &Path) {
+    fill_with(None, data_dir);
+}
+
+pub(super) fn fill_with(bin_dir: Option<&Path>, data_dir: &Path) {
+    let mut migrate = with(bin_dir, program(&["migrate", "apply"]));
+    let migrated = run(migrate.env("CDR_DATA_DIR", data_dir));
+    assert!(migrated.status.success(), "{}", migrated.stderr);
+    psql_with(
+        bin_dir,
+        data_dir,
+        r#"
+        insert into vobiz.account (account_id, sweep_from) values ('MA_TESTAB12', '2026-11-20 10:00Z');
+        insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, lease_id)
+          select 'call-' || n, 'MA_TESTAB12', true, n % 2 = 0, now(), nextval('vobiz.lease_id')
+            from generate_series(1, 2000) n;
+        insert into vobiz.callback (id, received_at, event, proof, outcome, body)
+          select gen_random_uuid(), now(), E'Hangup\t\\ "é"', 'v3', 'logged', decode('00ff5c0a', 'hex')
+            from generate_series(1, 300);
+        insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash,
+                               total_cost, notes)
+          select 'done-' || n, 'MA_TESTAB12', 'MA_TESTAB12', 'sweep', 1, now(), 1, sha256(n::text::bytea),
+                 n * 0.0005, array['a "note"', E'line\nbreak']
+            from generate_series(1, 200) n;
+        insert into vobiz.cdr_revision (call_id, revision, fetched_at, account_id, source, day_at, content_hash, payload)
+          select 'done-' || n, 1, now(), 'MA_TESTAB12', 'list', now(), sha256(n::text::bytea),
+                 '{"uuid":  "x", "total_cost": 1.50, "uuid": "\u0000"}'
+            from generate_series(1, 200) n;
+        "#,
+    );
+}
+
+/// Every row of every table in schema `vobiz` as text, and where the sequences stand.
+pub(super) fn rows(data_dir: &Path) -> String {
+    rows_with(None, data_dir)
+}
+
+pub(super) fn rows_with(bin_dir: Option<&Path>, data_dir: &Path) -> String {
+    let script = r"
+        set timezone = 'UTC';
+        select format('select %L, t::text from %s t order by 2', c.oid::regclass, c.oid::regclass)
+          from pg_class c where relnamespace = 'vobiz'::regnamespace and relkind = 'r' order by relname
+        \gexec
+        select sequencename, last_value from pg_sequences where schemaname = 'vobiz' order by 1;
+    ";
+    let command = postgres_on(data_dir, &["psql", "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
+    let mut command = with(bin_dir, command);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
