@@ -4,7 +4,7 @@
 //! Fetching and sweeping both ask Vobiz through this, so that every request counts against the one limit and a pause that
 //! one of them finds holds for both, and for all replicas.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -14,6 +14,7 @@ use crate::db::DbError;
 use crate::db::account::{self, PauseReason, Slots, Standing};
 use crate::retry::Streak;
 use crate::timed;
+use crate::trouble::Trouble;
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 
 /// Requests are reserved no further ahead than this, so that a pause takes hold at once.
@@ -58,11 +59,19 @@ pub struct Account {
     pool: PgPool,
     verdict: tokio::sync::Mutex<Option<(Instant, Verdict)>>,
     finding: tokio::sync::Mutex<()>,
+    /// The last pause that was logged, and until when it was to last.
+    said: Mutex<Option<(PauseReason, Instant)>>,
+    probing: Trouble,
 }
 
 impl Account {
     /// An account on this database.
     pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
+        let probing = Trouble::of(
+            "probe failed, the account stays paused",
+            "it is tried again every minute; `vobiz-cdr status` says what to do",
+            client.account_id().as_str(),
+        );
         Self {
             client,
             max_rps,
@@ -70,6 +79,8 @@ impl Account {
             pool,
             verdict: tokio::sync::Mutex::default(),
             finding: tokio::sync::Mutex::default(),
+            said: Mutex::default(),
+            probing,
         }
     }
 
@@ -109,7 +120,17 @@ impl Account {
 
     /// Pauses it for all replicas.
     pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
-        warn!(account = %self.id(), reason = reason.as_str(), seconds = length.as_secs_f64(), why, "account paused");
+        // All that was in flight may find the same; it is said once a pause.
+        let is_new = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = said.is_some_and(|(before, until)| before == reason && Instant::now() < until);
+            *said = Some((reason, Instant::now() + length));
+            !known
+        };
+        if is_new {
+            let seconds = length.as_secs_f64();
+            warn!(account = %self.id(), reason = reason.as_str(), seconds, why, "account paused");
+        }
         let paused = timed!(&self.pool, DB_TIMEOUT, |connection| account::pause(
             connection,
             self.id(),
@@ -184,6 +205,7 @@ impl Account {
         let depth = if reason == PauseReason::Unavailable.as_str() { Depth::List } else { Depth::Single };
         match self.find_access(depth).await {
             Ok(()) => {
+                self.probing.over();
                 info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
                 let resumed = timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(
                     connection,
@@ -195,8 +217,7 @@ impl Account {
                 }
             }
             Err(error) => {
-                let error = error.brief();
-                warn!(account = %self.id(), reason, error, "probe failed: the account stays paused");
+                self.probing.hit(&error.brief());
             }
         }
     }

@@ -96,6 +96,9 @@ fn in_words(page: &Value) -> String {
         seconds(page, "/postgres/for_seconds"),
         seconds(page, "/queue/counted_seconds_ago"),
     );
+    if !answers {
+        let _ = writeln!(out, "What follows was seen {} ago:", seconds(page, "/postgres/looked_seconds_ago"));
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
         "account",
@@ -121,7 +124,11 @@ fn in_words(page: &Value) -> String {
             count(owed, "/waiting").to_string(),
             dead.to_string(),
             seconds(account, "/oldest_due_seconds"),
-            format!("{} ago", seconds(account, "/swept_seconds_ago")),
+            if account.get("sweep_from").is_some_and(Value::is_null) {
+                "never".to_owned()
+            } else {
+                format!("{} ago", seconds(account, "/swept_seconds_ago"))
+            },
             text(account, "/api_path").to_owned(),
             format!("{:.0} %", share * 100.0),
         ]);

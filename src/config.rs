@@ -68,8 +68,9 @@ impl Part {
 /// The settings of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Run only this part, or these with commas between them; the others run in other processes on the same database
-    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    /// Run only receive, fetch or sweep, or two of them with a comma between; the rest runs in other processes on the same
+    /// database
+    #[arg(long, value_delimiter = ',', value_name = "PART", hide_possible_values = true)]
     pub only: Vec<Part>,
     /// Check the settings, print them with secrets masked, and exit
     #[arg(long = "check")]

@@ -57,8 +57,8 @@ enum Verb {
         /// Only those of this account
         #[arg(long, group = "those", value_name = "ID")]
         account: Option<String>,
-        /// Only those that died of this
-        #[arg(long, group = "those", value_name = "CLASS")]
+        /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+        #[arg(long, group = "those", value_name = "CLASS", hide_possible_values = true)]
         class: Option<Class>,
     },
 }
@@ -68,8 +68,8 @@ struct WhichArgs {
     /// Only those of this account
     #[arg(long, value_name = "ID")]
     account: Option<String>,
-    /// Only those that died of this
-    #[arg(long, value_name = "CLASS")]
+    /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+    #[arg(long, value_name = "CLASS", hide_possible_values = true)]
     class: Option<Class>,
 }
 

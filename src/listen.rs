@@ -46,9 +46,12 @@ pub async fn listen(
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let tracker = TaskTracker::new();
-    let full = Trouble::new("the port is full: new connections wait until others end");
+    let full = Trouble::new(
+        "the port is full: new connections wait until others end",
+        "see who holds so many open: a proxy, or an attack",
+    );
     let refused =
-        Trouble::new("connections cannot be accepted: is the limit of open files (ulimit -n) too low?");
+        Trouble::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
     loop {
         pulse.rest();
         if room.available_permits() == 0 {

@@ -123,13 +123,16 @@ impl Sweeper {
         let mut failed = 0;
         let pulse = self.pulse(account);
         let trouble = Trouble::of(
-            "the CDR list cannot be swept, so lost callbacks are not healed; tried again",
+            "the CDR list cannot be swept, so lost callbacks are not healed",
+            "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
         while !stop.is_cancelled() {
             pulse.beat();
             match self.sweep_if_due(account, stop).await {
                 Ok(None) | Err(SweepError::Stopped) => {}
+                // The pause itself was said.
+                Err(SweepError::Paused) => failed += 1,
                 Ok(Some(swept)) => {
                     failed = 0;
                     trouble.over();
@@ -193,7 +196,7 @@ impl Sweeper {
         stop: &CancellationToken,
     ) -> Result<Swept, SweepError> {
         if !account.ensure_access().await {
-            return Err(SweepError::List(FetchError::Denied("the account is paused".into())));
+            return Err(SweepError::Paused);
         }
         let mut swept = Swept::default();
         let mut before = Vec::new();
@@ -213,7 +216,8 @@ impl Sweeper {
                 Ok(listed) => listed,
                 Err(error) => {
                     account.list_failed(&error).await;
-                    return Err(error.into());
+                    let paused = account.is_paused().await?;
+                    return Err(if paused { SweepError::Paused } else { error.into() });
                 }
             };
             if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(page) <= pages) {

@@ -13,8 +13,10 @@ const REMIND: Duration = Duration::from_secs(600);
 /// One kind of trouble of one loop.
 #[derive(Debug)]
 pub struct Trouble {
-    /// What does not work, and what follows from it: the words of the log line.
+    /// What does not work, and what follows from it.
     what: &'static str,
+    /// What to do about it.
+    cure: &'static str,
     /// Of whom: an account, or empty.
     whose: String,
     lasting: Mutex<Option<Lasting>>,
@@ -29,20 +31,20 @@ struct Lasting {
 
 impl Trouble {
     /// No trouble yet.
-    pub fn new(what: &'static str) -> Self {
-        Self::of(what, "")
+    pub fn new(what: &'static str, cure: &'static str) -> Self {
+        Self::of(what, cure, "")
     }
 
     /// No trouble yet of an account.
-    pub fn of(what: &'static str, whose: &str) -> Self {
-        Self { what, whose: whose.to_owned(), lasting: Mutex::default() }
+    pub fn of(what: &'static str, cure: &'static str, whose: &str) -> Self {
+        Self { what, cure, whose: whose.to_owned(), lasting: Mutex::default() }
     }
 
     /// It happened (again).
     pub fn hit(&self, error: &dyn Display) {
         if let Some(times) = self.count(Instant::now()) {
-            let (what, account) = (self.what, &self.whose);
-            warn!(%error, times, account = (!account.is_empty()).then_some(account), "{what}");
+            let Self { what, cure, whose: account, .. } = self;
+            warn!(%error, times, account = (!account.is_empty()).then_some(account), "{what}: {cure}");
         }
     }
 
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_lasting_trouble_is_said_at_its_beginning_and_every_ten_minutes() {
-        let trouble = Trouble::new("x");
+        let trouble = Trouble::new("x", "y");
         let start = Instant::now();
         let said: Vec<u64> =
             (0..1200).filter_map(|second| trouble.count(start + Duration::from_secs(second))).collect();

@@ -89,7 +89,8 @@ impl Fetcher {
         let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes, self.metrics.clone()));
         let pulse = self.metrics.pulses.of("fetch", PATIENCE);
         let trouble = Trouble::new(
-            "the queue cannot be read, so nothing is fetched and nothing is lost: see that Postgres runs and can be reached",
+            "the queue cannot be read, so nothing is fetched and nothing is lost",
+            "see that Postgres runs and can be reached",
         );
         let mut idle = IDLE.0;
         let mut turn = 0;

@@ -30,7 +30,8 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
         pool,
         metrics,
         trouble: Trouble::new(
-            "what was fetched cannot be stored, so those calls fall due again: see that Postgres runs and has disk space",
+            "what was fetched cannot be stored, so those calls fall due again",
+            "see that Postgres runs, takes writes and has disk space",
         ),
     };
     let mut group = Vec::new();

@@ -82,7 +82,8 @@ impl Intake {
             settings,
             pulse: metrics.pulses.of("intake", PATIENCE),
             trouble: Trouble::new(
-                "callbacks cannot be committed and are answered 503: see that Postgres runs, takes writes and has disk space",
+                "callbacks cannot be committed and are answered 503",
+                "see that Postgres runs, takes writes and has disk space",
             ),
         };
         (Self { queue, room }, writer.run(waiting))

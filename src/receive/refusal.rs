@@ -65,7 +65,7 @@ struct Minute {
 pub(super) struct Refusals(Mutex<Minute>);
 
 impl Refusals {
-    /// Counts a refusal, logs it if it is the first of its reason in this minute, and says whether to keep it.
+    /// Counts a refusal, logs it if it is the first of its reason in this minute, and says whether to keep it in the sample.
     pub(super) fn count(&self, reason: Refusal, now: Instant) -> bool {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if minute.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
@@ -77,10 +77,11 @@ impl Refusals {
         let count = minute.by_reason.entry(reason).or_default();
         *count += 1;
         if *count == 1 {
-            warn!(
-                reason = reason.as_str(),
-                "callback refused; further ones for this reason are only counted for a minute"
-            );
+            let consequence = reason.consequence();
+            warn!(reason = reason.as_str(), "{consequence}; more of it within a minute is only counted");
+        }
+        if matches!(reason, Refusal::WrongPath | Refusal::NoAccount) {
+            return false;
         }
         minute.kept += 1;
         minute.kept <= SAMPLE

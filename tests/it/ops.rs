@@ -348,3 +348,32 @@ async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     assert_eq!(running.page("/readyz").await.0, 200);
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_takes_20_ms_at_most_with_three_million_owed_calls() {
+    let database = Database::new().await;
+    database
+        .run(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
+             select 'call-' || n, 'MA_TESTAB12', true, true, now() + interval '1 day' from generate_series(1, 3000000) n",
+        )
+        .await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    eventually("the queue is counted", Duration::from_secs(60), async || {
+        running.metric("vobiz_cdr_queue_calls{state=\"waiting\"}").await == Some(3_000_000.0)
+    })
+    .await;
+    for path in ["/metrics", "/status"] {
+        let mut took = Vec::new();
+        for _ in 0..50 {
+            took.push(running.timed(path).await.1);
+        }
+        took.sort();
+        // The machine may be busy with other tests: the median is the service's own time.
+        assert!(took[25] < Duration::from_millis(20), "{path}: {took:?}");
+    }
+    let (code, took) = running.timed("/readyz").await;
+    assert!(code == 200 && took < Duration::from_secs(1), "{code} after {took:?}");
+    running.end().await;
+}
