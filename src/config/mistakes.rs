@@ -41,8 +41,13 @@ impl Mistakes {
 }
 
 /// A secret: its value, or the content of the file that `NAME_FILE` names.
+///
+/// A previous one (`…_PREVIOUS`) may be empty, and its file absent: there is one during a rotation only, and a reload must be
+/// able to find it and to find it gone.
 pub(super) fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretString>) -> Option<SecretString> {
     let file_name = format!("{name}_FILE");
+    let may_be_absent = name.ends_with("_PREVIOUS");
+    let value = value.filter(|value| !(may_be_absent && value.expose_secret().trim().is_empty()));
     if value.is_some_and(|value| value.expose_secret().trim().is_empty()) {
         wrong.say(format!("{name} is set and empty: give it a value, or unset it"));
         return None;
@@ -53,7 +58,14 @@ pub(super) fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretStri
             None
         }
         (Some(value), None) => Some(value.clone()),
-        (None, Some(path)) => read_secret_file(wrong, &file_name, &PathBuf::from(path)),
+        (None, Some(path)) => {
+            let path = PathBuf::from(path);
+            let absent = match std::fs::read_to_string(&path) {
+                Ok(text) => text.trim().is_empty(),
+                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            };
+            if may_be_absent && absent { None } else { read_secret_file(wrong, &file_name, &path) }
+        }
         (None, None) => None,
     }
 }

@@ -152,14 +152,20 @@ fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
-/// Names of all settings that `serve --help` shows.
-fn settings() -> Vec<String> {
+/// Names of all settings that `serve --help` shows, each with its default where it has one.
+fn settings() -> Vec<(String, Option<String>)> {
     let help = run(&mut program(&["serve", "--help"])).stdout;
     // Help breaks its lines, also between `[env:` and the name.
     let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
     flat.split("[env: ")
         .skip(1)
-        .map(|rest| rest.split(['=', ']']).next().unwrap_or_default().to_owned())
+        .map(|rest| {
+            let name = rest.split(['=', ']']).next().unwrap_or_default().to_owned();
+            // The default, if any, stands right behind the name.
+            let behind = rest.split_once(']').map_or("", |(_, behind)| behind.trim_start());
+            let default = behind.strip_prefix("[default: ").and_then(|rest| rest.split(']').next());
+            (name, default.map(str::to_owned))
+        })
         .collect()
 }
 
@@ -170,15 +176,23 @@ fn the_readme_and_the_example_environment_show_every_setting_and_no_other() {
     assert!(known.len() > 20, "{known:?}");
     let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
     let example = std::fs::read_to_string(format!("{root}/.env.example")).unwrap();
-    for name in &known {
-        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
+    for (name, default) in &known {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the README's table"));
+        if let Some(default) = default {
+            assert!(row.contains(&format!("| `{default}`")), "{name} is {default} by default: {row}");
+            assert!(
+                example.contains(&format!("{name}={default}\n")),
+                "{name}={default} is not in .env.example"
+            );
+        }
         let shown =
             example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}=")));
         assert!(shown, "{name} is not in .env.example");
     }
     let listed = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     for name in listed.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
-        assert!(known.iter().any(|known| known == name), "the README shows {name}, which is no setting");
+        assert!(known.iter().any(|(known, _)| known == name), "the README shows {name}, which is no setting");
     }
 }
 

@@ -156,6 +156,7 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (accounts, secret) = (folder.path().join("accounts.toml"), folder.path().join("secret"));
+    let previous = folder.path().join("previous");
     write_accounts(&accounts, &[(ACCOUNT, "tok_that_has_expired")]);
     std::fs::write(&secret, "the-first-secret-0").unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
@@ -167,6 +168,7 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
             ("VOBIZ_API_URL", &api),
             ("VOBIZ_ACCOUNTS_FILE", accounts.to_str().unwrap()),
             ("CDR_CALLBACK_SECRET_FILE", secret.to_str().unwrap()),
+            ("CDR_CALLBACK_SECRET_PREVIOUS_FILE", previous.to_str().unwrap()),
             ("CDR_FIRST_FETCH_DELAY", "100ms"),
         ],
     );
@@ -195,6 +197,20 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     serve.signal("HUP");
     heard("reloaded: accounts").await;
     assert_eq!(knock("the-first-secret-0", "nobody").await, 403, "the old secret is none any more");
+    // A rotation: the file of the previous secret was not there before, and is emptied when it is over.
+    std::fs::write(&previous, "the-first-secret-0\n").unwrap();
+    serve.signal("HUP");
+    eventually("both secrets count", Duration::from_secs(10), async || {
+        knock("the-first-secret-0", "nobody").await == 200
+    })
+    .await;
+    assert_eq!(knock("another-secret-0001", "nobody").await, 200);
+    std::fs::write(&previous, "").unwrap();
+    serve.signal("HUP");
+    eventually("the previous one is over", Duration::from_secs(10), async || {
+        knock("the-first-secret-0", "nobody").await == 403
+    })
+    .await;
     let second = vobiz.place_call(CallSpec { account: Some(SECOND.into()), ..CallSpec::default() });
     assert_eq!(knock(&format!("{SECOND}/another-secret-0001"), &second.call_id).await, 200);
     // The first account was paused for its token; the new one is tried at once, not at the next probe.
