@@ -1,5 +1,5 @@
-//! A Postgres for all tests of a run, and a database for each: the server is ours (or the one in `TEST_DATABASE_URL`), the
-//! schema is migrated once into a template, and every test gets a clone of it.
+//! A Postgres for all tests of a run, and a database for each: the server is ours (or the one in `TEST_DATABASE_URL`, or one
+//! in a container with `TEST_POSTGRES=docker`), the schema is migrated once into a template, and every test gets a clone of it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
@@ -13,6 +13,8 @@ use vobiz_cdr::db::{self, migration};
 use vobiz_cdr::postgres::{Options, Postgres as Server};
 use vobiz_cdr::vobiz::AccountId;
 
+use super::container;
+
 /// The account of most tests.
 pub(crate) const ACCOUNT: &str = "MA_TESTAB12";
 
@@ -22,7 +24,8 @@ pub(crate) struct Database {
     pub(crate) url: String,
 }
 
-/// Server and template, made once per run. The server ends with the process: its watcher sees to that.
+/// Server and template, made once per run. The server ends with the process: its watcher, or the container's helper, sees to
+/// that.
 fn server() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| {
@@ -33,6 +36,8 @@ fn server() -> &'static str {
             runtime.block_on(async move {
                 let mut own = None;
                 let base = if let Ok(base) = std::env::var("TEST_DATABASE_URL") {
+                    base
+                } else if let Some(base) = container::postgres() {
                     base
                 } else {
                     let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();

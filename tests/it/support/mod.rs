@@ -2,6 +2,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod chaos_proxy;
+mod container;
 pub(crate) mod database;
 pub(crate) mod door;
 pub(crate) mod process;
