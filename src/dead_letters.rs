@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
@@ -120,7 +119,7 @@ pub(crate) async fn run(args: &DeadLettersArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn on_pool(verb: &Verb, pool: &PgPool) -> anyhow::Result<ExitCode> {
-    let mut connection = pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
+    let mut connection = db::reach(pool).await?;
     migration::check(&mut connection).await?;
     on_database(verb, &mut connection).await
 }

@@ -257,6 +257,7 @@ async fn died(own: Option<&mut Postgres>) -> String {
 async fn migrate(database_args: &DatabaseArgs, verb: MigrateVerb) -> anyhow::Result<ExitCode> {
     let (url, own) = database(database_args).await?;
     let pool = db::connect(&url, "migrate", 1)?;
+    drop(db::reach(&pool).await?);
     let done = match verb {
         MigrateVerb::Apply => {
             let applied = migration::apply(&pool, std::time::Duration::from_secs(300)).await?;

@@ -51,6 +51,23 @@ pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> 
         .connect_lazy_with(options(url, name)?))
 }
 
+/// A connection for a person who waits for it: a failure says why, which the pool alone does not.
+pub async fn reach(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
+    let error = match pool.acquire().await {
+        Ok(connection) => return Ok(connection),
+        Err(sqlx::Error::PoolTimedOut) => {
+            match tokio::time::timeout(Duration::from_secs(3), pool.connect_options().connect()).await {
+                Ok(Ok(_too_late)) => sqlx::Error::PoolTimedOut,
+                Ok(Err(error)) => error,
+                Err(_) => anyhow::bail!("Postgres does not answer: is DATABASE_URL right, and does it run?"),
+            }
+        }
+        Err(error) => error,
+    };
+    Err(anyhow::Error::from(error)
+        .context("Postgres cannot be reached: is DATABASE_URL right, and does it run?"))
+}
+
 /// A connection of the pool for one piece of work, all of which must be done by a deadline; see [`timed!`](crate::db::timed).
 #[derive(Debug)]
 pub struct Held {

@@ -197,7 +197,9 @@ impl Watcher {
 
 /// How we run every server of ours: one owner, a small container, short statements. Everything that concerns keeping
 /// what was committed stays at its default, which is the safe one.
-const OURS: [(&str, &str); 6] = [
+const OURS: [(&str, &str); 7] = [
+    // Recovering to a point in time, it must not call itself ready before it has got there and takes writes.
+    ("hot_standby", "off"),
     ("max_connections", "100"),
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),

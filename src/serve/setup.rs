@@ -20,13 +20,14 @@ pub(super) async fn database(
     config: &ServeConfig,
     migrate: bool,
 ) -> anyhow::Result<HomeCountry> {
+    drop(db::reach(pool).await?);
     if migrate {
         let applied = migration::apply(pool, Duration::from_secs(300)).await.context("migrations")?;
         if applied > 0 {
             info!(applied, "migrations applied");
         }
     }
-    let mut connection = pool.acquire().await.context("Postgres: is DATABASE_URL right, and does it run?")?;
+    let mut connection = db::reach(pool).await?;
     migration::check(&mut connection).await?;
     db::check_server(&mut connection).await?;
     db::partition::ensure(&mut connection).await.context("partitions")?;
