@@ -64,8 +64,7 @@ pub async fn reach(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
         }
         Err(error) => error,
     };
-    Err(anyhow::Error::from(error)
-        .context("Postgres cannot be reached: is DATABASE_URL right, and does it run?"))
+    anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error})")
 }
 
 /// A connection of the pool for one piece of work, all of which must be done by a deadline; see [`timed!`](crate::db::timed).
