@@ -211,7 +211,8 @@ impl ServeArgs {
             wrong.say("CDR_FIRST_FETCH_DELAY: at most 1h");
         }
         let addresses = self.addresses(&mut wrong);
-        let parts = if self.only.is_empty() { Part::ALL.to_vec() } else { self.only.clone() };
+        let runs = |part: &Part| self.only.is_empty() || self.only.contains(part);
+        let parts: Vec<Part> = Part::ALL.into_iter().filter(runs).collect();
         let concurrency: Option<u32> =
             wrong.read("CDR_CONCURRENCY", "write a number from 1 to 1000", self.concurrency.parse());
         if concurrency.is_some_and(|n| n == 0 || n > 1000) {

@@ -52,8 +52,12 @@ pub async fn listen(
     );
     let refused =
         Trouble::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
+    // Whoever comes in vain is not seen from inside: a port that stands full or cannot accept is as good as wedged.
+    let mut failing = false;
     loop {
-        pulse.rest();
+        if !failing {
+            pulse.beat();
+        }
         if room.available_permits() == 0 {
             full.hit(&limits.connections);
         } else if room.available_permits() > limits.connections / 10 {
@@ -64,15 +68,23 @@ pub async fn listen(
             permit = Arc::clone(&room).acquire_owned() => permit,
             () = stop.cancelled() => break,
         };
+        if !failing {
+            pulse.rest();
+        }
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => {
+                    failing = false;
                     refused.over();
                     accepted
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: the next one may be closed soon.
                     refused.hit(&error);
+                    if !failing {
+                        pulse.beat();
+                    }
+                    failing = true;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }

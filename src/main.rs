@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -136,7 +137,11 @@ fn say(text: &str) {
 }
 
 fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let default = if matches!(cli.command, Command::Demo(_)) { "error" } else { "info,sqlx=warn" };
+    let default = if matches!(cli.command, Command::Demo(_)) {
+        "error"
+    } else {
+        "info,sqlx=warn,sqlx_core::pool=error"
+    };
     let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default))?;
     let registry = tracing_subscriber::registry().with(filter);
     // Colours are for a terminal; a file or a collector gets plain text.
@@ -171,6 +176,8 @@ async fn run_service(args: ServeArgs, matches: &ArgMatches) -> anyhow::Result<Ex
             "this variable is not a setting of vobiz-cdr: a slip of the pen? See `vobiz-cdr serve --help`"
         );
     }
+    // From here on a SIGHUP is heard, and attended to once the service runs.
+    let hangup = signal(SignalKind::hangup())?;
     let config = args.check()?;
     if args.check_only {
         return Ok(show(&config, matches));
@@ -184,7 +191,7 @@ async fn run_service(args: ServeArgs, matches: &ArgMatches) -> anyhow::Result<Ex
             service = Service::prepare(config, &url, migrate) => service?,
             () = stop.cancelled() => return Ok(()),
         };
-        service.run_with_reloads(stop, Ending::Patient, told_to_reload(args)?).await
+        service.run_with_reloads(stop, Ending::Patient, told_to_reload(args, hangup)).await
     };
     let served = tokio::select! {
         served = serve => served,
@@ -227,9 +234,7 @@ fn allow_many_connections() {
 
 /// The settings as they are read anew with each SIGHUP: files are, the environment of a process does not change. Settings that
 /// are wrong are said and change nothing.
-fn told_to_reload(args: ServeArgs) -> anyhow::Result<mpsc::Receiver<ServeConfig>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
+fn told_to_reload(args: ServeArgs, mut hangup: Signal) -> mpsc::Receiver<ServeConfig> {
     let (newer, reloads) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -243,7 +248,7 @@ fn told_to_reload(args: ServeArgs) -> anyhow::Result<mpsc::Receiver<ServeConfig>
             }
         }
     });
-    Ok(reloads)
+    reloads
 }
 
 /// Waits until our own Postgres ends by itself; for ever, where there is none.
@@ -314,7 +319,6 @@ enum Hangup {
 
 /// Fires on SIGTERM and SIGINT; a second one ends the process at once.
 fn told_to_stop(hangup_is: Hangup) -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;

@@ -3,6 +3,9 @@
 //!
 //! The flows count here; [`crate::ops`] adds what it has seen in the database and serves all of it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -10,6 +13,7 @@ use prometheus::{
 };
 
 use crate::pulse::Pulses;
+use crate::trouble::Trouble;
 
 const NAMESPACE: &str = "vobiz_cdr";
 
@@ -19,6 +23,8 @@ pub struct Metrics {
     registry: Registry,
     /// The loops.
     pub pulses: Pulses,
+    /// Troubles that a person must hear of when they last.
+    troubles: Arc<Mutex<Vec<Arc<Trouble>>>>,
     /// `callbacks_total{result}`: answers at the callback path.
     pub callbacks: IntCounterVec,
     /// `callback_duration_seconds`: from the last header to the answer.
@@ -156,6 +162,7 @@ impl Metrics {
                 IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last look at it.")),
             ),
             pulses: Pulses::default(),
+            troubles: Arc::default(),
             registry: r,
         };
         metrics.begin();
@@ -172,6 +179,22 @@ impl Metrics {
         for outcome in FETCH_OUTCOMES {
             self.fetches.with_label_values(&[outcome]);
         }
+    }
+
+    /// A trouble that `/status` shows as well when it lasts.
+    pub fn trouble(&self, what: &'static str, cure: &'static str) -> Arc<Trouble> {
+        let trouble = Arc::new(Trouble::new(what, cure));
+        let mut all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is nobody's any more was a loop's that has ended.
+        all.retain(|trouble| Arc::strong_count(trouble) > 1);
+        all.push(Arc::clone(&trouble));
+        trouble
+    }
+
+    /// The troubles that last: what does not work, what to do, and for how long it has been so.
+    pub(crate) fn lasting_troubles(&self) -> Vec<(&'static str, &'static str, Duration)> {
+        let all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(|trouble| trouble.lasting()).collect()
     }
 
     /// All of it in the text format of Prometheus.

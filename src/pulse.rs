@@ -65,12 +65,13 @@ impl Pulse {
 pub struct Pulses(Arc<Mutex<BTreeMap<String, Arc<Pulse>>>>);
 
 impl Pulses {
-    /// The pulse of this name, made where there is none: a loop that is started anew goes on with the pulse of its
-    /// predecessor. Silence beyond `patience` means that it is wedged.
-    pub fn of(&self, name: &str, patience: Duration) -> Arc<Pulse> {
+    /// The pulse of a loop that starts. One of the same name that is still about is looked at no longer: what it finishes is
+    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `patience` means wedged.
+    pub fn start(&self, name: &str, patience: Duration) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::new(name, patience));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pulse = all.entry(name.to_owned()).or_insert_with(|| Arc::new(Pulse::new(name, patience)));
-        Arc::clone(pulse)
+        all.insert(name.to_owned(), Arc::clone(&pulse));
+        pulse
     }
 
     /// Forgets the loops whose name does not pass: they were ended on purpose.
@@ -91,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_stands_still_is_wedged_unless_it_rests() {
         let pulses = Pulses::default();
-        let pulse = pulses.of("fetch", Duration::from_millis(30));
+        let pulse = pulses.start("fetch", Duration::from_millis(30));
         assert!(!pulse.is_wedged(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(!pulse.is_wedged(Duration::from_millis(29)), "it may have waited for somebody else");
@@ -103,7 +104,9 @@ mod tests {
         assert!(!pulse.is_wedged(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(pulses.all()[0].is_wedged(Duration::MAX));
-        assert!(Arc::ptr_eq(&pulse, &pulses.of("fetch", Duration::ZERO)), "one name, one pulse");
+        let successor = pulses.start("fetch", Duration::from_secs(60));
+        pulse.beat();
+        assert!(Arc::ptr_eq(&successor, &pulses.all()[0]), "the one that started last is looked at");
         pulses.keep(|name| name != "fetch");
         assert!(pulses.all().is_empty());
     }

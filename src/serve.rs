@@ -40,8 +40,6 @@ const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
 const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
 /// The loops end within this, and all of the ending within 25 s.
 const END_WITHIN: Duration = Duration::from_secs(22);
-/// A reload that Postgres does not let through in this time is given up; the old settings stay.
-const RELOAD_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks at Postgres for the ops port.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -167,17 +165,24 @@ impl Service {
                 },
                 _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
                 Some(newer) = reloads.recv() => {
-                    let set_up = timeout(RELOAD_WITHIN, setup::accounts_anew(&pool, &newer, home)).await;
-                    let accounts = match set_up.map_err(anyhow::Error::from).and_then(|accounts| accounts) {
-                        Ok(accounts) => accounts,
-                        Err(error) => {
-                            warn!(error = format!("{error:#}"), "not reloaded, the old settings stay: send SIGHUP again when Postgres answers");
-                            continue;
-                        }
-                    };
+                    // The door needs no database: its new tokens and secrets count at once.
                     if let Some(door) = &door {
                         door.reload(setup::door(&newer));
                     }
+                    let set_up = tokio::select! {
+                        set_up = setup::accounts_anew(&pool, &newer, home) => set_up,
+                        () = stop.cancelled() => break,
+                    };
+                    let accounts = match set_up {
+                        Ok(accounts) => accounts,
+                        Err(error) => {
+                            warn!(
+                                error = format!("{error:#}"),
+                                "reloaded for callbacks only, fetching goes on with the old settings: send SIGHUP again when Postgres answers"
+                            );
+                            continue;
+                        }
+                    };
                     ops.set_accounts(accounts.clone());
                     // The new crew starts at once: leases keep it off what the old one still has in hand.
                     stop_crew.cancel();
@@ -274,7 +279,7 @@ async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) 
         .await
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
-    let pulse = metrics.pulses.of("ops port", Duration::from_secs(60));
+    let pulse = metrics.pulses.start("ops port", Duration::from_secs(60));
     let server =
         tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), listen::OPS, pulse, stop.clone()));
     Ok(OpsPort { address, server: AbortOnDropHandle::new(server), stop })
@@ -301,7 +306,7 @@ fn open_door(
         async move { intake.probe().await.map_err(|error| error.to_string()) }.boxed()
     })));
     let door = Door::new(setup::door(config), intake, metrics.clone());
-    let pulse = metrics.pulses.of("receive", Duration::from_secs(60));
+    let pulse = metrics.pulses.start(ops::PORT, Duration::from_secs(60));
     let serving = listen(listener, router(Arc::clone(&door)), listen::PUBLIC, pulse, stop.clone());
     run_loop(loops, "receive", stop, serving);
     run_loop(loops, "intake", stop, writer);

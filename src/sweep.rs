@@ -6,6 +6,7 @@
 //!
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::timed;
 use crate::trouble::Trouble;
-use crate::vobiz::{Cdr, FetchError, ListPage, ListQuery};
+use crate::vobiz::{AccountId, Cdr, FetchError, ListPage, ListQuery};
 
 /// Rows a page: the most that Vobiz gives (documented).
 const PER_PAGE: u32 = 100;
@@ -100,17 +101,33 @@ pub struct Sweeper {
     accounts: Vec<Arc<Account>>,
     every: Duration,
     metrics: Metrics,
+    pulses: HashMap<AccountId, Arc<Pulse>>,
 }
 
 impl Sweeper {
     /// A sweeper that sweeps each account every so often.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
-        Self { pool, accounts, every, metrics }
+        let pulse = |account: &Arc<Account>| {
+            let pulse = metrics.pulses.start(&format!("sweep {}", account.id()), PATIENCE);
+            pulse.rest();
+            (account.id().clone(), pulse)
+        };
+        let pulses = accounts.iter().map(pulse).collect();
+        Self { pool, accounts, every, metrics, pulses }
     }
 
-    /// The pulse of one account's sweeping.
-    fn pulse(&self, account: &Account) -> Arc<Pulse> {
-        self.metrics.pulses.of(&format!("sweep {}", account.id()), PATIENCE)
+    /// The account's sweeping moved.
+    fn beat(&self, account: &Account) {
+        if let Some(pulse) = self.pulses.get(account.id()) {
+            pulse.beat();
+        }
+    }
+
+    /// The account's sweeping waits for a time that is set.
+    fn rest(&self, account: &Account) {
+        if let Some(pulse) = self.pulses.get(account.id()) {
+            pulse.rest();
+        }
     }
 
     /// Sweeps until told to stop, each account by itself.
@@ -121,16 +138,17 @@ impl Sweeper {
     async fn run_one(&self, account: &Account, stop: &CancellationToken) {
         let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
         let mut failed = 0;
-        let pulse = self.pulse(account);
         let trouble = Trouble::of(
             "the CDR list cannot be swept, so lost callbacks are not healed",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
         while !stop.is_cancelled() {
-            pulse.beat();
+            self.beat(account);
             match self.sweep_if_due(account, stop).await {
-                Ok(None) | Err(SweepError::Stopped) => {}
+                Err(SweepError::Stopped) => {}
+                // Not due, paused, or another replica's: the next one may begin as soon as it can.
+                Ok(None) => failed = 0,
                 // The pause itself was said.
                 Err(SweepError::Paused) => failed += 1,
                 Ok(Some(swept)) => {
@@ -148,7 +166,7 @@ impl Sweeper {
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.
-            pulse.rest();
+            self.rest(account);
             let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
@@ -200,14 +218,16 @@ impl Sweeper {
         }
         let mut swept = Swept::default();
         let mut before = Vec::new();
-        let pulse = self.pulse(account);
         for page in 1..=MOST_PAGES {
-            pulse.beat();
+            self.beat(account);
             if stop.is_cancelled() {
                 return Err(SweepError::Stopped);
             }
             self.wait_while_paused(account, stop).await?;
+            // At a low rate a slot may be minutes away.
+            self.rest(account);
             account.pace(SWEEP_AHEAD).await;
+            self.beat(account);
             let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
             // A version is as old as its request, however long the answer took.
             let requested_at = clock.now();
@@ -245,9 +265,8 @@ impl Sweeper {
 
     /// A pause that a fetch found holds for the sweep too; a short one is waited for.
     async fn wait_while_paused(&self, account: &Account, stop: &CancellationToken) -> Result<(), SweepError> {
-        let pulse = self.pulse(account);
         for _ in 0..120 {
-            pulse.beat();
+            self.beat(account);
             if !account.is_paused().await? {
                 return Ok(());
             }

@@ -10,6 +10,9 @@ use tracing::{info, warn};
 /// While it lasts, it is said again after this long.
 const REMIND: Duration = Duration::from_secs(600);
 
+/// A trouble that has not happened for this long counts as over for those who look, although nothing has shown that it is.
+const FRESH: Duration = Duration::from_secs(60);
+
 /// One kind of trouble of one loop.
 #[derive(Debug)]
 pub struct Trouble {
@@ -26,6 +29,7 @@ pub struct Trouble {
 struct Lasting {
     since: Instant,
     said: Instant,
+    last: Instant,
     times: u64,
 }
 
@@ -48,6 +52,13 @@ impl Trouble {
         }
     }
 
+    /// What does not work, and for how long, as long as it keeps happening.
+    pub fn lasting(&self) -> Option<(&'static str, &'static str, Duration)> {
+        let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasting = lasting.as_ref().filter(|lasting| lasting.last.elapsed() < FRESH)?;
+        Some((self.what, self.cure, lasting.since.elapsed()))
+    }
+
     /// It works; says so if it did not before.
     pub fn over(&self) {
         let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -63,11 +74,12 @@ impl Trouble {
         let mut lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *lasting {
             None => {
-                *lasting = Some(Lasting { since: now, said: now, times: 1 });
+                *lasting = Some(Lasting { since: now, said: now, last: now, times: 1 });
                 Some(1)
             }
             Some(lasting) => {
                 lasting.times += 1;
+                lasting.last = now;
                 let due = now.duration_since(lasting.said) >= REMIND;
                 due.then(|| {
                     lasting.said = now;

@@ -212,6 +212,15 @@ pub async fn commit(
     Ok(committed)
 }
 
+/// Commits a word that nobody reads: a transaction that waits for the disk, and for a synchronous standby where there is one, as
+/// that of a callback does.
+pub async fn probe(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!("select pg_catalog.pg_logical_emit_message(true, 'vobiz-cdr probe', '')::text")
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
 /// Notes on stored CDRs that a callback has come after all (a sweep was faster). Apart from [`commit`], because rows of `cdr`
 /// are locked before rows of `cdr_queue`; if it gets lost, the callback log still knows.
 pub async fn announce_stored(connection: &mut PgConnection, call_ids: &[String]) -> Result<(), sqlx::Error> {

@@ -22,6 +22,14 @@ pub enum DbError {
 }
 
 impl DbError {
+    /// Postgres answered, and did not want what it was given: no partition, no room on the disk. Else it is away, goes down,
+    /// or takes no writes at all (SQLSTATE classes 08, 57 and 25).
+    pub fn refuses_rows(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| !matches!(code.get(..2), Some("08" | "57" | "25")))
+    }
+
     /// What the failure means for the work at hand.
     pub fn fault(&self) -> super::Fault {
         match self {

@@ -33,6 +33,10 @@ pub struct AccountSeen {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// For how many seconds its oldest due call has been due; zero if none is.
     pub oldest_due_seconds: f64,
+    /// Which part of the last 15 minutes it was paused by 429, from 0 to 1.
+    pub throttled_share: f64,
+    /// Seconds since its last pause for another reason ended; none if there was none.
+    pub unpaused_seconds: Option<f64>,
 }
 
 /// Dead letters of an account and class.
@@ -55,12 +59,10 @@ pub struct Quick {
     pub clock: DateTime<Utc>,
     /// `server_version`.
     pub version: String,
-    /// A standby, which takes no writes.
+    /// It takes no writes: a standby, or one that was set to read only.
     pub read_only: bool,
     /// All accounts that have a row, sorted.
     pub accounts: Vec<AccountSeen>,
-    /// Dead letters, sorted by account and class.
-    pub dead: Vec<DeadSeen>,
 }
 
 /// Calls that an account owes.
@@ -79,6 +81,8 @@ pub struct OwedSeen {
 pub struct Thorough {
     /// The queue without its dead letters, by account.
     pub owed: Vec<OwedSeen>,
+    /// Dead letters, sorted by account and class.
+    pub dead: Vec<DeadSeen>,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -106,7 +110,15 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                     (select min(due_at) from vobiz.cdr_queue q
                      where q.account_id = a.account_id and q.dead_at is null and q.certain),
                     (select min(due_at) from vobiz.cdr_queue q
-                     where q.account_id = a.account_id and q.dead_at is null and not q.certain))))::float8 as "oldest_due_seconds!"
+                     where q.account_id = a.account_id and q.dead_at is null and not q.certain))))::float8 as "oldest_due_seconds!",
+                  coalesce((select sum(extract(epoch from least(h.until_at, vobiz.now())
+                                                          - greatest(h.started_at, vobiz.now() - interval '15 minutes')))
+                            from vobiz.account_pause h
+                            where h.account_id = a.account_id and h.reason = 'throttled' and h.started_at < vobiz.now()
+                              and h.until_at > vobiz.now() - interval '15 minutes') / 900, 0)::float8 as "throttled_share!",
+                  extract(epoch from vobiz.now() - (
+                    select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
+                    where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds
            from vobiz.account a
            cross join lateral (
              select a.pause_reason is not null
@@ -115,21 +127,14 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
     )
     .fetch_all(&mut *connection)
     .await?;
-    let dead = sqlx::query_as!(
-        DeadSeen,
-        r#"select account_id, error_class as "class!", count(*) as "calls!",
-                  extract(epoch from vobiz.now() - min(dead_at))::float8 as "oldest_seconds!"
-           from vobiz.cdr_queue where dead_at is not null group by 1, 2 order by 1, 2"#
-    )
-    .fetch_all(&mut *connection)
-    .await?;
     let server = sqlx::query!(
-        r#"select current_setting('server_version') as "version!", pg_catalog.pg_is_in_recovery() as "read_only!",
+        r#"select current_setting('server_version') as "version!", 
+                  pg_catalog.pg_is_in_recovery() or current_setting('transaction_read_only')::bool as "read_only!",
                   pg_catalog.clock_timestamp() as "clock!""#
     )
     .fetch_one(connection)
     .await?;
-    Ok(Quick { clock: server.clock, version: server.version, read_only: server.read_only, accounts, dead })
+    Ok(Quick { clock: server.clock, version: server.version, read_only: server.read_only, accounts })
 }
 
 /// Takes a thorough look.
@@ -142,6 +147,14 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
+    let dead = sqlx::query_as!(
+        DeadSeen,
+        r#"select account_id, error_class as "class!", count(*) as "calls!",
+                  extract(epoch from vobiz.now() - min(dead_at))::float8 as "oldest_seconds!"
+           from vobiz.cdr_queue where dead_at is not null group by 1, 2 order by 1, 2"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,
@@ -151,6 +164,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     let count = |state| steps.iter().filter(|step| step.state == state).count();
     Ok(Thorough {
         owed,
+        dead,
         missing_partitions,
         pending: count(State::Pending),
         changed: count(State::Changed),

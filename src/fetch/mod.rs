@@ -25,8 +25,8 @@ use crate::account::{AHEAD, Account};
 use crate::db::DbError;
 use crate::db::queue::{self, Lease};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::timed;
-use crate::trouble::Trouble;
 use crate::vobiz::AccountId;
 use hand::Outcome;
 
@@ -42,7 +42,7 @@ pub struct FetchSettings {
 /// The shortest and the longest pause between two looks at the queue.
 const IDLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
-/// A look at the queue waits for a hand, at most as long as a request may take, and for Postgres, once an account.
+/// A look at an account's queue waits for a hand, at most as long as a request may take, and for Postgres.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The worker.
@@ -87,8 +87,8 @@ impl Fetcher {
         let (finished, outcomes) = mpsc::unbounded_channel();
         let tracker = TaskTracker::new();
         let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes, self.metrics.clone()));
-        let pulse = self.metrics.pulses.of("fetch", PATIENCE);
-        let trouble = Trouble::new(
+        let pulse = self.metrics.pulses.start("fetch", PATIENCE);
+        let trouble = self.metrics.trouble(
             "the queue cannot be read, so nothing is fetched and nothing is lost",
             "see that Postgres runs and can be reached",
         );
@@ -97,7 +97,7 @@ impl Fetcher {
         // Without a settler, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             pulse.beat();
-            let round = self.round(turn, stop, &finished, &tracker).await;
+            let round = self.round(turn, stop, &finished, &tracker, &pulse).await;
             if round.is_ok() {
                 trouble.over();
             }
@@ -138,10 +138,13 @@ impl Fetcher {
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
+        pulse: &Pulse,
     ) -> Result<usize, DbError> {
         let mut leased = 0;
         for n in 0..self.accounts.len() {
             let account = &self.accounts[(turn + n) % self.accounts.len()];
+            // Each account may have to wait for a hand.
+            pulse.beat();
             if account.is_in_question() {
                 continue;
             }

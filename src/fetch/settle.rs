@@ -1,5 +1,6 @@
 //! Settling: outcomes gather while the last group commits, then one transaction makes all of them true, or none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -25,14 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Settles until all hands are gone and nothing waits.
 pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>, metrics: Metrics) {
-    let pulse = metrics.pulses.of("settle", PATIENCE);
+    let pulse = metrics.pulses.start("settle", PATIENCE);
     let settler = Settler {
         pool,
-        metrics,
-        trouble: Trouble::new(
+        trouble: metrics.trouble(
             "what was fetched cannot be stored, so those calls fall due again",
             "see that Postgres runs, takes writes and has disk space",
         ),
+        metrics,
     };
     let mut group = Vec::new();
     pulse.rest();
@@ -48,7 +49,7 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
 struct Settler {
     pool: PgPool,
     metrics: Metrics,
-    trouble: Trouble,
+    trouble: Arc<Trouble>,
 }
 
 impl Settler {

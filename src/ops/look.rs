@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Ops;
+use crate::db::DbError;
 use crate::db::overview::{self, Quick, Thorough};
 use crate::timed;
 
@@ -49,11 +50,15 @@ impl Looks {
 impl Ops {
     /// Looks until told to stop. `pool` serves nothing else, so that a look never waits behind the work it looks at.
     pub async fn look_on(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
-        let pulse = self.metrics.pulses.of("look", PATIENCE);
+        let pulse = self.metrics.pulses.start("look", PATIENCE);
         let mut next_thorough = Instant::now();
         while !stop.is_cancelled() {
             pulse.beat();
             let answered = self.look(&pool).await;
+            // Nobody may ask for a while, and what has ended should not be shown on.
+            if answered && !self.metrics.lasting_troubles().is_empty() {
+                let _ = self.ready().await;
+            }
             if answered && Instant::now() >= next_thorough {
                 let took = self.look_thoroughly(&pool).await;
                 next_thorough = Instant::now() + THOROUGH_EVERY.max(took * THOROUGH_SHARE);
@@ -91,8 +96,13 @@ impl Ops {
             Ok(thorough) => {
                 let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
                 looks.thorough = Some((Instant::now(), thorough));
+                self.uncounted.over();
             }
-            Err(error) => debug!(%error, "the queue could not be counted"),
+            // A connection that broke says that Postgres went away, which the next quick look shows.
+            Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
+                debug!(%error, "the queue could not be counted");
+            }
+            Err(error) => self.uncounted.hit(&error),
         }
         began.elapsed()
     }

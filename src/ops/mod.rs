@@ -25,11 +25,14 @@ use futures_util::future::BoxFuture;
 
 use crate::account::Account;
 use crate::metrics::Metrics;
+use crate::trouble::Trouble;
 use look::Looks;
 pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
 
 /// Whoever asks whether we are ready waits no longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(2);
+/// The pulse of the public port.
+pub const PORT: &str = "receive";
 /// Within this, the same answer serves all who ask.
 const READY_FOR: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,7 @@ pub struct Ops {
     accounts: RwLock<Vec<Arc<Account>>>,
     looks: Mutex<Looks>,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    uncounted: Trouble,
     /// One scrape at a time: gauges are set and read together.
     scrape: Mutex<()>,
 }
@@ -91,6 +95,10 @@ impl Ops {
             accounts: RwLock::default(),
             looks: Mutex::new(Looks::new()),
             ready: tokio::sync::Mutex::default(),
+            uncounted: Trouble::new(
+                "the queue and the schema cannot be looked at, so /status knows little of them",
+                "the error says why: a missing permission, a lock, or a Postgres that is too slow",
+            ),
             scrape: Mutex::default(),
         })
     }
@@ -142,6 +150,10 @@ impl Ops {
         let probed = tokio::time::timeout(READY_WITHIN, probe()).await;
         let found = probed.unwrap_or_else(|_| Err("Postgres did not commit in time".into()));
         let found = found.map_err(|why| format!("callbacks cannot be committed: {why}"));
+        let shut =
+            || self.metrics.pulses.all().iter().any(|p| p.name() == PORT && p.is_wedged(Duration::MAX));
+        let found = found
+            .and_then(|()| if shut() { Err("the public port takes no connections".into()) } else { Ok(()) });
         *ready = Some((Instant::now(), found.clone()));
         found
     }
@@ -151,6 +163,9 @@ impl Ops {
         let seen = self.seen();
         if !seen.postgres.answers {
             return Err("Postgres does not answer".into());
+        }
+        if seen.postgres.read_only {
+            return Err("Postgres takes no writes".into());
         }
         match seen.loops.iter().find(|seen| seen.wedged) {
             Some(wedged) => Err(format!("the loop `{}` makes no progress", wedged.name)),

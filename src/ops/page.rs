@@ -87,7 +87,7 @@ impl Ops {
                 })
                 .unwrap_or_default(),
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
-            dead: quick.map(|quick| quick.dead.clone()).unwrap_or_default(),
+            dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
             loops: self
                 .metrics
                 .pulses
@@ -108,15 +108,17 @@ impl Ops {
                 })
                 .unwrap_or_default(),
             clocks: ClocksSeen { postgres: looks.clock_skew, vobiz },
+            troubles: self.metrics.lasting_troubles(),
+            counted: looks.thorough.as_ref().map(|(at, _)| at.elapsed()),
+            uptime: self.started.elapsed(),
+            starting: self.phase() == Phase::Starting,
             sweep_interval: self.settings.sweep_interval,
         }
     }
 
     pub(super) fn page(&self) -> Page {
         let seen = self.seen();
-        let phase = self.phase();
-        // Before it runs, nothing can be said of what it should have done.
-        let act = if phase == Phase::Starting { vec![] } else { judge(&seen) };
+        let (phase, act) = (self.phase(), judge(&seen));
         let (version, looked, counted) = {
             let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
             (
@@ -156,14 +158,12 @@ impl Ops {
         metrics.postgres_up.set(i64::from(seen.postgres.answers));
         let looked = {
             let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            (looks.quick.is_some(), looks.thorough.is_some())
+            looks.thorough.is_some()
         };
-        if looked.1 {
+        if looked {
             let sum = |of: fn(&OwedSeen) -> i64| seen.owed.iter().map(of).sum::<i64>();
             metrics.queue_calls.with_label_values(&["due"]).set(sum(|owed| owed.due));
             metrics.queue_calls.with_label_values(&["waiting"]).set(sum(|owed| owed.waiting));
-        }
-        if looked.0 {
             let mut classes: BTreeMap<&str, i64> = CLASSES.iter().map(|class| (*class, 0)).collect();
             for dead in &seen.dead {
                 *classes.entry(&dead.class).or_default() += dead.calls;

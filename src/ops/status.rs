@@ -12,8 +12,14 @@ const SKEW: f64 = 30.0;
 const OUTAGE: f64 = 15.0 * 60.0;
 /// A due call that waits longer than this is not being fetched.
 const STUCK: f64 = 3600.0;
-/// Postgres may restart: it is a person's matter after this.
+/// Postgres may restart, and a commit may fail: it is a person's matter after this.
 const AWAY: Duration = Duration::from_secs(10);
+/// Throttled for more than this part of a quarter of an hour is throttled all the time.
+const THROTTLED: f64 = 0.5;
+/// A start takes seconds, unless it migrates or recovers.
+const SLOW_START: Duration = Duration::from_secs(300);
+/// The queue is counted at least this often, however large it is.
+const UNCOUNTED: Duration = Duration::from_secs(1800);
 
 /// What a person must do, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,7 +42,7 @@ pub struct PostgresSeen {
     /// For how long it has been so.
     #[serde(rename = "for_seconds", serialize_with = "seconds")]
     pub lasting: Duration,
-    /// A standby, which takes no writes.
+    /// It takes no writes.
     pub read_only: bool,
 }
 
@@ -91,6 +97,14 @@ pub struct Seen {
     pub schema: SchemaSeen,
     /// The clocks.
     pub clocks: ClocksSeen,
+    /// Troubles that keep happening: what does not work, what to do, and since how long.
+    pub troubles: Vec<(&'static str, &'static str, Duration)>,
+    /// Since when queue and schema were last looked at; none if never.
+    pub counted: Option<Duration>,
+    /// Age of the process.
+    pub uptime: Duration,
+    /// It does not work yet.
+    pub starting: bool,
     /// Pause between two sweeps.
     pub sweep_interval: Duration,
 }
@@ -102,19 +116,30 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 /// What a person must do; nothing, if all is well or mends itself.
 pub fn judge(seen: &Seen) -> Vec<Act> {
     let mut acts = Vec::new();
+    if seen.starting {
+        // Nothing can be said yet of what it should have done.
+        slow_start(seen, &mut acts);
+        return acts;
+    }
     postgres(seen, &mut acts);
     seen.accounts.iter().for_each(|account| paused(account, &mut acts));
     if seen.postgres.answers {
-        seen.accounts.iter().for_each(|account| overdue(account, seen.sweep_interval, &mut acts));
+        troubles(seen, &mut acts);
+        seen.accounts.iter().for_each(|account| overdue(account, seen, &mut acts));
         unconfigured(seen, &mut acts);
         wedged(seen, &mut acts);
     }
     for dead in &seen.dead {
+        let cure = if dead.class == "never_appeared" {
+            "Vobiz announced these calls and has not listed them in 24 h: ask Vobiz, with `vobiz-cdr dead-letters list`; `vobiz-cdr \
+             dead-letters revive` asks for another day, and a sweep that finds one removes it"
+        } else {
+            "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
+        };
         acts.push(Act {
             what: format!("{} of account {}: {}", dead_letters(dead.calls), dead.account_id, dead.class),
             for_seconds: whole(dead.oldest_seconds),
-            cure: "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
-                .into(),
+            cure: cure.into(),
         });
     }
     schema(seen, &mut acts);
@@ -130,6 +155,32 @@ pub fn judge(seen: &Seen) -> Vec<Act> {
         }
     }
     acts
+}
+
+fn slow_start(seen: &Seen, acts: &mut Vec<Act>) {
+    if seen.uptime > SLOW_START {
+        acts.push(Act {
+            what: "the service is still starting: it takes no callbacks yet".into(),
+            for_seconds: Some(seen.uptime.as_secs()),
+            cure: "see its log, and pg_stat_activity: a long migration, a Postgres that recovers, or one that hangs".into(),
+        });
+    }
+}
+
+/// What the loops say of themselves, and what nobody could look at.
+fn troubles(seen: &Seen, acts: &mut Vec<Act>) {
+    for (what, cure, lasting) in seen.troubles.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
+        acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
+    }
+    // Never counted is no matter in the first minutes.
+    let possible = seen.uptime.min(seen.postgres.lasting);
+    if seen.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
+        acts.push(Act {
+            what: "the queue and the schema could not be looked at for long: what is shown of them is old".into(),
+            for_seconds: seen.counted.map(|age| age.as_secs()),
+            cure: "see the log for `cannot be looked at`: a missing permission, a lock, or a Postgres that is too slow".into(),
+        });
+    }
 }
 
 fn dead_letters(calls: i64) -> String {
@@ -151,14 +202,27 @@ fn postgres(seen: &Seen, acts: &mut Vec<Act>) {
     }
     if seen.postgres.read_only {
         acts.push(Act {
-            what: "this Postgres is a standby and takes no writes".into(),
+            what: "this Postgres takes no writes: callbacks get 503".into(),
             for_seconds: None,
-            cure: "point DATABASE_URL at the primary, or add target_session_attrs by your pooler".into(),
+            cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
+                .into(),
         });
     }
 }
 
 fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
+    // Each 429 is a short pause of its own; together they may be most of the time.
+    if account.throttled_share > THROTTLED {
+        acts.push(Act {
+            what: format!(
+                "account {} was throttled (429) for {:.0} % of the last 15 minutes",
+                account.account_id,
+                account.throttled_share * 100.0
+            ),
+            for_seconds: None,
+            cure: "lower VOBIZ_MAX_RPS to what Vobiz allows, or ask Vobiz for more".into(),
+        });
+    }
     let (Some(reason), Some(lasting)) = (account.pause_reason.as_deref(), account.paused_seconds) else {
         return;
     };
@@ -178,10 +242,8 @@ fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
             "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
              when the API is back",
         ),
-        _ => (
-            OUTAGE,
-            "Vobiz throttles us (429) all the time: lower VOBIZ_MAX_RPS, or ask Vobiz for a higher limit",
-        ),
+        // Throttled: it ends by itself, and was looked at above.
+        _ => return,
     };
     if lasting >= acts_after {
         acts.push(Act {
@@ -193,11 +255,14 @@ fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
 }
 
 /// A queue or a list that nobody works on, although the account is not paused.
-fn overdue(account: &AccountSeen, sweep_interval: Duration, acts: &mut Vec<Act>) {
-    if account.pause_reason.is_some() {
+fn overdue(account: &AccountSeen, seen: &Seen, acts: &mut Vec<Act>) {
+    if account.pause_reason.as_deref().is_some_and(|reason| reason != "throttled") {
         return;
     }
-    if account.oldest_due_seconds > STUCK {
+    // It can only be late by the time in which it could have worked: since the start, the last outage, the last pause.
+    let possible = seen.uptime.min(seen.postgres.lasting).as_secs_f64();
+    let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
+    if account.oldest_due_seconds.min(possible) > STUCK {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),
             for_seconds: whole(account.oldest_due_seconds),
@@ -205,7 +270,7 @@ fn overdue(account: &AccountSeen, sweep_interval: Duration, acts: &mut Vec<Act>)
                 .into(),
         });
     }
-    if account.swept_seconds_ago > STUCK + 3.0 * sweep_interval.as_secs_f64() {
+    if account.swept_seconds_ago.min(possible) > STUCK + 3.0 * seen.sweep_interval.as_secs_f64() {
         acts.push(Act {
             what: format!(
                 "the CDR list of account {} has not been swept: lost callbacks are not healed",
@@ -236,13 +301,18 @@ fn unconfigured(seen: &Seen, acts: &mut Vec<Act>) {
 
 fn wedged(seen: &Seen, acts: &mut Vec<Act>) {
     for wedged in seen.loops.iter().filter(|seen| seen.wedged) {
-        acts.push(Act {
-            what: format!("the loop `{}` makes no progress", wedged.name),
-            for_seconds: Some(wedged.silence.as_secs()),
-            cure:
-                "this is a defect: keep the log, and restart the process; what it had in hand falls due again"
-                    .into(),
-        });
+        let (what, cure) = if wedged.name == super::PORT {
+            (
+                "the public port takes no connections".to_owned(),
+                "see who holds them open (ss -tn; a proxy, an attack), and the limit of open files (ulimit -n)",
+            )
+        } else {
+            (
+                format!("the loop `{}` makes no progress", wedged.name),
+                "this is a defect: keep the log, and restart the process; what it had in hand falls due again",
+            )
+        };
+        acts.push(Act { what, for_seconds: Some(wedged.silence.as_secs()), cure: cure.into() });
     }
 }
 

@@ -13,18 +13,24 @@ fn account() -> AccountSeen {
         ledger_since: chrono::DateTime::UNIX_EPOCH,
         last_answer_at: None,
         oldest_due_seconds: 0.0,
+        throttled_share: 0.1,
+        unpaused_seconds: None,
     }
 }
 
 fn well() -> Seen {
     Seen {
-        postgres: PostgresSeen { answers: true, lasting: Duration::from_secs(3600), read_only: false },
+        postgres: PostgresSeen { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
         accounts: vec![account()],
         owed: vec![OwedSeen { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
         loops: vec![LoopSeen { name: "fetch".into(), silence: Duration::ZERO, wedged: false }],
         schema: SchemaSeen { ahead: 1, ..SchemaSeen::default() },
         clocks: ClocksSeen { postgres: Some(-0.2), vobiz: Some(2.0) },
+        troubles: vec![("callbacks cannot be committed", "see Postgres", Duration::from_secs(9))],
+        counted: Some(Duration::from_secs(20)),
+        uptime: Duration::from_secs(90_000),
+        starting: false,
         sweep_interval: Duration::from_secs(300),
     }
 }
@@ -34,6 +40,13 @@ fn paused(reason: &str, seconds: f64) -> Seen {
     seen.accounts[0].pause_reason = Some(reason.into());
     seen.accounts[0].paused_seconds = Some(seconds);
     seen
+}
+
+impl Seen {
+    fn starting_for(mut self, seconds: u64) -> Self {
+        self.uptime = Duration::from_secs(seconds);
+        self
+    }
 }
 
 fn with(change: impl FnOnce(&mut Seen)) -> Seen {
@@ -52,6 +65,19 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
             seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
         with(|seen| seen.accounts[0].oldest_due_seconds = 600.0),
+        // Just back from two hours of an outage, a pause or a stop: it had no time yet.
+        with(|seen| {
+            seen.accounts[0].oldest_due_seconds = 7200.0;
+            seen.accounts[0].swept_seconds_ago = 7200.0;
+            seen.accounts[0].unpaused_seconds = Some(60.0);
+        }),
+        with(|seen| {
+            seen.accounts[0].oldest_due_seconds = 7200.0;
+            seen.accounts[0].swept_seconds_ago = 7200.0;
+            seen.uptime = Duration::from_secs(60);
+            seen.counted = None;
+        }),
+        with(|seen| seen.starting = true).starting_for(20),
     ] {
         assert_eq!(judge(&seen), [], "{seen:?}");
     }
@@ -63,7 +89,47 @@ fn every_trouble_is_said_once_and_with_its_cure() {
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
         (paused("unavailable", 901.0), "paused: unavailable", "status page"),
-        (paused("throttled", 901.0), "paused: throttled", "VOBIZ_MAX_RPS"),
+        (
+            with(|seen| {
+                // Between two pauses as well as in one.
+                seen.accounts[0].throttled_share = 0.97;
+            }),
+            "throttled (429) for 97 % of the last 15 minutes",
+            "VOBIZ_MAX_RPS",
+        ),
+        (
+            with(|seen| {
+                seen.accounts[0].pause_reason = Some("throttled".into());
+                seen.accounts[0].paused_seconds = Some(10.0);
+                seen.accounts[0].oldest_due_seconds = 3601.0;
+            }),
+            "due and not fetched",
+            "VOBIZ_MAX_RPS",
+        ),
+        (
+            with(|seen| seen.troubles[0].2 = Duration::from_secs(10)),
+            "callbacks cannot be committed",
+            "see Postgres",
+        ),
+        (with(|seen| seen.counted = Some(Duration::from_secs(1801))), "could not be looked at", "permission"),
+        (with(|seen| seen.counted = None), "could not be looked at", "permission"),
+        (
+            with(|seen| {
+                seen.starting = true;
+                seen.uptime = Duration::from_secs(301);
+                seen.postgres.answers = false;
+            }),
+            "still starting",
+            "migration",
+        ),
+        (
+            with(|seen| {
+                seen.loops[0] =
+                    LoopSeen { name: "receive".into(), silence: Duration::from_secs(70), wedged: true };
+            }),
+            "the public port takes no connections",
+            "ulimit",
+        ),
         (with(|seen| seen.accounts[0].oldest_due_seconds = 3601.0), "due and not fetched", "VOBIZ_MAX_RPS"),
         (with(|seen| seen.accounts[0].swept_seconds_ago = 4501.0), "has not been swept", "--only"),
         (with(|seen| seen.owed[0].account_id = "MA_2".into()), "8 calls are owed for account MA_2", "SIGHUP"),
@@ -89,7 +155,7 @@ fn every_trouble_is_said_once_and_with_its_cure() {
         ),
         (with(|seen| seen.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
         (with(|seen| seen.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
-        (with(|seen| seen.postgres.read_only = true), "standby", "primary"),
+        (with(|seen| seen.postgres.read_only = true), "takes no writes", "primary"),
     ] {
         let acts = judge(&seen);
         assert_eq!(acts.len(), 1, "{acts:?}");

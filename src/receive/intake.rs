@@ -80,11 +80,12 @@ impl Intake {
             pool,
             cap: SpeculativeCap::new(settings.max_speculative_per_minute),
             settings,
-            pulse: metrics.pulses.of("intake", PATIENCE),
-            trouble: Trouble::new(
+            pulse: metrics.pulses.start("intake", PATIENCE),
+            trouble: metrics.trouble(
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
+            refused: false,
         };
         (Self { queue, room }, writer.run(waiting))
     }
@@ -133,7 +134,9 @@ struct Writer {
     settings: IntakeSettings,
     cap: SpeculativeCap,
     pulse: Arc<Pulse>,
-    trouble: Trouble,
+    trouble: Arc<Trouble>,
+    /// Postgres was there at the last failure, and did not want the rows.
+    refused: bool,
 }
 
 impl Writer {
@@ -168,7 +171,11 @@ impl Writer {
         let mut unannounced = Vec::new();
         match self.commit(&group).await {
             Ok(committed) => {
-                self.trouble.over();
+                // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
+                if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
+                    self.refused = false;
+                    self.trouble.over();
+                }
                 self.cap.refund(&group, &committed.new, now);
                 unannounced = committed.stored_unannounced;
                 answer(group, Ok(()));
@@ -191,6 +198,7 @@ impl Writer {
                             // Postgres went away meanwhile: not a timeout more for each of the rest.
                             let away = error.fault() == Fault::Ours;
                             if away {
+                                self.refused = error.refuses_rows();
                                 self.trouble.hit(&error);
                             } else {
                                 let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
@@ -208,6 +216,7 @@ impl Writer {
                 answer(rest, Err(NotCommitted::Failed));
             }
             Err(error) => {
+                self.refused = error.refuses_rows();
                 self.trouble.hit(&error);
                 // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
                 self.cap.refund(&group, &[], now);
@@ -231,12 +240,15 @@ impl Writer {
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
         let mut tries = 0;
         loop {
-            let result = timed!(&self.pool, self.settings.commit_timeout, |connection| callback::commit(
-                connection,
-                &entries,
-                &owed,
-                self.settings.first_fetch_delay
-            ))
+            let result = timed!(&self.pool, self.settings.commit_timeout, |connection| async {
+                let committed =
+                    callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
+                let committed = committed.await?;
+                if entries.is_empty() {
+                    callback::probe(connection).await?;
+                }
+                Ok(committed)
+            })
             .await;
             tries += 1;
             match result {

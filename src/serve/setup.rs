@@ -12,7 +12,13 @@ use crate::account::Account;
 use crate::config::{AccountConfig, ServeConfig};
 use crate::db::{self, migration, setting};
 use crate::receive::DoorSettings;
+use crate::timed;
 use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, Verifier, http_client};
+
+/// A few short statements.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// All checks of the database, the making of partitions included.
+const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Migrates if it is to, and checks that schema, server and shared settings are what they must be; makes the partitions.
 pub(super) async fn database(
@@ -27,6 +33,12 @@ pub(super) async fn database(
             info!(applied, "migrations applied");
         }
     }
+    // Whoever hangs here for ever serves nobody; who ends with an error is started again.
+    let checked = tokio::time::timeout(CHECKED_WITHIN, check(pool, config)).await;
+    checked.context("Postgres does not answer any more")?
+}
+
+async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountry> {
     let mut connection = db::reach(pool).await?;
     migration::check(&mut connection).await?;
     db::check_server(&mut connection).await?;
@@ -37,6 +49,10 @@ pub(super) async fn database(
         config.home_country.map(|code| code.to_string()).as_deref(),
     )
     .await?;
+    let ids = ids(config);
+    for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
+        warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
+    }
     Ok(HomeCountry::new(&home)?)
 }
 
@@ -47,16 +63,19 @@ pub(super) async fn accounts(
     home: HomeCountry,
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let ids = ids(config);
-    let mut connection = pool.acquire().await?;
-    db::account::register(&mut connection, &ids).await?;
-    for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
-        warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
-    }
+    let casings = timed!(pool, PATIENCE, |connection| async {
+        db::account::register(&mut *connection, &ids).await?;
+        let mut casings = Vec::with_capacity(ids.len());
+        for id in &ids {
+            casings.push(db::account::api_path(&mut *connection, id).await?);
+        }
+        Ok(casings)
+    })
+    .await?;
     let http = http_client(config.request_timeout)?;
     let mut accounts = Vec::with_capacity(ids.len());
-    for account in &config.accounts {
+    for (account, casing) in config.accounts.iter().zip(casings) {
         let AccountConfig { mut credentials, max_rps } = account.clone();
-        let casing = db::account::api_path(&mut connection, &credentials.account_id).await?;
         credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
         let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
         accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));
@@ -71,7 +90,8 @@ pub(super) async fn accounts_anew(
     home: HomeCountry,
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = accounts(pool, config, home).await?;
-    db::account::probe_soon(&mut *pool.acquire().await?, &ids(config)).await?;
+    let ids = ids(config);
+    timed!(pool, PATIENCE, |connection| db::account::probe_soon(connection, &ids)).await?;
     Ok(accounts)
 }
 

@@ -3,8 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use vobiz_cdr::listen::{Limits, listen};
 use vobiz_cdr::metrics::Metrics;
-use vobiz_cdr::ops::{Ops, OpsSettings, Phase, router};
+use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
 use vobiz_cdr::simulator::{CallSpec, CallbackKind, Options, Simulator};
 
 use crate::support::chaos_proxy::ChaosProxy;
@@ -72,7 +73,7 @@ async fn a_healthy_service_says_so_everywhere() {
         assert_eq!(running.metric(series).await, Some(value), "{series}");
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    for name in ["receive", "intake", "fetch", "settle", "sweep MA_TESTAB12", "look"] {
+    for name in ["intake", "fetch", "settle", "sweep MA_TESTAB12", "look"] {
         let series = format!("vobiz_cdr_worker_last_progress_timestamp_seconds{{loop=\"{name}\"}}");
         let moved = running.metric(&series).await.unwrap();
         assert!((now - moved).abs() < 10.0, "{name}: {moved} against {now}");
@@ -271,6 +272,99 @@ async fn a_read_only_postgres_is_not_ready() {
         .await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(running.page("/readyz").await.0, 503, "the probe goes the whole way of a callback");
+    database
+        .run(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = current_database() and application_name = 'vobiz-cdr ops'",
+        )
+        .await;
+    assert_eq!(running.the_only_act().await, "this Postgres takes no writes: callbacks get 503");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answers() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    running.all_is_well().await;
+    // As where a partition is missing or the disk of the log is full: everything else works.
+    database.run("create function refuse() returns trigger language plpgsql as $$ begin raise sqlstate '53100'; end $$").await;
+    database
+        .run("create trigger refuse before insert on vobiz.callback for each row execute function refuse()")
+        .await;
+    let act = async {
+        let mut act = String::new();
+        eventually("a person is called", Duration::from_secs(30), async || {
+            assert_eq!(call(&vobiz, 1).await, 0);
+            let acts = running.acts().await;
+            act = acts.into_iter().next().unwrap_or_default();
+            !act.is_empty()
+        })
+        .await;
+        act
+    };
+    assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
+    database.run("drop trigger refuse on vobiz.callback").await;
+    assert_eq!(call(&vobiz, 1).await, 1);
+    running.all_is_well().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
+    let database = Database::new().await;
+    let metrics = Metrics::new();
+    let settings = OpsSettings {
+        parts: vec!["receive"],
+        sweep_interval: Duration::from_secs(300),
+        look_every: Duration::from_millis(50),
+    };
+    let ops = Ops::new(settings, metrics.clone());
+    ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));
+    let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (public, private) = (bind().await, bind().await);
+    let (door, address) = (public.local_addr().unwrap(), private.local_addr().unwrap());
+    tokio::spawn(axum::serve(private, router(ops.clone())).into_future());
+    let stop = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(ops.clone().look_on(database.pool.clone(), stop.clone()));
+    let limits = Limits { headers_within: Duration::from_secs(60), connections: 2 };
+    let pulse = metrics.pulses.start(PORT, Duration::from_millis(300));
+    tokio::spawn(listen(public, axum::Router::new(), limits, pulse, stop.clone()));
+    ops.enter(Phase::Running);
+    eventually("it is ready", Duration::from_secs(5), async || page(address, "/readyz").await.0 == 200).await;
+    let mut holding = Vec::new();
+    for _ in 0..3 {
+        holding.push(tokio::net::TcpStream::connect(door).await.unwrap());
+    }
+    eventually("it is not ready", Duration::from_secs(10), async || page(address, "/readyz").await.0 == 503)
+        .await;
+    let (code, text) = page(address, "/status").await;
+    assert!(code == 503 && text.contains("the public port takes no connections"), "{text}");
+    drop(holding);
+    eventually("it is ready again", Duration::from_secs(10), async || {
+        page(address, "/readyz").await.0 == 200
+    })
+    .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_throttled_all_the_time_calls_a_person() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    swept(&database).await;
+    // Ten minutes of the last fifteen, in pauses of a minute each, as they come when every request is refused.
+    database
+        .run(
+            "insert into vobiz.account_pause (account_id, started_at, until_at, reason)
+             select 'MA_TESTAB12', now() - make_interval(mins => n), now() - make_interval(mins => n) + interval '59 seconds', 'throttled'
+             from generate_series(1, 10) n",
+        )
+        .await;
+    let act = running.the_only_act().await;
+    assert!(act.starts_with("account MA_TESTAB12 was throttled (429) for 6"), "{act}");
     running.end().await;
 }
 
@@ -296,7 +390,7 @@ async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves(
             ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));
         }
         ops.enter(Phase::Running);
-        let pulse = metrics.pulses.of("fetch", Duration::from_millis(300));
+        let pulse = metrics.pulses.start("fetch", Duration::from_millis(300));
         eventually("it is ready", Duration::from_secs(5), async || page(address, "/readyz").await.0 == 200)
             .await;
         assert_eq!(page(address, "/status").await.0, 200);

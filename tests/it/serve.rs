@@ -96,6 +96,8 @@ fn parts_need_a_database_that_the_others_can_reach() {
     let same = with(&["serve", "--check", "--listen", "127.0.0.1:8080", "--ops-listen", "127.0.0.1:8080"]);
     assert!(same.stderr.contains("the ops port must not be the public one"), "{}", same.stderr);
     assert_eq!(with(&["serve", "--only", "everything"]).status.code(), Some(2));
+    let thrice = with(&["serve", "--check", "--only", "fetch,fetch,fetch"]);
+    assert!(thrice.stderr.contains("--only needs DATABASE_URL"), "{}", thrice.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +249,11 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
     ];
     let (mut serve, said) = serve(&[], port, &settings);
     let ops: SocketAddr = serve.ops.parse().unwrap();
-    eventually("it is ready", Duration::from_secs(10), async || page(ops, "/readyz").await.0 == 200).await;
+    eventually("it is ready and has swept", Duration::from_secs(10), async || {
+        page(ops, "/readyz").await.0 == 200
+            && database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
+    })
+    .await;
     proxy.cut();
     for _ in 0..8 {
         let call = vobiz.place_call(CallSpec::default());

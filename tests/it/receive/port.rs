@@ -32,7 +32,7 @@ impl Port {
             listener,
             door.router,
             limits,
-            Pulses::default().of("receive", Duration::from_secs(60)),
+            Pulses::default().start("receive", Duration::from_secs(60)),
             stop.clone(),
         ));
         Self { address, stop, ended }
