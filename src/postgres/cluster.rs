@@ -89,8 +89,8 @@ async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result
 /// copied from is in force still, so there is nothing in it to lose.
 pub(super) async fn sweep_unfinished(account: &Account, data_dir: &Path) -> Result<(), StartError> {
     for folder in unfinished(data_dir).map_err(StartError::file("list", data_dir))? {
-        // The server of an upgrade that was killed together with its watcher.
-        if PidFile::read(&folder).is_ok_and(|file| file.is_some_and(|file| file.is_ready()))
+        // The server of an upgrade that was killed; its watcher is at it, or was killed too.
+        if PidFile::read(&folder).is_ok_and(|file| file.is_some_and(|file| file.is_a_servers()))
             && let Err(error) = leftovers::clear(account, &folder, data_dir).await
         {
             tracing::warn!(folder = %folder.display(), %error, "an unfinished database folder is in use");

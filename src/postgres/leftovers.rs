@@ -58,6 +58,11 @@ impl PidFile {
         self.status == "ready"
     }
 
+    /// Whether it is a server's at all, in whatever state. What initdb runs for itself leaves a shorter one.
+    pub(super) fn is_a_servers(&self) -> bool {
+        !self.status.is_empty()
+    }
+
     fn path(cluster: &Path) -> PathBuf {
         cluster.join("postmaster.pid")
     }
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(file.socket_folder.as_deref(), Some(Path::new("/data/socket")));
         assert!(file.is_ready());
         let starting = PidFile::parse(&READY.replace("ready   ", "starting")).unwrap();
-        assert!(!starting.is_ready());
+        assert!(!starting.is_ready() && starting.is_a_servers());
     }
 
     #[test]
@@ -211,6 +216,7 @@ mod tests {
         }
         let first_line_only = PidFile::parse("4711\n").unwrap();
         assert!(!first_line_only.is_ready() && first_line_only.socket_folder.is_none());
+        assert!(!first_line_only.is_a_servers());
         assert_eq!(PidFile::parse("-4711\n").unwrap().pid.as_raw_pid(), 4711);
     }
 
