@@ -58,7 +58,7 @@ impl Running {
     /// Waits until something wants to be done, and nothing else: its words.
     pub(crate) async fn the_only_act(&self) -> String {
         let mut only = String::new();
-        eventually("somebody must act", Duration::from_secs(20), async || {
+        eventually("somebody must act", Duration::from_secs(40), async || {
             let acts = self.acts().await;
             assert!(acts.len() < 2, "{acts:?}");
             only = acts.into_iter().next().unwrap_or_default();
@@ -70,7 +70,7 @@ impl Running {
 
     /// Waits until nobody must act.
     pub(crate) async fn all_is_well(&self) {
-        eventually("nobody must act", Duration::from_secs(20), async || self.acts().await.is_empty()).await;
+        eventually("nobody must act", Duration::from_secs(40), async || self.acts().await.is_empty()).await;
     }
 
     /// The value of a series.
