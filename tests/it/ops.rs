@@ -471,3 +471,32 @@ async fn a_scrape_takes_20_ms_at_most_with_three_million_owed_calls() {
     assert!(code == 200 && took < Duration::from_secs(1), "{code} after {took:?}");
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ports_of_a_service_give_up_on_clients_that_say_nothing() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    let given_up = async |address, first: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        let began = Instant::now();
+        let mut said = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut said)).await.unwrap();
+        began.elapsed()
+    };
+    let (public, ops) = (running.public.unwrap(), running.ops);
+    let waits = tokio::join!(
+        given_up(public, b""),
+        given_up(public, b"POST /callbacks/vobiz HTTP/1.1\r\nHo"),
+        given_up(ops, b""),
+        given_up(ops, b"GET /metrics HTTP/1.1\r\nHo"),
+    );
+    for waited in [waits.0, waits.1, waits.2, waits.3] {
+        assert!(waited > Duration::from_secs(5) && waited < Duration::from_secs(20), "{waited:?}");
+    }
+    // Half-open: the client is gone without a word, and its connection is not kept.
+    assert_eq!(running.page("/readyz").await.0, 200);
+    running.end().await;
+}
