@@ -35,6 +35,20 @@ fn serve(arguments: &[&str], port: u16, settings: &[(&str, &str)]) -> (Serve, Ar
     (serve, said)
 }
 
+/// Settings of a quick service with the account of the tests, and one more.
+fn settings<'a>(database: &'a str, api: &'a str, more: (&'a str, &'a str)) -> [(&'a str, &'a str); 8] {
+    [
+        ("DATABASE_URL", database),
+        ("VOBIZ_API_URL", api),
+        ("VOBIZ_AUTH_ID", ACCOUNT),
+        ("VOBIZ_AUTH_TOKEN", TOKEN),
+        ("VOBIZ_MAX_RPS", "500"),
+        ("CDR_CALLBACK_URL", SIGNED_FOR),
+        ("CDR_FIRST_FETCH_DELAY", "100ms"),
+        more,
+    ]
+}
+
 fn write_accounts(path: &Path, accounts: &[(&str, &str)]) {
     let tables: Vec<String> = accounts
         .iter()
@@ -106,16 +120,7 @@ async fn three_processes_with_a_part_each_do_the_work_of_one() {
     let vobiz =
         Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
-    let settings = [
-        ("DATABASE_URL", database.url.as_str()),
-        ("VOBIZ_API_URL", &api),
-        ("VOBIZ_AUTH_ID", ACCOUNT),
-        ("VOBIZ_AUTH_TOKEN", TOKEN),
-        ("VOBIZ_MAX_RPS", "500"),
-        ("CDR_CALLBACK_URL", SIGNED_FOR),
-        ("CDR_FIRST_FETCH_DELAY", "100ms"),
-        ("CDR_SWEEP_INTERVAL", "1s"),
-    ];
+    let settings = settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1s"));
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let (mut receive, _) = serve(&["--only", "receive"], port, &settings);
     let call = vobiz.place_call(CallSpec::default());
@@ -239,14 +244,7 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
         Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
-    let settings = [
-        ("DATABASE_URL", proxy.url.as_str()),
-        ("VOBIZ_API_URL", &api),
-        ("VOBIZ_AUTH_ID", ACCOUNT),
-        ("VOBIZ_AUTH_TOKEN", TOKEN),
-        ("CDR_CALLBACK_URL", SIGNED_FOR),
-        ("LOG_FORMAT", "json"),
-    ];
+    let settings = settings(&proxy.url, &api, ("LOG_FORMAT", "json"));
     let (mut serve, said) = serve(&[], port, &settings);
     let ops: SocketAddr = serve.ops.parse().unwrap();
     eventually("it is ready and has swept", Duration::from_secs(10), async || {
@@ -288,15 +286,7 @@ async fn an_ordinary_callback_leaves_no_line_in_the_log() {
         Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
-    let settings = [
-        ("DATABASE_URL", database.url.as_str()),
-        ("VOBIZ_API_URL", &api),
-        ("VOBIZ_AUTH_ID", ACCOUNT),
-        ("VOBIZ_AUTH_TOKEN", TOKEN),
-        ("VOBIZ_MAX_RPS", "500"),
-        ("CDR_CALLBACK_URL", SIGNED_FOR),
-        ("CDR_FIRST_FETCH_DELAY", "100ms"),
-    ];
+    let settings = settings(&database.url, &api, ("LOG_FORMAT", "text"));
     let (mut serve, said) = serve(&[], port, &settings);
     eventually("the first sweep is over", Duration::from_secs(10), async || {
         database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
