@@ -1,0 +1,7 @@
+//! What ours is measured against, written as well as we could: each is what a good engineer would deploy who does not group
+//! commits. All speak HTTP by the same server, check the same signatures, ask by the same client and store by the same upsert;
+//! they differ in nothing but how the work meets Postgres.
+
+pub mod bare;
+pub mod receive;
+pub mod single;
