@@ -25,6 +25,15 @@ struct Args {
     /// Turns of each variant
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
+    /// Only variants whose name holds this word, such as `ours`: for tuning
+    #[arg(long, value_name = "WORD")]
+    variant: Option<String>,
+    /// Connections in `callbacks`
+    #[arg(long, value_delimiter = ',', default_value = "16,64,256,512", value_name = "N,…")]
+    connections: Vec<usize>,
+    /// Milliseconds until the API answers, in `drain`
+    #[arg(long, value_delimiter = ',', default_value = "0,20,100", value_name = "MS,…")]
+    latencies: Vec<u64>,
     /// Write every value here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -70,7 +70,10 @@ async fn work(pool: PgPool, client: Client, stop: CancellationToken) -> anyhow::
         let mut transaction = connection.begin().await?;
         cdr::upsert(&mut transaction, &[&incoming]).await?;
         transaction.commit().await?;
-        sqlx::query("delete from vobiz.cdr_queue where call_id = $1").bind(&call_id).execute(&mut *connection).await?;
+        sqlx::query("delete from vobiz.cdr_queue where call_id = $1")
+            .bind(&call_id)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }

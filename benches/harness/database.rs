@@ -80,12 +80,7 @@ pub async fn number(pool: &PgPool, sql: &'static str) -> anyhow::Result<f64> {
 }
 
 /// Waits until a query gives at least so much; false if it takes longer than `limit`.
-pub async fn reaches(
-    pool: &PgPool,
-    sql: &'static str,
-    wanted: f64,
-    limit: Duration,
-) -> anyhow::Result<bool> {
+pub async fn reaches(pool: &PgPool, sql: &'static str, wanted: f64, limit: Duration) -> anyhow::Result<bool> {
     let deadline = std::time::Instant::now() + limit;
     while number(pool, sql).await? < wanted {
         if std::time::Instant::now() > deadline {

@@ -54,7 +54,10 @@ impl Bench {
         let postgres = Postgres::start(Options {
             data_dir: folder.path().join("postgres"),
             bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
-            settings: settings.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| (String::from(*name), String::from(*value)))
+                .collect(),
         })
         .await
         .context("Postgres")?;
@@ -97,6 +100,11 @@ impl Bench {
     /// `full`, or in a quick run `quick`.
     pub fn size<T>(&self, full: T, quick: T) -> T {
         if self.args.quick { quick } else { full }
+    }
+
+    /// Whether the command line asks for this variant.
+    pub fn wants(&self, variant: &str) -> bool {
+        self.args.variant.as_ref().is_none_or(|word| variant.contains(word))
     }
 
     /// Stops Postgres and removes everything.

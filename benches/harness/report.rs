@@ -91,14 +91,20 @@ impl Report {
         self.median(scenario, what, variant) / self.median(scenario, what, base)
     }
 
-    /// Holds a value to a lower bar.
+    /// Holds a value to a lower bar; one that was not measured, to none.
     pub fn at_least(&mut self, what: &str, value: f64, bar: f64) {
+        if value.is_nan() {
+            return;
+        }
         let holds = value >= bar;
         self.bars.push(Bar { what: what.to_owned(), value, bar: format!(">= {}", shown(bar)), holds });
     }
 
-    /// Holds a value to an upper bar.
+    /// Holds a value to an upper bar; one that was not measured, to none.
     pub fn at_most(&mut self, what: &str, value: f64, bar: f64) {
+        if value.is_nan() {
+            return;
+        }
         let holds = value <= bar;
         self.bars.push(Bar { what: what.to_owned(), value, bar: format!("<= {}", shown(bar)), holds });
     }
@@ -134,7 +140,8 @@ impl Report {
         for key in &self.order {
             let (unit, values) = &self.figures[key];
             let (low, high) = ends(values);
-            let width = if values.len() > 1 { format!("{} … {}", shown(low), shown(high)) } else { String::new() };
+            let width =
+                if values.len() > 1 { format!("{} … {}", shown(low), shown(high)) } else { String::new() };
             let (scenario, what, variant) = key;
             table.add_row([scenario, what, variant, &shown(median(values)), *unit, &width]);
         }

@@ -58,9 +58,9 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.say("  making signed callbacks");
     let requests = requests::hangups(enough, 1).await?;
     for _ in 0..bench.args.rounds {
-        for connections in [16, 64, 256, 512] {
+        for connections in bench.args.connections.clone() {
             bench.report.take_noise();
-            for variant in VARIANTS {
+            for variant in VARIANTS.into_iter().filter(|variant| bench.wants(variant)).collect::<Vec<_>>() {
                 let (door, url) = Door::open(bench, variant).await?;
                 let again = variant == "no database";
                 let met =
@@ -72,12 +72,23 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                 let what = format!("{connections} connections");
                 bench.report.add(NAME, &what, variant, "per s", met.per_second);
                 for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
-                    bench.report.add(NAME, &format!("{what}, {name}"), variant, "ms", met.latencies.ms(share));
+                    bench.report.add(
+                        NAME,
+                        &format!("{what}, {name}"),
+                        variant,
+                        "ms",
+                        met.latencies.ms(share),
+                    );
                 }
                 if let Door::Ours(serve) = &door
                     && let Some(mib) = proc::peak_mib(serve.pid())
                 {
                     bench.report.add(NAME, &format!("{what}, memory"), variant, "MiB", mib);
+                }
+                if variant == "ours" {
+                    let pool = vobiz_cdr::db::connect(&url, "bench", 1)?;
+                    bench.say_statements(&pool).await?;
+                    pool.close().await;
                 }
                 door.close().await?;
             }
@@ -115,7 +126,7 @@ async fn all_kept(url: &str, answered: usize) -> anyhow::Result<()> {
 /// 2,000 a second, as a large call centre's peak, and the disk's own pace beside it.
 async fn steady(bench: &mut Bench, requests: &std::sync::Arc<Vec<bytes::Bytes>>) -> anyhow::Result<()> {
     let time = bench.size(Duration::from_secs(15), Duration::from_secs(3));
-    for variant in VARIANTS {
+    for variant in VARIANTS.into_iter().filter(|variant| bench.wants(variant)).collect::<Vec<_>>() {
         let (door, _) = Door::open(bench, variant).await?;
         let (met, disk) = tokio::join!(
             load::run(door.address(), requests, 64, Pace::PerSecond(2000), time, true),

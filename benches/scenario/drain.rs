@@ -36,7 +36,7 @@ impl Variant {
 /// Requests under way at once: what a latency needs to be hidden, the same for all who take a number.
 fn concurrency(latency: u64) -> &'static str {
     match latency {
-        0 => "64",
+        0 => "128",
         _ => "256",
     }
 }
@@ -45,7 +45,7 @@ fn concurrency(latency: u64) -> &'static str {
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let calls = bench.size(30_000, 3_000);
     let graphile = "graphile_worker";
-    for latency in [0, 20, 100] {
+    for latency in bench.args.latencies.clone() {
         let latency_text = latency.to_string();
         let mut variants = vec![
             Variant::Bare(concurrency(latency)),
@@ -58,6 +58,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         } else {
             bench.report.say("  peers are not built: left out (./dev bench builds them)");
         }
+        variants.retain(|variant| bench.wants(&variant.name()));
         let flags = ["--latency-ms", &latency_text];
         let mut vobiz = Vobiz::start(bench.folder(), WARM + calls, &flags).await?;
         for _ in 0..bench.args.rounds {
@@ -105,8 +106,7 @@ async fn drain(
         Variant::Peer(_) | Variant::Ours => (concurrency(latency), ""),
     };
     let api = &vobiz.api_url;
-    let shared =
-        ["--workers", workers, "--api-url", api, "--database-url", &url, "--ids", &ids_file];
+    let shared = ["--workers", workers, "--api-url", api, "--database-url", &url, "--ids", &ids_file];
     let limit = Duration::from_secs(300);
     let all = format!("go {WARM} {}", WARM + calls);
     let warm = format!("go 0 {WARM}");

@@ -1,7 +1,10 @@
 //! What is measured, a file each.
 
 mod callbacks;
+mod churn;
 mod drain;
+mod lease;
+mod neighbour;
 
 use std::fmt;
 
@@ -16,17 +19,26 @@ pub enum Scenario {
     Callbacks,
     /// CDRs stored a second, against a bare fetch loop, one call at a time, and peers
     Drain,
+    /// What a lease costs with 3 thousand and with 3 million owed calls
+    Lease,
+    /// Half a million calls through the queue: dead rows, bytes, CPU, WAL
+    Churn,
+    /// Reports and a forgotten transaction on the same database
+    Neighbour,
 }
 
 impl Scenario {
     /// Those that run by default, in their order.
-    pub const ORDINARY: [Self; 2] = [Self::Callbacks, Self::Drain];
+    pub const ORDINARY: [Self; 5] = [Self::Callbacks, Self::Drain, Self::Lease, Self::Churn, Self::Neighbour];
 
     /// Measures it.
     pub async fn run(self, bench: &mut Bench) -> anyhow::Result<()> {
         match self {
             Self::Callbacks => callbacks::run(bench).await,
             Self::Drain => drain::run(bench).await,
+            Self::Lease => lease::run(bench).await,
+            Self::Churn => churn::run(bench).await,
+            Self::Neighbour => neighbour::run(bench).await,
         }
     }
 }

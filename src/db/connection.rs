@@ -44,7 +44,16 @@ impl DbError {
 fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?
         .application_name(&format!("vobiz-cdr {name}"))
-        .options([("synchronous_commit", "on"), ("timezone", "UTC"), ("lock_timeout", "30s")])
+        .options([
+            ("synchronous_commit", "on"),
+            ("timezone", "UTC"),
+            ("lock_timeout", "30s"),
+            // Our statements go by key. A plan that was made and kept while the queue was empty would read all of a backlog
+            // for each group: 1.6k instead of 11k CDRs a second were measured until autovacuum looked in.
+            ("enable_seqscan", "off"),
+            // Short statements all: compiling one costs more than running it.
+            ("jit", "off"),
+        ])
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::from_secs(60))
         .log_statements(tracing::log::LevelFilter::Off))
 }

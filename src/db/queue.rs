@@ -113,7 +113,8 @@ pub async fn lease(
              from room r where a.account_id = $1 and exists (select from leased where not stored)
            )
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
-                  extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 as not_yet_for,
+                  case when first_not_yet_at is not null
+                       then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
                   announced_at, sip_call_id, stored as "stored!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
            from leased, room

@@ -2,7 +2,8 @@
 //!
 //! One dispatcher leases due calls, account by account in turn, never more than there are free hands and free slots in the
 //! shared rate limit. Each lease goes to a hand: one request, no transaction open. What the hands bring is gathered while
-//! the last group commits, and settled as one transaction.
+//! the last group commits, and settled as one transaction; a hand is free again as soon as its answer is there, so that
+//! Vobiz is asked while Postgres writes. How much may lie between the two is bounded.
 //!
 //! The promise: a call leaves the queue only together with its CDR, or as a dead letter, or closed with its evidence. What
 //! is cut off falls due again.
@@ -41,6 +42,11 @@ pub struct FetchSettings {
 
 /// The shortest and the longest pause between two looks at the queue.
 const IDLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Outcomes that may wait for their settling beside those that hands are busy with: two groups, so that one gathers while
+/// the other commits. They are what a crash makes us ask for again.
+const GATHERED: usize = 1000;
+/// While calls are waiting, a look at the queue is worth its price for a quarter of the hands; for fewer it waits this long.
+const GATHER_HANDS: Duration = Duration::from_millis(5);
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
 /// A look at an account's queue waits for a hand, at most as long as a request may take, and for Postgres.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -53,14 +59,17 @@ pub struct Fetcher {
     /// Ids of the configured main accounts: a row that belongs to another one of them is refused.
     mains: Arc<[AccountId]>,
     settings: FetchSettings,
+    /// Requests under way.
     hands: Arc<Semaphore>,
+    /// Calls between lease and settling.
+    room: Arc<Semaphore>,
     metrics: Metrics,
 }
 
-/// An outcome, and the hand that stays taken until it is settled.
+/// An outcome, and the room that it takes until it is settled.
 struct Finished {
     outcome: Outcome,
-    hand: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Fetcher {
@@ -70,7 +79,8 @@ impl Fetcher {
             accounts.iter().map(|account| account.id().clone()).filter(|id| id.as_str().starts_with("MA_"));
         let mains = mains.collect();
         let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
-        Self { pool, accounts, mains, settings, hands, metrics }
+        let room = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
+        Self { pool, accounts, mains, settings, hands, room, metrics }
     }
 
     /// Works until told to stop; then finishes what is in hand.
@@ -93,11 +103,12 @@ impl Fetcher {
             "see that Postgres runs and can be reached",
         );
         let mut idle = IDLE.0;
-        let mut turn = 0;
+        let (mut turn, mut backlog) = (0, false);
         // Without a settler, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             pulse.beat();
-            let round = self.round(turn, stop, &finished, &tracker, &pulse).await;
+            let round = self.round(turn, backlog, stop, &finished, &tracker, &pulse).await;
+            backlog = matches!(round, Ok(1..));
             if round.is_ok() {
                 trouble.over();
             }
@@ -135,6 +146,7 @@ impl Fetcher {
     async fn round(
         &self,
         turn: usize,
+        backlog: bool,
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
@@ -148,16 +160,13 @@ impl Fetcher {
             if account.is_in_question() {
                 continue;
             }
-            // Wait for one hand; take no more calls than there are hands free.
-            let hand = tokio::select! {
-                hand = Arc::clone(&self.hands).acquire_owned() => hand,
-                () = stop.cancelled() => break,
-            };
-            let Ok(hand) = hand else { break };
+            // Wait for one hand; take no more calls than there are hands free, and room behind them.
+            let Some(hand) = self.hand(backlog, stop).await else { break };
             if account.client.style().is_none() && !self.open(account, tracker).await? {
                 continue;
             }
-            let free = 1 + u32::try_from(self.hands.available_permits()).unwrap_or(0);
+            let free = 1 + self.hands.available_permits().min(self.room.available_permits());
+            let free = u32::try_from(free).unwrap_or(u32::MAX);
             let (taken, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
                 account.id(),
@@ -176,18 +185,31 @@ impl Fetcher {
             let mut slot = 0;
             for lease in taken {
                 let hand = match hand.take() {
-                    Some(hand) => hand,
-                    None => match Arc::clone(&self.hands).acquire_owned().await {
-                        Ok(hand) => hand,
-                        Err(_) => break,
-                    },
+                    Some(hand) => Ok(hand),
+                    None => Arc::clone(&self.hands).acquire_owned().await,
+                };
+                let (Ok(hand), Ok(room)) = (hand, Arc::clone(&self.room).acquire_owned().await) else {
+                    break;
                 };
                 let wait = slots.wait + slots.every * slot;
                 slot += u32::from(!lease.stored);
-                self.attend(Arc::clone(account), lease, wait, hand, finished, tracker);
+                self.attend(Arc::clone(account), lease, wait, (hand, room), finished, tracker);
             }
         }
         Ok(leased)
+    }
+
+    /// A free hand; while there is a backlog, one of several if that takes but a moment. None: we are to stop.
+    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        if backlog {
+            let several = Arc::clone(&self.hands).acquire_many_owned(self.settings.concurrency.div_ceil(4));
+            // They are given back at once: only this task takes hands.
+            drop(tokio::time::timeout(GATHER_HANDS, several).await);
+        }
+        tokio::select! {
+            hand = Arc::clone(&self.hands).acquire_owned() => hand.ok(),
+            () = stop.cancelled() => None,
+        }
     }
 
     fn attend(
@@ -195,21 +217,25 @@ impl Fetcher {
         account: Arc<Account>,
         lease: Lease,
         wait: Duration,
-        hand: OwnedSemaphorePermit,
+        (hand, room): (OwnedSemaphorePermit, OwnedSemaphorePermit),
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {
         let (finished, mains, metrics) = (finished.clone(), Arc::clone(&self.mains), self.metrics.clone());
         tracker.spawn(async move {
-            tokio::time::sleep(wait).await;
+            // The timer is no finer than this, and rounds up: at high rates it would be most of the waiting.
+            if wait >= Duration::from_millis(1) {
+                tokio::time::sleep(wait).await;
+            }
             let call_id = lease.call_id().clone();
             let attending = AssertUnwindSafe(hand::attend(&account, lease, &mains, &metrics)).catch_unwind();
             let Ok(outcome) = attending.await else {
                 error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
                 return;
             };
+            drop(hand);
             // The settler lives as long as any hand.
-            let _ = finished.send(Finished { outcome, hand });
+            let _ = finished.send(Finished { outcome, room });
         });
     }
 
@@ -234,9 +260,9 @@ impl Fetcher {
         }
     }
 
-    /// Nothing is due for an account that is not paused, and no hand is busy.
+    /// Nothing is due for an account that is not paused, and nothing is between lease and settling.
     async fn is_idle(&self) -> bool {
-        if self.hands.available_permits() < self.settings.concurrency as usize {
+        if self.room.available_permits() < self.settings.concurrency as usize + GATHERED {
             return false;
         }
         let due = timed!(&self.pool, DB_TIMEOUT, |connection| queue::any_due(connection)).await;

@@ -39,9 +39,9 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
     pulse.rest();
     while outcomes.recv_many(&mut group, GROUP).await > 0 {
         pulse.beat();
-        let (group, hands): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.hand)).unzip();
+        let (group, room): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.room)).unzip();
         settler.settle(group, &pulse).await;
-        drop(hands);
+        drop(room);
         pulse.rest();
     }
 }
