@@ -7,7 +7,7 @@
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 //!
 //! When more calls are due than single fetches get through, they are resolved by pages of the list: by a walk, or by the sweep
-//! itself if one is due ([`walk`]).
+//! itself if one is due (`walk.rs`).
 
 mod page;
 mod walk;

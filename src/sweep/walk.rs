@@ -186,8 +186,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         self.next_look = Instant::now() + LOOK_EVERY;
-        let glance = self.reader.glance().await?;
-        if !glance.is_some_and(|glance| glance.is_backlog()) {
+        if !self.reader.has_backlog().await? {
             return Ok(());
         }
         let mut head = Walked::default();
@@ -201,7 +200,7 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        if !head.was_worth_it() {
+        if !head.was_worth_it() && self.reader.has_backlog().await? {
             self.next_look = Instant::now() + PAUSE.0;
         }
         Ok(())
@@ -246,6 +245,10 @@ impl Reader<'_> {
         Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::glance(connection, id, max_rps)).await?)
     }
 
+    async fn has_backlog(&self) -> Result<bool, SweepError> {
+        Ok(self.glance().await?.is_some_and(|glance| glance.is_backlog()))
+    }
+
     /// The backlog, if there is one that nobody holds.
     pub(super) async fn backlog(&self) -> Result<Option<Backlog>, SweepError> {
         if !self.glance().await?.is_some_and(|glance| glance.is_backlog() && !glance.held) {
@@ -273,7 +276,11 @@ impl Sweeper {
                 Ok(None) | Err(SweepError::Paused | SweepError::Stopped) => LOOK_EVERY,
                 Ok(Some(walked)) => {
                     trouble.over();
-                    unpaid = if walked.was_worth_it() { 0 } else { unpaid + 1 };
+                    // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
+                    let reader = self.reader("walk", account, pulse, stop);
+                    let done =
+                        walked.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
+                    unpaid = if done { 0 } else { unpaid + 1 };
                     pause_after(unpaid, began.elapsed())
                 }
                 Err(error) => {
@@ -319,7 +326,12 @@ impl Sweeper {
         }
         let mut holder = self.pool.acquire().await?.detach();
         let result = match super::in_time(backlog::try_lock(&mut holder, account.id())).await {
-            Ok(true) => Self::walk(reader, backlog).await.map(Some),
+            // Whoever had the right before may just have walked.
+            Ok(true) => match reader.backlog().await {
+                Ok(Some(backlog)) => Self::walk(reader, backlog).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };

@@ -6,16 +6,20 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
+use vobiz_cdr::config::ServeConfig;
 use vobiz_cdr::db::backlog;
 use vobiz_cdr::metrics::Metrics;
-use vobiz_cdr::simulator::{Answer, Call, CallSpec, Options, RequestKind, RetryAfter};
+use vobiz_cdr::simulator::{Answer, Call, CallSpec, Options, Progress, RequestKind, RetryAfter, Traffic};
 use vobiz_cdr::sweep::{SweepError, Sweeper, Walked};
 use vobiz_cdr::timed;
 
 use crate::support::calls::{account as id, try_lease};
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::world::{TOKEN, World, account, credentials, eventually, options};
+use crate::support::running::Running;
+use crate::support::world::{TOKEN, World, account, credentials, eventually, options, serve_config};
 
+/// The URL that Vobiz signs for.
+const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 /// No sweep is due for a long time.
 const NEVER: Duration = Duration::from_secs(30 * 86_400);
 
@@ -340,7 +344,10 @@ async fn a_sweep_without_a_deep_backlog_holds_nothing_and_keeps_its_overlap() {
         }
         holds
     });
-    let swept = world.sweep().await;
+    let paced = paced(&world, 20.0);
+    let sweeper =
+        Sweeper::new(world.database.pool.clone(), vec![paced.clone()], Duration::ZERO, Metrics::new());
+    let swept = sweeper.sweep_if_due(&paced, &CancellationToken::new()).await.unwrap().unwrap();
     stop.cancel();
     assert_eq!(holds.await.unwrap(), 0);
     assert_eq!((swept.new, swept.recovered), (200, 0));
@@ -562,5 +569,38 @@ async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk()
     // The failed fetch before the list brought it is not forgotten.
     let fetched = format!("select attempts from vobiz.cdr where call_id = '{}'", late[20].call_id);
     assert_eq!(world.text(&fetched).await, "1");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_rate_is_too_low_for_its_calls_keeps_up_by_pages() {
+    let options = Options { callback_url: Some(SIGNED_FOR.into()), ..options() };
+    let world = World::with(options).await;
+    let config = ServeConfig {
+        first_fetch_delay: Duration::from_millis(500),
+        sweep_interval: Duration::from_secs(15),
+        ..serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 6.0)
+    };
+    let running = Running::start(config, &world.database.url).await;
+    world.vobiz.set_callback_sent_to(&running.callbacks());
+    // Ten calls a second for half a minute, six requests a second: without pages a third of them would still be owed at its end.
+    let traffic = Traffic { calls: 300, per_second: 10, early_callbacks: false, ..Traffic::default() };
+    let made = world.vobiz.run(&traffic, &Arc::new(Progress::default())).await;
+    assert_eq!(made.acknowledged, 300);
+    let waiting = owed(&world).await;
+    assert!(waiting < 100, "{waiting} calls are owed at the end");
+    eventually("nothing is owed", Duration::from_secs(15), async || owed(&world).await == 0).await;
+    assert_eq!(world.stored().await, 300);
+    let late = "select count(*) from vobiz.cdr where stored_at > end_time + interval '12 seconds'";
+    assert_eq!(world.database.count(late).await, 0);
+    let requests = world.vobiz.stats().total_requests();
+    let ages = "select percentile_cont(array[0.5, 0.99, 1]) within group (order by extract(epoch from stored_at - end_time)::float8) from vobiz.cdr";
+    println!("{requests} requests; freshness p50, p99, most: {}", world.text(ages).await);
+    let (_, metrics) = running.page("/metrics").await;
+    // A call that is listed while its fetch is under way counts twice.
+    assert!(running.metric("vobiz_cdr_freshness_seconds_count").await.unwrap() >= 300.0, "{metrics}");
+    assert!(running.metric("vobiz_cdr_list_pages_total{flow=\"walk\"}").await.unwrap() > 0.0, "{metrics}");
+    running.all_is_well().await;
+    running.end().await;
     world.end().await;
 }
