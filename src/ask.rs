@@ -56,6 +56,12 @@ fn seconds(value: &Value, path: &str) -> String {
     humantime::format_duration(whole).to_string()
 }
 
+/// Age of the oldest due call, and a word if it waits for the list.
+fn oldest_due(account: &Value) -> String {
+    let age = seconds(account, "/oldest_due_seconds");
+    if account.get("listed_due_to").is_some_and(Value::is_string) { format!("{age} (list)") } else { age }
+}
+
 fn count(value: &Value, path: &str) -> i64 {
     value.pointer(path).and_then(Value::as_i64).unwrap_or(0)
 }
@@ -123,7 +129,7 @@ fn in_words(page: &Value) -> String {
             count(owed, "/due").to_string(),
             count(owed, "/waiting").to_string(),
             dead.to_string(),
-            seconds(account, "/oldest_due_seconds"),
+            oldest_due(account),
             if account.get("sweep_from").is_some_and(Value::is_null) {
                 "never".to_owned()
             } else {

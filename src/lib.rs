@@ -10,7 +10,7 @@
 //! - [`retry`]: the rule: a failed attempt -> wait, pause the account, or bury.
 //! - [`receive`]: callback in, call_id committed in a group, 200 out.
 //! - [`fetch`]: lease, fetch, settle in a group.
-//! - [`sweep`]: list, and store what is missing.
+//! - [`sweep`]: list, and store what is missing; also the way out of a backlog, by pages instead of calls.
 //! - [`account`]: what fetch and sweep share of one account: its client, its pace, its pause.
 //! - [`metrics`]: what the flows count; [`pulse`]: whether a loop moves; [`trouble`]: a lasting trouble is said once.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.

@@ -35,7 +35,9 @@ pub struct Metrics {
     pub fetch_seconds: Histogram,
     /// `freshness_seconds`: from the end of a call to its commit.
     pub freshness_seconds: Histogram,
-    /// `sweep_recovered_total`: calls that a sweep stored and nothing had owed.
+    /// `list_pages_total{flow}`: pages of the CDR list that were read.
+    pub list_pages: IntCounterVec,
+    /// `sweep_recovered_total`: calls that a page of the list stored and nothing had owed.
     pub recovered: IntCounter,
     /// `queue_calls{state}`.
     pub(crate) queue_calls: IntGaugeVec,
@@ -60,6 +62,11 @@ pub const CALLBACK_RESULTS: [&str; 6] =
 /// What became of a fetch, as `fetch_total` counts it.
 pub const FETCH_OUTCOMES: [&str; 7] =
     ["fetched", "not_yet", "throttled", "unavailable", "denied", "refused", "unreadable"];
+
+const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, or walk through a backlog.";
+
+/// Who reads the list, as `list_pages_total` counts it.
+pub const LIST_FLOWS: [&str; 2] = ["sweep", "walk"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -103,15 +110,16 @@ impl Metrics {
                 &r,
                 histogram(
                     "freshness_seconds",
-                    "Time from the end of a call to the commit of its CDR, for calls that were fetched.",
+                    "Time from the end of a call to the first commit of its CDR, fetched or listed.",
                     &freshness_buckets,
                 ),
             ),
+            list_pages: add(&r, counters("list_pages_total", LIST_PAGES, &["flow"])),
             recovered: add(
                 &r,
                 IntCounter::with_opts(opts(
                     "sweep_recovered_total",
-                    "Calls that a sweep stored although no callback had announced them by then.",
+                    "Calls that a page of the list stored although no callback had announced them by then.",
                 )),
             ),
             queue_calls: add(
@@ -179,6 +187,9 @@ impl Metrics {
         for outcome in FETCH_OUTCOMES {
             self.fetches.with_label_values(&[outcome]);
         }
+        for flow in LIST_FLOWS {
+            self.list_pages.with_label_values(&[flow]);
+        }
     }
 
     /// A trouble that `/status` shows as well when it lasts.
@@ -241,6 +252,7 @@ mod tests {
         for line in [
             "vobiz_cdr_callbacks_total{result=\"committed\"} 0",
             "vobiz_cdr_fetch_total{outcome=\"denied\"} 0",
+            "vobiz_cdr_list_pages_total{flow=\"walk\"} 0",
             "vobiz_cdr_sweep_recovered_total 0",
             "# TYPE vobiz_cdr_freshness_seconds histogram",
         ] {

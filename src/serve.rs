@@ -186,8 +186,10 @@ impl Service {
                     ops.set_accounts(accounts.clone());
                     // The new crew starts at once: leases keep it off what the old one still has in hand.
                     stop_crew.cancel();
-                    let sweeping: Vec<String> = accounts.iter().map(|account| format!("sweep {}", account.id())).collect();
-                    metrics.pulses.keep(|name| !name.starts_with("sweep ") || sweeping.iter().any(|kept| kept == name));
+                    metrics.pulses.keep(|name| {
+                        let swept = name.strip_prefix("sweep ").or_else(|| name.strip_prefix("walk "));
+                        swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
+                    });
                     stop_crew = crew.start(&newer, accounts, &mut loops);
                     info!(accounts = newer.accounts.len(), secrets = newer.callback_secrets.len(), "reloaded: accounts, tokens, rates and callback secrets");
                 }

@@ -288,10 +288,21 @@ pub struct SweepPlan {
     pub down_to: DateTime<Utc>,
     /// This one has the wide overlap.
     pub wide: bool,
+    /// How far down it would be read with the narrow overlap.
+    pub narrow_to: DateTime<Utc>,
+}
+
+impl SweepPlan {
+    /// The same sweep with the narrow overlap; the wide one is left to the next sweep.
+    #[must_use]
+    pub fn narrowed(self) -> Self {
+        Self { down_to: self.narrow_to, wide: false, ..self }
+    }
 }
 
 /// Plans the next sweep, if one is due: newest first, down to the start of the last completed one minus an hour; once an hour
-/// minus 26 hours. The first sweep of an account goes back 26 hours before it was registered.
+/// minus 26 hours, and a wide one leaves no gap to the one before it. The first sweep of an account goes back 26 hours before
+/// it was registered.
 pub async fn plan_sweep(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -302,7 +313,9 @@ pub async fn plan_sweep(
                   swept_at is null or swept_at <= vobiz.now() - $2::interval as "due!",
                   swept_wide_at is null or swept_wide_at <= vobiz.now() - interval '1 hour' as "wide!",
                   coalesce(sweep_from, ledger_since) - interval '1 hour' as "narrow_to!",
-                  coalesce(sweep_from, ledger_since) - interval '26 hours' as "wide_to!"
+                  -- A wide one that had to wait (see narrowed) still covers what it was to cover.
+                  least(coalesce(sweep_from, ledger_since) - interval '26 hours',
+                        coalesce(swept_wide_at, ledger_since) - interval '25 hours') as "wide_to!"
            from vobiz.account where account_id = $1"#,
         account.as_str(),
         interval(every) as _
@@ -313,6 +326,7 @@ pub async fn plan_sweep(
         now: row.now,
         down_to: if row.wide { row.wide_to } else { row.narrow_to },
         wide: row.wide,
+        narrow_to: row.narrow_to,
     }))
 }
 

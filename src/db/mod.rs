@@ -4,6 +4,7 @@
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
 
 pub mod account;
+pub mod backlog;
 pub mod callback;
 pub mod cdr;
 pub mod clock;

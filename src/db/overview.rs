@@ -33,6 +33,10 @@ pub struct AccountSeen {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// For how many seconds its oldest due call has been due; zero if none is.
     pub oldest_due_seconds: f64,
+    /// The same among the calls that are to be fetched singly: those under a hold wait for the list.
+    pub oldest_single_due_seconds: f64,
+    /// Calls that fell due up to here are being resolved by pages of the list; none if no hold is on.
+    pub listed_due_to: Option<DateTime<Utc>>,
     /// Which part of the last 15 minutes it was paused by 429, from 0 to 1.
     pub throttled_share: f64,
     /// Seconds since its last pause for another reason ended; none if there was none.
@@ -111,6 +115,14 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                      where q.account_id = a.account_id and q.dead_at is null and q.certain),
                     (select min(due_at) from vobiz.cdr_queue q
                      where q.account_id = a.account_id and q.dead_at is null and not q.certain))))::float8 as "oldest_due_seconds!",
+                  greatest(0, extract(epoch from vobiz.now() - least(
+                    (select min(due_at) from vobiz.cdr_queue q
+                     where q.account_id = a.account_id and q.dead_at is null and q.certain
+                       and q.due_at > coalesce(h.due_to, '-infinity')),
+                    (select min(due_at) from vobiz.cdr_queue q
+                     where q.account_id = a.account_id and q.dead_at is null and not q.certain
+                       and q.due_at > coalesce(h.due_to, '-infinity')))))::float8 as "oldest_single_due_seconds!",
+                  h.due_to as listed_due_to,
                   coalesce((select sum(extract(epoch from least(h.until_at, vobiz.now())
                                                           - greatest(h.started_at, vobiz.now() - interval '15 minutes')))
                             from vobiz.account_pause h
@@ -123,6 +135,8 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
            cross join lateral (
              select a.pause_reason is not null
                     and (a.pause_reason <> 'throttled' or a.paused_until > vobiz.now()) as paused) p
+           cross join lateral (
+             select case when a.listing_until > vobiz.now() then a.listed_due_to end as due_to) h
            order by a.account_id"#
     )
     .fetch_all(&mut *connection)

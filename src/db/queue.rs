@@ -59,7 +59,8 @@ impl Lease {
 }
 
 /// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
-/// may be asked for within `ahead`. None while the account is paused.
+/// may be asked for within `ahead`. None while the account is paused, and none that a hold keeps for the list
+/// ([`super::backlog`]).
 pub async fn lease(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -73,6 +74,8 @@ pub async fn lease(
         r#"with pace as (
              -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
              select greatest(next_slot, vobiz.now()) as first_slot,
+                    -- Calls under a hold are left to whoever reads the list.
+                    case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above,
                     $3 * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8) as rate
              from vobiz.account
              where account_id = $1
@@ -87,7 +90,8 @@ pub async fn lease(
            ), certain as (
              select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
-             where q.account_id = $1 and q.dead_at is null and q.certain and q.due_at <= vobiz.now()
+             where q.account_id = $1 and q.dead_at is null and q.certain
+               and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
              order by q.due_at
              -- No room, no rows: a limit of null would be no limit.
              limit coalesce((select slots from room), 0)
@@ -97,7 +101,8 @@ pub async fn lease(
              -- What anybody may have made up only gets the slots that certain calls leave.
              select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
-             where q.account_id = $1 and q.dead_at is null and not q.certain and q.due_at <= vobiz.now()
+             where q.account_id = $1 and q.dead_at is null and not q.certain
+               and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
              order by q.due_at
              limit greatest(coalesce((select slots from room), 0) - (select count(*) from certain), 0)
              for update of q skip locked
@@ -389,12 +394,13 @@ fn columns<'a>(failed: &'a [&Failed]) -> (Vec<&'a str>, Vec<i64>, Vec<&'a str>, 
     )
 }
 
-/// Whether any call is due whose account is not paused.
+/// Whether any call is due whose account is not paused and which no hold keeps for the list.
 pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
              select from vobiz.cdr_queue q join vobiz.account a using (account_id)
              where q.dead_at is null and q.due_at <= vobiz.now()
+               and q.due_at > case when a.listing_until > vobiz.now() then a.listed_due_to else '-infinity' end
                and (a.pause_reason is null or (a.pause_reason = 'throttled' and a.paused_until <= vobiz.now()))
            ) as "due!""#
     )

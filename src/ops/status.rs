@@ -262,10 +262,11 @@ fn overdue(account: &AccountSeen, seen: &Seen, acts: &mut Vec<Act>) {
     // It can only be late by the time in which it could have worked: since the start, the last outage, the last pause.
     let possible = seen.uptime.min(seen.postgres.lasting).as_secs_f64();
     let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
-    if account.oldest_due_seconds.min(possible) > STUCK {
+    // What is under a hold moves with every page of the list, or the hold runs out.
+    if account.oldest_single_due_seconds.min(possible) > STUCK {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),
-            for_seconds: whole(account.oldest_due_seconds),
+            for_seconds: whole(account.oldest_single_due_seconds),
             cure: "see that a process with fetch runs (--only), and whether VOBIZ_MAX_RPS is too low for the calls that come in"
                 .into(),
         });

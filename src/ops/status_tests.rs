@@ -13,6 +13,8 @@ fn account() -> AccountSeen {
         ledger_since: chrono::DateTime::UNIX_EPOCH,
         last_answer_at: None,
         oldest_due_seconds: 0.0,
+        oldest_single_due_seconds: 0.0,
+        listed_due_to: None,
         throttled_share: 0.1,
         unpaused_seconds: None,
     }
@@ -64,15 +66,20 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
         with(|seen| {
             seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
-        with(|seen| seen.accounts[0].oldest_due_seconds = 600.0),
+        with(|seen| seen.accounts[0].oldest_single_due_seconds = 600.0),
+        // A day's backlog under a hold: the list resolves it.
+        with(|seen| {
+            seen.accounts[0].oldest_due_seconds = 90_000.0;
+            seen.accounts[0].listed_due_to = Some(chrono::DateTime::UNIX_EPOCH);
+        }),
         // Just back from two hours of an outage, a pause or a stop: it had no time yet.
         with(|seen| {
-            seen.accounts[0].oldest_due_seconds = 7200.0;
+            seen.accounts[0].oldest_single_due_seconds = 7200.0;
             seen.accounts[0].swept_seconds_ago = 7200.0;
             seen.accounts[0].unpaused_seconds = Some(60.0);
         }),
         with(|seen| {
-            seen.accounts[0].oldest_due_seconds = 7200.0;
+            seen.accounts[0].oldest_single_due_seconds = 7200.0;
             seen.accounts[0].swept_seconds_ago = 7200.0;
             seen.uptime = Duration::from_secs(60);
             seen.counted = None;
@@ -101,7 +108,7 @@ fn every_trouble_is_said_once_and_with_its_cure() {
             with(|seen| {
                 seen.accounts[0].pause_reason = Some("throttled".into());
                 seen.accounts[0].paused_seconds = Some(10.0);
-                seen.accounts[0].oldest_due_seconds = 3601.0;
+                seen.accounts[0].oldest_single_due_seconds = 3601.0;
             }),
             "due and not fetched",
             "VOBIZ_MAX_RPS",
@@ -130,7 +137,11 @@ fn every_trouble_is_said_once_and_with_its_cure() {
             "the public port takes no connections",
             "ulimit",
         ),
-        (with(|seen| seen.accounts[0].oldest_due_seconds = 3601.0), "due and not fetched", "VOBIZ_MAX_RPS"),
+        (
+            with(|seen| seen.accounts[0].oldest_single_due_seconds = 3601.0),
+            "due and not fetched",
+            "VOBIZ_MAX_RPS",
+        ),
         (with(|seen| seen.accounts[0].swept_seconds_ago = 4501.0), "has not been swept", "--only"),
         (with(|seen| seen.owed[0].account_id = "MA_2".into()), "8 calls are owed for account MA_2", "SIGHUP"),
         (
@@ -168,7 +179,7 @@ fn a_postgres_that_is_away_is_the_only_thing_said() {
     let seen = with(|seen| {
         seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(400), read_only: false };
         seen.loops[0].wedged = true;
-        seen.accounts[0].oldest_due_seconds = 9999.0;
+        seen.accounts[0].oldest_single_due_seconds = 9999.0;
         seen.accounts[0].swept_seconds_ago = 9999.0;
     });
     let acts = judge(&seen);

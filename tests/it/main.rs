@@ -18,3 +18,4 @@ mod receive;
 mod serve;
 mod simulator;
 mod support;
+mod walk;

@@ -270,6 +270,8 @@ async fn forbidden_states_cannot_be_written() {
         (set("pause_reason = 'denied', paused_until = now()"), "pause_is_whole"),
         (set("pause_reason = 'bored', paused_until = now(), paused_since = now()"), "account_pause_reason_check"),
         (set("rate_share = 0"), "account_rate_share_check"),
+        (set("listed_due_to = now()"), "hold_is_whole"),
+        (set("listing_until = now()"), "hold_is_whole"),
         (set("rate_share = 1.01"), "account_rate_share_check"),
         (set("api_path = 'ACCOUNT'"), "account_api_path_check"),
         ("insert into vobiz.setting default values".into(), "setting_pkey"),

@@ -1,0 +1,337 @@
+//! List, and store what is missing: the way in which a lost callback is healed, and the way out of a backlog.
+//!
+//! Every few minutes each account's CDR list is read newest first, page by page, down to the start of the last completed
+//! sweep minus an overlap, whatever is known on the way. Rows go through the same upsert as fetched CDRs and pay the same
+//! debts. Rows that shift between pages while calls end are harmless: they are seen twice.
+//!
+//! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
+//!
+//! When more calls are due than single fetches get through, they are resolved by pages of the list: by a walk, or by the sweep
+//! itself if one is due (`walk.rs`).
+
+mod page;
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::account::Account;
+use crate::db::account::{self, SweepPlan};
+use crate::db::{self, backlog};
+use crate::metrics::Metrics;
+use crate::pulse::{Pulse, Pulses};
+use crate::timed;
+use crate::trouble::Trouble;
+use crate::vobiz::{FetchError, ListQuery};
+use page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
+use walk::Walk;
+pub use walk::Walked;
+
+/// The longest pause after sweeps that failed.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
+/// A page is asked for, answered and stored within this, or the sweep is wedged.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// From so many calls on it is worth that a sweep that is due is the walk too, so that their pages are not read twice. For
+/// fewer, the wide overlap must not be put off.
+const SWEEP_WALKS_FROM: i64 = 10 * PER_PAGE as i64;
+
+/// Why a sweep or a walk did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The list could not be read.
+    #[error("the CDR list: {0}")]
+    List(#[from] FetchError),
+    /// Postgres failed.
+    #[error(transparent)]
+    Db(#[from] db::DbError),
+    /// The list does not end.
+    #[error("more than {MOST_PAGES} pages of the list")]
+    Endless,
+    /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
+    #[error("the CDR list is odd: {0}")]
+    Odd(&'static str),
+    /// The account stayed paused.
+    #[error("the account is paused")]
+    Paused,
+    /// We were told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl SweepError {
+    /// The failure for the log: without what Vobiz said, which may hold numbers.
+    fn brief(&self) -> String {
+        match self {
+            Self::List(error) => format!("the CDR list: {}", error.brief()),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for SweepError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Pages read.
+    pub pages: u32,
+    /// Rows seen, repeats included.
+    pub rows: usize,
+    /// Calls stored for the first time.
+    pub new: usize,
+    /// Of these, calls that nothing had owed: no callback had come, or none was accepted.
+    pub recovered: usize,
+    /// Calls with a new version.
+    pub revised: usize,
+    /// Rows that could not be read.
+    pub unreadable: usize,
+}
+
+impl Swept {
+    fn add(&mut self, found: Found) {
+        self.pages += 1;
+        self.rows += found.rows;
+        self.new += found.new;
+        self.recovered += found.recovered;
+        self.revised += found.revised;
+        self.unreadable += found.unreadable;
+    }
+}
+
+/// The sweeper of some accounts.
+#[derive(Debug)]
+pub struct Sweeper {
+    pool: PgPool,
+    accounts: Vec<Arc<Account>>,
+    every: Duration,
+    metrics: Metrics,
+    /// In the order of the accounts.
+    loops: Vec<Loops>,
+}
+
+/// The pulses of an account's two loops.
+#[derive(Debug)]
+struct Loops {
+    sweep: Arc<Pulse>,
+    walk: Arc<Pulse>,
+}
+
+impl Sweeper {
+    /// A sweeper that sweeps each account every so often.
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
+        let pulse = |flow: &str, account: &Account| {
+            let pulse = metrics.pulses.start(&format!("{flow} {}", account.id()), PATIENCE);
+            pulse.rest();
+            pulse
+        };
+        let loops = accounts
+            .iter()
+            .map(|account| Loops { sweep: pulse("sweep", account), walk: pulse("walk", account) })
+            .collect();
+        Self { pool, accounts, every, metrics, loops }
+    }
+
+    /// Sweeps and walks until told to stop, each account by itself.
+    pub async fn run(&self, stop: CancellationToken) {
+        let loops = self.accounts.iter().zip(&self.loops).map(|(account, loops)| {
+            join(self.sweep_on(account, &loops.sweep, &stop), self.walk_on(account, &loops.walk, &stop))
+        });
+        join_all(loops).await;
+    }
+
+    /// Sweeps an account until told to stop.
+    async fn sweep_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
+        let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        let mut failed = 0;
+        let trouble = Trouble::of(
+            "the CDR list cannot be swept, so lost callbacks are not healed",
+            "it is tried again; the error says whose turn it is",
+            account.id().as_str(),
+        );
+        while !stop.is_cancelled() {
+            pulse.beat();
+            match self.sweep_with(account, pulse, stop).await {
+                Err(SweepError::Stopped) => {}
+                // Not due, paused, or another replica's: the next one may begin as soon as it can.
+                Ok(None) => failed = 0,
+                // The pause itself was said.
+                Err(SweepError::Paused) => failed += 1,
+                Ok(Some((swept, _))) => {
+                    failed = 0;
+                    trouble.over();
+                    say(account, &swept);
+                }
+                Err(error) => {
+                    failed += 1;
+                    trouble.hit(&error.brief());
+                }
+            }
+            // A list that keeps failing far down must not be read from its top again and again.
+            pulse.rest();
+            let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// A pulse of an account; for one that is not ours, a new one that nobody looks at.
+    fn pulse(&self, account: &Account, of: fn(&Loops) -> &Arc<Pulse>) -> Arc<Pulse> {
+        let place = self.accounts.iter().position(|ours| ours.id() == account.id());
+        let ours = place.and_then(|place| self.loops.get(place)).map(of);
+        ours.map_or_else(|| Pulses::default().start("", PATIENCE), Arc::clone)
+    }
+
+    fn reader<'a>(
+        &'a self,
+        flow: &'static str,
+        account: &'a Account,
+        pulse: &'a Pulse,
+        stop: &'a CancellationToken,
+    ) -> Reader<'a> {
+        let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
+        Reader { pool, metrics, accounts, account, flow, pulse, stop }
+    }
+
+    /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
+    pub async fn sweep_if_due(
+        &self,
+        account: &Account,
+        stop: &CancellationToken,
+    ) -> Result<Option<Swept>, SweepError> {
+        let swept = self.sweep_with(account, &self.pulse(account, |loops| &loops.sweep), stop).await?;
+        Ok(swept.map(|(swept, _)| swept))
+    }
+
+    /// The same, moving under a pulse; also says what the sweep did as a walk, if it was one.
+    async fn sweep_with(
+        &self,
+        account: &Account,
+        pulse: &Pulse,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Swept, Option<Walked>)>, SweepError> {
+        let plan = timed!(&self.pool, DB_TIMEOUT, |connection| account::plan_sweep(
+            connection,
+            account.id(),
+            self.every
+        ))
+        .await?;
+        let Some(plan) = plan else { return Ok(None) };
+        if account.is_paused().await? {
+            return Ok(None);
+        }
+        // The lock lives on a connection of its own, outside the pool, for as long as the sweep takes.
+        let mut holder = self.pool.acquire().await?.detach();
+        let result = match in_time(account::try_lock_sweep(&mut holder, account.id())).await {
+            Ok(true) => {
+                let reader = self.reader("sweep", account, pulse, stop);
+                self.sweep(reader, plan, &mut holder).await.map(Some)
+            }
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        close(holder).await;
+        result
+    }
+
+    /// Reads the list and stores what is missing. If it meets a deep backlog, it is the walk too: it takes the narrow overlap and
+    /// holds the calls that are due, for as long as a walk would.
+    async fn sweep(
+        &self,
+        reader: Reader<'_>,
+        plan: SweepPlan,
+        holder: &mut PgConnection,
+    ) -> Result<(Swept, Option<Walked>), SweepError> {
+        let account = reader.account;
+        if !account.ensure_access().await {
+            return Err(SweepError::Paused);
+        }
+        let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_WALKS_FROM);
+        let (plan, mut walk) = match backlog {
+            Some(backlog) if in_time(backlog::try_lock(holder, account.id())).await? => {
+                (plan.narrowed(), Some(Walk::begin(reader, backlog).await?))
+            }
+            _ => (plan, None),
+        };
+        let (mut swept, mut walked) = (Swept::default(), None);
+        let result = sweep_down(reader, &plan, holder, &mut walk, &mut walked, &mut swept).await;
+        if let Some(walk) = walk {
+            walked = Some(walk.let_go().await);
+        }
+        result.map(|()| (swept, walked))
+    }
+}
+
+/// Reads the list down to `plan.down_to`. By which column Vobiz sorts is unknown: only a page on which everything is older ends
+/// the sweep.
+async fn sweep_down<'a>(
+    reader: Reader<'a>,
+    plan: &SweepPlan,
+    holder: &mut PgConnection,
+    walk: &mut Option<Walk<'a>>,
+    walked: &mut Option<Walked>,
+    swept: &mut Swept,
+) -> Result<(), SweepError> {
+    let account = reader.account;
+    let mut before = Vec::new();
+    for number in 1..=MOST_PAGES {
+        let query = ListQuery { page: number, per_page: PER_PAGE, ..ListQuery::default() };
+        let page = reader.read(&query, walk.as_ref().map(Walk::due_to)).await?;
+        swept.add(page.found);
+        if !page.call_ids.is_empty() && page.call_ids == before {
+            return Err(SweepError::Odd("the same page came twice"));
+        }
+        if let Some(walking) = walk
+            && !walking.goes_on(number, &page, false).await?
+            && let Some(ended) = walk.take()
+        {
+            // From here on it is a sweep like any other.
+            *walked = Some(ended.let_go().await);
+            in_time(backlog::unlock(holder, account.id())).await?;
+        }
+        if page.is_last || page.newest.is_some_and(|newest| newest < plan.down_to) {
+            timed!(reader.pool, DB_TIMEOUT, |connection| async {
+                account::swept(&mut *connection, account.id(), plan).await?;
+                account::answered(connection, account.id()).await
+            })
+            .await?;
+            return Ok(());
+        }
+        before = page.call_ids;
+    }
+    Err(SweepError::Endless)
+}
+
+fn say(account: &Account, swept: &Swept) {
+    if swept.new + swept.revised + swept.unreadable > 0 {
+        info!(account = %account.id(), ?swept, "sweep");
+    } else {
+        debug!(account = %account.id(), ?swept, "sweep");
+    }
+}
+
+/// Work on a connection that is outside the pool.
+async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SweepError> {
+    match timeout(DB_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(db::DbError::TimedOut(DB_TIMEOUT).into()),
+    }
+}
+
+/// Ends a connection that held a lock, and with it the lock.
+async fn close(holder: PgConnection) {
+    if !matches!(timeout(DB_TIMEOUT, holder.close()).await, Ok(Ok(()))) {
+        debug!("the connection of a lock did not close well");
+    }
+}
