@@ -42,17 +42,12 @@ impl Talking {
     /// Gives an order and waits for the one line that answers it.
     pub async fn order(&mut self, order: &str) -> anyhow::Result<String> {
         self.orders.write_all(format!("{order}\n").as_bytes()).await?;
-        self.listen(Duration::from_secs(600)).await
+        self.listen(Duration::from_secs(4 * 3600)).await
     }
 
     async fn listen(&mut self, limit: Duration) -> anyhow::Result<String> {
         let line = timeout(limit, self.words.next_line()).await.context("it says nothing")??;
         line.with_context(|| format!("it ended: {:?}", self.child.try_wait()))
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id().unwrap_or(0)
     }
 
     /// Ends it.
@@ -101,8 +96,6 @@ impl Serve {
             .args(arguments)
             .env("DATABASE_URL", database_url)
             .env("VOBIZ_API_URL", api_url)
-            .env("VOBIZ_AUTH_ID", super::ACCOUNT)
-            .env("VOBIZ_AUTH_TOKEN", super::TOKEN)
             .env("VOBIZ_ACCOUNT_PATH", "Account")
             .env("CDR_CALLBACK_URL", super::PUBLIC_URL)
             .env("CDR_LISTEN", &address)
@@ -113,6 +106,9 @@ impl Serve {
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .kill_on_drop(true);
+        if settings.iter().all(|(name, _)| *name != "VOBIZ_ACCOUNTS_FILE") {
+            command.env("VOBIZ_AUTH_ID", super::ACCOUNT).env("VOBIZ_AUTH_TOKEN", super::TOKEN);
+        }
         let child = command.spawn()?;
         let mut serve = Self { child, address, ops };
         serve.wait_until_ready().await.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;

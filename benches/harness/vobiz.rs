@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
-use vobiz_cdr::simulator::{Account, Answer, CallSpec, Options, Progress, RequestKind, Simulator, Traffic};
+use vobiz_cdr::simulator::{
+    Account, Answer, CallSpec, Options, Progress, RequestKind, RetryAfter, Simulator, Traffic,
+};
 
 use super::child::Talking;
 use super::role::{RoleArgs, orders, say};
@@ -57,20 +59,15 @@ impl Vobiz {
         Ok(serde_json::from_str(&self.talking.order("stats").await?)?)
     }
 
-    /// Answers everything 503 from now on, or no longer.
-    pub async fn outage(&mut self, on: bool) -> anyhow::Result<()> {
-        self.talking.order(if on { "outage on" } else { "outage off" }).await.map(drop)
+    /// Answers everything 429 from now on, or no longer.
+    pub async fn throttle(&mut self, on: bool) -> anyhow::Result<()> {
+        self.talking.order(if on { "throttle on" } else { "throttle off" }).await.map(drop)
     }
 
     /// Makes calls at a pace, each with its callback to this address; returns how many were answered 200.
     pub async fn traffic(&mut self, calls: u64, per_second: u32, address: &str) -> anyhow::Result<u64> {
         let said = self.talking.order(&format!("traffic {calls} {per_second} {address}")).await?;
         Ok(said.parse()?)
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.talking.pid()
     }
 
     /// Ends it.
@@ -108,8 +105,8 @@ pub(super) async fn simulate(args: &RoleArgs) -> anyhow::Result<()> {
         let words: Vec<&str> = order.split_whitespace().collect();
         match words.as_slice() {
             ["stats"] => say(&serde_json::to_string(&counted(&simulator))?),
-            ["outage", how] => {
-                let answer = (*how == "on").then_some(Answer::Status(503, String::new()));
+            ["throttle", how] => {
+                let answer = (*how == "on").then_some(Answer::Throttled(RetryAfter::Seconds(2)));
                 simulator.script_account(ACCOUNT, answer);
                 say("done");
             }

@@ -2,9 +2,12 @@
 
 mod callbacks;
 mod churn;
+mod day;
 mod drain;
 mod lease;
 mod neighbour;
+mod outage;
+mod replicas;
 
 use std::fmt;
 
@@ -25,11 +28,25 @@ pub enum Scenario {
     Churn,
     /// Reports and a forgotten transaction on the same database
     Neighbour,
+    /// 200,000 calls owed after a day without the API, at 20 requests a second
+    Outage,
+    /// One rate limit over three replicas, 429, and a denied account beside them
+    Replicas,
+    /// A customer's day of 300,000 calls at a rate limit that single fetches alone cannot live on
+    Day,
 }
 
 impl Scenario {
     /// Those that run by default, in their order.
-    pub const ORDINARY: [Self; 5] = [Self::Callbacks, Self::Drain, Self::Lease, Self::Churn, Self::Neighbour];
+    pub const ORDINARY: [Self; 7] = [
+        Self::Callbacks,
+        Self::Drain,
+        Self::Lease,
+        Self::Churn,
+        Self::Neighbour,
+        Self::Outage,
+        Self::Replicas,
+    ];
 
     /// Measures it.
     pub async fn run(self, bench: &mut Bench) -> anyhow::Result<()> {
@@ -39,6 +56,9 @@ impl Scenario {
             Self::Lease => lease::run(bench).await,
             Self::Churn => churn::run(bench).await,
             Self::Neighbour => neighbour::run(bench).await,
+            Self::Outage => outage::run(bench).await,
+            Self::Replicas => replicas::run(bench).await,
+            Self::Day => day::run(bench).await,
         }
     }
 }

@@ -143,59 +143,102 @@ struct Summary {
 }
 
 /// The outcome of one filter at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Listing {
     filter: Filter,
-    /// The next appearance of a row that this filter would show.
-    valid_until: Option<Instant>,
-    pub(super) rows: Vec<Arc<Row>>,
+    /// Rows that this filter will show once they appear.
+    awaited: Vec<Arc<Row>>,
+    /// Oldest first: what is new mostly belongs at the end.
+    rows: Vec<Arc<Row>>,
     summary: Summary,
+}
+
+/// By what lists are sorted.
+fn key(row: &Row) -> (DateTime<Utc>, u64) {
+    (row.call.ended_at, row.call.vobiz_id)
+}
+
+impl Listing {
+    /// Takes a row in, now or when it appears.
+    fn add(&mut self, row: &Arc<Row>, now: Instant, sums: SummaryCost) {
+        if !row.visible(now) {
+            if row.appears_at.is_some() {
+                self.awaited.push(Arc::clone(row));
+            }
+            return;
+        }
+        let call = &row.call;
+        let summary = &mut self.summary;
+        summary.answered += u64::from(call.billsec > 0);
+        summary.talked += u64::from(call.billsec);
+        summary.lasted += call.duration();
+        summary.cost += match sums {
+            SummaryCost::TotalCost => call.total_cost(),
+            SummaryCost::Cost => call.cost,
+        };
+        let place = self.rows.partition_point(|other| key(other) < key(row));
+        self.rows.insert(place, Arc::clone(row));
+        summary.last_call_at = self.rows.last().map(|newest| newest.call.started_at);
+    }
+
+    /// Takes in what has appeared.
+    fn catch_up(&mut self, now: Instant, sums: SummaryCost) {
+        let (appeared, awaited) =
+            std::mem::take(&mut self.awaited).into_iter().partition(|row| row.visible(now));
+        self.awaited = awaited;
+        let appeared: Vec<Arc<Row>> = appeared;
+        for row in appeared {
+            self.add(&row, now, sums);
+        }
+    }
+
+    fn awaits(&self, now: Instant) -> bool {
+        self.awaited.iter().any(|row| row.visible(now))
+    }
 }
 
 /// The rows that one account's lists show.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     rows: BTreeMap<(DateTime<Utc>, u64), Arc<Row>>,
-    /// Listings that still hold. A walk over hundreds of pages must not add everything up for each of them.
+    /// Listings that were asked for lately, kept up to date: a walk over thousands of pages must not add everything up for each
+    /// of them, and calls go on meanwhile.
     known: Vec<Arc<Listing>>,
 }
 
 impl Book {
-    pub(super) fn replace(&mut self, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
-        let key = |row: &Row| (row.call.ended_at, row.call.vobiz_id);
+    pub(super) fn replace(
+        &mut self,
+        old: Option<&Arc<Row>>,
+        new: Option<&Arc<Row>>,
+        now: Instant,
+        sums: SummaryCost,
+    ) {
         if let Some(old) = old {
             self.rows.remove(&key(old));
+            self.known.clear();
         }
         if let Some(new) = new {
             self.rows.insert(key(new), Arc::clone(new));
+            for listing in self.known.iter_mut().filter(|listing| listing.filter.shows(new)) {
+                Arc::make_mut(listing).add(new, now, sums);
+            }
         }
-        self.known.clear();
     }
 
     pub(super) fn listing(&mut self, filter: Filter, now: Instant, sums: SummaryCost) -> Arc<Listing> {
-        self.known.retain(|listing| listing.valid_until.is_none_or(|until| now < until));
-        if let Some(known) = self.known.iter().find(|listing| listing.filter == filter) {
+        if let Some(known) = self.known.iter_mut().find(|listing| listing.filter == filter) {
+            if known.awaits(now) {
+                Arc::make_mut(known).catch_up(now, sums);
+            }
             return Arc::clone(known);
         }
         let mut listing =
-            Listing { filter, valid_until: None, rows: Vec::new(), summary: Summary::default() };
-        let summary = &mut listing.summary;
-        for row in self.rows.values().rev().filter(|row| listing.filter.shows(row)) {
-            if !row.visible(now) {
-                let sooner = |until: Instant| row.appears_at.map_or(until, |at| at.min(until));
-                listing.valid_until = listing.valid_until.map_or(row.appears_at, |until| Some(sooner(until)));
-                continue;
+            Listing { filter, awaited: Vec::new(), rows: Vec::new(), summary: Summary::default() };
+        for row in self.rows.values() {
+            if listing.filter.shows(row) {
+                listing.add(row, now, sums);
             }
-            let call = &row.call;
-            summary.answered += u64::from(call.billsec > 0);
-            summary.talked += u64::from(call.billsec);
-            summary.lasted += call.duration();
-            summary.cost += match sums {
-                SummaryCost::TotalCost => call.total_cost(),
-                SummaryCost::Cost => call.cost,
-            };
-            summary.last_call_at = summary.last_call_at.or(Some(call.started_at));
-            listing.rows.push(Arc::clone(row));
         }
         let listing = Arc::new(listing);
         // A few filters in turn are a sweep; more would only hold memory.
@@ -225,7 +268,7 @@ impl Page<'_> {
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
         let total = listing.rows.len();
         let skipped = (self.number - 1).saturating_mul(self.size).min(total);
-        let rows = &listing.rows[skipped..(skipped + self.size).min(total)];
+        let rows = &listing.rows[total - (skipped + self.size).min(total)..total - skipped];
         let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
         out.push(b'{');
         if self.partner {
@@ -236,7 +279,7 @@ impl Page<'_> {
         out.extend_from_slice(br#""account_id":"#);
         cdr::text(&mut out, self.account);
         cdr::print(&mut out, format_args!(r#","count":{},"data":["#, rows.len()));
-        for (n, row) in rows.iter().enumerate() {
+        for (n, row) in rows.iter().rev().enumerate() {
             if n > 0 {
                 out.push(b',');
             }

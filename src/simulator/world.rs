@@ -153,12 +153,13 @@ impl World {
     /// Replaces a row in every list that shows it.
     fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
         let Some(call) = new.or(old).map(|row| &row.call) else { return };
+        let now = Instant::now();
         let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
         for (id, login) in &mut state.logins {
             let shown =
                 *id == owner || id.starts_with("PA_") || (self.options.parent_sees_subs && *id == parent);
             if shown {
-                login.book.replace(old, new);
+                login.book.replace(old, new, now, self.options.summary_cost);
             }
         }
     }
