@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use harness::report::say;
 use harness::{Bench, role};
 use scenario::Scenario;
 
@@ -67,7 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let mut bench = Bench::start(&args).await?;
         let mut failed = None;
         for scenario in scenarios {
-            bench.report.say(&format!("— {scenario} —"));
+            say(&format!("— {scenario} —"));
             if let Err(error) = scenario.run(&mut bench).await {
                 failed = Some(error.context(scenario.to_string()));
                 break;

@@ -26,7 +26,7 @@ use crate::fetch::{FetchSettings, Fetcher};
 use crate::listen::{self, listen};
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops, OpsSettings, Phase};
-use crate::receive::{self, Door, Intake, IntakeSettings, router};
+use crate::receive::{Door, Intake, IntakeSettings, router};
 use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
 use crate::{db, timed};
@@ -132,7 +132,7 @@ impl Service {
         mut reloads: mpsc::Receiver<ServeConfig>,
     ) -> anyhow::Result<()> {
         let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
-        let intake_pool = db::connect(&url, "receive", receive::CONNECTIONS)?;
+        let intake_pool = db::connect(&url, "receive", 2)?;
         let look_pool = db::connect(&url, "ops", 1)?;
         let stop_door = CancellationToken::new();
         let mut loops = JoinSet::new();

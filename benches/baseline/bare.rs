@@ -13,7 +13,7 @@ use crate::harness::role::{RoleArgs, ids_of, orders, read_ids, say};
 use crate::harness::{ACCOUNT, TOKEN};
 
 /// The role: `go FROM TO` fetches these and answers how many seconds it took.
-pub async fn run(args: &RoleArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     let all = read_ids(args)?;
     let http = http_client(Duration::from_secs(15))?;
     let base = format!("{}/api/v1/Account/{ACCOUNT}/cdr/", args.api_url);

@@ -2,6 +2,6 @@
 //! commits. All speak HTTP by the same server, check the same signatures, ask by the same client and store by the same upsert;
 //! they differ in nothing but how the work meets Postgres.
 
-pub mod bare;
-pub mod receive;
-pub mod single;
+pub(crate) mod bare;
+pub(crate) mod receive;
+pub(crate) mod single;

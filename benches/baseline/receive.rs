@@ -31,7 +31,7 @@ struct Shared {
 }
 
 /// The role.
-pub async fn run(args: &RoleArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     let token = (AccountId::new(ACCOUNT)?, SecretString::from(TOKEN));
     let pool = match args.name.as_str() {
         "insert" => Some(db::connect(&args.database_url, "insert", CONNECTIONS)?),

@@ -14,7 +14,7 @@ use crate::harness::role::{RoleArgs, ids_of, orders, read_ids, say};
 use crate::harness::{ACCOUNT, TOKEN, queue};
 
 /// The role: `go FROM TO` enqueues these and answers when, by the clock of Postgres; the workers are at it already.
-pub async fn run(args: &RoleArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     let all = read_ids(args)?;
     let pool = db::connect(&args.database_url, "single", u32::try_from(args.workers)?)?;
     let stop = CancellationToken::new();

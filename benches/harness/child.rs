@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// A process that talks by lines.
-pub struct Talking {
+pub(crate) struct Talking {
     child: Child,
     orders: ChildStdin,
     words: Lines<BufReader<ChildStdout>>,
@@ -21,14 +21,14 @@ pub struct Talking {
 
 impl Talking {
     /// A role of this program.
-    pub async fn role(arguments: &[&str]) -> anyhow::Result<(Self, String)> {
+    pub(crate) async fn role(arguments: &[&str]) -> anyhow::Result<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("role").args(arguments);
         Self::start(command).await
     }
 
     /// Any program that says `ready`, with or without further words; returns them.
-    pub async fn start(mut command: Command) -> anyhow::Result<(Self, String)> {
+    pub(crate) async fn start(mut command: Command) -> anyhow::Result<(Self, String)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
         let orders = child.stdin.take().context("its standard input")?;
@@ -40,7 +40,7 @@ impl Talking {
     }
 
     /// Gives an order and waits for the one line that answers it.
-    pub async fn order(&mut self, order: &str) -> anyhow::Result<String> {
+    pub(crate) async fn order(&mut self, order: &str) -> anyhow::Result<String> {
         self.orders.write_all(format!("{order}\n").as_bytes()).await?;
         self.listen(Duration::from_secs(4 * 3600)).await
     }
@@ -51,7 +51,7 @@ impl Talking {
     }
 
     /// Ends it.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.orders);
         if timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
             self.child.kill().await?;
@@ -61,21 +61,21 @@ impl Talking {
 }
 
 /// The built service.
-pub struct Serve {
+pub(crate) struct Serve {
     child: Child,
     /// Its public port.
-    pub address: String,
+    pub(crate) address: String,
     ops: String,
 }
 
 /// A port that was free a moment ago.
-pub fn free_address() -> anyhow::Result<String> {
+pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 impl Serve {
     /// Starts `serve` and waits until it says that it can do its work. Its log goes into a file in `folder`.
-    pub async fn start(
+    pub(crate) async fn start(
         folder: &Path,
         database_url: &str,
         api_url: &str,
@@ -129,12 +129,12 @@ impl Serve {
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap_or(0)
     }
 
     /// Ends it at once.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 }

@@ -43,15 +43,15 @@ async fn execute(postgres: &Postgres, sql: String) -> anyhow::Result<()> {
 
 /// What the server has done in a database so far.
 #[derive(Debug, Clone, Copy)]
-pub struct Work {
+pub(crate) struct Work {
     /// Bytes of WAL, of the whole server.
-    pub wal_bytes: f64,
+    pub(crate) wal_bytes: f64,
     /// Transactions committed in this database.
-    pub commits: f64,
+    pub(crate) commits: f64,
 }
 
 /// Reads the counters.
-pub async fn work(pool: &PgPool) -> anyhow::Result<Work> {
+pub(crate) async fn work(pool: &PgPool) -> anyhow::Result<Work> {
     let (wal_bytes, commits) = sqlx::query_as(
         "select (pg_current_wal_lsn() - '0/0')::float8, xact_commit::float8
          from pg_stat_database where datname = current_database()",
@@ -75,12 +75,17 @@ pub(super) async fn statements(pool: &PgPool) -> anyhow::Result<Vec<String>> {
 }
 
 /// One number.
-pub async fn number(pool: &PgPool, sql: &'static str) -> anyhow::Result<f64> {
+pub(crate) async fn number(pool: &PgPool, sql: &'static str) -> anyhow::Result<f64> {
     Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
 }
 
 /// Waits until a query gives at least so much; false if it takes longer than `limit`.
-pub async fn reaches(pool: &PgPool, sql: &'static str, wanted: f64, limit: Duration) -> anyhow::Result<bool> {
+pub(crate) async fn reaches(
+    pool: &PgPool,
+    sql: &'static str,
+    wanted: f64,
+    limit: Duration,
+) -> anyhow::Result<bool> {
     let deadline = std::time::Instant::now() + limit;
     while number(pool, sql).await? < wanted {
         if std::time::Instant::now() > deadline {

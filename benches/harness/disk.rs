@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::load::Latencies;
 
 /// Writes 8 KiB and waits for the disk, again and again for this long, beside the load of the moment.
-pub async fn fsyncs(folder: &Path, time: Duration) -> anyhow::Result<Latencies> {
+pub(crate) async fn fsyncs(folder: &Path, time: Duration) -> anyhow::Result<Latencies> {
     let path = folder.join("fsync-probe");
     tokio::task::spawn_blocking(move || {
         let mut file = std::fs::File::create(&path)?;

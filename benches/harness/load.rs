@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 
 /// How long single answers took, sorted.
 #[derive(Debug, Clone, Default)]
-pub struct Latencies(Vec<Duration>);
+pub(crate) struct Latencies(Vec<Duration>);
 
 impl Latencies {
     /// Of these.
-    pub fn new(mut all: Vec<Duration>) -> Self {
+    pub(crate) fn new(mut all: Vec<Duration>) -> Self {
         all.sort_unstable();
         Self(all)
     }
 
     /// Milliseconds that this share of all stayed within: 0.99 for p99.
-    pub fn ms(&self, share: f64) -> f64 {
+    pub(crate) fn ms(&self, share: f64) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -35,25 +35,25 @@ impl Latencies {
     }
 
     /// How many there were.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
 /// What a load met.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Answers a second, over the whole time.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// How long they took.
-    pub latencies: Latencies,
+    pub(crate) latencies: Latencies,
     /// Answers other than 200.
-    pub failed: usize,
+    pub(crate) failed: usize,
 }
 
 /// When a request goes out.
 #[derive(Debug, Clone, Copy)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// As soon as the connection's last one is answered.
     Closed,
     /// At fixed times, so many a second over all connections; latency counts from that time, also when the connection was
@@ -62,7 +62,7 @@ pub enum Pace {
 }
 
 /// Sends requests until they are used up or `time` is over. With `again` they are sent over and over.
-pub async fn run(
+pub(crate) async fn run(
     address: &str,
     requests: &Arc<Vec<Bytes>>,
     connections: usize,

@@ -4,7 +4,7 @@
 use std::fs;
 
 /// CPU seconds of a process, of the children it has waited for, and of those it has now.
-pub fn cpu_seconds_of_tree(pid: u32) -> Option<f64> {
+pub(crate) fn cpu_seconds_of_tree(pid: u32) -> Option<f64> {
     let mut seconds = stat(pid)?.seconds_with_reaped;
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let Some(other) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -18,12 +18,12 @@ pub fn cpu_seconds_of_tree(pid: u32) -> Option<f64> {
 }
 
 /// CPU seconds of a process.
-pub fn cpu_seconds(pid: u32) -> Option<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(stat(pid)?.seconds)
 }
 
 /// The most resident memory a process has had, in MiB.
-pub fn peak_mib(pid: u32) -> Option<f64> {
+pub(crate) fn peak_mib(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)

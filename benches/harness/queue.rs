@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use super::{ACCOUNT, database};
 
 /// Owes these calls, all at once and due now; the moment of the commit, in seconds of Unix by the clock of Postgres.
-pub async fn enqueue(pool: &PgPool, ids: &[String]) -> anyhow::Result<f64> {
+pub(crate) async fn enqueue(pool: &PgPool, ids: &[String]) -> anyhow::Result<f64> {
     sqlx::query(
         "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, announced_at, due_at)
          select call_id, $2, true, true, vobiz.now(), vobiz.now() from unnest($1::text[]) as n (call_id)",
@@ -21,7 +21,7 @@ pub async fn enqueue(pool: &PgPool, ids: &[String]) -> anyhow::Result<f64> {
 }
 
 /// Waits until so many CDRs are stored; the moment at which the last was, in seconds of Unix by the clock of Postgres.
-pub async fn all_stored(pool: &PgPool, count: usize, limit: Duration) -> anyhow::Result<f64> {
+pub(crate) async fn all_stored(pool: &PgPool, count: usize, limit: Duration) -> anyhow::Result<f64> {
     let deadline = Instant::now() + limit;
     loop {
         let (stored, last): (i64, Option<f64>) =

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 type Key = (String, String, String);
 
 /// Collects and prints.
-pub struct Report {
+pub(crate) struct Report {
     quick: bool,
     order: Vec<Key>,
     figures: BTreeMap<Key, (&'static str, Vec<f64>)>,
@@ -25,12 +25,17 @@ pub struct Report {
 struct Bar {
     what: String,
     value: f64,
-    bar: String,
+    wanted: String,
     holds: bool,
 }
 
+/// A line for whoever waits.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// The middle one.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -42,13 +47,13 @@ pub fn median(values: &[f64]) -> f64 {
 
 impl Report {
     /// An empty one.
-    pub fn new(quick: bool) -> Self {
+    pub(crate) fn new(quick: bool) -> Self {
         let (order, figures, bars) = (Vec::new(), BTreeMap::new(), Vec::new());
         Self { quick, order, figures, bars, machine: Vec::new(), noise: Vec::new() }
     }
 
     /// Notes what it ran on.
-    pub fn machine(&mut self, postgres: u32, settings: &[(&str, &str)]) {
+    pub(crate) fn machine(&mut self, postgres: u32, settings: &[(&str, &str)]) {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -65,15 +70,10 @@ impl Report {
         ];
     }
 
-    /// A line for whoever waits.
-    pub fn say(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "{line}");
-    }
-
     /// Adds a value.
-    pub fn add(&mut self, scenario: &str, what: &str, variant: &str, unit: &'static str, value: f64) {
+    pub(crate) fn add(&mut self, scenario: &str, what: &str, variant: &str, unit: &'static str, value: f64) {
         let key = (scenario.to_owned(), what.to_owned(), variant.to_owned());
-        self.say(&format!("  {what}, {variant}: {} {unit}", shown(value)));
+        say(&format!("  {what}, {variant}: {} {unit}", shown(value)));
         if !self.figures.contains_key(&key) {
             self.order.push(key.clone());
         }
@@ -81,36 +81,36 @@ impl Report {
     }
 
     /// The median of a figure so far; not a number if there is none.
-    pub fn median(&self, scenario: &str, what: &str, variant: &str) -> f64 {
+    pub(crate) fn median(&self, scenario: &str, what: &str, variant: &str) -> f64 {
         let key = (scenario.to_owned(), what.to_owned(), variant.to_owned());
         self.figures.get(&key).map_or(f64::NAN, |(_, values)| median(values))
     }
 
     /// One median over another.
-    pub fn ratio(&self, scenario: &str, what: &str, variant: &str, base: &str) -> f64 {
+    pub(crate) fn ratio(&self, scenario: &str, what: &str, variant: &str, base: &str) -> f64 {
         self.median(scenario, what, variant) / self.median(scenario, what, base)
     }
 
     /// Holds a value to a lower bar; one that was not measured, to none.
-    pub fn at_least(&mut self, what: &str, value: f64, bar: f64) {
+    pub(crate) fn at_least(&mut self, what: &str, value: f64, bar: f64) {
         if value.is_nan() {
             return;
         }
         let holds = value >= bar;
-        self.bars.push(Bar { what: what.to_owned(), value, bar: format!(">= {}", shown(bar)), holds });
+        self.bars.push(Bar { what: what.to_owned(), value, wanted: format!(">= {}", shown(bar)), holds });
     }
 
     /// Holds a value to an upper bar; one that was not measured, to none.
-    pub fn at_most(&mut self, what: &str, value: f64, bar: f64) {
+    pub(crate) fn at_most(&mut self, what: &str, value: f64, bar: f64) {
         if value.is_nan() {
             return;
         }
         let holds = value <= bar;
-        self.bars.push(Bar { what: what.to_owned(), value, bar: format!("<= {}", shown(bar)), holds });
+        self.bars.push(Bar { what: what.to_owned(), value, wanted: format!("<= {}", shown(bar)), holds });
     }
 
     /// Does a fixed piece of work on one core: if it takes longer than before, the machine is slower than before.
-    pub fn take_noise(&mut self) {
+    pub(crate) fn take_noise(&mut self) {
         let started = Instant::now();
         let mut digest = [0_u8; 32];
         for _ in 0..400_000 {
@@ -121,7 +121,7 @@ impl Report {
     }
 
     /// Prints everything and writes the JSON; whether all bars hold.
-    pub fn finish(&self, file: Option<&Path>) -> anyhow::Result<bool> {
+    pub(crate) fn finish(&self, file: Option<&Path>) -> anyhow::Result<bool> {
         let mut out = std::io::stdout().lock();
         for (name, value) in &self.machine {
             writeln!(out, "{name}: {value}")?;
@@ -151,7 +151,7 @@ impl Report {
         bars.set_header(["figure", "measured", "bar", ""]);
         for bar in &self.bars {
             let word = if bar.holds { "holds" } else { "MISSED" };
-            bars.add_row([&bar.what, &shown(bar.value), &bar.bar, word]);
+            bars.add_row([&bar.what, &shown(bar.value), &bar.wanted, word]);
         }
         if !self.bars.is_empty() {
             writeln!(out, "{bars}")?;
@@ -178,7 +178,7 @@ impl Report {
         let bars: Vec<_> = self
             .bars
             .iter()
-            .map(|bar| json!({"figure": bar.what, "measured": bar.value, "bar": bar.bar, "holds": bar.holds}))
+            .map(|bar| json!({"figure": bar.what, "measured": bar.value, "bar": bar.wanted, "holds": bar.holds}))
             .collect();
         let machine: serde_json::Map<_, _> =
             self.machine.iter().map(|(name, value)| (name.clone(), json!(value))).collect();

@@ -10,7 +10,7 @@ use vobiz_cdr::simulator::{CallSpec, CallbackKind, Options, Simulator};
 use super::PUBLIC_URL;
 
 /// So many hang-up callbacks; another `seed` makes other calls.
-pub async fn hangups(count: usize, seed: u64) -> anyhow::Result<Arc<Vec<Bytes>>> {
+pub(crate) async fn hangups(count: usize, seed: u64) -> anyhow::Result<Arc<Vec<Bytes>>> {
     let options = Options { seed, callback_url: Some(PUBLIC_URL.to_owned()), ..Options::default() };
     let simulator = Simulator::start(options).await?;
     let mut requests = Vec::with_capacity(count);

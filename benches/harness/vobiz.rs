@@ -16,31 +16,31 @@ use super::{ACCOUNT, PUBLIC_URL, TOKEN};
 
 /// What it has counted.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Fetches of single calls.
-    pub singles: u64,
+    pub(crate) singles: u64,
     /// Pages of lists.
-    pub pages: u64,
+    pub(crate) pages: u64,
     /// All requests.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Answers 429.
-    pub throttled: u64,
+    pub(crate) throttled: u64,
     /// Calls that were fetched more than once.
-    pub fetched_again: usize,
+    pub(crate) fetched_again: usize,
 }
 
 /// A simulated Vobiz that runs.
-pub struct Vobiz {
+pub(crate) struct Vobiz {
     talking: Talking,
     /// Base of its API.
-    pub api_url: String,
+    pub(crate) api_url: String,
     /// The file with the ids of its calls, one a line.
-    pub ids: PathBuf,
+    pub(crate) ids: PathBuf,
 }
 
 impl Vobiz {
     /// Starts one with so many calls; `more` are further flags of the role.
-    pub async fn start(folder: &Path, calls: usize, more: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path, calls: usize, more: &[&str]) -> anyhow::Result<Self> {
         let ids = folder.join("ids");
         let (calls, file) = (calls.to_string(), ids.display().to_string());
         let mut arguments = vec!["simulator", "--calls", &calls, "--ids", &file];
@@ -50,28 +50,33 @@ impl Vobiz {
     }
 
     /// The ids of its calls.
-    pub fn ids(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn ids(&self) -> anyhow::Result<Vec<String>> {
         Ok(std::fs::read_to_string(&self.ids)?.lines().map(str::to_owned).collect())
     }
 
     /// What it has counted so far.
-    pub async fn counted(&mut self) -> anyhow::Result<Counted> {
+    pub(crate) async fn counted(&mut self) -> anyhow::Result<Counted> {
         Ok(serde_json::from_str(&self.talking.order("stats").await?)?)
     }
 
     /// Answers everything 429 from now on, or no longer.
-    pub async fn throttle(&mut self, on: bool) -> anyhow::Result<()> {
+    pub(crate) async fn throttle(&mut self, on: bool) -> anyhow::Result<()> {
         self.talking.order(if on { "throttle on" } else { "throttle off" }).await.map(drop)
     }
 
     /// Makes calls at a pace, each with its callback to this address; returns how many were answered 200.
-    pub async fn traffic(&mut self, calls: u64, per_second: u32, address: &str) -> anyhow::Result<u64> {
+    pub(crate) async fn traffic(
+        &mut self,
+        calls: u64,
+        per_second: u32,
+        address: &str,
+    ) -> anyhow::Result<u64> {
         let said = self.talking.order(&format!("traffic {calls} {per_second} {address}")).await?;
         Ok(said.parse()?)
     }
 
     /// Ends it.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.talking.stop().await
     }
 }

@@ -6,6 +6,7 @@ use anyhow::ensure;
 
 use crate::harness::child::{Serve, Talking};
 use crate::harness::load::{self, Pace};
+use crate::harness::report::say;
 use crate::harness::{Bench, database, disk, proc, requests};
 
 const NAME: &str = "callbacks";
@@ -52,10 +53,10 @@ impl Door {
 }
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let time = bench.size(Duration::from_secs(4), Duration::from_secs(1));
     let enough = bench.size(130_000, 20_000);
-    bench.report.say("  making signed callbacks");
+    say("  making signed callbacks");
     let requests = requests::hangups(enough, 1).await?;
     for _ in 0..bench.args.rounds {
         for connections in bench.args.connections.clone() {
@@ -96,10 +97,10 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         steady(bench, &requests).await?;
     }
     let report = &mut bench.report;
-    let against_one = report.ratio(NAME, "64 connections", "ours", "one insert each");
-    report.at_least("callbacks: ours / one insert each, 64 connections", against_one, 4.0);
-    let against_none = report.ratio(NAME, "64 connections", "ours", "no database");
-    report.at_least("callbacks: ours / no database, 64 connections", against_none, 0.3);
+    let over_single = report.ratio(NAME, "64 connections", "ours", "one insert each");
+    report.at_least("callbacks: ours / one insert each, 64 connections", over_single, 4.0);
+    let of_nothing = report.ratio(NAME, "64 connections", "ours", "no database");
+    report.at_least("callbacks: ours / no database, 64 connections", of_nothing, 0.3);
     let p99 = report.median(NAME, "2000 a second, p99", "ours");
     let bar = 25.0 + report.median(NAME, "fsync beside 2000 a second, p99", "the disk");
     report.at_most("callbacks: p99 at 2000 a second, ms", p99, bar);

@@ -12,7 +12,7 @@ use crate::harness::{Bench, database, proc, queue};
 const NAME: &str = "churn";
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let calls = bench.size(500_000, 20_000);
     let mut vobiz = Vobiz::start(bench.folder(), calls, &[]).await?;
     let url = bench.database("churn").await?;

@@ -15,7 +15,7 @@ const MINUTES: u32 = 9 * 60;
 const CALLS: u32 = 300_000;
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let minutes = bench.args.day_minutes.clamp(1, MINUTES);
     let faster = f64::from(MINUTES) / f64::from(minutes);
     let calls = bench.size(CALLS, CALLS / minutes);

@@ -14,7 +14,7 @@ const NAME: &str = "lease";
 const HANDS: u32 = 32;
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let sizes = [("3 thousand", 3_000), ("3 million", bench.size(3_000_000, 100_000))];
     let mut pools = Vec::new();
     for (name, owed) in sizes {
@@ -68,7 +68,8 @@ async fn lease_often(pool: &PgPool) -> anyhow::Result<f64> {
     for _ in 0..50 {
         let started = Instant::now();
         let (ahead, lease_for) = (Duration::from_secs(1), Duration::from_secs(3600));
-        let (leases, _) = queue::lease(&mut connection, &account, HANDS, 100_000.0, ahead, lease_for).await?;
+        let (leases, _) =
+            queue::lease(&mut connection, &account, HANDS, 100_000.0, ahead, lease_for, None).await?;
         each.push(started.elapsed().as_secs_f64() * 1000.0);
         ensure!(leases.len() == HANDS as usize, "only {} calls were leased", leases.len());
     }

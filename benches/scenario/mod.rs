@@ -17,7 +17,7 @@ use crate::harness::Bench;
 
 /// A thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// Callbacks a second and how long one takes, against a handler without database and one insert a callback
     Callbacks,
     /// CDRs stored a second, against a bare fetch loop, one call at a time, and peers
@@ -38,7 +38,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Those that run by default, in their order.
-    pub const ORDINARY: [Self; 7] = [
+    pub(crate) const ORDINARY: [Self; 7] = [
         Self::Callbacks,
         Self::Drain,
         Self::Lease,
@@ -49,7 +49,7 @@ impl Scenario {
     ];
 
     /// Measures it.
-    pub async fn run(self, bench: &mut Bench) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, bench: &mut Bench) -> anyhow::Result<()> {
         match self {
             Self::Callbacks => callbacks::run(bench).await,
             Self::Drain => drain::run(bench).await,

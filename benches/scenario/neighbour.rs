@@ -17,7 +17,7 @@ const NAME: &str = "neighbour";
 const PER_SECOND: u32 = 800;
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let time = bench.size(Duration::from_secs(120), Duration::from_secs(15));
     let calls = PER_SECOND as usize * usize::try_from(time.as_secs())?;
     // The same seed draws the same calls: the callbacks are those of the calls that this Vobiz has.

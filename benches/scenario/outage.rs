@@ -13,7 +13,7 @@ use crate::harness::{ACCOUNT, Bench, database, proc};
 const NAME: &str = "outage";
 
 /// Measures it.
-pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let calls = bench.size(200_000, 5_000);
     let mut vobiz = Vobiz::start(bench.folder(), calls, &["--spread", "86400"]).await?;
     let url = bench.database("outage").await?;

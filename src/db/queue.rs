@@ -39,6 +39,8 @@ pub struct Lease {
     pub sip_call_id: Option<String>,
     /// The CDR is stored already: nothing is to be fetched, the row only has to go.
     pub stored: bool,
+    /// When it had fallen due.
+    pub due_at: DateTime<Utc>,
 }
 
 impl Lease {
@@ -60,7 +62,7 @@ impl Lease {
 
 /// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
 /// may be asked for within `ahead`. None while the account is paused, and none that a hold keeps for the list
-/// ([`super::backlog`]).
+/// ([`super::backlog`]). With a `floor`, certain calls that fell due before it are not looked for.
 pub async fn lease(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -68,6 +70,7 @@ pub async fn lease(
     max_rps: f64,
     ahead: Duration,
     lease_for: Duration,
+    floor: Option<DateTime<Utc>>,
 ) -> Result<(Vec<Lease>, Slots), sqlx::Error> {
     let sent = Instant::now();
     let rows = sqlx::query!(
@@ -88,10 +91,10 @@ pub async fn lease(
                     end as slots
              from pace
            ), certain as (
-             select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
              where q.account_id = $1 and q.dead_at is null and q.certain
-               and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
+               and q.due_at > (select greatest(above, $6) from pace) and q.due_at <= vobiz.now()
              order by q.due_at
              -- No room, no rows: a limit of null would be no limit.
              limit coalesce((select slots from room), 0)
@@ -99,7 +102,7 @@ pub async fn lease(
              for update of q skip locked
            ), speculative as (
              -- What anybody may have made up only gets the slots that certain calls leave.
-             select q.call_id, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
              where q.account_id = $1 and q.dead_at is null and not q.certain
                and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
@@ -111,7 +114,7 @@ pub async fn lease(
            ), leased as (
              update vobiz.cdr_queue q set due_at = vobiz.now() + $5, lease_id = nextval('vobiz.lease_id')
              from due where q.call_id = due.call_id
-             returning q.*, due.stored
+             returning q.*, due.stored, due.due_at as was_due_at
            ), taken as (
              update vobiz.account a
              set next_slot = r.first_slot + make_interval(secs => (select count(*) from leased where not stored) / r.rate)
@@ -120,15 +123,16 @@ pub async fn lease(
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
                   case when first_not_yet_at is not null
                        then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
-                  announced_at, sip_call_id, stored as "stored!", vobiz.now() as "now!",
+                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
            from leased, room
-           order by due_at"#,
+           order by was_due_at"#,
         account.as_str(),
         i64::from(most),
         max_rps,
         interval(ahead) as _,
         interval(lease_for) as _,
+        floor,
     )
     .fetch_all(connection)
     .await?;
@@ -157,6 +161,7 @@ pub async fn lease(
             announced_at: row.announced_at,
             sip_call_id: row.sip_call_id,
             stored: row.stored,
+            due_at: row.was_due_at,
         });
     }
     Ok((leases, slots))

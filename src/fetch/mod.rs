@@ -8,12 +8,13 @@
 //! The promise: a call leaves the queue only together with its CDR, or as a dead letter, or closed with its evidence. What
 //! is cut off falls due again.
 
+mod floor;
 mod hand;
 mod settle;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sqlx::PgPool;
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::timed;
 use crate::vobiz::AccountId;
+use floor::Floor;
 use hand::Outcome;
 
 /// How the worker behaves.
@@ -104,10 +106,11 @@ impl Fetcher {
         );
         let mut idle = IDLE.0;
         let (mut turn, mut backlog) = (0, false);
+        let mut floors = vec![Floor::default(); self.accounts.len()];
         // Without a settler, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             pulse.beat();
-            let round = self.round(turn, backlog, stop, &finished, &tracker, &pulse).await;
+            let round = self.round((turn, backlog), &mut floors, stop, &finished, &tracker, &pulse).await;
             backlog = matches!(round, Ok(1..));
             if round.is_ok() {
                 trouble.over();
@@ -145,8 +148,8 @@ impl Fetcher {
     /// One look at the queue of every account, beginning with another one each time; returns how many calls were leased.
     async fn round(
         &self,
-        turn: usize,
-        backlog: bool,
+        (turn, backlog): (usize, bool),
+        floors: &mut [Floor],
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
@@ -154,7 +157,8 @@ impl Fetcher {
     ) -> Result<usize, DbError> {
         let mut leased = 0;
         for n in 0..self.accounts.len() {
-            let account = &self.accounts[(turn + n) % self.accounts.len()];
+            let n = (turn + n) % self.accounts.len();
+            let (account, floor) = (&self.accounts[n], &mut floors[n]);
             // Each account may have to wait for a hand.
             pulse.beat();
             if account.is_in_question() {
@@ -167,15 +171,18 @@ impl Fetcher {
             }
             let free = 1 + self.hands.available_permits().min(self.room.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
+            let from = floor.begin(Instant::now());
             let (taken, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
                 account.id(),
                 free,
                 account.max_rps,
                 AHEAD,
-                self.settings.lease
+                self.settings.lease,
+                from
             ))
             .await?;
+            floor.found(taken.iter().filter(|lease| lease.history.certain).map(|lease| lease.due_at).min());
             if taken.is_empty() {
                 self.open(account, tracker).await?;
                 continue;

@@ -1,18 +1,14 @@
 //! The intake: callbacks gather here while the last group commits, then go as one group themselves.
 //!
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
-//! busy one commits hundreds at once. Two writers take turns: while one waits for the disk, the other's group is on its way
-//! through Postgres. Bounded by bytes: when it is full, the answer is 503 at once.
+//! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::db::callback::{self, Committed, Entry, Outcome, Owed};
@@ -23,10 +19,6 @@ use crate::timed;
 use crate::trouble::Trouble;
 use crate::vobiz::AccountId;
 
-/// Writers, each with a connection.
-const WRITERS: u32 = 2;
-/// Connections that an intake may want at once: one for each writer, and one that tells stored CDRs of their callback.
-pub const CONNECTIONS: u32 = WRITERS + 1;
 /// Bytes that may wait, in units of 1 KiB.
 const CAPACITY_KIB: usize = 32 * 1024;
 /// Callbacks in one statement.
@@ -75,7 +67,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// An intake and the writers behind it; they end when all clones of the intake are gone and nothing waits.
+    /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
     pub fn new(
         pool: PgPool,
         settings: IntakeSettings,
@@ -84,25 +76,18 @@ impl Intake {
         // The semaphore bounds the queue: by bytes, which is what matters.
         let (queue, waiting) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(CAPACITY_KIB));
-        let shared = Arc::new(Shared {
+        let writer = Writer {
             pool,
-            cap: Mutex::new(SpeculativeCap::new(settings.max_speculative_per_minute)),
+            cap: SpeculativeCap::new(settings.max_speculative_per_minute),
             settings,
-            waiting: tokio::sync::Mutex::new(waiting),
+            pulse: metrics.pulses.start("intake", PATIENCE),
             trouble: metrics.trouble(
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
-            refused: AtomicBool::new(false),
-        });
-        let writers: Vec<_> = (1..=WRITERS)
-            .map(|n| {
-                let pulse = metrics.pulses.start(&format!("intake {n}"), PATIENCE);
-                Writer { shared: Arc::clone(&shared), pulse }.run()
-            })
-            .collect();
-        let writing = on_a_thread(async move { drop(join_all(writers).await) });
-        (Self { queue, room }, writing)
+            refused: false,
+        };
+        (Self { queue, room }, writer.run(waiting))
     }
 
     /// Hands a callback over and waits until it is committed.
@@ -144,84 +129,38 @@ impl Intake {
     }
 }
 
-/// Runs the writers on a thread and a runtime of their own. Among the handlers, each answer of Postgres would wait until those
-/// that are ready have had their turn, and all others with it: a fifth of the throughput was lost to that.
-async fn on_a_thread(writers: impl Future<Output = ()> + Send + 'static) {
-    let (done, ended) = oneshot::channel();
-    let given_up = CancellationToken::new();
-    let _end_with_us = given_up.clone().drop_guard();
-    let thread = std::thread::Builder::new().name("intake".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(async {
-                tokio::select! {
-                    () = writers => {}
-                    () = given_up.cancelled() => {}
-                }
-            }),
-            Err(error) => warn!(%error, "no runtime for the intake"),
-        }
-        drop(done);
-    });
-    match thread {
-        Ok(_) => _ = ended.await as Result<(), _>,
-        Err(error) => warn!(%error, "no thread for the intake"),
-    }
-}
-
-/// What the writers have in common.
-struct Shared {
+struct Writer {
     pool: PgPool,
     settings: IntakeSettings,
-    cap: Mutex<SpeculativeCap>,
-    /// Whoever holds it gathers the next group.
-    waiting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Submission>>,
+    cap: SpeculativeCap,
+    pulse: Arc<Pulse>,
     trouble: Arc<Trouble>,
     /// Postgres was there at the last failure, and did not want the rows.
-    refused: AtomicBool,
-}
-
-struct Writer {
-    shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
-}
-
-impl Shared {
-    fn cap(&self) -> MutexGuard<'_, SpeculativeCap> {
-        self.cap.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next group; none at the end.
-    async fn gather(&self) -> Option<Vec<Submission>> {
-        let mut waiting = self.waiting.lock().await;
-        let first = waiting.recv().await?;
-        let mut kib = first.room.num_permits();
-        let mut group = vec![first];
-        while group.len() < GROUP && kib < GROUP_KIB {
-            let Ok(next) = waiting.try_recv() else { break };
-            kib += next.room.num_permits();
-            group.push(next);
-        }
-        Some(group)
-    }
+    refused: bool,
 }
 
 impl Writer {
-    async fn run(self) {
+    async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
         self.pulse.rest();
-        while let Some(group) = self.shared.gather().await {
+        while let Some(first) = waiting.recv().await {
             self.pulse.beat();
+            let mut kib = first.room.num_permits();
+            let mut group = vec![first];
+            while group.len() < GROUP && kib < GROUP_KIB {
+                let Ok(next) = waiting.try_recv() else { break };
+                kib += next.room.num_permits();
+                group.push(next);
+            }
             self.settle(group).await;
             self.pulse.rest();
         }
     }
 
-    async fn settle(&self, mut group: Vec<Submission>) {
-        let shared = &*self.shared;
+    async fn settle(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
             let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if !shared.cap().take(&owed.account_id, now) {
+            if !self.cap.take(&owed.account_id, now) {
                 submission.owed = None;
                 if let Some(entry) = &mut submission.entry {
                     entry.outcome = Outcome::Logged;
@@ -233,12 +172,11 @@ impl Writer {
         match self.commit(&group).await {
             Ok(committed) => {
                 // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
-                let refused = shared.refused.load(Ordering::Relaxed);
-                if !refused || group.iter().any(|submission| submission.entry.is_some()) {
-                    shared.refused.store(false, Ordering::Relaxed);
-                    shared.trouble.over();
+                if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
+                    self.refused = false;
+                    self.trouble.over();
                 }
-                shared.cap().refund(&group, &committed.new, now);
+                self.cap.refund(&group, &committed.new, now);
                 unannounced = committed.stored_unannounced;
                 answer(group, Ok(()));
             }
@@ -251,17 +189,17 @@ impl Writer {
                     self.pulse.beat();
                     match self.commit(&single).await {
                         Ok(committed) => {
-                            shared.cap().refund(&single, &committed.new, now);
+                            self.cap.refund(&single, &committed.new, now);
                             unannounced.extend(committed.stored_unannounced);
                             answer(single, Ok(()));
                         }
                         Err(error) => {
-                            shared.cap().refund(&single, &[], now);
+                            self.cap.refund(&single, &[], now);
                             // Postgres went away meanwhile: not a timeout more for each of the rest.
                             let away = error.fault() == Fault::Ours;
                             if away {
-                                shared.refused.store(error.refuses_rows(), Ordering::Relaxed);
-                                shared.trouble.hit(&error);
+                                self.refused = error.refuses_rows();
+                                self.trouble.hit(&error);
                             } else {
                                 let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
                                 warn!(id, %error, "Postgres refuses this callback: answered 503");
@@ -274,20 +212,20 @@ impl Writer {
                     }
                 }
                 let rest: Vec<Submission> = singles.collect();
-                shared.cap().refund(&rest, &[], now);
+                self.cap.refund(&rest, &[], now);
                 answer(rest, Err(NotCommitted::Failed));
             }
             Err(error) => {
-                shared.refused.store(error.refuses_rows(), Ordering::Relaxed);
-                shared.trouble.hit(&error);
+                self.refused = error.refuses_rows();
+                self.trouble.hit(&error);
                 // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                shared.cap().refund(&group, &[], now);
+                self.cap.refund(&group, &[], now);
                 answer(group, Err(NotCommitted::Failed));
             }
         }
         if !unannounced.is_empty() {
             let told =
-                timed!(&shared.pool, shared.settings.commit_timeout, |connection| callback::announce_stored(
+                timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
                     connection,
                     &unannounced
                 ));
@@ -300,11 +238,11 @@ impl Writer {
     async fn commit(&self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&Entry> = group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
-        let (shared, mut tries) = (&*self.shared, 0);
+        let mut tries = 0;
         loop {
-            let result = timed!(&shared.pool, shared.settings.commit_timeout, |connection| async {
+            let result = timed!(&self.pool, self.settings.commit_timeout, |connection| async {
                 let committed =
-                    callback::commit(&mut *connection, &entries, &owed, shared.settings.first_fetch_delay);
+                    callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
                 let committed = committed.await?;
                 if entries.is_empty() {
                     callback::probe(connection).await?;

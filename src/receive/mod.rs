@@ -10,4 +10,4 @@ mod intake;
 mod refusal;
 
 pub use door::{Door, DoorSettings, Policy, router};
-pub use intake::{CONNECTIONS, Intake, IntakeSettings, NotCommitted};
+pub use intake::{Intake, IntakeSettings, NotCommitted};

@@ -59,7 +59,8 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
             db.stop_clock(now).await;
             let most = random.random_range(0..8);
             let slots = if random.random_bool(0.5) {
-                let result = queue::lease(&mut connection, &account(), most, max_rps, AHEAD, LEASE).await;
+                let result =
+                    queue::lease(&mut connection, &account(), most, max_rps, AHEAD, LEASE, None).await;
                 let (leases, slots) = result.unwrap();
                 assert_eq!(leases.len(), slots.count as usize);
                 slots

@@ -198,6 +198,33 @@ async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
 }
 
 #[tokio::test]
+async fn a_look_from_a_floor_leaves_what_fell_due_before_it() {
+    let db = Database::new().await;
+    db.owe(&["early", "late"], true).await;
+    db.owe(&["guessed"], false).await;
+    for (call_id, ago) in [("early", 60), ("late", 10), ("guessed", 60)] {
+        sqlx::query(
+            "update vobiz.cdr_queue set due_at = vobiz.now() - make_interval(secs => $2) where call_id = $1",
+        )
+        .bind(call_id)
+        .bind(f64::from(ago))
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    }
+    let (now, ahead) = (db.now().await, Duration::from_secs(1));
+    let floor = Some(now - TimeDelta::seconds(30));
+    let mut connection = db.connection().await;
+    let (leases, _) = queue::lease(&mut connection, &account(), 9, 1e6, ahead, LEASE, floor).await.unwrap();
+    let told: Vec<_> = leases.iter().map(|lease| lease.call_id().as_str()).collect();
+    assert_eq!(told, ["guessed", "late"], "speculative calls know no floor, and the first due comes first");
+    let late = (now - leases[1].due_at).num_seconds();
+    assert!((9..=11).contains(&late), "it says when it had fallen due: {late} s ago");
+    let (leases, _) = queue::lease(&mut connection, &account(), 9, 1e6, ahead, LEASE, None).await.unwrap();
+    assert_eq!(leases.len(), 1, "a look from the beginning finds it");
+}
+
+#[tokio::test]
 async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     let db = Database::new().await;
     db.owe(&["stored", "owed"], true).await;
@@ -205,7 +232,7 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     db.upsert(&[&plain("stored", now)]).await;
     let ahead = Duration::from_millis(250);
     let (leases, slots) =
-        queue::lease(&mut *db.connection().await, &account(), 10, 100.0, ahead, LEASE).await.unwrap();
+        queue::lease(&mut *db.connection().await, &account(), 10, 100.0, ahead, LEASE, None).await.unwrap();
     let told: BTreeSet<_> = leases.iter().map(|lease| (lease.call_id().as_str(), lease.stored)).collect();
     assert_eq!(told, BTreeSet::from([("owed", false), ("stored", true)]));
     assert_eq!(slots.count, 1);

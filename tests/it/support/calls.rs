@@ -63,7 +63,7 @@ pub(crate) async fn announce(
 /// Leases up to `most` calls of [`ACCOUNT`] with a rate limit that is never felt.
 pub(crate) async fn try_lease(connection: &mut PgConnection, most: u32) -> Result<Vec<Lease>, sqlx::Error> {
     let ahead = Duration::from_secs(1);
-    queue::lease(connection, &account(), most, 1e6, ahead, LEASE).await.map(|(leases, _)| leases)
+    queue::lease(connection, &account(), most, 1e6, ahead, LEASE, None).await.map(|(leases, _)| leases)
 }
 
 impl Database {

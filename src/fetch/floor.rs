@@ -1,0 +1,65 @@
+//! Where the look for due calls begins.
+//!
+//! Every lease takes the calls that fell due first, so the index on `due_at` fills with dead entries from its beginning. Vacuum
+//! removes them, unless somebody on the same database holds an old snapshot: then each look would read through all that was
+//! ever leased since, slower by the minute, until the queue grows faster than it is read. So a look begins where the last one
+//! found its first call, and only now and then at the very beginning.
+//!
+//! It promises nothing but speed: what lies below the floor is found within [`EVERY`].
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Between two looks from the beginning: for calls that came to lie below the floor (revived, let go by a walk, or given back by
+/// somebody who held their rows).
+const EVERY: Duration = Duration::from_secs(30);
+/// A call may be committed this much after it fell due.
+const LATE: TimeDelta = TimeDelta::seconds(1);
+
+/// The floor of one account.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Floor {
+    from: Option<DateTime<Utc>>,
+    looked_from_beginning: Option<Instant>,
+}
+
+impl Floor {
+    /// Where to begin now; `None` is the very beginning.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
+        if self.looked_from_beginning.is_some_and(|last| now.duration_since(last) < EVERY) {
+            return self.from;
+        }
+        self.looked_from_beginning = Some(now);
+        None
+    }
+
+    /// The first of the calls that a look found had fallen due then: nothing is left below it. Looks that found nothing say
+    /// nothing, there may just have been no room in the rate limit.
+    pub(super) fn found(&mut self, first_due: Option<DateTime<Utc>>) {
+        if let Some(first) = first_due {
+            self.from = Some(first - LATE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_begins_where_the_last_one_found_something_and_now_and_then_at_the_beginning() {
+        let (mut floor, start) = (Floor::default(), Instant::now());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(floor.begin(start), None);
+        floor.found(Some(at(100)));
+        assert_eq!(floor.begin(later(1)), Some(at(99)));
+        floor.found(None);
+        assert_eq!(floor.begin(later(29)), Some(at(99)));
+        assert_eq!(floor.begin(later(30)), None);
+        // Something old had come to light: the floor goes down to it.
+        floor.found(Some(at(50)));
+        assert_eq!(floor.begin(later(31)), Some(at(49)));
+    }
+}
