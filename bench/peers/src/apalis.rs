@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::drain::Drain;
-use crate::tuning::ApalisTuning;
+use crate::tuning::{ApalisTuning, Shared};
 
 /// The name of the queue.
 const QUEUE: &str = "fetch_cdr";
@@ -27,6 +27,7 @@ async fn fetch_cdr(call_id: String, drain: Data<Arc<Drain>>) -> Result<(), BoxDy
 /// Workers that run, and the way to give them tasks.
 pub(crate) struct Apalis {
     pool: PgPool,
+    analyze: bool,
     running: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -36,11 +37,12 @@ impl Apalis {
     pub(crate) async fn start(
         pool: PgPool,
         drain: &Arc<Drain>,
-        workers: usize,
+        shared: &Shared,
         tuning: &ApalisTuning,
     ) -> anyhow::Result<Self> {
         PostgresStorage::setup(&pool).await.context("the tables of apalis-postgres")?;
         let stop = CancellationToken::new();
+        let workers = shared.workers;
         let instances = tuning.instances.clamp(1, workers);
         let running = (0..instances)
             .map(|instance| {
@@ -77,10 +79,10 @@ impl Apalis {
                 })
             })
             .collect();
-        Ok(Self { pool, running, stop })
+        Ok(Self { pool, analyze: !shared.no_analyze, running, stop })
     }
 
-    /// Adds tasks: one statement in one transaction.
+    /// Adds tasks: one statement in one transaction, in which the planner learns of them as well.
     pub(crate) async fn enqueue(&self, call_ids: &[String]) -> anyhow::Result<()> {
         let tasks = call_ids
             .iter()
@@ -88,6 +90,9 @@ impl Apalis {
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
         let mut transaction = self.pool.begin().await?;
         queries::push_tasks(&mut *transaction, QUEUE, tasks).await?;
+        if self.analyze {
+            sqlx::query("analyze apalis.jobs").execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }

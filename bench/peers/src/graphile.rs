@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::drain::Drain;
-use crate::tuning::GraphileTuning;
+use crate::tuning::{GraphileTuning, Shared};
 
 /// The payload of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ impl TaskHandler for FetchCdr {
 
 /// A worker that runs, and the way to give it jobs.
 pub(crate) struct Graphile {
+    pool: PgPool,
+    analyze: bool,
     worker: Arc<Worker>,
     running: JoinHandle<()>,
     utils: WorkerUtils,
@@ -47,12 +49,12 @@ impl Graphile {
     pub(crate) async fn start(
         pool: PgPool,
         drain: Arc<Drain>,
-        workers: usize,
+        shared: &Shared,
         tuning: &GraphileTuning,
     ) -> anyhow::Result<Self> {
         let mut options = WorkerOptions::default()
-            .pg_pool(pool)
-            .concurrency(workers)
+            .pg_pool(pool.clone())
+            .concurrency(shared.workers)
             .poll_interval(tuning.poll)
             .listen_os_shutdown_signals(false)
             .add_extension(Extension(drain))
@@ -79,15 +81,20 @@ impl Graphile {
                 }
             }
         });
-        Ok(Self { worker, running, utils })
+        Ok(Self { pool, analyze: !shared.no_analyze, worker, running, utils })
     }
 
-    /// Adds jobs: one statement, so one transaction.
+    /// Adds jobs: one statement in one transaction, in which the planner learns of them as well.
     pub(crate) async fn enqueue(&self, call_ids: &[String]) -> anyhow::Result<()> {
         let spec = JobSpec::default();
         let jobs: Vec<(FetchCdr, &JobSpec)> =
             call_ids.iter().map(|call_id| (FetchCdr { call_id: call_id.clone() }, &spec)).collect();
-        self.utils.add_jobs(&jobs).await?;
+        let mut transaction = self.pool.begin().await?;
+        self.utils.clone().with_executor(&mut transaction).add_jobs(&jobs).await?;
+        if self.analyze {
+            sqlx::query("analyze graphile_worker._private_jobs").execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 

@@ -108,11 +108,9 @@ async fn main() -> anyhow::Result<()> {
     let drain = Arc::new(Drain::new(&common.api_url, &common.auth_id, &common.auth_token, store)?);
     let queue = match &peer {
         Peer::Graphile { tuning, .. } => {
-            Queue::Graphile(Graphile::start(pool, Arc::clone(&drain), shared.workers, tuning).await?)
+            Queue::Graphile(Graphile::start(pool, Arc::clone(&drain), shared, tuning).await?)
         }
-        Peer::Apalis { tuning, .. } => {
-            Queue::Apalis(Apalis::start(pool, &drain, shared.workers, tuning).await?)
-        }
+        Peer::Apalis { tuning, .. } => Queue::Apalis(Apalis::start(pool, &drain, shared, tuning).await?),
     };
 
     greet(&queue, &drain).await?;

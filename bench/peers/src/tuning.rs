@@ -16,6 +16,9 @@ pub(crate) struct Shared {
     /// Connections for the queue itself
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) queue_pool: u32,
+    /// Do not let the planner know of the new jobs, as autovacuum would have in a deployment that runs for longer
+    #[arg(long)]
+    pub(crate) no_analyze: bool,
 }
 
 /// Settings of graphile_worker.
