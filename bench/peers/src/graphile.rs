@@ -71,7 +71,8 @@ impl Graphile {
                 .complete_job_batch_delay(tuning.complete_delay)
                 .fail_job_batch_delay(tuning.complete_delay);
         }
-        let worker = Arc::new(options.init().await.context("graphile_worker does not start")?);
+        let init = Box::pin(options.init());
+        let worker = Arc::new(init.await.context("graphile_worker does not start")?);
         let utils = worker.create_utils();
         let running = tokio::spawn({
             let worker = Arc::clone(&worker);

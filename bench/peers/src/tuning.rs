@@ -45,7 +45,7 @@ pub(crate) struct ApalisTuning {
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub(crate) batch: usize,
     /// Workers that share the concurrency
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N")]
     pub(crate) instances: usize,
     /// Note the start of every task as well
     #[arg(long)]
