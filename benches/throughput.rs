@@ -16,6 +16,7 @@ use clap::Parser;
 use harness::report::say;
 use harness::{Bench, role};
 use scenario::Scenario;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Parser)]
@@ -64,7 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let scenarios =
         if args.scenarios.is_empty() { Scenario::ORDINARY.to_vec() } else { args.scenarios.clone() };
-    let ended = runtime.block_on(async {
+    let measured = async {
         let mut bench = Bench::start(&args).await?;
         let mut failed = None;
         for scenario in scenarios {
@@ -80,6 +81,15 @@ fn main() -> anyhow::Result<ExitCode> {
             Some(error) => Err(error),
             None if bars_hold => Ok(ExitCode::SUCCESS),
             None => Ok(ExitCode::FAILURE),
+        }
+    };
+    let ended = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = measured => ended,
+            // Whatever runs for us is ended on the way out.
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("stopped"),
+            _ = terminate.recv() => anyhow::bail!("stopped"),
         }
     });
     // One line: where in this program it came up helps nobody.

@@ -41,6 +41,8 @@ pub struct Lease {
     pub stored: bool,
     /// When it had fallen due.
     pub due_at: DateTime<Utc>,
+    /// Calls that fell due earlier are held for the list at this moment.
+    pub beside_hold: bool,
 }
 
 impl Lease {
@@ -85,7 +87,7 @@ pub async fn lease(
                and (pause_reason is null or (pause_reason = 'throttled' and paused_until <= vobiz.now()))
              for no key update
            ), room as (
-             select first_slot, rate,
+             select first_slot, rate, above > '-infinity' as beside_hold,
                     case when first_slot > vobiz.now() + $4 then 0
                          else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
                     end as slots
@@ -123,7 +125,7 @@ pub async fn lease(
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
                   case when first_not_yet_at is not null
                        then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
-                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", vobiz.now() as "now!",
+                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_hold as "beside_hold!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
            from leased, room
            order by was_due_at"#,
@@ -162,6 +164,7 @@ pub async fn lease(
             sip_call_id: row.sip_call_id,
             stored: row.stored,
             due_at: row.was_due_at,
+            beside_hold: row.beside_hold,
         });
     }
     Ok((leases, slots))

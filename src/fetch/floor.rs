@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Between two looks from the beginning: for calls that came to lie below the floor (revived, let go by a walk, or given back by
-/// somebody who held their rows).
+use crate::db::queue::Lease;
+
+/// Between two looks from the beginning: for calls that came to lie below the floor, because somebody who held their rows when
+/// they were looked for has given them back, or their commit was late.
 const EVERY: Duration = Duration::from_secs(30);
 /// A call may be committed this much after it fell due.
 const LATE: TimeDelta = TimeDelta::seconds(1);
@@ -34,10 +36,19 @@ impl Floor {
         None
     }
 
-    /// The first of the calls that a look found had fallen due then: nothing is left below it. Looks that found nothing say
-    /// nothing, there may just have been no room in the rate limit.
-    pub(super) fn found(&mut self, first_due: Option<DateTime<Utc>>) {
-        if let Some(first) = first_due {
+    /// What a look found. Nothing is left below the first of its calls; speculative ones know no floor. A look that found
+    /// nothing says nothing: there may just have been no room in the rate limit.
+    pub(super) fn found(&mut self, leases: &[Lease]) {
+        let certain = || leases.iter().filter(|lease| lease.history.certain);
+        self.rise(certain().map(|lease| lease.due_at).min(), certain().any(|lease| lease.beside_hold));
+    }
+
+    /// While older calls are held for the list, the floor stays below them: those that the list does not show are let go at any
+    /// moment, and are fetched then.
+    fn rise(&mut self, first_due: Option<DateTime<Utc>>, beside_hold: bool) {
+        if let Some(first) = first_due
+            && !beside_hold
+        {
             self.from = Some(first - LATE);
         }
     }
@@ -53,13 +64,14 @@ mod tests {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let later = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(floor.begin(start), None);
-        floor.found(Some(at(100)));
+        floor.rise(Some(at(100)), false);
         assert_eq!(floor.begin(later(1)), Some(at(99)));
-        floor.found(None);
+        floor.rise(None, false);
+        floor.rise(Some(at(500)), true);
         assert_eq!(floor.begin(later(29)), Some(at(99)));
         assert_eq!(floor.begin(later(30)), None);
         // Something old had come to light: the floor goes down to it.
-        floor.found(Some(at(50)));
+        floor.rise(Some(at(50)), false);
         assert_eq!(floor.begin(later(31)), Some(at(49)));
     }
 }

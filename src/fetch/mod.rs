@@ -68,6 +68,12 @@ pub struct Fetcher {
     metrics: Metrics,
 }
 
+/// The right to one request, and room for what it brings.
+struct Hand {
+    hand: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
 /// An outcome, and the room that it takes until it is settled.
 struct Finished {
     outcome: Outcome,
@@ -161,11 +167,14 @@ impl Fetcher {
             let (account, floor) = (&self.accounts[n], &mut floors[n]);
             // Each account may have to wait for a hand.
             pulse.beat();
+            if stop.is_cancelled() {
+                break;
+            }
             if account.is_in_question() {
                 continue;
             }
-            // Wait for one hand; take no more calls than there are hands free, and room behind them.
-            let Some(hand) = self.hand(backlog, stop).await else { break };
+            // Wait for one hand and room for what it brings; take no more calls than there are of both.
+            let Some(first) = self.hand(backlog, stop).await else { break };
             if account.client.style().is_none() && !self.open(account, tracker).await? {
                 continue;
             }
@@ -182,39 +191,45 @@ impl Fetcher {
                 from
             ))
             .await?;
-            floor.found(taken.iter().filter(|lease| lease.history.certain).map(|lease| lease.due_at).min());
+            floor.found(&taken);
             if taken.is_empty() {
                 self.open(account, tracker).await?;
                 continue;
             }
             leased += taken.len();
-            let mut hand = Some(hand);
+            let mut first = Some(first);
             let mut slot = 0;
             for lease in taken {
-                let hand = match hand.take() {
-                    Some(hand) => Ok(hand),
-                    None => Arc::clone(&self.hands).acquire_owned().await,
+                // They are there: nobody else takes any.
+                let hand = match first.take() {
+                    Some(hand) => Some(hand),
+                    None => self.hand(false, stop).await,
                 };
-                let (Ok(hand), Ok(room)) = (hand, Arc::clone(&self.room).acquire_owned().await) else {
-                    break;
-                };
+                let Some(hand) = hand else { break };
                 let wait = slots.wait + slots.every * slot;
                 slot += u32::from(!lease.stored);
-                self.attend(Arc::clone(account), lease, wait, (hand, room), finished, tracker);
+                self.attend(Arc::clone(account), lease, wait, hand, finished, tracker);
             }
         }
         Ok(leased)
     }
 
-    /// A free hand; while there is a backlog, one of several if that takes but a moment. None: we are to stop.
-    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    /// A free hand, and room for what it brings; while there is a backlog, one hand of several if that takes but a moment. None:
+    /// we are to stop.
+    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<Hand> {
         if backlog {
             let several = Arc::clone(&self.hands).acquire_many_owned(self.settings.concurrency.div_ceil(4));
             // They are given back at once: only this task takes hands.
             drop(tokio::time::timeout(GATHER_HANDS, several).await);
         }
         tokio::select! {
-            hand = Arc::clone(&self.hands).acquire_owned() => hand.ok(),
+            // What is free is taken also when we are to stop: a call that is leased is attended to.
+            biased;
+            hand = async {
+                let hand = Arc::clone(&self.hands).acquire_owned().await.ok()?;
+                let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
+                Some(Hand { hand, room })
+            } => hand,
             () = stop.cancelled() => None,
         }
     }
@@ -224,7 +239,7 @@ impl Fetcher {
         account: Arc<Account>,
         lease: Lease,
         wait: Duration,
-        (hand, room): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+        Hand { hand, room }: Hand,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {

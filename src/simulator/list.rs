@@ -183,10 +183,9 @@ impl Listing {
 
     /// Takes in what has appeared.
     fn catch_up(&mut self, now: Instant, sums: SummaryCost) {
-        let (appeared, awaited) =
+        let (appeared, awaited): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.awaited).into_iter().partition(|row| row.visible(now));
         self.awaited = awaited;
-        let appeared: Vec<Arc<Row>> = appeared;
         for row in appeared {
             self.add(&row, now, sums);
         }

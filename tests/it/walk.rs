@@ -16,7 +16,7 @@ use vobiz_cdr::timed;
 use crate::support::calls::{account as id, try_lease};
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::running::Running;
-use crate::support::world::{TOKEN, World, account, credentials, eventually, options, serve_config};
+use crate::support::world::{TOKEN, World, account, credentials, eventually, fetcher, options, serve_config};
 
 /// The URL that Vobiz signs for.
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
@@ -188,6 +188,35 @@ async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
     assert!(walked.left <= 1 && walked.left + walked.paid == 3000, "{walked:?}");
     world.drain().await;
     all_stored_once(&world, 3001).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
+    let world = World::new().await;
+    let stop = CancellationToken::new();
+    let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);
+    let told = stop.clone();
+    let working = tokio::spawn(async move { worker.run(told).await });
+    // So the worker has looked from the beginning, and found something: from here on it knows where to begin.
+    let first = world.owed_call().await.call_id;
+    let stored = async |call_id: &str| world.standing(call_id).await == "∅" && world.stored().await > 0;
+    eventually("the first is stored", Duration::from_secs(10), async || stored(&first).await).await;
+
+    let due_to = world.database.now().await + TimeDelta::milliseconds(500);
+    let minute = Duration::from_secs(60);
+    backlog::hold(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
+    let held = world.owed_call().await.call_id;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let newer = world.owed_call().await.call_id;
+    eventually("the newer one is stored", Duration::from_secs(10), async || world.stored().await == 2).await;
+    assert_ne!(world.standing(&held).await, "∅", "the held one waits for the list");
+    assert_eq!(world.standing(&newer).await, "∅");
+
+    backlog::let_go(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
+    eventually("the held one is stored", Duration::from_secs(10), async || world.stored().await == 3).await;
+    stop.cancel();
+    working.await.unwrap();
     world.end().await;
 }
 
