@@ -4,6 +4,8 @@
 //! Fetching and sweeping both ask Vobiz through this, so that every request counts against the one limit and a pause that
 //! one of them finds holds for both, and for all replicas.
 
+mod open;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,11 +19,42 @@ use crate::timed;
 use crate::trouble::Trouble;
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 
+pub use open::open;
+
 /// Requests are reserved no further ahead than this, so that a pause takes hold at once.
 pub const AHEAD: Duration = Duration::from_millis(250);
-/// A sweep, and whoever asks whether an account works, may reserve further ahead than fetching does: that way they always get
-/// their turn, one request at a time.
-pub const SWEEP_AHEAD: Duration = Duration::from_millis(500);
+
+/// Who asks, in the order of their rights to the rate limit. Whoever may reserve further ahead gets the next slot; those who
+/// must be content with what is left still get one request every so often, or they would never come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// One request for a call that is owed.
+    Fetch,
+    /// A sweep, a walk, and whoever asks whether an account works: one request at a time, so they always get their turn.
+    Sweep,
+    /// The check of a day.
+    Settle,
+    /// The history.
+    Backfill,
+}
+
+impl Right {
+    /// How far ahead a request may be reserved, after so long a wait.
+    fn ahead(self, waited: Duration) -> Duration {
+        let after = |floor: u64| {
+            if waited < Duration::from_secs(floor) { LEFT_OVER } else { Self::Sweep.ahead(waited) }
+        };
+        match self {
+            Self::Fetch => AHEAD,
+            Self::Sweep => AHEAD * 2,
+            Self::Settle => after(2),
+            Self::Backfill => after(5),
+        }
+    }
+}
+
+/// How far ahead one looks for a slot that nobody else wants: fetching at its limit leaves none so near.
+const LEFT_OVER: Duration = Duration::from_millis(50);
 /// Between two probes of an account that is denied, unavailable or unreadable.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Every short piece of work on Postgres.
@@ -90,8 +123,10 @@ impl Account {
     }
 
     /// Waits for the right to send one request.
-    pub async fn pace(&self, ahead: Duration) {
+    pub async fn pace(&self, right: Right) {
+        let began = Instant::now();
         loop {
+            let ahead = right.ahead(began.elapsed());
             let reserved = timed!(&self.pool, DB_TIMEOUT, |connection| account::reserve(
                 connection,
                 self.id(),
@@ -257,7 +292,7 @@ impl Account {
     /// Tries one path and token: a list request, and with [`Depth::Single`] the newest listed call by itself. A call that is
     /// listed exists, so a 404 or a refusal of it is the access's fault.
     async fn try_access(&self, access: Access, depth: Depth) -> Result<(), FetchError> {
-        self.pace(SWEEP_AHEAD).await;
+        self.pace(Right::Sweep).await;
         let page =
             self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
         let newest = match page {
@@ -268,7 +303,7 @@ impl Account {
         };
         match newest {
             Some(Ok(row)) if depth == Depth::Single => {
-                self.pace(SWEEP_AHEAD).await;
+                self.pace(Right::Sweep).await;
                 match self.client.fetch_with(access, &row.call_id).await {
                     Ok(_) => Ok(()),
                     Err(FetchError::NotYet(said) | FetchError::Refused(said)) => {
@@ -295,5 +330,19 @@ fn reason_for(error: &FetchError) -> (PauseReason, Duration) {
         FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
             (PauseReason::Denied, PROBE_EVERY)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rights_have_an_order_and_each_has_a_floor() {
+        let all = [Right::Sweep, Right::Fetch, Right::Settle, Right::Backfill];
+        let ahead = |seconds| all.map(|right| right.ahead(Duration::from_secs(seconds)).as_millis());
+        assert_eq!(ahead(0), [500, 250, 50, 50]);
+        assert_eq!(ahead(2), [500, 250, 500, 50]);
+        assert_eq!(ahead(5), [500, 250, 500, 500]);
     }
 }

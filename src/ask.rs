@@ -145,5 +145,14 @@ fn in_words(page: &Value) -> String {
         }
     }
     let _ = writeln!(out, "\n{table}");
+    for safe in rows(page, "/ledger/safe_to_bill") {
+        let _ = writeln!(
+            out,
+            "{} is safe to bill up to {}: {}",
+            text(safe, "/account_id"),
+            text(safe, "/safe_to"),
+            text(safe, "/held_by")
+        );
+    }
     out
 }

@@ -19,10 +19,12 @@ use crate::vobiz::{Credentials, HomeCountry};
 mod accounts;
 mod mistakes;
 mod shown;
+mod vobiz;
 
 pub use mistakes::Mistakes;
-use mistakes::secret;
+use mistakes::{duration, secret};
 pub use shown::effective;
+pub use vobiz::{VobizArgs, VobizConfig};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -87,27 +89,9 @@ pub struct ServeArgs {
     /// Address of the ops port: /healthz, /readyz, /status and /metrics, without a token, so not for the public
     #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
     pub ops_listen: String,
-    /// Vobiz account whose calls these are (MA_… or SA_…)
-    #[arg(long, env = "VOBIZ_AUTH_ID", value_name = "ID")]
-    pub auth_id: Option<String>,
-    /// Its token
-    #[arg(long, env = "VOBIZ_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub auth_token: Option<SecretString>,
-    /// Its previous token, during a rotation
-    #[arg(long, env = "VOBIZ_AUTH_TOKEN_PREVIOUS", hide_env_values = true, value_name = "TOKEN")]
-    pub auth_token_previous: Option<SecretString>,
-    /// TOML file with several accounts, instead of the three settings above
-    #[arg(long, env = "VOBIZ_ACCOUNTS_FILE", value_name = "FILE")]
-    pub accounts_file: Option<PathBuf>,
-    /// Base of the Vobiz API
-    #[arg(long, env = "VOBIZ_API_URL", default_value = "https://api.vobiz.ai", value_name = "URL")]
-    pub api_url: String,
-    /// Casing of the API path: auto, Account or account
-    #[arg(long, env = "VOBIZ_ACCOUNT_PATH", default_value = "auto", value_name = "CASING")]
-    pub account_path: String,
-    /// Requests a second to the Vobiz API, per account, over all replicas
-    #[arg(long, env = "VOBIZ_MAX_RPS", default_value = "10", value_name = "RATE")]
-    pub max_rps: String,
+    /// The Vobiz API and the accounts.
+    #[command(flatten)]
+    pub vobiz: VobizArgs,
     /// The callback URL as configured at Vobiz, for checking signatures; several are separated by commas
     #[arg(long, env = "CDR_CALLBACK_URL", value_name = "URL")]
     pub callback_url: Option<String>,
@@ -132,9 +116,6 @@ pub struct ServeArgs {
     /// New calls a minute and account that unproven callbacks may owe
     #[arg(long, env = "CDR_MAX_SPECULATIVE_PER_MINUTE", default_value = "600", value_name = "N")]
     pub max_speculative_per_minute: String,
-    /// Longest wait for one answer of the Vobiz API
-    #[arg(long, env = "CDR_REQUEST_TIMEOUT", default_value = "15s", value_name = "DURATION")]
-    pub request_timeout: String,
     /// Time zone of billing days; must equal the one in the database [default: the one in the database]
     #[arg(long, env = "CDR_BILLING_ZONE", value_name = "ZONE")]
     pub billing_zone: Option<String>,
@@ -182,6 +163,17 @@ pub struct ServeConfig {
     pub home_country: Option<HomeCountry>,
 }
 
+impl ServeConfig {
+    /// What of it concerns asking Vobiz.
+    pub fn vobiz(&self) -> VobizConfig {
+        VobizConfig {
+            accounts: self.accounts.clone(),
+            api_url: self.api_url.clone(),
+            request_timeout: self.request_timeout,
+        }
+    }
+}
+
 /// One account, checked.
 #[derive(Debug, Clone)]
 pub struct AccountConfig {
@@ -195,15 +187,8 @@ impl ServeArgs {
     /// Checks all settings. Fails with every mistake at once.
     pub fn check(&self) -> Result<ServeConfig, Mistakes> {
         let mut wrong = Mistakes::default();
-        let duration = |wrong: &mut Mistakes, name: &str, text: &str| {
-            wrong.read(name, "write a duration such as 4s, 5m, 24h or 90d", humantime::parse_duration(text))
-        };
         let first_fetch_delay = duration(&mut wrong, "CDR_FIRST_FETCH_DELAY", &self.first_fetch_delay);
         let sweep_interval = duration(&mut wrong, "CDR_SWEEP_INTERVAL", &self.sweep_interval);
-        let request_timeout = duration(&mut wrong, "CDR_REQUEST_TIMEOUT", &self.request_timeout);
-        if request_timeout.is_some_and(|t| t < Duration::from_millis(100) || t > Duration::from_secs(30)) {
-            wrong.say("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
-        }
         if sweep_interval.is_some_and(|every| !(Duration::from_secs(1)..=DAY).contains(&every)) {
             wrong.say("CDR_SWEEP_INTERVAL: between 1s and 24h");
         }
@@ -228,8 +213,7 @@ impl ServeArgs {
             .as_ref()
             .and_then(|text| wrong.read("CDR_MIGRATE", "write true or false", text.trim().parse::<bool>()));
         let policy = self.policy(&mut wrong);
-        let api_url = self.api_url(&mut wrong);
-        let accounts = self.accounts(&mut wrong);
+        let vobiz = self.vobiz.checked(&mut wrong);
         let callback_urls = self.callback_urls(&mut wrong);
         let callback_secrets = self.callback_secrets(&mut wrong);
         let receives = parts.contains(&Part::Receive);
@@ -252,19 +236,13 @@ impl ServeArgs {
                 "--only needs DATABASE_URL: the processes of the other parts must work on the same Postgres",
             );
         }
-        let complete = (first_fetch_delay, sweep_interval, request_timeout, addresses, concurrency);
-        let complete = (complete, max_speculative_per_minute, policy, api_url);
+        let complete = (first_fetch_delay, sweep_interval, addresses, concurrency);
+        let complete = (complete, max_speculative_per_minute, policy, vobiz);
         let (
-            (
-                Some(first_fetch_delay),
-                Some(sweep_interval),
-                Some(request_timeout),
-                Some((listen, ops_listen)),
-                Some(concurrency),
-            ),
+            (Some(first_fetch_delay), Some(sweep_interval), Some((listen, ops_listen)), Some(concurrency)),
             Some(max_speculative_per_minute),
             Some(policy),
-            Some(api_url),
+            Some(VobizConfig { accounts, api_url, request_timeout }),
         ) = complete
         else {
             return Err(wrong);
@@ -316,20 +294,6 @@ impl ServeArgs {
                 None
             }
         }
-    }
-
-    fn api_url(&self, wrong: &mut Mistakes) -> Option<Url> {
-        let how = "write a URL such as https://api.vobiz.ai";
-        let url = wrong.read("VOBIZ_API_URL", how, Url::parse(&self.api_url))?;
-        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || !url.username().is_empty() {
-            wrong.say(format!("VOBIZ_API_URL: http or https, without user or query; {how}"));
-            return None;
-        }
-        if url.path().contains("/api") {
-            wrong.say(format!("VOBIZ_API_URL: without /api/v1, which is added; {how}"));
-            return None;
-        }
-        Some(url)
     }
 
     fn callback_urls(&self, wrong: &mut Mistakes) -> Vec<String> {

@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod ops;
 pub mod own_postgres;
 pub mod postgres;
+pub mod progress;
 pub mod pulse;
 pub mod receive;
 pub mod retry;

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use backfill::{BackfillArgs, RecoverArgs};
 use dead_letters::DeadLettersArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
@@ -26,7 +27,9 @@ use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
 
 mod ask;
+mod backfill;
 mod dead_letters;
+mod reach;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -73,6 +76,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List days of the past: store their calls, compare, and begin the ledger earlier
+    Backfill(Box<BackfillArgs>),
+    /// After a restore: list every day since again
+    Recover(Box<RecoverArgs>),
     /// Calls that were given up: list, show or revive them
     DeadLetters(Box<DeadLettersArgs>),
     /// The schema: apply, status or check
@@ -119,7 +126,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
-        Err(error) if error.is::<Mistakes>() => {
+        Err(error) if error.is::<Mistakes>() || error.is::<Usage>() => {
             say(&format!("vobiz-cdr: {error}"));
             ExitCode::from(2)
         }
@@ -129,6 +136,11 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// What was asked for cannot be meant so; the words say what to write instead. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 /// A word to a person. A closed stderr is no reason to panic.
 fn say(text: &str) {
@@ -163,6 +175,8 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         }
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
+        Command::Backfill(args) => backfill::run(*args, told_to_stop(Hangup::Stops)?).await,
+        Command::Recover(args) => backfill::recover(*args, told_to_stop(Hangup::Stops)?).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,

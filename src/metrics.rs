@@ -45,6 +45,10 @@ pub struct Metrics {
     pub(crate) oldest_due_seconds: GaugeVec,
     /// `dead_letters{class}`.
     pub(crate) dead_letters: IntGaugeVec,
+    /// `reconciliation_difference{kind}`.
+    pub(crate) reconciliation_difference: IntGaugeVec,
+    /// `safe_to_bill_timestamp_seconds{account}`.
+    pub(crate) safe_to_bill_seconds: IntGaugeVec,
     /// `account_paused{account,reason}`.
     pub(crate) account_paused: IntGaugeVec,
     /// `clock_skew_seconds{against}`.
@@ -63,10 +67,10 @@ pub const CALLBACK_RESULTS: [&str; 6] =
 pub const FETCH_OUTCOMES: [&str; 7] =
     ["fetched", "not_yet", "throttled", "unavailable", "denied", "refused", "unreadable"];
 
-const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, or walk through a backlog.";
+const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, walk through a backlog, settle (check of a day), backfill.";
 
 /// Who reads the list, as `list_pages_total` counts it.
-pub const LIST_FLOWS: [&str; 2] = ["sweep", "walk"];
+pub const LIST_FLOWS: [&str; 4] = ["sweep", "walk", "settle", "backfill"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -76,6 +80,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// All at zero. Every known label value is there from the start, so that a rate over it is right from the first event on.
+    #[expect(clippy::too_many_lines, reason = "a few lines for each metric")]
     pub fn new() -> Self {
         let r = Registry::new();
         let callback_buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -141,6 +146,22 @@ impl Metrics {
                 ),
             ),
             dead_letters: add(&r, gauges("dead_letters", "Dead letters, by class.", &["class"])),
+            reconciliation_difference: add(
+                &r,
+                gauges(
+                    "reconciliation_difference",
+                    "Calls that differ in the last comparison of days that are not settled, by kind.",
+                    &["kind"],
+                ),
+            ),
+            safe_to_bill_seconds: add(
+                &r,
+                gauges(
+                    "safe_to_bill_timestamp_seconds",
+                    "Everything before this instant is complete and equals the provider's rows and totals.",
+                    &["account"],
+                ),
+            ),
             account_paused: add(
                 &r,
                 gauges("account_paused", "1 while an account is paused, by reason.", &["account", "reason"]),

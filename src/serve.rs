@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::account::Account;
+use crate::account::{self, Account};
 use crate::config::{Part, ServeConfig};
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::listen::{self, listen};
@@ -95,7 +95,7 @@ impl Service {
         let ops_port = open_ops_port(&config, &ops, &metrics).await?;
         let pool = db::connect(url, "worker", config.concurrency.clamp(4, 8))?;
         let home = setup::database(&pool, &config, migrate).await?;
-        let accounts = setup::accounts(&pool, &config, home).await?;
+        let accounts = account::open(&pool, &config.vobiz(), home).await?;
         let public = if config.parts.contains(&Part::Receive) {
             let bound = TcpListener::bind(config.listen).await;
             Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
@@ -187,7 +187,7 @@ impl Service {
                     // The new crew starts at once: leases keep it off what the old one still has in hand.
                     stop_crew.cancel();
                     metrics.pulses.keep(|name| {
-                        let swept = name.strip_prefix("sweep ").or_else(|| name.strip_prefix("walk "));
+                        let swept = ["sweep ", "walk ", "settle "].iter().find_map(|flow| name.strip_prefix(flow));
                         swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
                     });
                     stop_crew = crew.start(&newer, accounts, &mut loops);

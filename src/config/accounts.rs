@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::mistakes::{Mistakes, read_secret_file, secret};
-use super::{AccountConfig, ServeArgs};
+use super::{AccountConfig, VobizArgs};
 use crate::vobiz::{AccountId, Credentials, PathStyle};
 
 #[derive(Debug, Deserialize)]
@@ -28,7 +28,7 @@ struct AccountEntry {
     max_rps: Option<f64>,
 }
 
-impl ServeArgs {
+impl VobizArgs {
     pub(super) fn accounts(&self, wrong: &mut Mistakes) -> Vec<AccountConfig> {
         let styles = match self.account_path.as_str() {
             "auto" => vec![PathStyle::Capital, PathStyle::Lower],

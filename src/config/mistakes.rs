@@ -1,6 +1,7 @@
 //! What is wrong with the settings, gathered; and secrets, which may lie in files.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -78,4 +79,9 @@ pub(super) fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf)
         return None;
     }
     Some(text.trim().into())
+}
+
+/// Reads a duration.
+pub(super) fn duration(wrong: &mut Mistakes, name: &str, text: &str) -> Option<Duration> {
+    wrong.read(name, "write a duration such as 4s, 5m, 24h or 90d", humantime::parse_duration(text))
 }

@@ -4,17 +4,20 @@
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
 
 pub mod account;
+pub mod backfill;
 pub mod backlog;
 pub mod callback;
 pub mod cdr;
 pub mod clock;
 mod connection;
+pub mod day;
 pub mod dead_letter;
 pub mod migration;
 pub mod overview;
 pub mod partition;
 pub mod queue;
 pub mod report;
+pub mod safe_to_bill;
 pub mod setting;
 pub mod version;
 

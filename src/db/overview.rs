@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
+use super::day::standing::{self, LedgerSeen};
 use super::migration::{self, SchemaError, State};
 use super::partition;
 
@@ -87,6 +88,8 @@ pub struct Thorough {
     pub owed: Vec<OwedSeen>,
     /// Dead letters, sorted by account and class.
     pub dead: Vec<DeadSeen>,
+    /// The ledger of days.
+    pub ledger: LedgerSeen,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -169,6 +172,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
+    let ledger = standing::look(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,
@@ -179,6 +183,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     Ok(Thorough {
         owed,
         dead,
+        ledger,
         missing_partitions,
         pending: count(State::Pending),
         changed: count(State::Changed),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::account::{AHEAD, Account, Depth, Verdict};
+use crate::account::{Account, Depth, Right, Verdict};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, Lease, Then};
@@ -155,7 +155,7 @@ async fn failed(account: &Account, lease: Lease, mains: &[AccountId], error: Fet
 /// real rows disagree).
 async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -> Option<Incoming> {
     let sip_call_id = lease.sip_call_id.as_ref()?;
-    account.pace(AHEAD).await;
+    account.pace(Right::Fetch).await;
     let requested_at = lease.now();
     let query =
         ListQuery { page: 1, per_page: 20, sip_call_id: Some(sip_call_id.clone()), ..ListQuery::default() };

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
 use super::{Ops, Phase};
+use crate::db::day::standing::{DifferencesSeen, LedgerSeen};
 use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
 
 /// All reasons for a pause: each has its series.
@@ -26,6 +27,7 @@ pub(super) struct Page {
     postgres: Postgres,
     queue: Queue,
     dead_letters: Vec<DeadSeen>,
+    ledger: LedgerSeen,
     accounts: Vec<AccountSeen>,
     loops: Vec<LoopSeen>,
     clocks_ahead_seconds: ClocksSeen,
@@ -88,6 +90,7 @@ impl Ops {
                 .unwrap_or_default(),
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
+            ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
             loops: self
                 .metrics
                 .pulses
@@ -145,6 +148,7 @@ impl Ops {
                 accounts: seen.owed,
             },
             dead_letters: seen.dead,
+            ledger: seen.ledger,
             accounts: seen.accounts,
             loops: seen.loops,
             clocks_ahead_seconds: seen.clocks,
@@ -171,6 +175,21 @@ impl Ops {
             metrics.queue_calls.with_label_values(&["dead"]).set(classes.values().sum());
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
+            }
+            let DifferencesSeen { missing_here, missing_there, differing, unreadable } =
+                seen.ledger.differences;
+            for (kind, calls) in [
+                ("missing_here", missing_here),
+                ("missing_there", missing_there),
+                ("differs", differing),
+                ("unreadable", unreadable),
+            ] {
+                metrics.reconciliation_difference.with_label_values(&[kind]).set(calls);
+            }
+            metrics.safe_to_bill_seconds.reset();
+            for safe in &seen.ledger.safe_to_bill {
+                let at = safe.safe_to.timestamp();
+                metrics.safe_to_bill_seconds.with_label_values(&[safe.account_id.as_str()]).set(at);
             }
         }
         metrics.account_paused.reset();

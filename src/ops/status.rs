@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::db::day::standing::LedgerSeen;
 use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
 
 /// Clocks that differ by more than this, in seconds, are wrong.
@@ -18,6 +19,8 @@ const AWAY: Duration = Duration::from_secs(10);
 const THROTTLED: f64 = 0.5;
 /// A start takes seconds, unless it migrates or recovers.
 const SLOW_START: Duration = Duration::from_secs(300);
+/// A day that differs is compared again after 15 and 30 minutes: what differs then is no list that lags behind.
+const LASTING_TRIES: i32 = 3;
 /// The queue is counted at least this often, however large it is.
 const UNCOUNTED: Duration = Duration::from_secs(1800);
 
@@ -91,6 +94,8 @@ pub struct Seen {
     pub owed: Vec<OwedSeen>,
     /// Dead letters, of all accounts.
     pub dead: Vec<DeadSeen>,
+    /// The ledger of days, of all accounts.
+    pub ledger: LedgerSeen,
     /// The loops.
     pub loops: Vec<LoopSeen>,
     /// The schema.
@@ -142,6 +147,7 @@ pub fn judge(seen: &Seen) -> Vec<Act> {
             cure: cure.into(),
         });
     }
+    unsettled(seen, &mut acts);
     schema(seen, &mut acts);
     for (whose, skew) in [("Postgres", seen.clocks.postgres), ("the Vobiz API", seen.clocks.vobiz)] {
         if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
@@ -281,6 +287,22 @@ fn overdue(account: &AccountSeen, seen: &Seen, acts: &mut Vec<Act>) {
             cure: "see that a process with sweep runs (--only), and its log for `cannot be swept`".into(),
         });
     }
+}
+
+/// Days that differ from the provider's, and not only for a moment.
+fn unsettled(seen: &Seen, acts: &mut Vec<Act>) {
+    for day in seen.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
+        let what =
+            format!("day {} of account {} {}: {}", day.day, day.account_id, verb(&day.state), day.reason);
+        let cure = "see vobiz.reconciliation_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
+                    --day` compares again at once; it does so by itself every few hours"
+            .into();
+        acts.push(Act { what, for_seconds: None, cure });
+    }
+}
+
+fn verb(state: &str) -> &str {
+    if state == "unproven" { "is unproven" } else { "differs from Vobiz's own rows and totals" }
 }
 
 fn unconfigured(seen: &Seen, acts: &mut Vec<Act>) {

@@ -26,6 +26,7 @@ fn well() -> Seen {
         accounts: vec![account()],
         owed: vec![OwedSeen { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
+        ledger: LedgerSeen::default(),
         loops: vec![LoopSeen { name: "fetch".into(), silence: Duration::ZERO, wedged: false }],
         schema: SchemaSeen { ahead: 1, ..SchemaSeen::default() },
         clocks: ClocksSeen { postgres: Some(-0.2), vobiz: Some(2.0) },

@@ -8,12 +8,12 @@ use secrecy::ExposeSecret;
 use sqlx::PgPool;
 use tracing::{info, warn};
 
-use crate::account::Account;
-use crate::config::{AccountConfig, ServeConfig};
+use crate::account::{self, Account};
+use crate::config::ServeConfig;
 use crate::db::{self, migration, setting};
 use crate::receive::DoorSettings;
 use crate::timed;
-use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, Verifier, http_client};
+use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
 /// A few short statements.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,40 +56,13 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     Ok(HomeCountry::new(&home)?)
 }
 
-/// The accounts, known to the database; what worked for them last is tried first.
-pub(super) async fn accounts(
-    pool: &PgPool,
-    config: &ServeConfig,
-    home: HomeCountry,
-) -> anyhow::Result<Vec<Arc<Account>>> {
-    let ids = ids(config);
-    let casings = timed!(pool, PATIENCE, |connection| async {
-        db::account::register(&mut *connection, &ids).await?;
-        let mut casings = Vec::with_capacity(ids.len());
-        for id in &ids {
-            casings.push(db::account::api_path(&mut *connection, id).await?);
-        }
-        Ok(casings)
-    })
-    .await?;
-    let http = http_client(config.request_timeout)?;
-    let mut accounts = Vec::with_capacity(ids.len());
-    for (account, casing) in config.accounts.iter().zip(casings) {
-        let AccountConfig { mut credentials, max_rps } = account.clone();
-        credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
-        let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
-        accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));
-    }
-    Ok(accounts)
-}
-
 /// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones.
 pub(super) async fn accounts_anew(
     pool: &PgPool,
     config: &ServeConfig,
     home: HomeCountry,
 ) -> anyhow::Result<Vec<Arc<Account>>> {
-    let accounts = accounts(pool, config, home).await?;
+    let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
     timed!(pool, PATIENCE, |connection| db::account::probe_soon(connection, &ids)).await?;
     Ok(accounts)

@@ -6,29 +6,37 @@
 //!
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 //!
+//! Each day is listed alone some time after its end, and compared with what we hold (`day/`): that is the proof.
+//!
 //! When more calls are due than single fetches get through, they are resolved by pages of the list: by a walk, or by the sweep
 //! itself if one is due (`walk.rs`).
 
+mod backfill;
+mod day;
+mod days;
 mod page;
 mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::account::Account;
+use crate::account::{Account, Right};
 use crate::db::account::{self, SweepPlan};
+use crate::db::cdr::Origin;
 use crate::db::{self, backlog};
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, Pulses};
 use crate::timed;
 use crate::trouble::Trouble;
 use crate::vobiz::{FetchError, ListQuery};
+pub use backfill::Backfilled;
+pub use day::Checked;
 use page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
 use walk::Walk;
 pub use walk::Walked;
@@ -119,11 +127,12 @@ pub struct Sweeper {
     loops: Vec<Loops>,
 }
 
-/// The pulses of an account's two loops.
+/// The pulses of an account's loops.
 #[derive(Debug)]
 struct Loops {
     sweep: Arc<Pulse>,
     walk: Arc<Pulse>,
+    settle: Arc<Pulse>,
 }
 
 impl Sweeper {
@@ -136,22 +145,30 @@ impl Sweeper {
         };
         let loops = accounts
             .iter()
-            .map(|account| Loops { sweep: pulse("sweep", account), walk: pulse("walk", account) })
+            .map(|account| Loops {
+                sweep: pulse("sweep", account),
+                walk: pulse("walk", account),
+                settle: pulse("settle", account),
+            })
             .collect();
         Self { pool, accounts, every, metrics, loops }
     }
 
-    /// Sweeps and walks until told to stop, each account by itself.
+    /// Sweeps, walks and checks days until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
         let loops = self.accounts.iter().zip(&self.loops).map(|(account, loops)| {
-            join(self.sweep_on(account, &loops.sweep, &stop), self.walk_on(account, &loops.walk, &stop))
+            join3(
+                self.sweep_on(account, &loops.sweep, &stop),
+                self.walk_on(account, &loops.walk, &stop),
+                self.settle_on(account, &loops.settle, &stop),
+            )
         });
         join_all(loops).await;
     }
 
     /// Sweeps an account until told to stop.
     async fn sweep_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
-        let tick = (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        let tick = self.tick();
         let mut failed = 0;
         let trouble = Trouble::of(
             "the CDR list cannot be swept, so lost callbacks are not healed",
@@ -186,6 +203,11 @@ impl Sweeper {
         }
     }
 
+    /// Between two looks whether something is due.
+    fn tick(&self) -> Duration {
+        (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10))
+    }
+
     /// A pulse of an account; for one that is not ours, a new one that nobody looks at.
     fn pulse(&self, account: &Account, of: fn(&Loops) -> &Arc<Pulse>) -> Arc<Pulse> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
@@ -201,7 +223,8 @@ impl Sweeper {
         stop: &'a CancellationToken,
     ) -> Reader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        Reader { pool, metrics, accounts, account, flow, pulse, stop }
+        let (right, origin) = (Right::Sweep, Origin::Sweep);
+        Reader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
     }
 
     /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.

@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::SweepError;
-use crate::account::{Account, SWEEP_AHEAD};
+use crate::account::{Account, Right};
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::clock::Clock;
 use crate::db::{self, Fault, backlog, cdr, queue};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::timed;
-use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery};
+use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, RowError, Summary};
 
 /// Rows a page: the most that Vobiz gives (documented).
 pub(super) const PER_PAGE: u32 = 100;
@@ -38,6 +38,10 @@ pub(super) struct Reader<'a> {
     pub(super) account: &'a Account,
     /// One of [`crate::metrics::LIST_FLOWS`].
     pub(super) flow: &'static str,
+    /// Its place in the order of rights to the rate limit.
+    pub(super) right: Right,
+    /// How a call came to be known that nothing had announced.
+    pub(super) origin: Origin,
     pub(super) pulse: &'a Pulse,
     pub(super) stop: &'a CancellationToken,
 }
@@ -57,6 +61,23 @@ pub(super) struct Page {
     pub(super) oldest: Option<DateTime<Utc>>,
     /// What it brought.
     pub(super) found: Found,
+    /// Its rows as they came, those of other configured main accounts among them.
+    pub(super) rows: Vec<Cdr>,
+    /// Why rows could not be read.
+    pub(super) unreadable: Vec<String>,
+    /// Vobiz's own totals over all pages.
+    pub(super) summary: Option<Summary>,
+    /// Rows of the whole list, as it says.
+    pub(super) total: Option<i64>,
+}
+
+/// The readable rows of a page.
+#[derive(Debug, Default)]
+struct Sorted {
+    ours: Vec<Incoming>,
+    /// Of another configured main account.
+    foreign: Vec<Cdr>,
+    unreadable: Vec<String>,
 }
 
 /// What pages brought.
@@ -79,7 +100,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.new += other.new;
         self.recovered += other.recovered;
@@ -103,14 +124,17 @@ impl Reader<'_> {
             return Err(SweepError::Odd("an empty page where its pagination promises rows"));
         }
         let is_last = listed.rows.is_empty() || listed.has_next == Some(false);
-        let (pages, mut found) = (listed.pages, Found { rows: listed.rows.len(), ..Found::default() });
-        let mut rows = self.sort_out(listed, requested_at, &mut found);
-        let instants = || rows.iter().filter_map(|row| latest(&row.cdr));
+        let mut found = Found { rows: listed.rows.len(), ..Found::default() };
+        let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
+        let Sorted { mut ours, foreign, mut unreadable } = self.sort_out(listed.rows, requested_at);
+        let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
-        let call_ids = rows.iter().map(|row| row.cdr.call_id.clone()).collect();
-        self.store(&mut rows, held_to, clock, &mut found).await?;
+        let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
+        self.store(&mut ours, held_to, clock, &mut found, &mut unreadable).await?;
+        found.unreadable = unreadable.len();
         self.pulse.beat();
-        Ok(Page { call_ids, pages, is_last, newest, oldest, found })
+        let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
+        Ok(Page { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
     }
 
     /// Asks for a page in its turn. A 429 is waited for and a bad moment is outlasted: the page is asked for again, not the whole
@@ -122,7 +146,7 @@ impl Reader<'_> {
             // At a low rate a slot may be minutes away.
             self.pulse.rest();
             tokio::select! {
-                () = account.pace(SWEEP_AHEAD) => {}
+                () = account.pace(self.right) => {}
                 () = self.stop.cancelled() => return Err(SweepError::Stopped),
             }
             self.pulse.beat();
@@ -166,30 +190,30 @@ impl Reader<'_> {
         Err(SweepError::Paused)
     }
 
-    async fn sleep(&self, length: Duration) -> Result<(), SweepError> {
+    pub(super) async fn sleep(&self, length: Duration) -> Result<(), SweepError> {
         tokio::select! {
             () = tokio::time::sleep(length) => Ok(()),
             () = self.stop.cancelled() => Err(SweepError::Stopped),
         }
     }
 
-    /// The readable rows of a page that are ours.
-    fn sort_out(&self, page: ListPage, requested_at: DateTime<Utc>, found: &mut Found) -> Vec<Incoming> {
+    /// Sorts the rows of a page.
+    fn sort_out(&self, rows: Vec<Result<Cdr, RowError>>, requested_at: DateTime<Utc>) -> Sorted {
         let account = self.account;
-        let mut incoming = Vec::with_capacity(page.rows.len());
-        for row in page.rows {
+        let mut sorted = Sorted::default();
+        for row in rows {
             match row {
-                Ok(cdr) if self.is_foreign(&cdr) => {}
+                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr),
                 Ok(cdr) => {
-                    incoming.push(Incoming::new(cdr, account.id(), Origin::Sweep, false, requested_at));
+                    sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
                 }
                 Err(error) => {
-                    found.unreadable += 1;
                     warn!(account = %account.id(), %error, "a row of the list could not be read");
+                    sorted.unreadable.push(error.to_string());
                 }
             }
         }
-        incoming
+        sorted
     }
 
     fn is_foreign(&self, cdr: &Cdr) -> bool {
@@ -209,6 +233,7 @@ impl Reader<'_> {
         held_to: Option<DateTime<Utc>>,
         clock: Clock,
         found: &mut Found,
+        unreadable: &mut Vec<String>,
     ) -> Result<(), SweepError> {
         match self.commit(rows, held_to, clock).await {
             Ok(stored) => found.add(stored),
@@ -217,8 +242,8 @@ impl Reader<'_> {
                     match self.commit(std::slice::from_mut(row), held_to, clock).await {
                         Ok(stored) => found.add(stored),
                         Err(error) if error.fault() == Fault::Data => {
-                            found.unreadable += 1;
                             warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
+                            unreadable.push(format!("{}: Postgres refuses it: {error}", row.cdr.call_id));
                         }
                         Err(error) => return Err(error.into()),
                     }
@@ -240,7 +265,9 @@ impl Reader<'_> {
         }
         let mut tries = 0;
         let (found, new) = loop {
-            let result = timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, held_to)).await;
+            let result =
+                timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, held_to, self.origin))
+                    .await;
             tries += 1;
             match result {
                 Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
@@ -264,17 +291,18 @@ async fn store(
     connection: &mut PgConnection,
     rows: &mut [Incoming],
     held_to: Option<DateTime<Utc>>,
+    origin: Origin,
 ) -> Result<(Found, BTreeSet<String>), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let ids: Vec<CallId> = rows.iter().map(|row| row.cdr.call_id.clone()).collect();
     let mut call_ids: Vec<&str> = ids.iter().map(CallId::as_str).collect();
     call_ids.sort_unstable();
     let owed = backlog::owed(&mut transaction, &call_ids).await?;
-    // A call that a callback had announced is the callback's, whoever brings its CDR: origin sweep means that without the list
+    // A call that a callback had announced is the callback's, whoever brings its CDR: another origin means that without the list
     // nobody would know of it.
     for row in rows.iter_mut() {
         let announced = owed.get(row.cdr.call_id.as_str()).filter(|owed| owed.announced_at.is_some());
-        row.origin = if announced.is_some() { Origin::Callback } else { Origin::Sweep };
+        row.origin = if announced.is_some() { Origin::Callback } else { origin };
         row.announced_at = announced.and_then(|owed| owed.announced_at);
         row.attempts = announced.map_or(0, |owed| owed.attempts);
     }

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod accounts;
+mod backfill;
 mod cdr;
 mod cdr_versions;
 mod cli;
+mod days;
 mod faults;
 mod fetch;
 mod layout;

@@ -21,8 +21,12 @@ use write::OnConflict;
 pub enum Origin {
     /// A callback announced it.
     Callback,
-    /// A sweep found it in the list.
+    /// A sweep or the check of a day found it in the list.
     Sweep,
+    /// A backfill found it.
+    Backfill,
+    /// An operator asked for its day.
+    Manual,
 }
 
 impl Origin {
@@ -31,6 +35,8 @@ impl Origin {
         match self {
             Self::Callback => "callback",
             Self::Sweep => "sweep",
+            Self::Backfill => "backfill",
+            Self::Manual => "manual",
         }
     }
 }

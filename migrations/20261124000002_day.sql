@@ -1,0 +1,322 @@
+-- The ledger: each provider day is listed alone and compared with what we hold; every comparison is kept.
+
+-- How Vobiz cuts its days is unpublished: it is learnt from the lists.
+alter table vobiz.account
+  add column day_of       text not null default 'start_time' check (day_of in ('start_time', 'end_time', 'created_at')),
+  add column day_offset   interval,
+  add column summary_cost text check (summary_cost in ('total_cost', 'cost'));
+comment on column vobiz.account.day_of is 'Which time of a call puts it into a day of Vobiz''s list, as far as the lists tell.';
+comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days are cut, as far as the lists tell; null until a list was read: then the billing zone is assumed.';
+comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming told.';
+
+create table vobiz.day_bound (
+  account_id text not null references vobiz.account,
+  day_of     text not null check (day_of in ('start_time', 'end_time', 'created_at')),
+  least      interval not null,
+  most       interval not null,
+  primary key (account_id, day_of)
+);
+comment on table  vobiz.day_bound is 'What the lists of days have told about the zone in which Vobiz cuts them, for each time that may decide.';
+comment on column vobiz.day_bound.account_id is 'The account whose lists told.';
+comment on column vobiz.day_bound.day_of is 'If this time of a call decides …';
+comment on column vobiz.day_bound.least is '… then the zone is at least so far east of UTC …';
+comment on column vobiz.day_bound.most is '… and less than so far. If that leaves nothing, it is not this time that decides.';
+
+create function vobiz.day_start(account text, day date) returns timestamptz
+  language sql stable parallel safe
+  as $$
+    select case when a.day_offset is null then day::timestamp at time zone s.billing_zone
+                else (day::timestamp at time zone 'UTC') - a.day_offset end
+    from vobiz.setting s left join vobiz.account a on a.account_id = account
+  $$;
+comment on function vobiz.day_start(text, date) is
+  'The first instant of a provider day of this account: by what its lists told, else in the billing zone.';
+
+create function vobiz.day_on(account text, instant timestamptz) returns date
+  language sql stable parallel safe
+  as $$
+    select case when a.day_offset is null then (instant at time zone s.billing_zone)::date
+                else ((instant at time zone 'UTC') + a.day_offset)::date end
+    from vobiz.setting s left join vobiz.account a on a.account_id = account
+  $$;
+comment on function vobiz.day_on(text, timestamptz) is
+  'The provider day of this account in which an instant lies: by what its lists told, else in the billing zone.';
+
+create table vobiz.day (
+  account_id  text        not null references vobiz.account,
+  day         date        not null,
+  from_at     timestamptz not null,
+  to_at       timestamptz not null check (to_at > from_at),
+  state       text        not null default 'open' check (state in ('open', 'settled', 'differs', 'unproven')),
+  began_at    timestamptz,
+  checked_at  timestamptz,
+  check_id    bigint,
+  reopened_at timestamptz,
+  tries       integer     not null default 0 check (tries >= 0),
+  check_at    timestamptz,
+  primary key (account_id, day),
+  constraint outcome_has_its_check check (
+    (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null))
+);
+create index day_check_at on vobiz.day (account_id, check_at) where check_at is not null;
+create index day_to_at on vobiz.day (to_at) where began_at is not null;
+create index day_unsettled on vobiz.day (account_id, day) where state <> 'settled' or reopened_at is not null;
+
+comment on table  vobiz.day is 'One row per account and provider day since ledger_since: how it stands, and when it is compared with Vobiz next.';
+comment on column vobiz.day.account_id is 'The account whose list is read.';
+comment on column vobiz.day.day is 'The day as Vobiz names it (start_date = end_date).';
+comment on column vobiz.day.from_at is 'Its first instant, by what is known of Vobiz''s zone.';
+comment on column vobiz.day.to_at is 'The first instant after it.';
+comment on column vobiz.day.state is 'Outcome of the last check: settled (the provider''s rows and totals equal ours), differs, unproven (nothing can be said), open (never checked).';
+comment on column vobiz.day.began_at is 'When the last check began, also one that did not come to its end.';
+comment on column vobiz.day.checked_at is 'When the last check compared.';
+comment on column vobiz.day.check_id is 'The last check: its row in vobiz.reconciliation_check.';
+comment on column vobiz.day.reopened_at is 'A call of this day was stored, changed or deleted here after the last check: the day counts as unsettled until it is checked again.';
+comment on column vobiz.day.tries is 'Checks in a row that did not settle it.';
+comment on column vobiz.day.check_at is 'When it is checked next; null: not by itself any more.';
+
+create table vobiz.reconciliation_check (
+  id             bigint generated always as identity primary key,
+  account_id     text        not null,
+  day            date        not null,
+  cause          text        not null check (cause in ('1h', '24h', '72h', '7d', '30d', 'again', 'reopened', 'backfill', 'manual', 'recover')),
+  began_at       timestamptz not null,
+  checked_at     timestamptz not null default vobiz.now(),
+  state          text        not null check (state in ('settled', 'differs', 'unproven')),
+  reason         text        check ((state = 'settled') = (reason is null)),
+  requests       integer     not null,
+  day_of         text        not null,
+  from_at        timestamptz not null,
+  to_at          timestamptz not null,
+  summary        json,
+  summary_cost   text,
+  missing_here   integer     not null,
+  missing_there  integer     not null,
+  differing      integer     not null,
+  unreadable     integer     not null,
+  recovered      integer     not null,
+  revised        integer     not null,
+  unannounced    integer     not null
+);
+create index reconciliation_check_day on vobiz.reconciliation_check (account_id, day, id);
+
+comment on table  vobiz.reconciliation_check is 'Every comparison of a provider day with what we hold; append only.';
+comment on column vobiz.reconciliation_check.id is 'Order of checking.';
+comment on column vobiz.reconciliation_check.account_id is 'The account whose list was read.';
+comment on column vobiz.reconciliation_check.day is 'The day as Vobiz names it.';
+comment on column vobiz.reconciliation_check.cause is 'Why: so long after the end of the day; again (the last check did not settle it), reopened (something changed here), backfill, manual, recover.';
+comment on column vobiz.reconciliation_check.began_at is 'Before the first page was asked for.';
+comment on column vobiz.reconciliation_check.checked_at is 'When it was compared.';
+comment on column vobiz.reconciliation_check.state is 'settled: each of Vobiz''s rows and its totals equal ours, and Vobiz has each of ours; differs; unproven: its answer proves nothing.';
+comment on column vobiz.reconciliation_check.reason is 'Why it is not settled, in words.';
+comment on column vobiz.reconciliation_check.requests is 'Pages that were read.';
+comment on column vobiz.reconciliation_check.day_of is 'The time of a call that decides its day, as known then.';
+comment on column vobiz.reconciliation_check.from_at is 'First instant of the day, as known then.';
+comment on column vobiz.reconciliation_check.to_at is 'First instant after the day, as known then.';
+comment on column vobiz.reconciliation_check.summary is 'Vobiz''s own totals as they came.';
+comment on column vobiz.reconciliation_check.summary_cost is 'The field that its total_cost added up: total_cost, cost, or either (both fit); null if none fits or there are several currencies.';
+comment on column vobiz.reconciliation_check.missing_here is 'Calls that Vobiz lists and we lack.';
+comment on column vobiz.reconciliation_check.missing_there is 'Calls of ours in this day that Vobiz lists neither in it nor in the days beside it.';
+comment on column vobiz.reconciliation_check.differing is 'Calls of which a billed field differs.';
+comment on column vobiz.reconciliation_check.unreadable is 'Rows of the list that could not be read.';
+comment on column vobiz.reconciliation_check.recovered is 'Calls that this check stored first and nothing had owed.';
+comment on column vobiz.reconciliation_check.revised is 'Calls of which this check brought a newer version.';
+comment on column vobiz.reconciliation_check.unannounced is 'Calls of the day for which no callback had come until then.';
+
+create table vobiz.reconciliation_total (
+  check_id       bigint  not null references vobiz.reconciliation_check,
+  currency       text    not null,
+  calls_here     bigint  not null,
+  calls_there    bigint  not null,
+  duration_here  bigint  not null,
+  duration_there bigint  not null,
+  billsec_here   bigint  not null,
+  billsec_there  bigint  not null,
+  cost_here      numeric not null,
+  cost_there     numeric not null,
+  total_here     numeric not null,
+  total_there    numeric not null,
+  primary key (check_id, currency)
+);
+comment on table  vobiz.reconciliation_total is 'Both sides of a check, one row per currency.';
+comment on column vobiz.reconciliation_total.check_id is 'The check.';
+comment on column vobiz.reconciliation_total.currency is 'Currency of the costs; empty where the calls name none.';
+comment on column vobiz.reconciliation_total.calls_here is 'Calls of the day that we hold.';
+comment on column vobiz.reconciliation_total.calls_there is 'Calls that Vobiz lists.';
+comment on column vobiz.reconciliation_total.duration_here is 'Their seconds, ringing and talking, here.';
+comment on column vobiz.reconciliation_total.duration_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.reconciliation_total.billsec_here is 'Their seconds talked, here.';
+comment on column vobiz.reconciliation_total.billsec_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.reconciliation_total.cost_here is 'Sum of cost here.';
+comment on column vobiz.reconciliation_total.cost_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.reconciliation_total.total_here is 'Sum of total_cost here.';
+comment on column vobiz.reconciliation_total.total_there is 'The same in Vobiz''s rows.';
+
+create table vobiz.reconciliation_difference (
+  check_id bigint not null references vobiz.reconciliation_check,
+  number   integer not null,
+  kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'unreadable', 'summary')),
+  call_id  text,
+  field    text,
+  here     text,
+  there    text,
+  primary key (check_id, number)
+);
+comment on table  vobiz.reconciliation_difference is 'What a check found to differ, call by call and field by field; the first thousand of a check.';
+comment on column vobiz.reconciliation_difference.check_id is 'The check.';
+comment on column vobiz.reconciliation_difference.number is 'Order within the check.';
+comment on column vobiz.reconciliation_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows).';
+comment on column vobiz.reconciliation_difference.call_id is 'The call; null for unreadable and summary.';
+comment on column vobiz.reconciliation_difference.field is 'The field that differs.';
+comment on column vobiz.reconciliation_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows.';
+comment on column vobiz.reconciliation_difference.there is 'Its value at Vobiz.';
+
+-- The ledger is appended to, never mended.
+create function vobiz.refuse_change() returns trigger language plpgsql as $$
+begin
+  raise exception '%.% is append only: % is refused', tg_table_schema, tg_table_name, lower(tg_op)
+    using errcode = 'restrict_violation', hint = 'What is in it is evidence. Retention drops whole periods.';
+end $$;
+comment on function vobiz.refuse_change() is 'Trigger: refuses to change or empty an append-only table.';
+create trigger append_only before update or truncate on vobiz.reconciliation_check
+  for each statement execute function vobiz.refuse_change();
+create trigger append_only before update or truncate on vobiz.reconciliation_total
+  for each statement execute function vobiz.refuse_change();
+create trigger append_only before update or truncate on vobiz.reconciliation_difference
+  for each statement execute function vobiz.refuse_change();
+
+-- The list of a day while it is read and compared. After a crash of Postgres it is empty, and the check begins anew.
+create unlogged table vobiz.listed_call (
+  account_id     text not null,
+  list_day       date not null,
+  call_id        text not null,
+  owner          text not null,
+  start_time     timestamptz,
+  end_time       timestamptz,
+  created_at     timestamptz,
+  updated_at     timestamptz,
+  call_direction text,
+  duration       integer,
+  billsec        integer,
+  cost           numeric,
+  streaming_cost numeric,
+  total_cost     numeric,
+  currency       text,
+  primary key (account_id, call_id, list_day)
+);
+comment on table  vobiz.listed_call is 'Working table of a check under way: the rows of the list. Not logged, and emptied after each check.';
+comment on column vobiz.listed_call.account_id is 'The account whose list is read.';
+comment on column vobiz.listed_call.list_day is 'The day whose list showed the row.';
+comment on column vobiz.listed_call.call_id is 'The call.';
+comment on column vobiz.listed_call.owner is 'Account that owns the call.';
+comment on column vobiz.listed_call.start_time is 'As listed.';
+comment on column vobiz.listed_call.end_time is 'As listed.';
+comment on column vobiz.listed_call.created_at is 'As listed.';
+comment on column vobiz.listed_call.updated_at is 'As listed.';
+comment on column vobiz.listed_call.call_direction is 'As listed.';
+comment on column vobiz.listed_call.duration is 'As listed, seconds.';
+comment on column vobiz.listed_call.billsec is 'As listed, seconds.';
+comment on column vobiz.listed_call.cost is 'As listed.';
+comment on column vobiz.listed_call.streaming_cost is 'As listed.';
+comment on column vobiz.listed_call.total_cost is 'As listed.';
+comment on column vobiz.listed_call.currency is 'As listed.';
+
+create function vobiz.unlisted_call(account text, day_of text, from_at timestamptz, to_at timestamptz)
+  returns setof vobiz.cdr language sql stable
+  as $$
+    with recursive owner as (
+      select min(account_id) as id from vobiz.cdr
+      union all
+      select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+    )
+    select c.*
+    from owner o
+    -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
+    join vobiz.cdr c on c.account_id = o.id and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
+    cross join lateral (
+      select case day_of when 'end_time' then coalesce(c.end_time, c.day_at)
+                         when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
+    -- Of an account that is not configured only this list can show the calls.
+    where (o.id = account or (c.listed_by = account and not exists (select from vobiz.account a where a.account_id = o.id)))
+      and i.instant >= from_at and i.instant < to_at
+      and not exists (select from vobiz.listed_call l where l.account_id = account and l.call_id = c.call_id)
+  $$;
+comment on function vobiz.unlisted_call(text, text, timestamptz, timestamptz) is
+  'Calls stored here that the list of a day ought to show and that no list of the check under way showed.';
+
+-- Whatever changes a call of a day that was checked reopens the day, whoever does it. The row of the day is also the fence
+-- between a check that ends and a writer that comes late: the one that is second waits, and sees what the first one did. A day
+-- that is reopened already, and that nobody is checking, needs no second word.
+create function vobiz.reopen_day() returns trigger language plpgsql as $$
+declare
+  touched date[];
+  whose   text[];
+begin
+  -- Calls of today, the ordinary case, lie in no day that was checked: one look at a small index.
+  if tg_op = 'INSERT' then
+    select array_agg(account_id), array_agg(day) into whose, touched
+    from (select d.account_id, d.day from vobiz.day d
+          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
+            and d.to_at > (select min(n.day_at) from new_row n)
+            and exists (
+              select from new_row n
+              where d.account_id in (n.account_id, n.listed_by)
+                and n.day_at < d.to_at and coalesce(n.end_time, n.day_at) >= d.from_at)
+          order by d.account_id, d.day for no key update) d;
+  elsif tg_op = 'DELETE' then
+    select array_agg(account_id), array_agg(day) into whose, touched
+    from (select d.account_id, d.day from vobiz.day d
+          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
+            and d.to_at > (select min(o.day_at) from old_row o)
+            and exists (
+              select from old_row o
+              where d.account_id in (o.account_id, o.listed_by)
+                and o.day_at < d.to_at and coalesce(o.end_time, o.day_at) >= d.from_at)
+          order by d.account_id, d.day for no key update) d;
+  else
+    with changed as materialized (
+      select v.* from old_row o join new_row n using (call_id)
+      -- Both where it was and where it is now.
+      cross join lateral (values (o.account_id, o.listed_by, o.day_at, o.end_time),
+                                 (n.account_id, n.listed_by, n.day_at, n.end_time))
+        as v (account_id, listed_by, day_at, end_time)
+      where (o.account_id, o.day_at, o.end_time, o.call_direction, o.duration, o.billsec, o.cost, o.streaming_cost,
+             o.total_cost, o.currency)
+            is distinct from
+            (n.account_id, n.day_at, n.end_time, n.call_direction, n.duration, n.billsec, n.cost, n.streaming_cost,
+             n.total_cost, n.currency)
+    )
+    select array_agg(account_id), array_agg(day) into whose, touched
+    from (select d.account_id, d.day from vobiz.day d
+          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
+            and d.to_at > (select min(c.day_at) from changed c)
+            and exists (
+              select from changed c
+              where d.account_id in (c.account_id, c.listed_by)
+                and c.day_at < d.to_at and coalesce(c.end_time, c.day_at) >= d.from_at)
+          order by d.account_id, d.day for no key update) d;
+  end if;
+  if touched is not null then
+    update vobiz.day d
+    set reopened_at = coalesce(d.reopened_at, vobiz.now()),
+        -- What changes in one go is checked in one go.
+        check_at = least(d.check_at, vobiz.now() + interval '10 minutes')
+    from unnest(whose, touched) as t (account_id, day)
+    where d.account_id = t.account_id and d.day = t.day;
+  end if;
+  return null;
+end $$;
+comment on function vobiz.reopen_day() is 'Trigger on vobiz.cdr: a change to a call of a checked day reopens that day.';
+
+create trigger reopen_day_insert after insert on vobiz.cdr
+  referencing new table as new_row for each statement execute function vobiz.reopen_day();
+create trigger reopen_day_update after update on vobiz.cdr
+  referencing old table as old_row new table as new_row for each statement execute function vobiz.reopen_day();
+create trigger reopen_day_delete after delete on vobiz.cdr
+  referencing old table as old_row for each statement execute function vobiz.reopen_day();
+
+-- A call that leaves the queue because its settled day lacks it.
+alter table vobiz.closed_call drop constraint closed_call_reason_check,
+  add constraint closed_call_reason_check
+    check (reason in ('not_found', 'other_id', 'refused', 'unreadable', 'never_appeared', 'by_operator'));
+comment on column vobiz.closed_call.reason is 'not_found: speculative, and 404 for an hour; refused, unreadable: speculative, and answered so five times; other_id: the CDR has another id, found by its SIP Call-ID; never_appeared: 404 for a day, and the settled days around it lack it; by_operator: see vobiz.audit.';

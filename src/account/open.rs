@@ -1,0 +1,42 @@
+//! From settings to accounts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::Account;
+use crate::config::{AccountConfig, VobizConfig};
+use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, http_client};
+use crate::{db, timed};
+
+/// A few short statements.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The accounts, known to the database; what worked for them last is tried first.
+pub async fn open(
+    pool: &PgPool,
+    config: &VobizConfig,
+    home: HomeCountry,
+) -> anyhow::Result<Vec<Arc<Account>>> {
+    let ids: Vec<AccountId> =
+        config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect();
+    let casings = timed!(pool, PATIENCE, |connection| async {
+        db::account::register(&mut *connection, &ids).await?;
+        let mut casings = Vec::with_capacity(ids.len());
+        for id in &ids {
+            casings.push(db::account::api_path(&mut *connection, id).await?);
+        }
+        Ok(casings)
+    })
+    .await?;
+    let http = http_client(config.request_timeout)?;
+    let mut accounts = Vec::with_capacity(ids.len());
+    for (account, casing) in config.accounts.iter().zip(casings) {
+        let AccountConfig { mut credentials, max_rps } = account.clone();
+        credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
+        let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
+        accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));
+    }
+    Ok(accounts)
+}

@@ -1,0 +1,225 @@
+//! Compares the listed rows of a day with what we hold. The caller holds the row of the day, so no writer of its calls commits
+//! between two of these questions.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::TryStreamExt;
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+
+use crate::vobiz::AccountId;
+
+/// Differences that are kept of one check; all are counted.
+pub const MOST: usize = 1000;
+
+/// A day of an account, and the instants between which it lies.
+#[derive(Debug, Clone)]
+pub struct Span<'a> {
+    /// The account whose list is read.
+    pub account: &'a AccountId,
+    /// The day.
+    pub day: NaiveDate,
+    /// The time of a call that decides its day: `start_time`, `end_time` or `created_at`.
+    pub day_of: &'a str,
+    /// First instant.
+    pub from: DateTime<Utc>,
+    /// First instant after it.
+    pub to: DateTime<Utc>,
+}
+
+/// What differs, call by call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Calls that are listed and not stored.
+    pub missing_here: u32,
+    /// Calls that are stored and not listed.
+    pub missing_there: u32,
+    /// Calls of which a billed field differs.
+    pub differing: u32,
+    /// The first of them.
+    pub first: Vec<Difference>,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// missing_here, missing_there, differs, unreadable or summary.
+    pub kind: String,
+    /// The call.
+    pub call_id: Option<String>,
+    /// The field.
+    pub field: Option<String>,
+    /// Its value here.
+    pub here: Option<String>,
+    /// Its value at Vobiz.
+    pub there: Option<String>,
+}
+
+/// Locks the row of a day: writers of its calls wait from now on.
+pub async fn lock(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    day: NaiveDate,
+) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select tries from vobiz.day where account_id = $1 and day = $2 for no key update",
+        account.as_str(),
+        day
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// How many calls of a day that its list ought to show were not listed at all, in the lists that were read.
+pub async fn unlisted(connection: &mut PgConnection, span: &Span<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "calls!" from vobiz.unlisted_call($1, $2, $3, $4)"#,
+        span.account.as_str(),
+        span.day_of,
+        span.from,
+        span.to
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Finds what differs. What a listed row leaves out says nothing.
+pub async fn differences(connection: &mut PgConnection, span: &Span<'_>) -> Result<Differences, sqlx::Error> {
+    let mut rows = sqlx::query!(
+        r#"with listed as (
+             select * from vobiz.listed_call where account_id = $1 and list_day = $5
+           ), difference as (
+             select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there
+             from listed l where not exists (select from vobiz.cdr c where c.call_id = l.call_id)
+             union all
+             select 'missing_there', c.call_id, null, c.total_cost::text, null
+             from vobiz.unlisted_call($1, $2, $3, $4) c
+             union all
+             select 'differs', l.call_id, f.field, f.here, f.there
+             from listed l
+             join vobiz.cdr c on c.call_id = l.call_id
+             cross join lateral (values
+               ('duration', c.duration is distinct from l.duration, c.duration::text, l.duration::text),
+               ('billsec', c.billsec is distinct from l.billsec, c.billsec::text, l.billsec::text),
+               ('cost', c.cost is distinct from l.cost, c.cost::text, l.cost::text),
+               ('streaming_cost', c.streaming_cost is distinct from l.streaming_cost, c.streaming_cost::text, l.streaming_cost::text),
+               ('total_cost', c.total_cost is distinct from l.total_cost, c.total_cost::text, l.total_cost::text),
+               ('currency', c.currency is distinct from l.currency, c.currency, l.currency),
+               ('call_direction', c.call_direction is distinct from l.call_direction, c.call_direction, l.call_direction),
+               ('start_time', c.start_time is distinct from l.start_time, c.start_time::text, l.start_time::text),
+               ('account_id', c.account_id is distinct from l.owner, c.account_id, l.owner)
+             ) as f (field, differs, here, there)
+             where (c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.call_direction, c.start_time, c.account_id)
+                   is distinct from
+                   (l.duration, l.billsec, l.cost, l.streaming_cost, l.total_cost, l.currency, l.call_direction, l.start_time, l.owner)
+               and f.differs and f.there is not null
+           )
+           select kind as "kind!", call_id as "call_id!", field, here, there from difference
+           order by kind, call_id, field"#,
+        span.account.as_str(),
+        span.day_of,
+        span.from,
+        span.to,
+        span.day
+    )
+    .fetch(connection);
+    let mut found = Differences::default();
+    let mut before = None;
+    while let Some(row) = rows.try_next().await? {
+        if before.as_ref() != Some(&row.call_id) {
+            match row.kind.as_str() {
+                "missing_here" => found.missing_here += 1,
+                "missing_there" => found.missing_there += 1,
+                _ => found.differing += 1,
+            }
+        }
+        before = Some(row.call_id.clone());
+        if found.first.len() < MOST {
+            found.first.push(Difference {
+                kind: row.kind,
+                call_id: Some(row.call_id),
+                field: row.field,
+                here: row.here,
+                there: row.there,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Both sides of a day in one currency.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Currency; empty where the calls name none.
+    pub currency: String,
+    /// Here.
+    pub here: Side,
+    /// In Vobiz's rows.
+    pub there: Side,
+}
+
+/// One side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Calls.
+    pub calls: i64,
+    /// Seconds, ringing and talking.
+    pub duration: i64,
+    /// Seconds talked.
+    pub billsec: i64,
+    /// Sum of `cost`.
+    pub cost: Decimal,
+    /// Sum of `total_cost`.
+    pub total: Decimal,
+}
+
+/// Adds up both sides: ours are the calls that are listed, and those that ought to be.
+pub async fn totals(connection: &mut PgConnection, span: &Span<'_>) -> Result<Vec<Total>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"with listed as (
+             select * from vobiz.listed_call where account_id = $1 and list_day = $5
+           ), both_sides as (
+             select coalesce(currency, '') as currency, 0 as here, 1 as there, duration, billsec, cost, total_cost from listed
+             union all
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost
+             from listed l join vobiz.cdr c on c.call_id = l.call_id
+             union all
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost
+             from vobiz.unlisted_call($1, $2, $3, $4) c
+           )
+           select currency as "currency!", sum(here) as "calls_here!", sum(there) as "calls_there!",
+                  coalesce(sum(here * duration), 0)::bigint as "duration_here!", coalesce(sum(there * duration), 0)::bigint as "duration_there!",
+                  coalesce(sum(here * billsec), 0)::bigint as "billsec_here!", coalesce(sum(there * billsec), 0)::bigint as "billsec_there!",
+                  coalesce(sum(cost) filter (where here = 1), 0) as "cost_here!",
+                  coalesce(sum(cost) filter (where there = 1), 0) as "cost_there!",
+                  coalesce(sum(total_cost) filter (where here = 1), 0) as "total_here!",
+                  coalesce(sum(total_cost) filter (where there = 1), 0) as "total_there!"
+           from both_sides group by currency order by currency"#,
+        span.account.as_str(),
+        span.day_of,
+        span.from,
+        span.to,
+        span.day
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Total {
+            currency: row.currency,
+            here: Side {
+                calls: row.calls_here,
+                duration: row.duration_here,
+                billsec: row.billsec_here,
+                cost: row.cost_here,
+                total: row.total_here,
+            },
+            there: Side {
+                calls: row.calls_there,
+                duration: row.duration_there,
+                billsec: row.billsec_there,
+                cost: row.cost_there,
+                total: row.total_there,
+            },
+        })
+        .collect())
+}

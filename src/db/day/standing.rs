@@ -1,0 +1,107 @@
+//! How the ledger stands, for whoever looks at the service.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+/// Days that are shown; all are counted.
+const SHOWN: i64 = 20;
+
+/// A day that was compared and is not settled.
+#[derive(Debug, Clone, Serialize)]
+pub struct DaySeen {
+    /// The account whose list was read.
+    pub account_id: String,
+    /// The day as Vobiz names it.
+    pub day: NaiveDate,
+    /// differs or unproven.
+    pub state: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Comparisons in a row that did not settle it.
+    pub tries: i32,
+    /// When it is compared next.
+    pub next_check_at: Option<DateTime<Utc>>,
+}
+
+/// Up to when an account is safe to bill.
+#[derive(Debug, Clone, Serialize)]
+pub struct SafeSeen {
+    /// The account.
+    pub account_id: String,
+    /// Everything before is complete and equals Vobiz's own rows and totals.
+    pub safe_to: DateTime<Utc>,
+    /// What keeps it from moving on.
+    pub held_by: String,
+    /// Since when it stands there.
+    pub since: Option<DateTime<Utc>>,
+    /// When it last moved back.
+    pub moved_back_at: Option<DateTime<Utc>>,
+}
+
+/// Differences in the last comparison of days that are not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DifferencesSeen {
+    /// Calls that Vobiz lists and we lack.
+    pub missing_here: i64,
+    /// Calls of ours that Vobiz does not list.
+    pub missing_there: i64,
+    /// Calls of which a billed field differs.
+    pub differing: i64,
+    /// Rows of the list that could not be read.
+    pub unreadable: i64,
+}
+
+/// The ledger at one glance.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LedgerSeen {
+    /// Days that are not settled, the first ones.
+    pub unsettled: Vec<DaySeen>,
+    /// How many there are.
+    pub unsettled_days: i64,
+    /// What differs in them.
+    pub differences: DifferencesSeen,
+    /// Up to when each account is safe to bill.
+    pub safe_to_bill: Vec<SafeSeen>,
+}
+
+/// Looks at the ledger.
+pub async fn look(connection: &mut PgConnection) -> Result<LedgerSeen, sqlx::Error> {
+    let unsettled = sqlx::query_as!(
+        DaySeen,
+        r#"select d.account_id, d.day, d.state, k.reason as "reason!", d.tries, d.check_at as next_check_at
+           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           where d.state in ('differs', 'unproven')
+           order by d.account_id, d.day limit $1"#,
+        SHOWN
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let sums = sqlx::query!(
+        r#"select count(*) as "days!", coalesce(sum(k.missing_here), 0) as "missing_here!",
+                  coalesce(sum(k.missing_there), 0) as "missing_there!", coalesce(sum(k.differing), 0) as "differing!",
+                  coalesce(sum(k.unreadable), 0) as "unreadable!"
+           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           where d.state in ('differs', 'unproven')"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let safe_to_bill = sqlx::query_as!(
+        SafeSeen,
+        r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at
+           from vobiz.safe_to_bill order by account_id"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(LedgerSeen {
+        unsettled,
+        unsettled_days: sums.days,
+        differences: DifferencesSeen {
+            missing_here: sums.missing_here,
+            missing_there: sums.missing_there,
+            differing: sums.differing,
+            unreadable: sums.unreadable,
+        },
+        safe_to_bill,
+    })
+}

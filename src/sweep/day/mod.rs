@@ -1,0 +1,359 @@
+//! The check of one provider day: read its list, store what is new in it, compare, and append the outcome to the ledger.
+//!
+//! It promises: a day is called settled only when the list's own totals equal its rows, each row equals ours, and each of ours
+//! is listed; and no change of a call of the day falls between the comparison and the word. A check that finds calls that we
+//! lacked stores them first, and says so.
+
+mod verdict;
+mod zone;
+
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use sqlx::{Connection, PgConnection};
+use tracing::{info, warn};
+
+use super::page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
+use super::{SweepError, close, in_time};
+use crate::account::{Account, Right};
+use crate::db::cdr::Origin;
+use crate::db::day::bound::{self, Known};
+use crate::db::day::compare::{self, Span};
+use crate::db::day::record::{self, Check, DayState};
+use crate::db::day::{self, Begun, Cause, Due, listed};
+use crate::db::{DbError, Fault};
+use crate::timed;
+use crate::vobiz::{Cdr, ListQuery, Summary};
+use verdict::{Seen, judge};
+
+/// Comparing the calls of a large day takes a second or two.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Whoever stores calls for us gives up sooner than that: so an older transaction is none of ours.
+const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
+
+/// What came of the check of a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The day.
+    pub day: NaiveDate,
+    /// Its number in the ledger.
+    pub id: i64,
+    /// How the day stands.
+    pub state: DayState,
+    /// Why it is not settled.
+    pub reason: Option<String>,
+    /// Pages read.
+    pub requests: u32,
+    /// Calls listed.
+    pub calls: u64,
+    /// Calls stored for the first time.
+    pub new: usize,
+    /// Of these, calls that nothing had owed.
+    pub recovered: usize,
+    /// Calls with a new version.
+    pub revised: usize,
+}
+
+/// The list of a day as it was read.
+#[derive(Debug, Default)]
+struct Listed {
+    requests: u32,
+    found: Found,
+    unreadable: Vec<String>,
+    first: Option<Summary>,
+    last: Option<Summary>,
+    total: Option<i64>,
+}
+
+impl super::Sweeper {
+    /// Checks the day of an account that has been due for longest, if one is due, the account is not paused, and nobody else is
+    /// at it.
+    pub async fn check_if_due(
+        &self,
+        account: &Account,
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<Option<Checked>, SweepError> {
+        let pulse = self.pulse(account, |loops| &loops.settle);
+        self.check_with(account, &pulse, stop).await
+    }
+
+    pub(super) async fn check_with(
+        &self,
+        account: &Account,
+        pulse: &crate::pulse::Pulse,
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<Option<Checked>, SweepError> {
+        let due = timed!(&self.pool, DB_TIMEOUT, |connection| day::due(connection, account.id())).await?;
+        let Some(due) = due else { return Ok(None) };
+        if account.is_paused().await? {
+            return Ok(None);
+        }
+        let reader = Reader { right: Right::Settle, ..self.reader("settle", account, pulse, stop) };
+        let checked = check_alone(reader, due).await;
+        if matches!(checked, Err(SweepError::List(_) | SweepError::Odd(_) | SweepError::Endless)) {
+            // Other days may be readable.
+            let put_off = timed!(&self.pool, DB_TIMEOUT, |connection| record::put_off(
+                connection,
+                account.id(),
+                due.day,
+                Duration::from_secs(15 * 60)
+            ));
+            put_off.await?;
+        }
+        checked
+    }
+
+    /// Checks a day because somebody asks for it; waits until nobody else is at a day of the account. `origin` is how calls came
+    /// to be known that nothing had announced.
+    pub async fn check_day(
+        &self,
+        account: &Account,
+        due: Due,
+        origin: Origin,
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<Checked, SweepError> {
+        let pulse = self.pulse(account, |loops| &loops.settle);
+        let reader =
+            Reader { right: Right::Backfill, origin, ..self.reader("backfill", account, &pulse, stop) };
+        timed!(&self.pool, DB_TIMEOUT, |connection| day::ensure(connection, account.id(), due.day, due.day))
+            .await?;
+        loop {
+            if let Some(checked) = check_alone(reader, due).await? {
+                return Ok(checked);
+            }
+            reader.sleep(Duration::from_millis(500)).await?;
+        }
+    }
+}
+
+/// Checks a day, unless somebody else is at a day of the account.
+async fn check_alone(reader: Reader<'_>, due: Due) -> Result<Option<Checked>, SweepError> {
+    // The lock lives on a connection of its own, outside the pool, for as long as the check takes.
+    let mut holder = reader.pool.acquire().await?.detach();
+    let result = match in_time(day::try_lock(&mut holder, reader.account.id())).await {
+        Ok(true) => check(reader, due).await.map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    };
+    close(holder).await;
+    result
+}
+
+async fn check(reader: Reader<'_>, due: Due) -> Result<Checked, SweepError> {
+    let account = reader.account.id();
+    if !reader.account.ensure_access().await {
+        return Err(SweepError::Paused);
+    }
+    let begun =
+        timed!(reader.pool, DB_TIMEOUT, |connection| day::begin(connection, account, due.day)).await?;
+    let list = read_list(reader, due.day).await?;
+    let known = learn(reader, due.day).await?;
+    let mut beside = 0;
+    // Calls of ours that the list lacks: it may have put them into the day before or after.
+    if unlisted(reader, due.day, &known).await? > 0 {
+        for neighbour in [due.day.pred_opt(), due.day.succ_opt()].into_iter().flatten() {
+            beside += read_list(reader, neighbour).await?.requests;
+            learn(reader, neighbour).await?;
+        }
+    }
+    timed!(reader.pool, COMPARE_TIMEOUT, |connection| record::keep_announcements(
+        connection, account, due.day
+    ))
+    .await?;
+    wait_for_writers(reader, &begun).await?;
+    let mut tries = 0;
+    let checked = loop {
+        let settled = timed!(reader.pool, COMPARE_TIMEOUT, |connection| settle(
+            connection, reader, due, &begun, &list, beside
+        ));
+        tries += 1;
+        match settled.await {
+            Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
+            result => break result?,
+        }
+    };
+    timed!(reader.pool, DB_TIMEOUT, |connection| listed::clear(connection, account)).await?;
+    say(reader.account, due.cause, &checked);
+    Ok(checked)
+}
+
+/// Reads the list of a day: stores its rows, and notes them for the comparison.
+async fn read_list(reader: Reader<'_>, day: NaiveDate) -> Result<Listed, SweepError> {
+    let account = reader.account.id();
+    let mut list = Listed::default();
+    let mut before = Vec::new();
+    for page in 1..=MOST_PAGES {
+        let query = ListQuery { page, per_page: PER_PAGE, days: Some((day, day)), ..ListQuery::default() };
+        let read = reader.read(&query, None).await?;
+        if !read.call_ids.is_empty() && read.call_ids == before {
+            return Err(SweepError::Odd("the same page came twice"));
+        }
+        let rows: Vec<&Cdr> = read.rows.iter().collect();
+        if !rows.is_empty() {
+            timed!(reader.pool, DB_TIMEOUT, |connection| listed::note(connection, account, day, &rows))
+                .await?;
+        }
+        list.requests += 1;
+        list.found.add(read.found);
+        list.unreadable.extend(read.unreadable);
+        list.first = list.first.or_else(|| read.summary.clone());
+        (list.last, list.total) = (read.summary, read.total);
+        if read.is_last {
+            return Ok(list);
+        }
+        before = read.call_ids;
+    }
+    Err(SweepError::Endless)
+}
+
+/// Learns from the list of a day how Vobiz cuts its days.
+async fn learn(reader: Reader<'_>, day: NaiveDate) -> Result<Known, SweepError> {
+    let account = reader.account.id();
+    let (known, learnt) = timed!(reader.pool, DB_TIMEOUT, |connection| async {
+        let known = bound::known(&mut *connection, account, day).await?;
+        let extremes = listed::extremes(&mut *connection, account, day).await?;
+        let learnt = zone::learn(&known, day, &extremes);
+        if learnt != known {
+            let mut transaction = connection.begin().await?;
+            bound::learn(&mut transaction, account, &learnt).await?;
+            transaction.commit().await?;
+        }
+        Ok((known, learnt))
+    })
+    .await?;
+    if (&known.day_of, known.offset) != (&learnt.day_of, learnt.offset) {
+        let zone = learnt.offset.map_or_else(|| "the billing zone".into(), east);
+        info!(%account, by = learnt.day_of, zone, "the lists say how Vobiz cuts its days");
+    }
+    Ok(learnt)
+}
+
+/// `UTC+05:30`.
+fn east(offset: i64) -> String {
+    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
+    format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+async fn span<'a>(
+    connection: &mut PgConnection,
+    reader: Reader<'a>,
+    day: NaiveDate,
+    day_of: &'a str,
+) -> Result<Span<'a>, sqlx::Error> {
+    let account = reader.account.id();
+    let (from, to) = bound::span(connection, account, day).await?;
+    Ok(Span { account, day, day_of, from, to })
+}
+
+async fn unlisted(reader: Reader<'_>, day: NaiveDate, known: &Known) -> Result<i64, DbError> {
+    timed!(reader.pool, COMPARE_TIMEOUT, |connection| async {
+        let span = span(&mut *connection, reader, day, &known.day_of).await?;
+        compare::unlisted(connection, &span).await
+    })
+    .await
+}
+
+/// Waits until whoever may not have known of the check has committed or given up. Who began later says on the day's row what
+/// they change.
+async fn wait_for_writers(reader: Reader<'_>, begun: &Begun) -> Result<(), SweepError> {
+    let until = tokio::time::Instant::now() + WRITERS_END_WITHIN;
+    while !timed!(reader.pool, DB_TIMEOUT, |connection| day::is_seen_by_all(connection, begun)).await? {
+        if tokio::time::Instant::now() > until {
+            break;
+        }
+        reader.pulse.beat();
+        reader.sleep(Duration::from_millis(25)).await?;
+    }
+    Ok(())
+}
+
+/// Compares and writes the outcome, in one transaction that holds the row of the day.
+async fn settle(
+    connection: &mut PgConnection,
+    reader: Reader<'_>,
+    due: Due,
+    begun: &Begun,
+    list: &Listed,
+    beside: u32,
+) -> Result<Checked, sqlx::Error> {
+    let account = reader.account.id();
+    let mut transaction = connection.begin().await?;
+    let connection = &mut *transaction;
+    let tries = compare::lock(connection, account, due.day).await?;
+    let known = bound::known(connection, account, due.day).await?;
+    let span = span(connection, reader, due.day, &known.day_of).await?;
+    let differences = compare::differences(connection, &span).await?;
+    let totals = compare::totals(connection, &span).await?;
+    let verdict = judge(&Seen {
+        summaries: (list.first.as_ref(), list.last.as_ref()),
+        total: list.total,
+        unreadable: &list.unreadable,
+        differences: &differences,
+        totals: &totals,
+        summary_cost: known.summary_cost.as_deref(),
+    });
+    if let (DayState::Settled, None, Some(field @ ("total_cost" | "cost"))) =
+        (verdict.state, &known.summary_cost, verdict.summary_cost)
+    {
+        bound::learn_summary_cost(connection, account, field).await?;
+    }
+    let tries = if verdict.state == DayState::Settled { 0 } else { u32::try_from(tries).unwrap_or(0) + 1 };
+    let now = crate::db::clock::Clock::read(connection).await?.now();
+    let kept: Vec<_> =
+        verdict.besides.iter().chain(&differences.first).take(compare::MOST).cloned().collect();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let id = record::append(
+        connection,
+        &Check {
+            cause: due.cause,
+            begun,
+            state: verdict.state,
+            reason: verdict.reason.as_deref(),
+            requests: list.requests + beside,
+            summary: list.last.as_ref().map(|summary| summary.text.as_str()),
+            summary_cost: verdict.summary_cost,
+            missing_here: differences.missing_here,
+            missing_there: differences.missing_there,
+            differing: differences.differing,
+            unreadable: count(list.unreadable.len()),
+            recovered: count(list.found.recovered),
+            revised: count(list.found.revised),
+            totals: &totals,
+            differences: &kept,
+            next: day::next_check(span.to, now, tries),
+            tries,
+            span,
+        },
+    )
+    .await?;
+    for call_id in record::close_never_appeared(connection, account).await? {
+        info!(call_id, "dead letter closed: the settled days around it lack the call");
+    }
+    transaction.commit().await?;
+    let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
+    Ok(Checked {
+        day: due.day,
+        id,
+        state: verdict.state,
+        reason: verdict.reason,
+        requests: list.requests + beside,
+        calls: u64::try_from(calls).unwrap_or(0),
+        new: list.found.new,
+        recovered: list.found.recovered,
+        revised: list.found.revised,
+    })
+}
+
+fn say(account: &Account, cause: Cause, checked: &Checked) {
+    let (account, day, cause) = (account.id(), checked.day, cause.as_str());
+    let &Checked { calls, requests, recovered, revised, .. } = checked;
+    match (checked.state, &checked.reason) {
+        (DayState::Settled, _) => {
+            info!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
+        }
+        (state, reason) => {
+            let reason = reason.as_deref().unwrap_or("");
+            warn!(%account, %day, cause, calls, requests, recovered, revised, state = state.as_str(), reason, "day not settled");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Listing the past: the ledger grows without a gap, whatever stops it on the way, and says what differs.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::db::backfill::{self, Range};
+use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
+use vobiz_cdr::sweep::{Backfilled, SweepError, Sweeper};
+
+use crate::support::calls::account as id;
+use crate::support::database::ACCOUNT;
+use crate::support::process::{Finished, program, run};
+use crate::support::world::{TOKEN, World, eventually, options};
+
+/// A world with so many calls on each of the last days, before the service was there. The last day is yesterday.
+async fn history(days: u64, calls: u32, latency: Duration) -> (World, NaiveDate, NaiveDate) {
+    let world = World::with(Options { day_zone: 330, latency, ..options() }).await;
+    let now = world.database.now().await;
+    let today = (now + TimeDelta::minutes(330)).date_naive();
+    for back in 1..=days {
+        let midnight =
+            (today - Days::new(back)).and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
+        for n in 0..calls {
+            place(&world, midnight + TimeDelta::minutes(10 + i64::from(n)));
+        }
+    }
+    (world, today - Days::new(days), today - Days::new(1))
+}
+
+fn place(world: &World, started_at: DateTime<Utc>) {
+    let spec = CallSpec {
+        started_at: Some(started_at),
+        ended_at: Some(started_at + TimeDelta::seconds(40)),
+        ..CallSpec::default()
+    };
+    world.vobiz.place_call(spec);
+}
+
+fn sweeper(world: &World) -> Sweeper {
+    Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
+}
+
+async fn start(world: &World, first: NaiveDate, last: NaiveDate) -> Range {
+    backfill::start(&mut *world.database.connection().await, &id(), first, last).await.unwrap()
+}
+
+async fn list(world: &World, range: &Range) -> Backfilled {
+    sweeper(world).backfill(&world.accounts[0], range, &CancellationToken::new()).await.unwrap()
+}
+
+async fn ledger_day(world: &World) -> String {
+    world.text("select vobiz.day_on(account_id, ledger_since) from vobiz.account").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
+    let (world, first, last) = history(40, 3, Duration::ZERO).await;
+    let range = start(&world, first, last).await;
+    let done = list(&world, &range).await;
+    assert_eq!((done.days, done.unsettled, done.calls, done.new, done.requests), (40, 0, 120, 120, 40));
+    assert_eq!(ledger_day(&world).await, first.to_string());
+    let origins = world.database.texts("select distinct origin from vobiz.cdr").await;
+    assert_eq!(origins, ["backfill"]);
+    // Safe to bill is where it was: at the beginning of today.
+    let safe = world.text("select vobiz.day_on(account_id, safe_to) from vobiz.safe_to_bill").await;
+    assert_eq!(safe, (last + Days::new(1)).to_string());
+    assert_eq!(
+        world.text("select sum(calls) from vobiz.callback_loss").await,
+        "0",
+        "nobody had to announce them"
+    );
+    // What is older than the schedule is not listed again; the rest follows the schedule.
+    let later = world
+        .database
+        .count("select count(*) from vobiz.day where check_at is not null and to_at < vobiz.now()")
+        .await;
+    assert_eq!(later, 30);
+    assert_eq!(backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap(), None);
+    // The first sweep of a service does not go through the history.
+    let swept = world.sweep().await;
+    assert!(swept.pages <= 2, "{swept:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_stopped_goes_on_where_it_was() {
+    let (world, first, last) = history(8, 2, Duration::from_millis(50)).await;
+    let range = start(&world, first, last).await;
+    let stop = CancellationToken::new();
+    let half = async {
+        eventually("some days are done", Duration::from_secs(20), async || {
+            world.database.count("select count(*) from vobiz.reconciliation_check").await >= 3
+        })
+        .await;
+        stop.cancel();
+    };
+    let sweeper = sweeper(&world);
+    let (stopped, ()) = tokio::join!(sweeper.backfill(&world.accounts[0], &range, &stop), half);
+    assert!(matches!(stopped, Err(SweepError::Stopped)), "{stopped:?}");
+    let rest = backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap().unwrap();
+    assert!(rest.next < last && rest.next >= first, "{rest:?}");
+    let done = list(&world, &rest).await;
+    assert_eq!(i64::from(done.days), (rest.next - first).num_days() + 1);
+    assert_eq!(world.stored().await, 16);
+    assert_eq!(ledger_day(&world).await, first.to_string());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_with_a_gap_to_the_ledger_does_not_move_it_until_the_gap_is_closed() {
+    let (world, first, last) = history(6, 1, Duration::ZERO).await;
+    let before = ledger_day(&world).await;
+    list(&world, &start(&world, first, first + Days::new(2)).await).await;
+    assert_eq!(ledger_day(&world).await, before);
+    // The days between are nobody's.
+    sweeper(&world).check_if_due(&world.accounts[0], &CancellationToken::new()).await.unwrap();
+    assert_eq!(world.database.count("select count(*) from vobiz.reconciliation_check").await, 3);
+    list(&world, &start(&world, first + Days::new(3), last).await).await;
+    assert_eq!(ledger_day(&world).await, first.to_string());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_beside_a_running_service_waits_its_turn() {
+    let (world, first, last) = history(5, 4, Duration::from_millis(20)).await;
+    let began = first.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
+    sqlx::query("update vobiz.account set ledger_since = $1")
+        .bind(began)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let (stop, service) = (CancellationToken::new(), sweeper(&world));
+    let told = stop.clone();
+    let running = tokio::spawn(async move { service.run(told).await });
+    let done = list(&world, &start(&world, first, last).await).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!((done.days, done.unsettled), (5, 0));
+    assert_eq!(world.stored().await, 20);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_lost_is_listed_again() {
+    let (world, first, last) = history(4, 5, Duration::ZERO).await;
+    list(&world, &start(&world, first, last).await).await;
+    let now = world.database.now().await;
+    place(&world, now - TimeDelta::minutes(5));
+    let since = last.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
+    sqlx::query("delete from vobiz.cdr where day_at >= $1")
+        .bind(since)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    assert!(world.stored().await < 20);
+    let done = sweeper(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
+    assert_eq!((world.stored().await, done.unsettled), (21, 0), "{done:?}");
+    let open =
+        "select count(*) from vobiz.reconciliation_day where to_at < vobiz.now() and state <> 'settled'";
+    assert_eq!(world.database.count(open).await, 0);
+    world.end().await;
+}
+
+fn command(world: &World, arguments: &[&str]) -> Finished {
+    run(program(arguments)
+        .env("DATABASE_URL", &world.database.url)
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN", TOKEN)
+        .env("VOBIZ_MAX_RPS", "1000")
+        .env("VOBIZ_API_URL", world.vobiz.api_url()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_what_it_costs_and_ends_with_the_ledger() {
+    let (world, first, last) = history(3, 120, Duration::ZERO).await;
+    let (from, to) = (first.to_string(), last.to_string());
+    let asked = world.vobiz.stats().requests.get(&RequestKind::List).copied().unwrap_or(0);
+    let dry = command(&world, &["backfill", "--from", &from, "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0), "{}", dry.stderr);
+    assert!(
+        dry.stderr.contains(&format!("360 calls from {from} to {to}: about 5 requests")),
+        "{}",
+        dry.stderr
+    );
+    assert!(dry.stderr.contains("in Postgres (2200 bytes a call, as is usual)"), "{}", dry.stderr);
+    assert_eq!(world.stored().await, 0, "a dry run stores nothing");
+    assert!(world.vobiz.stats().requests[&RequestKind::List] <= asked + 3);
+
+    let done = command(&world, &["backfill", "--from", &from, "--to", &to, "--json"]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    let lines: Vec<serde_json::Value> =
+        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["state"] == "settled" && line["calls_here"] == 120), "{lines:?}");
+    assert!(
+        done.stderr.contains("3 days, 360 calls listed with 6 requests; 360 were new here"),
+        "{}",
+        done.stderr
+    );
+
+    // A call that only we have is a mismatch, and the exit code says so.
+    world.database.run("insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, total_cost, currency)
+        select 'ours-alone', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, 1, currency from (select * from vobiz.cdr order by start_time desc limit 1) one").await;
+    let again = command(&world, &["backfill", "--from", &to, "--to", &to]);
+    assert_eq!(again.status.code(), Some(1), "{}", again.stderr);
+    assert!(again.stdout.contains("1 call is missing at Vobiz: ours-alone"), "{}", again.stdout);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_is_clear_about_what_it_cannot_do() {
+    let (world, first, last) = history(2, 1, Duration::ZERO).await;
+    let (from, to) = (first.to_string(), last.to_string());
+    start(&world, first, last).await;
+    for (arguments, code, says) in [
+        (vec!["backfill"], 2, "--from"),
+        (vec!["backfill", "--from", "yesterday"], 2, "invalid value"),
+        (
+            vec!["backfill", "--from", &from, "--to", &to],
+            2,
+            "go on with it by --resume, or drop it by --anew",
+        ),
+        (vec!["backfill", "--from", &to, "--to", &from, "--anew"], 2, "lies after"),
+        (vec!["backfill", "--from", &from, "--to", "2999-01-01", "--anew"], 2, "lies in the future"),
+        (vec!["backfill", "--resume", "--account", "MA_OTHER"], 2, "no such account is configured"),
+        (vec!["recover", "--since", "2999-01-01T00:00:00Z"], 2, "lies in the future"),
+    ] {
+        let finished = command(&world, &arguments);
+        assert_eq!(finished.status.code(), Some(code), "{arguments:?} {}", finished.stderr);
+        assert!(finished.stderr.contains(says), "{arguments:?} {}", finished.stderr);
+    }
+    let resumed = command(&world, &["backfill", "--resume"]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", resumed.stderr);
+    assert_eq!(world.stored().await, 2);
+    let nothing = command(&world, &["backfill", "--resume"]);
+    assert!(nothing.stderr.contains("no backfill is unfinished"), "{}", nothing.stderr);
+    world.end().await;
+}
