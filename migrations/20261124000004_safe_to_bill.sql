@@ -104,10 +104,12 @@ create view vobiz.safe_to_bill as
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
           from vobiz.cdr_queue q where q.dead_at is null and q.certain group by 1) q cross join zone z
   ), bound as (
-    select h.*, min(h.bound) over (partition by h.account_id) as safe_to
+    -- Before the ledger began nothing is promised.
+    select h.account_id, h.place, h.words, a.ledger_since, greatest(h.bound, a.ledger_since) as bound,
+           min(greatest(h.bound, a.ledger_since)) over (partition by h.account_id) as safe_to
     from hold h join vobiz.account a using (account_id)
   )
-  select b.account_id, b.safe_to, z.billing_zone, string_agg(b.words, '; ' order by b.place, b.words) as held_by,
+  select b.account_id, b.ledger_since, b.safe_to, z.billing_zone, string_agg(b.words, '; ' order by b.place, b.words) as held_by,
          max(m.at) as since, max(k.at) as moved_back_at, max(k.was) as moved_back_from
   from bound b cross join zone z
   left join lateral (
@@ -117,10 +119,11 @@ create view vobiz.safe_to_bill as
     select m.at, m.was from vobiz.safe_to_bill_move m
     where m.account_id = b.account_id and m.was > m.safe_to order by m.id desc limit 1) k on true
   where b.bound = b.safe_to
-  group by b.account_id, b.safe_to, z.billing_zone;
+  group by b.account_id, b.ledger_since, b.safe_to, z.billing_zone;
 comment on view vobiz.safe_to_bill is 'Per account the instant up to which every day is settled and nothing certain is owed or dead, and what holds it there. It may move back.';
 comment on column vobiz.safe_to_bill.account_id is 'The account.';
-comment on column vobiz.safe_to_bill.safe_to is 'Everything before this instant is complete and equals Vobiz''s own rows and totals.';
+comment on column vobiz.safe_to_bill.ledger_since is 'Completeness is promised from here on: the first start of the service, or the beginning of a backfill.';
+comment on column vobiz.safe_to_bill.safe_to is 'Everything from ledger_since up to this instant is complete and equals Vobiz''s own rows and totals.';
 comment on column vobiz.safe_to_bill.billing_zone is 'The zone of the times in held_by.';
 comment on column vobiz.safe_to_bill.held_by is 'What keeps it from moving on, in words.';
 comment on column vobiz.safe_to_bill.since is 'Since when it stands there; NULL if that was not noted yet.';

@@ -19,5 +19,6 @@ mod races;
 mod receive;
 mod serve;
 mod simulator;
+mod sub_accounts;
 mod support;
 mod walk;
