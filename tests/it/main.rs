@@ -19,3 +19,4 @@ mod serve;
 mod simulator;
 mod support;
 mod walk;
+mod week;
