@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use chrono::{DateTime, Utc};
 
 use super::cdr;
 use super::world::Row;
@@ -43,8 +43,8 @@ impl RetryAfter {
 pub enum Answer {
     /// 404 as for a CDR that is not written yet.
     NotFound,
-    /// 404 until then; keeps its place in the script and counts once.
-    NotFoundUntil(Instant),
+    /// 404 until then, by Vobiz's clock; keeps its place in the script and counts once.
+    NotFoundUntil(DateTime<Utc>),
     /// 429.
     Throttled(RetryAfter),
     /// This status with this body, declared as JSON.

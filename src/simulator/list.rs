@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use tokio::time::Instant;
 
 use super::cdr;
 use super::options::{DayOf, Options, SummaryCost};
@@ -160,7 +159,7 @@ fn key(row: &Row) -> (DateTime<Utc>, u64) {
 
 impl Listing {
     /// Takes a row in, now or when it appears.
-    fn add(&mut self, row: &Arc<Row>, now: Instant, sums: SummaryCost) {
+    fn add(&mut self, row: &Arc<Row>, now: DateTime<Utc>, sums: SummaryCost) {
         if !row.visible(now) {
             if row.appears_at.is_some() {
                 self.awaited.push(Arc::clone(row));
@@ -182,7 +181,7 @@ impl Listing {
     }
 
     /// Takes in what has appeared.
-    fn catch_up(&mut self, now: Instant, sums: SummaryCost) {
+    fn catch_up(&mut self, now: DateTime<Utc>, sums: SummaryCost) {
         let (appeared, awaited): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.awaited).into_iter().partition(|row| row.visible(now));
         self.awaited = awaited;
@@ -191,7 +190,7 @@ impl Listing {
         }
     }
 
-    fn awaits(&self, now: Instant) -> bool {
+    fn awaits(&self, now: DateTime<Utc>) -> bool {
         self.awaited.iter().any(|row| row.visible(now))
     }
 }
@@ -210,7 +209,7 @@ impl Book {
         &mut self,
         old: Option<&Arc<Row>>,
         new: Option<&Arc<Row>>,
-        now: Instant,
+        now: DateTime<Utc>,
         sums: SummaryCost,
     ) {
         if let Some(old) = old {
@@ -225,7 +224,7 @@ impl Book {
         }
     }
 
-    pub(super) fn listing(&mut self, filter: Filter, now: Instant, sums: SummaryCost) -> Arc<Listing> {
+    pub(super) fn listing(&mut self, filter: Filter, now: DateTime<Utc>, sums: SummaryCost) -> Arc<Listing> {
         if let Some(known) = self.known.iter_mut().find(|listing| listing.filter == filter) {
             if known.awaits(now) {
                 Arc::make_mut(known).catch_up(now, sums);

@@ -5,6 +5,9 @@
 //! Promise: everything drawn (ids, numbers, causes, durations, costs, nonces, faults) follows from [`Options::seed`]
 //! and the sequence of calls placed; times come from the [`CallSpec`], else from the clock. Money is decimal
 //! throughout. A CDR can be fetched and listed from one and the same instant on.
+//!
+//! Time: when a CDR appears and a cost settles goes by Vobiz's clock, which runs with ours, ahead of it where told so, and
+//! which [`Simulator::advance`] moves on. Rate limits, latency and the patience with callbacks are real.
 
 mod answer;
 mod api;
@@ -27,10 +30,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use hyper::http::{Request, StatusCode};
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -66,15 +69,15 @@ pub struct Truth {
     pub direction: Direction,
     /// Seconds talked.
     pub billsec: u32,
-    /// As it is now: costs may have settled since the call was placed.
+    /// As it was at the moment asked for: costs may have settled since the call was placed.
     pub total_cost: Decimal,
     /// The currency of the cost.
     pub currency: String,
     /// Why it ended.
     pub hangup_cause: String,
-    /// Whether a hang-up callback was answered 200.
+    /// Whether a hang-up callback was answered 200, by now.
     pub acknowledged: bool,
-    /// Whether the CDR can be fetched by now.
+    /// Whether the CDR could be fetched at that moment.
     pub appeared: bool,
 }
 
@@ -106,6 +109,16 @@ impl Simulator {
     pub async fn stop(&self) {
         self.stop.cancel();
         self.server.wait().await;
+    }
+
+    /// Vobiz's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.world.now()
+    }
+
+    /// Moves Vobiz's clock forward: all that becomes true within that time is true at once. A clock never goes back.
+    pub fn advance(&self, by: TimeDelta) {
+        self.world.advance(by);
     }
 
     /// Makes a finished call; its CDR appears when the options, the faults and the spec let it.
@@ -141,6 +154,11 @@ impl Simulator {
     /// Places calls at a pace and announces each, while `progress` counts along.
     pub async fn run(&self, traffic: &Traffic, progress: &Arc<Progress>) -> Summary {
         traffic::run(&self.world, traffic, progress).await
+    }
+
+    /// Announces the end of a call as traffic does: not at all if that callback is to be lost, twice if it is to be doubled.
+    pub async fn announce(&self, call: &Call, progress: &Progress) {
+        traffic::announce(&self.world, call, false, progress).await;
     }
 
     /// Answers the next fetches of this call so, one each, then as usual. The call need not exist yet.
@@ -189,7 +207,17 @@ impl Simulator {
     /// wait for itself.
     pub fn revise(&self, call_id: &str, change: impl FnOnce(&mut Call)) -> Option<Call> {
         let mut state = self.world.lock();
-        self.world.revise(&mut state, call_id, change)
+        let now = self.world.now();
+        self.world.tick(&mut state, now);
+        self.world.revise(&mut state, call_id, now, change)
+    }
+
+    /// Takes the CDR of a call away, from its fetches and all lists, for good. False when there is no such call.
+    pub fn forget(&self, call_id: &str) -> bool {
+        let mut state = self.world.lock();
+        let now = self.world.now();
+        self.world.tick(&mut state, now);
+        self.world.forget(&mut state, call_id, now)
     }
 
     /// The counters as they are now. A copy: it grows with the number of calls fetched.
@@ -199,13 +227,24 @@ impl Simulator {
 
     /// Every call, in the order of placing.
     pub fn calls(&self) -> Vec<Truth> {
-        let now = Instant::now();
+        self.truth(None)
+    }
+
+    /// Every call whose CDR could be fetched at an earlier instant of Vobiz's clock, as it was then, in the order of placing.
+    pub fn truth_at(&self, instant: DateTime<Utc>) -> Vec<Truth> {
+        self.truth(Some(instant)).into_iter().filter(|truth| truth.appeared).collect()
+    }
+
+    fn truth(&self, instant: Option<DateTime<Utc>>) -> Vec<Truth> {
         let mut state = self.world.lock();
+        let now = self.world.now();
         self.world.tick(&mut state, now);
+        let instant = instant.unwrap_or(now);
         let mut entries: Vec<_> = state.entries.values().collect();
         entries.sort_unstable_by_key(|entry| entry.row.call.sequence);
         let truth = |entry: &world::Entry| {
-            let call = &entry.row.call;
+            let row = entry.row_at(instant);
+            let call = &row.call;
             Truth {
                 call_id: call.call_id.clone(),
                 account_id: call.account_id.clone(),
@@ -215,7 +254,7 @@ impl Simulator {
                 currency: call.currency.to_string(),
                 hangup_cause: call.hangup_cause.to_string(),
                 acknowledged: entry.acknowledged,
-                appeared: entry.row.visible(now),
+                appeared: row.visible(instant),
             }
         };
         entries.into_iter().map(truth).collect()

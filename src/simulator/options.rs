@@ -97,7 +97,8 @@ pub struct Options {
     pub parent_sees_subs: bool,
     /// A CDR exists from the call's end plus this.
     pub cdr_delay: Duration,
-    /// What Vobiz's clock is ahead of ours, in seconds: it moves the times of calls and the `Date` header.
+    /// What Vobiz's clock is ahead of ours at the start, in seconds: it moves the times of calls and the `Date` header.
+    /// [`super::Simulator::advance`] moves it further.
     pub clock_ahead: i64,
     /// Every answer waits this long.
     pub latency: Duration,

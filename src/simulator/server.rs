@@ -60,7 +60,7 @@ async fn serve(stream: TcpStream, world: Arc<World>) {
             let reply = api::answer(&world, request.method(), request.uri(), request.headers()).await;
             // An error closes the connection before a byte is written, which is what a reset is.
             let reply = reply.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))?;
-            Ok::<_, io::Error>(response(reply, world.options.clock_ahead))
+            Ok::<_, io::Error>(response(reply, world.date()))
         }
     });
     // A client that leaves early is its own affair.
@@ -68,7 +68,8 @@ async fn serve(stream: TcpStream, world: Arc<World>) {
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {
+/// The answer on the wire; without a date of its own it gets ours from hyper.
+fn response(reply: Reply, date: Option<SystemTime>) -> Response<Body> {
     let length = reply.body.len();
     let body = if reply.cut { cut(&reply.body) } else { Either::Left(Full::new(reply.body)) };
     let mut response = Response::new(body);
@@ -85,15 +86,8 @@ fn response(reply: Reply, clock_ahead: i64) -> Response<Body> {
     {
         headers.insert(HeaderName::from_static(name), value);
     }
-    // Without it hyper sets the right date itself.
-    if clock_ahead != 0 {
-        let ahead = Duration::from_secs(clock_ahead.unsigned_abs());
-        let now = SystemTime::now();
-        let date = if clock_ahead > 0 { now.checked_add(ahead) } else { now.checked_sub(ahead) };
-        let date = date.and_then(|date| HeaderValue::from_str(&httpdate::fmt_http_date(date)).ok());
-        if let Some(date) = date {
-            headers.insert(DATE, date);
-        }
+    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&httpdate::fmt_http_date(date)).ok()) {
+        headers.insert(DATE, date);
     }
     response
 }

@@ -121,7 +121,8 @@ fn spec(world: &World, traffic: &Traffic, n: u64) -> CallSpec {
     }
 }
 
-async fn announce(world: &Arc<World>, call: &Call, early: bool, progress: &Progress) {
+/// Sends what a call sends: the hang-up, and with `early` what comes before it.
+pub(super) async fn announce(world: &Arc<World>, call: &Call, early: bool, progress: &Progress) {
     let (before, hangup): (&[CallbackKind], _) = match (call.kind, call.direction) {
         (Kind::Voice, Direction::Outbound) if call.answered_at.is_none() => {
             (&[CallbackKind::Ring], CallbackKind::Hangup)

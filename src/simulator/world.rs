@@ -1,14 +1,15 @@
 //! The state behind one simulated Vobiz: who may ask, which calls there are, what is scripted for them. One lock holds
 //! it all, taken for short; rendering and sending happen outside. Promise: what becomes true with time (a CDR appears,
-//! a cost settles) is true for everybody from the same instant.
+//! a cost settles) is true for everybody from the same instant of Vobiz's clock, which a test may move forward; and what
+//! was true at an earlier instant can still be said.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::call::{Call, CallSpec};
@@ -21,22 +22,46 @@ use super::stats::{Stats, Window};
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) call: Call,
-    pub(super) appears_at: Option<Instant>,
+    pub(super) appears_at: Option<DateTime<Utc>>,
 }
 
 impl Row {
-    pub(super) fn visible(&self, now: Instant) -> bool {
+    pub(super) fn visible(&self, now: DateTime<Utc>) -> bool {
         self.appears_at.is_some_and(|at| at <= now)
     }
 }
 
+/// What a call was before it changed.
+struct Earlier {
+    row: Arc<Row>,
+    /// From here on it was something else.
+    until: DateTime<Utc>,
+}
+
 pub(super) struct Entry {
     pub(super) row: Arc<Row>,
+    /// Oldest first.
+    earlier: Vec<Earlier>,
     pub(super) lost_callback: bool,
     pub(super) duplicated_callback: bool,
     pub(super) acknowledged: bool,
     /// Callbacks prepared so far; each has nonces of its own.
     pub(super) deliveries: u32,
+}
+
+impl Entry {
+    /// The row as it was then.
+    pub(super) fn row_at(&self, instant: DateTime<Utc>) -> &Row {
+        let earlier = self.earlier.iter().find(|earlier| instant < earlier.until);
+        earlier.map_or(&*self.row, |earlier| &*earlier.row)
+    }
+
+    /// Puts another row in its place; returns the one before.
+    fn turn(&mut self, row: Arc<Row>, at: DateTime<Utc>) -> Arc<Row> {
+        let before = std::mem::replace(&mut self.row, row);
+        self.earlier.push(Earlier { row: Arc::clone(&before), until: at });
+        before
+    }
 }
 
 #[derive(Default)]
@@ -62,7 +87,7 @@ pub(super) struct State {
     pub(super) callback_url: Option<String>,
     pub(super) callback_sent_to: Option<String>,
     pub(super) trunk_url: Option<String>,
-    settlements: BTreeMap<(Instant, u64), String>,
+    settlements: BTreeMap<(DateTime<Utc>, u64), String>,
     owners: Vec<(String, String)>,
     sequence: u64,
     throttles: usize,
@@ -71,6 +96,8 @@ pub(super) struct State {
 pub(super) struct World {
     pub(super) options: Options,
     pub(super) http: reqwest::Client,
+    /// What Vobiz's clock is ahead of ours, in microseconds.
+    ahead: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -97,7 +124,8 @@ impl World {
             let login = Login { token: account.auth_token.clone(), parent, ..Login::default() };
             state.logins.insert(account.auth_id.clone(), login);
         }
-        Self { options, http, state: Mutex::new(state) }
+        let ahead = AtomicI64::new(options.clock_ahead.saturating_mul(1_000_000));
+        Self { options, http, ahead, state: Mutex::new(state) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,53 +135,76 @@ impl World {
 
     /// Vobiz's clock.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        DateTime::<Utc>::from(SystemTime::now()) + TimeDelta::seconds(self.options.clock_ahead)
+        DateTime::<Utc>::from(SystemTime::now()) + self.ahead()
+    }
+
+    fn ahead(&self) -> TimeDelta {
+        TimeDelta::microseconds(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// Vobiz's clock for the `Date` header; `None` where it is ours.
+    pub(super) fn date(&self) -> Option<SystemTime> {
+        (!self.ahead().is_zero()).then(|| self.now().into())
+    }
+
+    /// Moves Vobiz's clock forward.
+    pub(super) fn advance(&self, by: TimeDelta) {
+        let by = by.num_microseconds().unwrap_or(i64::MAX).max(0);
+        let moved = |ahead: i64| Some(ahead.saturating_add(by));
+        // The closure never declines.
+        let _always = self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
     /// Draws a call, and puts its CDR where it will be found in time.
     pub(super) fn place(&self, spec: CallSpec) -> Call {
-        let (now, wall) = (Instant::now(), self.now());
         let mut state = self.lock();
         let state = &mut *state;
+        let now = self.now();
         let sequence = state.sequence;
         state.sequence += 1;
         let appears_after = spec.appears_after;
-        let setting = Setting { seed: self.options.seed, sequence, now: wall, accounts: &state.owners };
+        let setting = Setting { seed: self.options.seed, sequence, now, accounts: &state.owners };
         let call = draw::draw(spec, &setting);
         let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
         let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
 
         let wait = appears_after.unwrap_or_else(|| {
-            let due = call.ended_at - wall + TimeDelta::from_std(self.options.cdr_delay).unwrap_or_default();
+            let due = call.ended_at - now + TimeDelta::from_std(self.options.cdr_delay).unwrap_or_default();
             due.to_std().unwrap_or_default().saturating_add(drawn.late_by.unwrap_or_default())
         });
-        let appears_at = if wait == Duration::MAX { None } else { now.checked_add(wait) };
-        let settles_at = appears_at.zip(drawn.settles_after).and_then(|(at, after)| at.checked_add(after));
+        // What is further off than a clock can say is never.
+        let later =
+            |at: DateTime<Utc>, wait: Duration| at.checked_add_signed(TimeDelta::from_std(wait).ok()?);
+        let appears_at = later(now, wait);
+        let settles_at = appears_at.zip(drawn.settles_after).and_then(|(at, after)| later(at, after));
         if let Some(at) = settles_at {
             state.settlements.insert((at, sequence), call.call_id.clone());
         }
         if !drawn.script.is_empty() {
             state.scripts.entry(call.call_id.clone()).or_default().extend(drawn.script);
         }
-        let entry = Entry {
+        let mut entry = Entry {
             row: Arc::new(Row { call: call.clone(), appears_at }),
+            earlier: Vec::new(),
             lost_callback: drawn.lost_callback,
             duplicated_callback: drawn.duplicated_callback,
             acknowledged: false,
             deliveries: 0,
         };
         let row = Arc::clone(&entry.row);
-        if let Some(earlier) = state.entries.insert(call.call_id.clone(), entry) {
-            self.shelve(state, Some(&earlier.row), None);
+        if let Some(mut replaced) = state.entries.remove(&call.call_id) {
+            let before = replaced.turn(Arc::clone(&row), now);
+            entry.earlier = replaced.earlier;
+            self.shelve(state, Some(&before), None, now);
         }
-        self.shelve(state, None, Some(&row));
+        state.entries.insert(call.call_id.clone(), entry);
+        self.shelve(state, None, Some(&row), now);
         call
     }
 
     /// Replaces a row in every list that shows it.
-    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>) {
+    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>, now: DateTime<Utc>) {
         let Some(call) = new.or(old).map(|row| &row.call) else { return };
-        let now = Instant::now();
         let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
         for (id, login) in &mut state.logins {
             let shown =
@@ -164,11 +215,12 @@ impl World {
         }
     }
 
-    /// Changes a call; `updated_at` moves unless the change moves it itself.
+    /// Changes a call from an instant on; `updated_at` moves unless the change moves it itself.
     pub(super) fn revise(
         &self,
         state: &mut State,
         call_id: &str,
+        at: DateTime<Utc>,
         change: impl FnOnce(&mut Call),
     ) -> Option<Call> {
         let entry = state.entries.get_mut(call_id)?;
@@ -181,19 +233,29 @@ impl World {
         call.parent_id.clone_from(&old.call.parent_id);
         if call.updated_at == old.call.updated_at {
             // Whole seconds on the wire: a revision within the second of the last one must still look newer.
-            call.updated_at = self.now().max(old.call.updated_at + TimeDelta::seconds(1));
+            call.updated_at = at.max(old.call.updated_at + TimeDelta::seconds(1));
         }
         let row = Arc::new(Row { call: call.clone(), appears_at: old.appears_at });
-        entry.row = Arc::clone(&row);
-        self.shelve(state, Some(&old), Some(&row));
+        entry.turn(Arc::clone(&row), at);
+        self.shelve(state, Some(&old), Some(&row), at);
         Some(call)
     }
 
-    /// Makes true what has become due.
-    pub(super) fn tick(&self, state: &mut State, now: Instant) {
+    /// Takes a call's CDR away for good, from an instant on; false if there is no such call.
+    pub(super) fn forget(&self, state: &mut State, call_id: &str, at: DateTime<Utc>) -> bool {
+        let Some(entry) = state.entries.get_mut(call_id) else { return false };
+        let row = Arc::new(Row { call: entry.row.call.clone(), appears_at: None });
+        let old = entry.turn(Arc::clone(&row), at);
+        self.shelve(state, Some(&old), Some(&row), at);
+        true
+    }
+
+    /// Makes true what has become due, each from the instant at which it was.
+    pub(super) fn tick(&self, state: &mut State, now: DateTime<Utc>) {
         while let Some(due) = state.settlements.first_entry().filter(|first| first.key().0 <= now) {
+            let (at, _) = *due.key();
             let call_id = due.remove();
-            self.revise(state, &call_id, |call| call.cost += Decimal::new(5, 2));
+            self.revise(state, &call_id, at, |call| call.cost += Decimal::new(5, 2));
         }
     }
 }
@@ -217,7 +279,7 @@ impl State {
     }
 
     /// The next scripted answer of this call.
-    pub(super) fn next_answer(&mut self, call_id: &str, now: Instant) -> Option<Answer> {
+    pub(super) fn next_answer(&mut self, call_id: &str, now: DateTime<Utc>) -> Option<Answer> {
         let script = self.scripts.get_mut(call_id)?;
         while let Some(next) = script.front() {
             match next {

@@ -22,3 +22,4 @@ mod simulator;
 mod sub_accounts;
 mod support;
 mod walk;
+mod week;

@@ -6,6 +6,7 @@
     reason = "`time` and `text` fill fields of a CallSpec, which are options"
 )]
 
+mod clock;
 mod faults;
 mod lists;
 mod traffic;
@@ -14,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Client, Response};
 use rust_decimal::Decimal;
 use serde_json::Value;

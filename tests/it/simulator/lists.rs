@@ -30,7 +30,7 @@ async fn paging_and_summary_add_up_to_the_last_digit() {
     let start_at: DateTime<Utc> = "2026-03-01T00:00:00Z".parse().unwrap();
     for n in 0..230 {
         // Not in the order of their ends, as late CDRs are not.
-        let ended_at = Some(start_at + chrono::TimeDelta::seconds((n * 7919) % 86_400));
+        let ended_at = Some(start_at + TimeDelta::seconds((n * 7919) % 86_400));
         let call = vobiz.place_call(CallSpec { ended_at, ..CallSpec::default() });
         vobiz.revise(&call.call_id, |call| call.cost += Decimal::new(1, 5));
     }

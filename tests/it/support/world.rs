@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use reqwest::Url;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -130,6 +131,11 @@ impl World {
         tokio::time::timeout(Duration::from_secs(20), self.fetcher.drain()).await.expect("the queue drains");
     }
 
+    /// Moves the clocks of Postgres and Vobiz on together.
+    pub(crate) async fn advance(&self, by: TimeDelta) {
+        advance(&self.database, &self.vobiz, by).await;
+    }
+
     /// One sweep now.
     pub(crate) async fn sweep(&self) -> Swept {
         let sweeper =
@@ -193,6 +199,13 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         billing_zone: None,
         home_country: None,
     }
+}
+
+/// Moves the clocks of Postgres and Vobiz on together. Vobiz goes first: what falls due in the hour that is skipped must find its
+/// CDR there.
+pub(crate) async fn advance(database: &Database, vobiz: &Simulator, by: TimeDelta) {
+    vobiz.advance(by);
+    database.advance_clock(by).await;
 }
 
 /// Waits until something holds, in bounded time.
