@@ -52,6 +52,7 @@ create table vobiz.day (
   checked_at  timestamptz,
   check_id    bigint,
   reopened_at timestamptz,
+  reopenings  integer     not null default 0 check (reopenings >= 0),
   tries       integer     not null default 0 check (tries >= 0),
   check_at    timestamptz,
   primary key (account_id, day),
@@ -72,6 +73,7 @@ comment on column vobiz.day.began_at is 'When the last check began, also one tha
 comment on column vobiz.day.checked_at is 'When the last check compared.';
 comment on column vobiz.day.check_id is 'The last check: its row in vobiz.reconciliation_check.';
 comment on column vobiz.day.reopened_at is 'A call of this day was stored, changed or deleted here after the last check: the day counts as unsettled until it is checked again.';
+comment on column vobiz.day.reopenings is 'Checks in a row to which a change here had led: each comes later than the one before, so that costs which trickle in do not have a day listed every hour.';
 comment on column vobiz.day.tries is 'Checks in a row that did not settle it.';
 comment on column vobiz.day.check_at is 'When it is checked next; null: not by itself any more.';
 
@@ -299,8 +301,11 @@ begin
   if touched is not null then
     update vobiz.day d
     set reopened_at = coalesce(d.reopened_at, vobiz.now()),
-        -- What changes in one go is checked in one go.
-        check_at = least(d.check_at, vobiz.now() + interval '10 minutes')
+        -- What changes in one go is checked in one go: 10 minutes later, and if that goes on four times as late each time, up to a
+        -- day.
+        check_at = case when d.reopened_at is not null then d.check_at
+                        else least(d.check_at, vobiz.now() + least(interval '24 hours',
+                                                                   interval '10 minutes' * 4 ^ least(d.reopenings, 4))) end
     from unnest(whose, touched) as t (account_id, day)
     where d.account_id = t.account_id and d.day = t.day;
   end if;

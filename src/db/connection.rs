@@ -144,6 +144,12 @@ macro_rules! timed {
     };
 }
 
+/// Gives back all rights that a connection holds by advisory locks.
+pub async fn unlock_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select from pg_advisory_unlock_all()").execute(connection).await?;
+    Ok(())
+}
+
 /// Checks what a server must be for our promises to hold: UTF-8, version 15, and a disk that is waited for.
 pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
     let row = sqlx::query!(

@@ -22,7 +22,7 @@ pub mod setting;
 pub mod version;
 
 pub use crate::timed;
-pub use connection::{DbError, Held, check_server, connect, create_database, hold, reach};
+pub use connection::{DbError, Held, check_server, connect, create_database, hold, reach, unlock_all};
 
 /// What a failure of Postgres means for the work at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

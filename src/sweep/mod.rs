@@ -352,9 +352,14 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     }
 }
 
-/// Ends a connection that held a lock, and with it the lock.
-async fn close(holder: PgConnection) {
-    if !matches!(timeout(DB_TIMEOUT, holder.close()).await, Ok(Ok(()))) {
+/// Ends a connection that held a lock. The lock goes first: a connection that closes keeps it for a moment, and the next one may
+/// begin at once.
+async fn close(mut holder: PgConnection) {
+    let closed = timeout(DB_TIMEOUT, async {
+        db::unlock_all(&mut holder).await?;
+        holder.close().await
+    });
+    if !matches!(closed.await, Ok(Ok(()))) {
         debug!("the connection of a lock did not close well");
     }
 }

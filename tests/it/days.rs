@@ -437,3 +437,25 @@ async fn the_ledger_is_appended_to_only() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn costs_that_trickle_in_do_not_have_a_day_listed_every_hour() {
+    let (world, _, calls) = settled_day().await;
+    let mut waits = Vec::new();
+    for n in 0..6 {
+        world.vobiz.revise(&calls[n], |call| call.cost += rust_decimal::Decimal::ONE).unwrap();
+        world.sweep().await;
+        let wait = "select (extract(epoch from check_at - reopened_at) / 60)::int from vobiz.day where reopened_at is not null";
+        waits.push(world.text(wait).await);
+        // Another change meanwhile does not put it off.
+        world.vobiz.revise(&calls[n + 10], |call| call.cost += rust_decimal::Decimal::ONE).unwrap();
+        world.sweep().await;
+        assert_eq!(world.text(wait).await, waits[n]);
+        hurry(&world).await;
+        check(&world).await;
+    }
+    // The 24 h of the schedule may come before.
+    assert_eq!(waits[..4], ["10", "40", "160", "640"]);
+    assert!(waits[4..].iter().all(|wait| wait.parse::<i32>().unwrap() <= 1440), "{waits:?}");
+    world.end().await;
+}

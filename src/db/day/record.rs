@@ -112,14 +112,16 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     }
     append_differences(connection, id, check.differences).await?;
     sqlx::query!(
-        "update vobiz.day set state = $3, checked_at = vobiz.now(), check_id = $4, reopened_at = null, tries = $5, check_at = $6
+        "update vobiz.day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
+                reopened_at = null, reopenings = case when $7 then reopenings + 1 else 0 end
          where account_id = $1 and day = $2",
         span.account.as_str(),
         span.day,
         check.state.as_str(),
         id,
         count(check.tries),
-        check.next
+        check.next,
+        check.cause == Cause::Reopened
     )
     .execute(connection)
     .await?;
