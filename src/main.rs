@@ -16,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use dead_letters::DeadLettersArgs;
+use reparse::ReparseArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
@@ -27,6 +28,8 @@ use vobiz_cdr::{db, serve};
 
 mod ask;
 mod dead_letters;
+mod desk;
+mod reparse;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -73,8 +76,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Calls that were given up: list, show or revive them
+    /// Calls that were given up: list, show, revive or close them
     DeadLetters(Box<DeadLettersArgs>),
+    /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
+    Reparse(Box<ReparseArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -164,6 +169,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::Reparse(args) => reparse::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }

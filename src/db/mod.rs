@@ -4,6 +4,7 @@
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
 
 pub mod account;
+pub mod audit;
 pub mod backlog;
 pub mod callback;
 pub mod cdr;
@@ -16,6 +17,7 @@ pub mod partition;
 pub mod queue;
 pub mod report;
 pub mod setting;
+pub mod task;
 pub mod version;
 
 pub use crate::timed;

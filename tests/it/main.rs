@@ -5,6 +5,7 @@
 mod accounts;
 mod cdr;
 mod cdr_versions;
+mod change;
 mod cli;
 mod faults;
 mod fetch;
@@ -15,7 +16,9 @@ mod postgres;
 mod queue;
 mod races;
 mod receive;
+mod reparse;
 mod serve;
+mod siblings;
 mod simulator;
 mod support;
 mod walk;
