@@ -60,7 +60,6 @@ create table vobiz.day (
     (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null))
 );
 create index day_check_at on vobiz.day (account_id, check_at) where check_at is not null;
-create index day_to_at on vobiz.day (to_at) where began_at is not null;
 create index day_unsettled on vobiz.day (account_id, day) where state <> 'settled' or reopened_at is not null;
 
 comment on table  vobiz.day is 'One row per account and provider day since ledger_since: how it stands, and when it is compared with Vobiz next.';
@@ -249,56 +248,9 @@ comment on function vobiz.unlisted_call(text, text, timestamptz, timestamptz) is
 -- Whatever changes a call of a day that was checked reopens the day, whoever does it. The row of the day is also the fence
 -- between a check that ends and a writer that comes late: the one that is second waits, and sees what the first one did. A day
 -- that is reopened already, and that nobody is checking, needs no second word.
-create function vobiz.reopen_day() returns trigger language plpgsql as $$
-declare
-  touched date[];
-  whose   text[];
-begin
-  -- Calls of today, the ordinary case, lie in no day that was checked: one look at a small index.
-  if tg_op = 'INSERT' then
-    select array_agg(account_id), array_agg(day) into whose, touched
-    from (select d.account_id, d.day from vobiz.day d
-          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
-            and d.to_at > (select min(n.day_at) from new_row n)
-            and exists (
-              select from new_row n
-              where d.account_id in (n.account_id, n.listed_by)
-                and n.day_at < d.to_at and coalesce(n.end_time, n.day_at) >= d.from_at)
-          order by d.account_id, d.day for no key update) d;
-  elsif tg_op = 'DELETE' then
-    select array_agg(account_id), array_agg(day) into whose, touched
-    from (select d.account_id, d.day from vobiz.day d
-          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
-            and d.to_at > (select min(o.day_at) from old_row o)
-            and exists (
-              select from old_row o
-              where d.account_id in (o.account_id, o.listed_by)
-                and o.day_at < d.to_at and coalesce(o.end_time, o.day_at) >= d.from_at)
-          order by d.account_id, d.day for no key update) d;
-  else
-    with changed as materialized (
-      select v.* from old_row o join new_row n using (call_id)
-      -- Both where it was and where it is now.
-      cross join lateral (values (o.account_id, o.listed_by, o.day_at, o.end_time),
-                                 (n.account_id, n.listed_by, n.day_at, n.end_time))
-        as v (account_id, listed_by, day_at, end_time)
-      where (o.account_id, o.day_at, o.end_time, o.call_direction, o.duration, o.billsec, o.cost, o.streaming_cost,
-             o.total_cost, o.currency)
-            is distinct from
-            (n.account_id, n.day_at, n.end_time, n.call_direction, n.duration, n.billsec, n.cost, n.streaming_cost,
-             n.total_cost, n.currency)
-    )
-    select array_agg(account_id), array_agg(day) into whose, touched
-    from (select d.account_id, d.day from vobiz.day d
-          where d.began_at is not null and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
-            and d.to_at > (select min(c.day_at) from changed c)
-            and exists (
-              select from changed c
-              where d.account_id in (c.account_id, c.listed_by)
-                and c.day_at < d.to_at and coalesce(c.end_time, c.day_at) >= d.from_at)
-          order by d.account_id, d.day for no key update) d;
-  end if;
-  if touched is not null then
+create function vobiz.reopen(call_account text, list_account text, first timestamptz, last timestamptz) returns void
+  language sql security definer set search_path = pg_catalog, pg_temp
+  as $$
     update vobiz.day d
     set reopened_at = coalesce(d.reopened_at, vobiz.now()),
         -- What changes in one go is checked in one go: 10 minutes later, and if that goes on four times as late each time, up to a
@@ -306,19 +258,44 @@ begin
         check_at = case when d.reopened_at is not null then d.check_at
                         else least(d.check_at, vobiz.now() + least(interval '24 hours',
                                                                    interval '10 minutes' * 4 ^ least(d.reopenings, 4))) end
-    from unnest(whose, touched) as t (account_id, day)
-    where d.account_id = t.account_id and d.day = t.day;
+    where d.account_id in (call_account, list_account)
+      -- Days of Vobiz are never further than this from those of UTC.
+      and d.day between (first at time zone 'UTC')::date - 1 and (coalesce(last, first) at time zone 'UTC')::date + 1
+      and d.from_at <= coalesce(last, first) and d.to_at > first
+      and d.began_at is not null
+      and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
+  $$;
+comment on function vobiz.reopen(text, text, timestamptz, timestamptz) is
+  'Reopens the checked days in which a call lies that began and ended then.';
+
+create function vobiz.reopen_day() returns trigger language plpgsql as $$
+begin
+  if tg_op <> 'INSERT' then
+    perform vobiz.reopen(old.account_id, old.listed_by, old.day_at, old.end_time);
+  end if;
+  if tg_op <> 'DELETE' then
+    perform vobiz.reopen(new.account_id, new.listed_by, new.day_at, new.end_time);
   end if;
   return null;
 end $$;
 comment on function vobiz.reopen_day() is 'Trigger on vobiz.cdr: a change to a call of a checked day reopens that day.';
 
-create trigger reopen_day_insert after insert on vobiz.cdr
-  referencing new table as new_row for each statement execute function vobiz.reopen_day();
-create trigger reopen_day_update after update on vobiz.cdr
-  referencing old table as old_row new table as new_row for each statement execute function vobiz.reopen_day();
-create trigger reopen_day_delete after delete on vobiz.cdr
-  referencing old table as old_row for each statement execute function vobiz.reopen_day();
+-- For each row with a condition, so that fresh calls and confirmed ones cost nothing: no day is settled before it has been over
+-- for an hour.
+create trigger reopen_day_insert after insert on vobiz.cdr for each row
+  when (new.day_at < vobiz.now() - interval '1 hour')
+  execute function vobiz.reopen_day();
+create trigger reopen_day_update
+  after update of account_id, call_direction, start_time, end_time, created_at, duration, billsec, cost, streaming_cost,
+                  total_cost, currency on vobiz.cdr for each row
+  when ((new.account_id, new.day_at, new.end_time, new.call_direction, new.duration, new.billsec, new.cost, new.streaming_cost,
+         new.total_cost, new.currency)
+        is distinct from
+        (old.account_id, old.day_at, old.end_time, old.call_direction, old.duration, old.billsec, old.cost, old.streaming_cost,
+         old.total_cost, old.currency))
+  execute function vobiz.reopen_day();
+create trigger reopen_day_delete after delete on vobiz.cdr for each row
+  execute function vobiz.reopen_day();
 
 -- A call that leaves the queue because its settled day lacks it.
 alter table vobiz.closed_call drop constraint closed_call_reason_check,

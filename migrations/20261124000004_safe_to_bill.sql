@@ -71,10 +71,10 @@ create view vobiz.safe_to_bill as
     -- The first day that is not settled. Days before the ledger began do not count.
     select a.account_id, coalesce(d.from_at, l.to_at, a.ledger_since) as bound, 1 as place,
            case when d.day is null then 'no day was looked at yet'
+                when d.to_at > vobiz.now() then format('day %s is not over', d.day)
                 when d.reopened_at is not null
                 then format('day %s changed here after it was compared, and is compared again at %s', d.day,
                             to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
-                when d.state = 'open' and d.to_at > vobiz.now() then format('day %s is not over', d.day)
                 when d.state = 'open'
                 then format('day %s is compared with Vobiz at %s', d.day,
                             to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))

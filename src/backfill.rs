@@ -231,7 +231,7 @@ async fn watched(
     calls: Option<i64>,
     work: impl Future<Output = Result<Backfilled, vobiz_cdr::sweep::SweepError>>,
 ) -> anyhow::Result<Backfilled> {
-    let progress = Progress::new(calls.map(|_| pages(range, calls)), "pages");
+    let mut progress = Progress::new(calls.map(|_| pages(range, calls)), "pages");
     let read = asked.metrics.list_pages.with_label_values(&["backfill"]);
     let mut seen = read.get();
     let mut work = std::pin::pin!(work);

@@ -1,5 +1,6 @@
-//! `vobiz-cdr dead-letters …`: calls that were given up, and the way back.
+//! `vobiz-cdr dead-letters …`: calls that were given up, and the ways back and out.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
@@ -7,10 +8,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use sqlx::PgConnection;
 use vobiz_cdr::config::DatabaseArgs;
-use vobiz_cdr::db::dead_letter::{self, DeadLetter, Which};
+use vobiz_cdr::db::dead_letter::{self, Closing, DeadLetter, Which};
 use vobiz_cdr::db::queue;
 use vobiz_cdr::vobiz::CallId;
 
+use crate::person::PersonArgs;
 use crate::reach;
 
 /// Flags of `dead-letters`.
@@ -59,6 +61,33 @@ enum Verb {
         #[arg(long, group = "those", value_name = "CLASS", hide_possible_values = true)]
         class: Option<Class>,
     },
+    /// Give them up for good, with a reason: they are neither owed nor in the way of the bill any more
+    #[command(group = clap::ArgGroup::new("these").required(true).multiple(true))]
+    Close {
+        /// These calls
+        #[arg(group = "these", conflicts_with_all = ["all", "account", "class"])]
+        call_id: Vec<String>,
+        /// All of them
+        #[arg(long, group = "these")]
+        all: bool,
+        /// Only those of this account
+        #[arg(long, group = "these", value_name = "ID")]
+        account: Option<String>,
+        /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+        #[arg(long, group = "these", value_name = "CLASS", hide_possible_values = true)]
+        class: Option<Class>,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT", value_parser = some_words)]
+        reason: String,
+        #[command(flatten)]
+        person: PersonArgs,
+    },
+}
+
+/// Words that say something.
+fn some_words(text: &str) -> Result<String, &'static str> {
+    let words = text.trim();
+    if words.is_empty() { Err("say why, in a few words") } else { Ok(words.to_owned()) }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -145,7 +174,39 @@ async fn on_database(verb: &Verb, connection: &mut PgConnection) -> anyhow::Resu
             let all = usize::try_from(revived).is_ok_and(|revived| revived == call_ids.len());
             Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Verb::Close { call_id, all: _, account, class, reason, person } => {
+            let by = person.name();
+            let closing = Closing { by: &by, reason };
+            if call_id.is_empty() {
+                let which = Which { account_id: account.as_deref(), class: class.map(Class::as_str) };
+                let closed = dead_letter::close_all(connection, which, closing).await?;
+                crate::say(&format!("{closed} closed by {by}"));
+                return Ok(ExitCode::SUCCESS);
+            }
+            close(connection, call_id, closing).await
+        }
     }
+}
+
+/// Closes the calls that were named, and says of each that is not closed why.
+async fn close(
+    connection: &mut PgConnection,
+    named: &[String],
+    closing: Closing<'_>,
+) -> anyhow::Result<ExitCode> {
+    let call_ids: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+    let call_ids: Vec<&str> = call_ids.into_iter().collect();
+    let closed = dead_letter::close(connection, &call_ids, closing).await?;
+    let owed = dead_letter::owed(connection, &call_ids).await?;
+    for call_id in &call_ids {
+        if owed.iter().any(|owed| owed == call_id) {
+            crate::say(&format!("{call_id} is owed and not dead: it is still being asked for, so it stays"));
+        } else if !closed.iter().any(|closed| closed == call_id) {
+            crate::say(&format!("{call_id} is no dead letter; `vobiz-cdr dead-letters list` shows them"));
+        }
+    }
+    crate::say(&format!("{} of {} closed by {}", closed.len(), call_ids.len(), closing.by));
+    Ok(if closed.len() == call_ids.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn time(at: Option<DateTime<Utc>>) -> String {

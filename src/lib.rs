@@ -15,6 +15,7 @@
 //! - [`metrics`]: what the flows count; [`pulse`]: whether a loop moves; [`trouble`]: a lasting trouble is said once.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
 //! - [`serve`]: runs them together until told to stop; [`listen`] is a port, [`config`] all settings.
+//! - [`progress`]: how far a long command has come.
 //! - [`demo`] and [`simulate`]: the subcommands of these names; [`own_postgres`] is `postgres`.
 
 pub mod account;

@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use backfill::{BackfillArgs, RecoverArgs};
 use dead_letters::DeadLettersArgs;
+use reparse::ReparseArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
@@ -29,7 +30,9 @@ use vobiz_cdr::{db, serve};
 mod ask;
 mod backfill;
 mod dead_letters;
+mod person;
 mod reach;
+mod reparse;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -80,8 +83,10 @@ enum Command {
     Backfill(Box<BackfillArgs>),
     /// After a restore: list every day since again
     Recover(Box<RecoverArgs>),
-    /// Calls that were given up: list, show or revive them
+    /// Calls that were given up: list, show, revive or close them
     DeadLetters(Box<DeadLettersArgs>),
+    /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
+    Reparse(Box<ReparseArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -178,6 +183,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Backfill(args) => backfill::run(*args, told_to_stop(Hangup::Stops)?).await,
         Command::Recover(args) => backfill::recover(*args, told_to_stop(Hangup::Stops)?).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::Reparse(args) => reparse::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }

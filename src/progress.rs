@@ -1,69 +1,88 @@
-//! How far a long piece of work is: a bar on a terminal, elsewhere a log line every ten seconds.
+//! How far a long command has come: a bar on a terminal, elsewhere a line of the log now and then.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use tracing::info;
 
-/// Between two log lines.
-const EVERY: Duration = Duration::from_secs(10);
+/// Between two lines of the log.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The progress of one piece of work.
+/// Work that goes on, counted in pieces.
 #[derive(Debug)]
 pub struct Progress {
-    bar: ProgressBar,
     what: String,
-    said: Mutex<Instant>,
+    total: Option<u64>,
+    done: u64,
+    began: Instant,
+    said: Instant,
+    bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Work on so many things, if it is known how many; `what` names them: calls, pages.
+    /// Begins; `total` is how many pieces there will be, where that is known, and `what` names them ("calls rebuilt").
     pub fn new(total: Option<u64>, what: &str) -> Self {
-        let bar = match total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::no_length(),
-        };
-        // It draws on stderr, and only if that is a terminal.
-        bar.set_draw_target(ProgressDrawTarget::stderr());
         let template = if total.is_some() {
-            "{bar:30} {human_pos} of {human_len} {msg}, {per_sec}, {elapsed} so far, {eta} to go"
+            "{bar:40} {human_pos} of {human_len} {msg}, {per_sec}, {eta} left"
         } else {
-            "{spinner} {human_pos} {msg}, {per_sec}, {elapsed} so far"
+            "{spinner} {human_pos} {msg}, {per_sec}, for {elapsed}"
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_message(what.to_owned());
-        Self { bar, what: what.to_owned(), said: Mutex::new(Instant::now()) }
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let style = ProgressStyle::with_template(template);
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_message(what.to_owned())
+        });
+        let now = Instant::now();
+        Self { what: what.to_owned(), total, done: 0, began: now, said: now, bar }
     }
 
     /// So many more are done.
-    pub fn advance(&self, n: u64) {
-        // More than was estimated is no reason to stand at the end.
-        if let Some(length) = self.bar.length()
-            && self.bar.position() + n > length
-        {
-            self.bar.set_length(self.bar.position() + n);
-        }
-        self.bar.inc(n);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.bar.is_hidden() && said.elapsed() >= EVERY {
-            *said = Instant::now();
-            info!(
-                done = self.bar.position(),
-                of = self.bar.length(),
-                what = self.what,
-                per_second = format!("{:.1}", self.bar.per_sec()),
-                seconds_to_go = self.bar.length().map(|_| self.bar.eta().as_secs()),
-                "progress"
-            );
+    pub fn advance(&mut self, pieces: u64) {
+        self.done += pieces;
+        if let Some(bar) = &self.bar {
+            bar.inc(pieces);
+            bar.tick();
+        } else if self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            info!("{}", sentence(&self.what, self.done, self.total, self.began.elapsed()));
         }
     }
 
-    /// The work is over.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
+    /// The end: the bar is gone, and nothing more is said.
+    pub fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far it is, how fast, and how long it will take at that pace.
+fn sentence(what: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a rate for a person")]
+    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
+    let Some(total) = total else { return format!("{done} {what}, {rate:.0} a second") };
+    #[expect(clippy::cast_precision_loss, reason = "a time for a person")]
+    let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate.max(0.001));
+    let left =
+        left.map_or_else(|_| "no end in sight".to_owned(), |left| format!("{} left", HumanDuration(left)));
+    format!("{done} of {total} {what}, {rate:.0} a second, {left}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_far_how_fast_and_how_long() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(
+            sentence("calls", 6000, Some(18_000), minute),
+            "6000 of 18000 calls, 100 a second, 2 minutes left"
+        );
+        assert_eq!(sentence("calls", 6000, None, minute), "6000 calls, 100 a second");
+        assert!(sentence("calls", 0, Some(u64::MAX), minute).ends_with("no end in sight"));
+        assert!(sentence("calls", 7, Some(5), Duration::ZERO).contains("7 of 5"));
     }
 }

@@ -1,10 +1,10 @@
-//! Dead letters, as a person looks at them and brings them back.
+//! Dead letters, as a person looks at them, brings them back or closes them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
-use super::queue;
+use super::{audit, cdr, queue};
 use crate::vobiz::CallId;
 
 /// A call that was given up, and why.
@@ -91,17 +91,7 @@ pub async fn revive_all(connection: &mut PgConnection, which: Which<'_>) -> Resu
     let began = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
     let mut revived = 0;
     loop {
-        let call_ids: Vec<String> = sqlx::query_scalar!(
-            "select call_id from vobiz.cdr_queue
-             where dead_at <= $3 and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
-             order by call_id
-             limit 1000",
-            which.account_id,
-            which.class,
-            began
-        )
-        .fetch_all(&mut *connection)
-        .await?;
+        let call_ids = some(&mut *connection, which, began).await?;
         if call_ids.is_empty() {
             return Ok(revived);
         }
@@ -110,4 +100,102 @@ pub async fn revive_all(connection: &mut PgConnection, which: Which<'_>) -> Resu
         revived += queue::revive(&mut transaction, &call_ids).await?;
         transaction.commit().await?;
     }
+}
+
+/// A thousand of a kind that died by an instant.
+async fn some(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    by: DateTime<Utc>,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select call_id from vobiz.cdr_queue
+         where dead_at <= $3 and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
+         order by call_id
+         limit 1000",
+        which.account_id,
+        which.class,
+        by
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Who closes dead letters, and why: it is written into the audit log.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing<'a> {
+    /// The person.
+    pub by: &'a str,
+    /// Why they may be given up for good.
+    pub reason: &'a str,
+}
+
+/// Closes dead letters for good, in one transaction: they leave the queue for `vobiz.closed_call`, with their evidence, and
+/// the audit log says who did it and why. Returns which of them were dead letters; what is owed and alive stays. A later
+/// callback for a closed call owes it again.
+pub async fn close(
+    connection: &mut PgConnection,
+    call_ids: &[&str],
+    closing: Closing<'_>,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    audit::sign(&mut transaction, closing.by).await?;
+    // The lock order of the whole service, also where no row of `cdr` is to be changed: whoever stores one of them now
+    // pays its debt first.
+    cdr::lock(&mut transaction, call_ids).await?;
+    queue::lock(&mut transaction, call_ids).await?;
+    let closed = sqlx::query_scalar!(
+        r#"with closed as (
+             delete from vobiz.cdr_queue where call_id = any($1) and dead_at is not null returning *
+           ), kept as (
+             insert into vobiz.closed_call (call_id, account_id, certain, reason, evidence, announced_at)
+             select call_id, account_id, certain, 'by_operator',
+                    format('%s: %s, after %s requests', error_class, last_error, attempts), announced_at
+             from closed order by call_id
+           ), audited as (
+             insert into vobiz.audit (action, call_id, account_id, reason, detail)
+             select 'dead_letter_closed', call_id, account_id, $2,
+                    json_build_object(
+                      'class', error_class, 'last_error', last_error, 'attempts', attempts, 'announced_at', announced_at,
+                      'first_failed_at', first_failed_at, 'dead_at', dead_at,
+                      -- Bytes that are no text are written as \ooo.
+                      'last_body', encode(last_body, 'escape'))
+             from closed order by call_id
+           )
+           select call_id as "call_id!" from closed"#,
+        call_ids as &[&str],
+        closing.reason
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(closed)
+}
+
+/// Closes all dead letters of a kind, a thousand a transaction. Returns how many.
+pub async fn close_all(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    closing: Closing<'_>,
+) -> Result<u64, sqlx::Error> {
+    let began = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
+    let mut closed = 0;
+    loop {
+        let call_ids = some(&mut *connection, which, began).await?;
+        if call_ids.is_empty() {
+            return Ok(closed);
+        }
+        let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
+        closed += close(&mut *connection, &call_ids, closing).await?.len() as u64;
+    }
+}
+
+/// Which of these calls are owed and alive.
+pub async fn owed(connection: &mut PgConnection, call_ids: &[&str]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select call_id from vobiz.cdr_queue where call_id = any($1) and dead_at is null order by call_id",
+        call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await
 }

@@ -4,6 +4,7 @@
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
 
 pub mod account;
+pub mod audit;
 pub mod backfill;
 pub mod backlog;
 pub mod callback;
@@ -19,6 +20,7 @@ pub mod queue;
 pub mod report;
 pub mod safe_to_bill;
 pub mod setting;
+pub mod task;
 pub mod version;
 
 pub use crate::timed;

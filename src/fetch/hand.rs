@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::siblings::{Answer, Siblings};
 use crate::account::{Account, Depth, Right, Verdict};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
@@ -12,6 +13,10 @@ use crate::db::queue::{Failed, Lease, Then};
 use crate::metrics::Metrics;
 use crate::retry::{self, Decision, ErrorClass};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
+
+/// When the other accounts cannot all be asked, a call that is about to be buried waits this long: as it did between its last
+/// requests.
+const ASK_LATER: Duration = Duration::from_secs(15 * 60);
 
 /// What came of a lease.
 #[derive(Debug)]
@@ -32,26 +37,35 @@ pub(super) enum Outcome {
 pub(super) async fn attend(
     account: &Account,
     lease: Lease,
-    mains: &[AccountId],
+    siblings: &Siblings,
     metrics: &Metrics,
 ) -> Outcome {
     if lease.stored {
         return Outcome::Paid(lease);
     }
     let requested_at = lease.now();
-    let sent = Instant::now();
-    let fetched = account.client.fetch_cdr(lease.call_id()).await.and_then(|cdr| owned(cdr, account, mains));
-    metrics.fetch_seconds.observe(sent.elapsed().as_secs_f64());
-    metrics.fetches.with_label_values(&[outcome(&fetched)]).inc();
-    match fetched {
+    let fetch = async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &siblings.mains) };
+    match observed(fetch, metrics).await {
         Ok(cdr) => {
             streak(account).succeeded();
             let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                 .fetched(lease.attempts + 1, lease.announced_at);
             Outcome::Store(lease, Box::new(incoming))
         }
-        Err(error) => failed(account, lease, mains, error).await,
+        Err(error) => failed(account, lease, siblings, metrics, error).await,
     }
+}
+
+/// Measures and counts a fetch.
+pub(super) async fn observed(
+    fetch: impl Future<Output = Result<Cdr, FetchError>>,
+    metrics: &Metrics,
+) -> Result<Cdr, FetchError> {
+    let sent = Instant::now();
+    let fetched = fetch.await;
+    metrics.fetch_seconds.observe(sent.elapsed().as_secs_f64());
+    metrics.fetches.with_label_values(&[outcome(&fetched)]).inc();
+    fetched
 }
 
 /// The word for the counters.
@@ -68,7 +82,7 @@ fn outcome(fetched: &Result<Cdr, FetchError>) -> &'static str {
 }
 
 /// Refuses a row of another configured main account: its token must not bring it in.
-fn owned(cdr: Cdr, account: &Account, mains: &[AccountId]) -> Result<Cdr, FetchError> {
+pub(super) fn owned(cdr: Cdr, account: &Account, mains: &[AccountId]) -> Result<Cdr, FetchError> {
     match &cdr.account_id {
         Some(owner)
             if owner != account.id() && account.id().as_str().starts_with("MA_") && mains.contains(owner) =>
@@ -86,7 +100,13 @@ fn streak(account: &Account) -> std::sync::MutexGuard<'_, retry::Streak> {
     account.streak.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn failed(account: &Account, lease: Lease, mains: &[AccountId], error: FetchError) -> Outcome {
+async fn failed(
+    account: &Account,
+    lease: Lease,
+    siblings: &Siblings,
+    metrics: &Metrics,
+    error: FetchError,
+) -> Outcome {
     let jitter = rand::random::<f64>();
     let (error, decision) = match retry::decide(&error, &lease.history, jitter) {
         Decision::AskList => match account.verify(&error.brief(), Depth::List).await {
@@ -130,11 +150,23 @@ async fn failed(account: &Account, lease: Lease, mains: &[AccountId], error: Fet
     }
     if class == ErrorClass::NotYet
         && lease.history.not_yet_for.is_some_and(|age| age >= retry::LOOK_UP_BY_SIP_AFTER)
-        && let Some(found) = look_up_by_sip(account, &lease, mains).await
+        && let Some(found) = look_up_by_sip(account, &lease, &siblings.mains).await
     {
         let own = found.cdr.call_id == *lease.call_id();
         let found = Box::new(found);
         return if own { Outcome::Store(lease, found) } else { Outcome::OtherId(lease, found) };
+    }
+    let mut said = error.to_string();
+    if class == ErrorClass::NeverAppeared {
+        match siblings.ask(account, &lease, metrics).await {
+            Answer::Found(found) => return Outcome::Store(lease, found),
+            // A call that has waited for a day can wait for its turn; until then it costs what it has cost before.
+            Answer::Later => return Outcome::Release(lease, ASK_LATER.mul_f64(1.0 - 0.25 * jitter)),
+            Answer::Nowhere { others: 0, .. } => {}
+            Answer::Nowhere { asked, others } => {
+                said = format!("{said}; {asked} of {others} other accounts asked, none has it");
+            }
+        }
     }
     match then {
         Then::Bury => {
@@ -148,7 +180,7 @@ async fn failed(account: &Account, lease: Lease, mains: &[AccountId], error: Fet
         }
     }
     let body = if let FetchError::Unreadable { body, .. } = &error { Some(body.to_vec()) } else { None };
-    Outcome::Fail(Failed { lease, class, error: error.to_string(), body, then })
+    Outcome::Fail(Failed { lease, class, error: said, body, then })
 }
 
 /// Looks a trunk call up in the list by its SIP Call-ID: the hang-up's own id may not be the CDR's (the vendor's pages and

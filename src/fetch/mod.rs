@@ -11,6 +11,7 @@
 mod floor;
 mod hand;
 mod settle;
+mod siblings;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ use crate::db::queue::{self, Lease};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::timed;
-use crate::vobiz::AccountId;
 use floor::Floor;
 use hand::Outcome;
+use siblings::Siblings;
 
 /// How the worker behaves.
 #[derive(Debug, Clone)]
@@ -58,8 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Fetcher {
     pool: PgPool,
     accounts: Vec<Arc<Account>>,
-    /// Ids of the configured main accounts: a row that belongs to another one of them is refused.
-    mains: Arc<[AccountId]>,
+    siblings: Arc<Siblings>,
     settings: FetchSettings,
     /// Requests under way.
     hands: Arc<Semaphore>,
@@ -83,12 +83,11 @@ struct Finished {
 impl Fetcher {
     /// A worker for these accounts.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings, metrics: Metrics) -> Self {
-        let mains =
-            accounts.iter().map(|account| account.id().clone()).filter(|id| id.as_str().starts_with("MA_"));
-        let mains = mains.collect();
+        let siblings = Siblings::new(pool.clone(), accounts.clone(), settings.concurrency, settings.lease);
+        let siblings = Arc::new(siblings);
         let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
         let room = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
-        Self { pool, accounts, mains, settings, hands, room, metrics }
+        Self { pool, accounts, siblings, settings, hands, room, metrics }
     }
 
     /// Works until told to stop; then finishes what is in hand.
@@ -243,14 +242,15 @@ impl Fetcher {
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {
-        let (finished, mains, metrics) = (finished.clone(), Arc::clone(&self.mains), self.metrics.clone());
+        let (finished, siblings, metrics) =
+            (finished.clone(), Arc::clone(&self.siblings), self.metrics.clone());
         tracker.spawn(async move {
             // The timer is no finer than this, and rounds up: at high rates it would be most of the waiting.
             if wait >= Duration::from_millis(1) {
                 tokio::time::sleep(wait).await;
             }
             let call_id = lease.call_id().clone();
-            let attending = AssertUnwindSafe(hand::attend(&account, lease, &mains, &metrics)).catch_unwind();
+            let attending = AssertUnwindSafe(hand::attend(&account, lease, &siblings, &metrics)).catch_unwind();
             let Ok(outcome) = attending.await else {
                 error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
                 return;

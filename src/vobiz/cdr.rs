@@ -28,10 +28,43 @@ pub struct Cdr {
 }
 
 impl Cdr {
-    /// Reads a payload that was kept anew.
-    pub fn read_kept(payload: &Payload, home: HomeCountry) -> Result<Self, Unreadable> {
-        read(check(payload.text())?, home, false)
+    /// The note on a record in whose text bytes that are not UTF-8 were replaced. The text that is kept does not tell.
+    pub const REPLACED: &str = "payload: bytes that are not UTF-8 were replaced";
+
+    /// Reads a payload that was kept anew; `replaced` if there is that note on it.
+    pub fn read_kept(payload: &Payload, home: HomeCountry, replaced: bool) -> Result<Self, Unreadable> {
+        read(check(payload.text())?, home, replaced)
     }
+
+    /// Lays this row of a list over what was known before: what it does not say stays as it was said.
+    #[must_use]
+    pub fn laid_over(self, older: Self) -> Self {
+        let mut notes = self.notes;
+        notes.extend(older.notes);
+        // Each once, in an order that does not depend on how the versions came in.
+        notes.sort_unstable();
+        notes.dedup();
+        Self {
+            account_id: self.account_id.or(older.account_id),
+            fields: self.fields.laid_over(older.fields),
+            extra: match (self.extra, older.extra) {
+                (Some(newer), Some(older)) => Some(joined(&newer, &older)),
+                (newer, older) => newer.or(older),
+            },
+            notes,
+            ..self
+        }
+    }
+}
+
+/// The members of two objects, those of the first where both have a key.
+fn joined(newer: &str, older: &str) -> String {
+    let (mut members, older) = (json::members(newer), json::members(older));
+    let missing: Vec<_> =
+        older.into_iter().filter(|old| !members.iter().any(|member| member.key == old.key)).collect();
+    members.extend(missing);
+    let members: Vec<String> = members.iter().map(|m| format!("{}:{}", m.key_text, m.value)).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 /// Why an answer holds no CDR.
@@ -106,6 +139,20 @@ macro_rules! fields {
                     _ => return false,
                 }
                 true
+            }
+
+            /// Takes from older fields what these do not say. A number in E.164 belongs to the number it was made of.
+            fn laid_over(self, older: Self) -> Self {
+                let of = |said: bool, ours, theirs| if said { ours } else { theirs };
+                Self {
+                    caller_e164: of(self.caller_id_number.is_some(), self.caller_e164, older.caller_e164),
+                    destination_e164: of(
+                        self.destination_number.is_some(),
+                        self.destination_e164,
+                        older.destination_e164,
+                    ),
+                    $($name: self.$name.or(older.$name),)+
+                }
             }
         }
     };
@@ -258,7 +305,8 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
     let mut notes = Notes::default();
     // In a list only the rows that show a replacement can be the ones concerned.
     if replaced && text.contains(char::REPLACEMENT_CHARACTER) {
-        notes.add("payload", "bytes that are not UTF-8 were replaced");
+        let (about, complaint) = Cdr::REPLACED.split_once(": ").unwrap_or_default();
+        notes.add(about, complaint);
     }
     let mut call_id = None;
     let mut account_id = None;

@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 use sqlx::AssertSqlSafe;
 use vobiz_cdr::db::cdr::{self, Incoming, Upserted};
 
-use crate::support::calls::{listed, single};
+use crate::support::calls::{DIFFERS_FROM_ITS_VERSIONS, listed, single};
 use crate::support::database::Database;
 
 const NEW: Upserted = Upserted { new: 1, revised: 0, unchanged: 0 };
@@ -156,10 +156,12 @@ struct Look {
 
 /// The record in one of its states. Its cost tells the states apart; a list leaves keys out.
 fn body(state: u32, complete: bool) -> String {
-    let mut fields = vec![
-        r#""account_id":"MA_TESTAB12","start_time":"2026-03-25T10:00:00Z""#.to_owned(),
-        format!(r#""cost":0.{state}"#),
-    ];
+    let mut fields = vec![r#""account_id":"MA_TESTAB12""#.to_owned(), format!(r#""cost":0.{state}"#)];
+    // Without it the day comes from the end, or the row may leave it to the versions before.
+    if complete || state.is_multiple_of(4) {
+        fields.push(format!(r#""start_time":"2026-03-25T10:00:{state:02}Z""#));
+    }
+    fields.push(r#""end_time":"2026-03-26T00:00:00Z""#.to_owned());
     // Every second state was written without a new updated_at.
     if state >= 2 {
         fields.push(format!(r#""updated_at":"2026-03-25T10:{:02}:00Z""#, state / 2));
@@ -216,6 +218,11 @@ async fn row_after(db: &Database, now: DateTime<Utc>, looks: &[&Look]) -> String
     .await
     .unwrap();
     assert!(kept, "versions are counted and none is kept without end");
+    let differs: i64 =
+        sqlx::query_scalar(DIFFERS_FROM_ITS_VERSIONS).fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(differs, 0, "the row is what its versions say");
+    let (reparsed, _) = cdr::reparse::reparse(&mut transaction, None, None, 10, true).await.unwrap();
+    assert_eq!((reparsed.calls, reparsed.changed), (1, 0), "built anew, it is the same: {reparsed:?}");
     transaction.rollback().await.unwrap();
     row
 }

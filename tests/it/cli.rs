@@ -9,8 +9,17 @@ use crate::support::process::{program, run};
 fn help_shows_every_subcommand_and_no_secret() {
     let help = run(program(&["--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
     assert!(help.status.success());
-    for word in ["serve", "demo", "simulate", "migrate", "healthcheck", "status", "dead-letters", "postgres"]
-    {
+    for word in [
+        "serve",
+        "demo",
+        "simulate",
+        "migrate",
+        "healthcheck",
+        "status",
+        "dead-letters",
+        "reparse",
+        "postgres",
+    ] {
         assert!(help.stdout.contains(word), "{word}");
     }
     let serve = run(program(&["serve", "--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
@@ -239,4 +248,66 @@ async fn dead_letters_are_listed_shown_and_brought_back() {
     assert!(dead_letters(&["revive", "--all"]).stderr.contains("2498 revived"));
     assert_eq!(database.count(alive).await, 2500);
     assert!(dead_letters(&["list"]).stderr.contains("no dead letters"));
+}
+
+#[tokio::test]
+async fn dead_letters_are_closed_with_a_reason_and_what_lives_stays() {
+    let database = Database::new().await;
+    database
+        .run(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, attempts, failures, error_class,
+                                          last_error, first_failed_at, dead_at, last_body)
+             select 'call-' || n, 'MA_TESTAB12', true, true, now(), 5, 5, case when n <= 3 then 'refused' else 'unreadable' end,
+                    'refused: 422: bad filter', now(), now(), case when n = 1 then '\\x4e6fff'::bytea end
+             from generate_series(1, 1500) n",
+        )
+        .await;
+    database.owe(&["alive"], true).await;
+    let close = |arguments: &[&str]| {
+        let mut command = program(&[&["dead-letters", "close"], arguments].concat());
+        run(command.env("DATABASE_URL", &database.url).env("USER", "asha"))
+    };
+    for forgotten in [
+        &["call-1"][..],
+        &["call-1", "--reason", "  "],
+        &["--reason", "why"],
+        &["call-1", "--all", "--reason", "why"],
+    ] {
+        assert_eq!(close(forgotten).status.code(), Some(2), "{forgotten:?}");
+    }
+    assert!(close(&["call-1", "call-1", "--reason", " agreed with Vobiz "]).status.success());
+    let closed = "select concat_ws(' ', account_id, certain, reason, evidence) from vobiz.closed_call";
+    assert_eq!(
+        database.texts(closed).await,
+        ["MA_TESTAB12 t by_operator refused: refused: 422: bad filter, after 5 requests"]
+    );
+    let audit = "select concat_ws('|', call_id, account_id, reason, replace(by, session_user, 'user'), detail->>'class',
+                                  detail->>'attempts', detail->>'last_body') from vobiz.audit where action = 'dead_letter_closed'";
+    assert_eq!(
+        database.texts(audit).await,
+        [r"call-1|MA_TESTAB12|agreed with Vobiz|user (asha)|refused|5|No\377"]
+    );
+
+    // What is owed and alive is not given up, and the others that were named are closed all the same.
+    let mixed = close(&["alive", "call-1", "call-2", "--reason", "why", "--by", "Ravi"]);
+    assert_eq!(mixed.status.code(), Some(1));
+    assert!(mixed.stderr.contains("alive is owed and not dead"), "{}", mixed.stderr);
+    assert!(mixed.stderr.contains("call-1 is no dead letter"), "{}", mixed.stderr);
+    assert!(mixed.stderr.contains("1 of 3 closed by Ravi"), "{}", mixed.stderr);
+    let left = "select count(*) from vobiz.cdr_queue where dead_at is not null";
+    assert_eq!(database.count(left).await, 1498);
+    assert!(
+        close(&["--class", "refused", "--account", ACCOUNT, "--reason", "why"]).stderr.contains("1 closed")
+    );
+    assert!(close(&["--all", "--reason", "why"]).stderr.contains("1497 closed"));
+    assert_eq!(
+        database.count("select count(*) from vobiz.closed_call where reason = 'by_operator'").await,
+        1500
+    );
+    assert_eq!(database.texts("select call_id from vobiz.cdr_queue").await, ["alive"]);
+
+    // A later callback owes a closed call again.
+    database.owe(&["call-1"], true).await;
+    assert_eq!(database.lease(10).await.len(), 2);
+    database.every_certain_call_is_somewhere().await;
 }

@@ -3,7 +3,9 @@
 //! The promise: a stored CDR never goes back in time (see [`super::version`]), no version of it is lost, and a group is
 //! stored as a whole or not at all, in the caller's transaction.
 
+mod differ;
 mod rebuild;
+pub mod reparse;
 mod revision;
 mod write;
 

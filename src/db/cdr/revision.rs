@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
 use crate::db::version::Version;
-use crate::vobiz::Payload;
+use crate::vobiz::{Fields, Payload};
 
 /// The version that a row of `vobiz.cdr` shows.
 #[derive(Debug)]
@@ -90,13 +90,8 @@ pub(super) async fn append(
     let accounts: Vec<&str> = each.clone().map(|row| row.account_id().as_str()).collect();
     let sources: Vec<&str> = each.clone().map(|row| if row.complete { "single" } else { "list" }).collect();
     let updated: Vec<_> = fields().map(|f| f.updated_at).collect();
-    let days: Vec<_> = each
-        .clone()
-        .map(|row| {
-            let f = &row.cdr.fields;
-            f.start_time.or(f.end_time).or(f.created_at).unwrap_or(row.requested_at)
-        })
-        .collect();
+    let days: Vec<_> = each.clone().map(|row| day(&row.cdr.fields).0.unwrap_or(row.requested_at)).collect();
+    let days_from: Vec<&str> = fields().map(|fields| day(fields).1).collect();
     let directions: Vec<_> = fields().map(|f| f.call_direction.as_deref()).collect();
     let durations: Vec<_> = fields().map(|f| f.duration).collect();
     let billsecs: Vec<_> = fields().map(|f| f.billsec).collect();
@@ -109,14 +104,15 @@ pub(super) async fn append(
     sqlx::query!(
         "insert into vobiz.cdr_revision (
            call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec, cost,
-           streaming_cost, total_cost, currency, content_hash, payload)
+           streaming_cost, total_cost, currency, content_hash, payload, day_from)
          select n.call_id, n.revision, n.fetched_at, n.account_id, n.source, n.updated_at, n.day_at, n.call_direction,
-                n.duration, n.billsec, n.cost, n.streaming_cost, n.total_cost, n.currency, n.content_hash, n.payload::json
+                n.duration, n.billsec, n.cost, n.streaming_cost, n.total_cost, n.currency, n.content_hash, n.payload::json,
+                n.day_from
          from unnest($1::text[], $2::int4[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[],
                      $7::timestamptz[], $8::text[], $9::int4[], $10::int4[], $11::numeric[], $12::numeric[],
-                     $13::numeric[], $14::text[], $15::bytea[], $16::text[])
+                     $13::numeric[], $14::text[], $15::bytea[], $16::text[], $17::text[])
            as n (call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec,
-                 cost, streaming_cost, total_cost, currency, content_hash, payload)",
+                 cost, streaming_cost, total_cost, currency, content_hash, payload, day_from)",
         &call_ids as &[&str],
         &revisions,
         &fetched,
@@ -133,10 +129,19 @@ pub(super) async fn append(
         &currencies as &[Option<&str>],
         &hashes as &[&[u8]],
         &payloads as &[&str],
+        &days_from as &[&str],
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The billing instant that a version says, and the key that says it.
+pub(super) fn day(fields: &Fields) -> (Option<DateTime<Utc>>, &'static str) {
+    [(fields.start_time, "start_time"), (fields.end_time, "end_time"), (fields.created_at, "created_at")]
+        .into_iter()
+        .find(|(day, _)| day.is_some())
+        .unwrap_or((None, "none"))
 }
 
 /// Counts a version that was kept without being shown.

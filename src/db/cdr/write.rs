@@ -206,6 +206,6 @@ pub(super) async fn write(
 }
 
 /// One field of every row: a column.
-fn column<'a, T>(rows: &[&'a Incoming], field: impl Fn(&'a Fields) -> T) -> Vec<T> {
+pub(super) fn column<'a, T>(rows: &[&'a Incoming], field: impl Fn(&'a Fields) -> T) -> Vec<T> {
     rows.iter().map(|row| field(&row.cdr.fields)).collect()
 }

@@ -284,6 +284,7 @@ async fn settle(
     let span = span(connection, reader, due.day, &known.day_of).await?;
     let differences = compare::differences(connection, &span).await?;
     let totals = compare::totals(connection, &span).await?;
+    let over = span.to + day::SCHEDULE[0].0 <= begun.at;
     let verdict = judge(&Seen {
         summaries: (list.first.as_ref(), list.last.as_ref()),
         total: list.total,
@@ -291,13 +292,16 @@ async fn settle(
         differences: &differences,
         totals: &totals,
         summary_cost: known.summary_cost.as_deref(),
+        over,
     });
     if let (DayState::Settled, None, Some(field @ ("total_cost" | "cost"))) =
         (verdict.state, &known.summary_cost, verdict.summary_cost)
     {
         bound::learn_summary_cost(connection, account, field).await?;
     }
-    let tries = if verdict.state == DayState::Settled { 0 } else { u32::try_from(tries).unwrap_or(0) + 1 };
+    // A day that is not over cannot be settled: that is no failure.
+    let tries =
+        if verdict.state == DayState::Settled || !over { 0 } else { u32::try_from(tries).unwrap_or(0) + 1 };
     let now = crate::db::clock::Clock::read(connection).await?.now();
     let kept: Vec<_> =
         verdict.besides.iter().chain(&differences.first).take(compare::MOST).cloned().collect();

@@ -24,6 +24,8 @@ pub(super) struct Seen<'a> {
     pub(super) totals: &'a [Total],
     /// The field that the summaries of this account add up, if that is known.
     pub(super) summary_cost: Option<&'a str>,
+    /// The day has been over for an hour.
+    pub(super) over: bool,
 }
 
 /// What it proves.
@@ -65,6 +67,10 @@ pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
             value(&difference.here)
         )
     }));
+    if reasons.is_empty() && !seen.over {
+        let reason = "it equals Vobiz's list, but it has not been over for an hour";
+        return Verdict { summary_cost, ..verdict(DayState::Unproven, Some(reason.into())) };
+    }
     if reasons.is_empty() {
         return Verdict { summary_cost, ..verdict(DayState::Settled, None) };
     }
@@ -233,6 +239,7 @@ mod tests {
             differences: &Differences::default(),
             totals: &totals,
             summary_cost: known,
+            over: true,
         })
     }
 
@@ -285,6 +292,7 @@ mod tests {
             differences: &Differences::default(),
             totals: &totals,
             summary_cost: None,
+            over: true,
         });
         assert_eq!((verdict.state, verdict.summary_cost), (DayState::Settled, None));
     }
@@ -302,6 +310,7 @@ mod tests {
                 differences: &differences,
                 totals,
                 summary_cost: None,
+                over: true,
             };
             judge(&seen)
         };
@@ -312,6 +321,22 @@ mod tests {
             assert_eq!(judged(summaries, &[], None).state, DayState::Unproven);
         }
         assert_eq!(judged((Some(&full), Some(&full)), &[], Some(3)).state, DayState::Unproven);
+    }
+
+    #[test]
+    fn a_day_that_is_not_over_is_not_settled() {
+        let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
+        let totals = [Total { currency: "INR".into(), here: side, there: side }];
+        let verdict = judge(&Seen {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(1),
+            unreadable: &[],
+            differences: &Differences::default(),
+            totals: &totals,
+            summary_cost: None,
+            over: false,
+        });
+        assert_eq!((verdict.state, verdict.summary_cost), (DayState::Unproven, Some("either")));
     }
 
     #[test]
@@ -349,6 +374,7 @@ mod tests {
             differences: &differences,
             totals: &totals,
             summary_cost: None,
+            over: true,
         });
         assert_eq!(verdict.state, DayState::Differs);
         assert_eq!(

@@ -17,6 +17,15 @@ use super::database::{ACCOUNT, Database};
 /// How long a lease of these tests lasts.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
+/// How many calls have other billed fields than `vobiz.cdr_as_of` finds in their versions.
+pub(crate) const DIFFERS_FROM_ITS_VERSIONS: &str = "
+    select count(*) from vobiz.cdr c full join vobiz.cdr_as_of('infinity') a using (call_id)
+    where (c.account_id, c.day_at, c.call_direction, c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency,
+           c.updated_at)
+      is distinct from
+          (a.account_id, a.day_at, a.call_direction, a.duration, a.billsec, a.cost, a.streaming_cost, a.total_cost, a.currency,
+           a.updated_at)";
+
 pub(crate) fn account() -> AccountId {
     AccountId::new(ACCOUNT).unwrap()
 }
