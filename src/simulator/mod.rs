@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use hyper::http::{Request, StatusCode};
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
@@ -67,6 +67,8 @@ pub struct Truth {
     pub account_id: String,
     /// Inbound or outbound.
     pub direction: Direction,
+    /// Start of ringing, in whole seconds as the CDR has it.
+    pub started_at: DateTime<Utc>,
     /// Seconds talked.
     pub billsec: u32,
     /// As it was at the moment asked for: costs may have settled since the call was placed.
@@ -249,6 +251,7 @@ impl Simulator {
                 call_id: call.call_id.clone(),
                 account_id: call.account_id.clone(),
                 direction: call.direction,
+                started_at: call.started_at.trunc_subsecs(0),
                 billsec: call.billsec,
                 total_cost: call.total_cost(),
                 currency: call.currency.to_string(),

@@ -204,6 +204,7 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
 /// Moves the clocks of Postgres and Vobiz on together. Vobiz goes first: what falls due in the hour that is skipped must find its
 /// CDR there.
 pub(crate) async fn advance(database: &Database, vobiz: &Simulator, by: TimeDelta) {
+    assert!(by > TimeDelta::zero(), "a clock never goes back: {by}");
     vobiz.advance(by);
     database.advance_clock(by).await;
 }

@@ -21,8 +21,10 @@ const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 /// The two accounts: id, token, and the seconds between the ends of two of its calls.
 const ACCOUNTS: [(&str, &str, i64); 2] =
     [("MA_TESTAB12", "tok_main_7f3c1a9e5b2d4860", 45), ("MA_SECOND99", "tok_second_5b0d", 90)];
-/// Every so many calls there is one whose CDR appears this much after its callback.
-const LATE: (u64, Duration) = (97, Duration::from_secs(5400));
+/// Every so many calls there is one whose CDR is late.
+const LATE_EVERY: u64 = 97;
+/// So much after its callback it appears: two full hours later it is there.
+pub(super) const LATE_BY: Duration = Duration::from_secs(5400);
 
 pub(super) struct World {
     folder: TempDir,
@@ -37,6 +39,8 @@ pub(super) struct World {
     start: DateTime<Utc>,
     /// How many hours of calls there were.
     pub(super) hour: i64,
+    /// How many hours there were beside them, in which nobody called.
+    idle: i64,
     /// The hour in which a call was announced, or would have been.
     pub(super) announced_in: HashMap<String, i64>,
     /// Calls whose first fetch comes too early.
@@ -73,7 +77,7 @@ impl World {
         let port = free_port();
         vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
 
-        let tomorrow = Utc::now().date_naive().succ_opt().unwrap();
+        let tomorrow = vobiz.now().date_naive().succ_opt().unwrap();
         let mut world = Self {
             folder,
             server: Some(server),
@@ -84,6 +88,7 @@ impl World {
             progress: Arc::default(),
             start: tomorrow.and_time(chrono::NaiveTime::MIN).and_utc(),
             hour: 0,
+            idle: 0,
             announced_in: HashMap::new(),
             late: Vec::new(),
         };
@@ -93,8 +98,8 @@ impl World {
     }
 
     /// The end of the hours so far.
-    pub(super) fn mark(&self) -> DateTime<Utc> {
-        self.start + TimeDelta::hours(self.hour)
+    fn mark(&self) -> DateTime<Utc> {
+        self.start + TimeDelta::hours(self.hour + self.idle)
     }
 
     /// Moves all clocks on to an instant.
@@ -142,9 +147,8 @@ impl World {
             },
             None => CallSpec { ended_at: Some(ends_at), ..spec },
         };
-        let nth = self.announced_in.len() as u64;
-        let late = nth % LATE.0 == LATE.0 - 1;
-        let call = self.vobiz.place_call(CallSpec { appears_after: late.then_some(LATE.1), ..spec });
+        let late = (self.announced_in.len() as u64 + 1).is_multiple_of(LATE_EVERY);
+        let call = self.vobiz.place_call(CallSpec { appears_after: late.then_some(LATE_BY), ..spec });
         self.announced_in.insert(call.call_id.clone(), self.hour);
         if late {
             self.late.push(call.call_id.clone());
@@ -203,7 +207,7 @@ impl World {
     async fn start_serve(&mut self) {
         let accounts = self.folder.path().join("accounts.toml");
         let tables = ACCOUNTS.iter().map(|(id, token, _)| {
-            format!("[[account]]\nauth_id = \"{id}\"\nauth_token = \"{token}\"\nmax_rps = 300\n")
+            format!("[[account]]\nauth_id = \"{id}\"\nauth_token = \"{token}\"\nmax_rps = 1000\n")
         });
         std::fs::write(&accounts, tables.collect::<String>()).unwrap();
         let (database, api, port) = (self.database.url.clone(), self.vobiz.api_url(), self.port);
@@ -229,20 +233,35 @@ impl World {
         assert!(status.success(), "{status}");
     }
 
-    /// Waits until every account was swept from here on, a day deep.
+    /// Waits until a sweep that began after this instant has read every account a day deep. The one that is under way does not
+    /// count, and the next one is due ten seconds later, so the clocks are moved on a little.
     pub(super) async fn swept_since(&self, instant: DateTime<Utc>) {
         let sql = "select count(*) from vobiz.account where swept_wide_at >= $1";
-        eventually("every account is swept", Duration::from_secs(60), async || {
+        eventually("every account is swept", Duration::from_secs(30), async || {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            advance(&self.database, &self.vobiz, TimeDelta::seconds(4)).await;
             let swept = sqlx::query_scalar::<_, i64>(sql).bind(instant).fetch_one(&self.database.pool);
             swept.await.unwrap() == i64::try_from(ACCOUNTS.len()).unwrap()
         })
         .await;
     }
 
-    /// All ends well.
+    /// Lets two hours go by without calls, until all is fetched and a sweep has found what no callback announced: returns an
+    /// instant of which we know all that Vobiz knows. It lies in the last quarter of the second hour: costs settle at the full
+    /// hours, late CDRs appear at the half, and a sweep is a day deep only if an hour went by since the last one that was.
+    pub(super) async fn rest(&mut self) -> DateTime<Utc> {
+        self.idle += 2;
+        let rest = self.mark() - TimeDelta::minutes(15);
+        self.move_to(rest).await;
+        self.swept_since(rest).await;
+        self.settle(true, false).await;
+        self.vobiz.now()
+    }
+
+    /// All ends well. The service is killed: it ended in order before.
     pub(super) async fn end(mut self) {
         self.database.every_certain_call_is_somewhere().await;
-        self.end_serve().await;
+        self.serve.as_mut().unwrap().kill();
         self.vobiz.stop().await;
         self.database.pool.close().await;
         self.server.take().unwrap().stop().await.unwrap();
