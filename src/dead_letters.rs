@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use secrecy::ExposeSecret;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use vobiz_cdr::config::DatabaseArgs;
 use vobiz_cdr::db::dead_letter::{self, DeadLetter, Which};
-use vobiz_cdr::db::{self, migration, queue};
-use vobiz_cdr::postgres::Reached;
-use vobiz_cdr::serve::DATABASE;
+use vobiz_cdr::db::queue;
 use vobiz_cdr::vobiz::CallId;
+
+use crate::reach;
 
 /// Flags of `dead-letters`.
 #[derive(Debug, Clone, Args)]
@@ -103,25 +102,10 @@ impl Class {
 /// Runs one of them, also beside a service that has our own Postgres running. Exit code 1 where a call that was named is no
 /// dead letter.
 pub(crate) async fn run(args: &DeadLettersArgs) -> anyhow::Result<ExitCode> {
-    let (url, own) = if let Some(url) = args.database.url()? {
-        (url.expose_secret().to_owned(), None)
-    } else {
-        let own = Reached::reach(&args.database.own(), DATABASE).await?;
-        (own.url(), Some(own))
-    };
-    let pool = db::connect(&url, "dead-letters", 1)?;
-    let done = on_pool(&args.verb, &pool).await;
-    pool.close().await;
-    if let Some(own) = own {
-        own.release().await?;
-    }
-    done
-}
-
-async fn on_pool(verb: &Verb, pool: &PgPool) -> anyhow::Result<ExitCode> {
-    let mut connection = db::reach(pool).await?;
-    migration::check(&mut connection).await?;
-    on_database(verb, &mut connection).await
+    reach::on_database(&args.database, "dead-letters", async |connection| {
+        on_database(&args.verb, connection).await
+    })
+    .await
 }
 
 async fn on_database(verb: &Verb, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {

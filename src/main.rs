@@ -16,17 +16,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use dead_letters::DeadLettersArgs;
+use reconciliation::ReconcileArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
 use vobiz_cdr::own_postgres::{self, PostgresArgs};
 use vobiz_cdr::postgres::Postgres;
+use vobiz_cdr::reconcile::Wrong;
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
 
 mod ask;
 mod dead_letters;
+mod reach;
+mod reconciliation;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -75,6 +79,8 @@ enum Command {
     },
     /// Calls that were given up: list, show or revive them
     DeadLetters(Box<DeadLettersArgs>),
+    /// Compare our calls with the provider's CSV export, or with a table that you have; exit 1 when they differ
+    Reconcile(Box<ReconcileArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -119,8 +125,8 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
-        Err(error) if error.is::<Mistakes>() => {
-            say(&format!("vobiz-cdr: {error}"));
+        Err(error) if error.is::<Mistakes>() || error.is::<Wrong>() => {
+            say(&format!("vobiz-cdr: {error:#}"));
             ExitCode::from(2)
         }
         Err(error) => {
@@ -164,6 +170,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Healthcheck(OpsAddress { ops_listen }) => ask::health(ops_listen).await,
         Command::Status { ops: OpsAddress { ops_listen }, json } => ask::status(ops_listen, json).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::Reconcile(args) => reconciliation::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }

@@ -8,6 +8,7 @@ pub mod backlog;
 pub mod callback;
 pub mod cdr;
 pub mod clock;
+pub mod compare;
 mod connection;
 pub mod dead_letter;
 pub mod migration;

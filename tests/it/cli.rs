@@ -9,8 +9,17 @@ use crate::support::process::{program, run};
 fn help_shows_every_subcommand_and_no_secret() {
     let help = run(program(&["--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));
     assert!(help.status.success());
-    for word in ["serve", "demo", "simulate", "migrate", "healthcheck", "status", "dead-letters", "postgres"]
-    {
+    for word in [
+        "serve",
+        "demo",
+        "simulate",
+        "migrate",
+        "healthcheck",
+        "status",
+        "dead-letters",
+        "reconcile",
+        "postgres",
+    ] {
         assert!(help.stdout.contains(word), "{word}");
     }
     let serve = run(program(&["serve", "--help"]).env("VOBIZ_AUTH_TOKEN", "hidden-token"));

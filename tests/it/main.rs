@@ -6,6 +6,7 @@ mod accounts;
 mod cdr;
 mod cdr_versions;
 mod cli;
+mod compare;
 mod faults;
 mod fetch;
 mod layout;
