@@ -160,6 +160,16 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             notes.push("give --from and --to, to see which calls should be there".to_owned());
         }
     }
+    if comparison.rows == 0 && comparison.from.is_some() && counts.calls_here == 0 {
+        notes.push("neither side has a call on these days".to_owned());
+    }
+    let sums_differ = comparison.totals.iter().any(|total| {
+        let known = total.what == "calls" || comparison.compared.contains(&total.what.as_str());
+        known && total.difference.as_deref() != Some("0")
+    });
+    if counts.differences() == 0 && sums_differ {
+        notes.push("the sums differ where rows of theirs say nothing; what they do say is equal".to_owned());
+    }
     if counts.repeated > 0 {
         notes.push(format!("{} rows say again what a row before them said; compared once", counts.repeated));
     }

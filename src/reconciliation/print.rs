@@ -62,7 +62,9 @@ fn summary(comparison: &Comparison) {
     let counts = &comparison.counts;
     crate::print_line(if comparison.equal { "equal" } else { "not equal" });
     let accounts = comparison.accounts.as_ref().map_or_else(|| "all".to_owned(), |named| named.join(", "));
-    crate::print_line(&format!("calls from {} until {}", time(comparison.from), time(comparison.until)));
+    if let (Some(from), Some(until)) = (comparison.from, comparison.until) {
+        crate::print_line(&format!("calls from {} until {}", time(Some(from)), time(Some(until))));
+    }
     crate::print_line(&format!("accounts: {}", plain(&accounts)));
     crate::print_line(&format!("compared: {}\n", comparison.compared.join(", ")));
     let mut calls = table(&["", "calls"], 1);

@@ -398,6 +398,11 @@ async fn the_command_says_all_of_it_and_exits_by_the_result() {
     assert_eq!(equal.status.code(), Some(0), "{}", equal.stderr);
     assert!(equal.stdout.starts_with("equal\n"), "{}", equal.stdout);
 
+    let silent = file("silent.csv", &(rows("ab") + &row('c').replace("0.45,INR", "NULL,INR")));
+    let silent = reconcile(&db, &["--csv", &silent]);
+    assert_eq!(silent.status.code(), Some(0));
+    assert!(silent.stderr.contains("say nothing") && silent.stdout.contains("0.45"), "{}", silent.stderr);
+
     let other =
         file("other.csv", &(rows("a") + &row('b').replace("0.45", "0.50") + &row('d') + "?\u{1b}[31m\n"));
     let out = folder.path().join("differences.csv");
