@@ -25,7 +25,7 @@ use vobiz_cdr::vobiz::{AccountId, HomeCountry};
 use crate::{Usage, reach};
 
 /// Connections: one holds the right to check days, one works, one paces.
-const CONNECTIONS: u32 = 4;
+pub(crate) const CONNECTIONS: u32 = 4;
 /// Rows a page of the list: the most that Vobiz gives (documented).
 const PER_PAGE: u64 = 100;
 

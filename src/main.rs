@@ -17,12 +17,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use backfill::{BackfillArgs, RecoverArgs};
 use dead_letters::DeadLettersArgs;
+use reconciliation::ReconcileArgs;
 use reparse::ReparseArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
 use vobiz_cdr::own_postgres::{self, PostgresArgs};
 use vobiz_cdr::postgres::Postgres;
+use vobiz_cdr::reconcile::Wrong;
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::simulate::{self, SimulateArgs};
 use vobiz_cdr::{db, serve};
@@ -32,6 +34,7 @@ mod backfill;
 mod dead_letters;
 mod person;
 mod reach;
+mod reconciliation;
 mod reparse;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
@@ -85,6 +88,8 @@ enum Command {
     Recover(Box<RecoverArgs>),
     /// Calls that were given up: list, show, revive or close them
     DeadLetters(Box<DeadLettersArgs>),
+    /// Compare our calls with a day of Vobiz's list, its CSV export, or a table that you have; exit 1 when they differ
+    Reconcile(Box<ReconcileArgs>),
     /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
     Reparse(Box<ReparseArgs>),
     /// The schema: apply, status or check
@@ -131,8 +136,8 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
-        Err(error) if error.is::<Mistakes>() || error.is::<Usage>() => {
-            say(&format!("vobiz-cdr: {error}"));
+        Err(error) if error.is::<Mistakes>() || error.is::<Usage>() || error.is::<Wrong>() => {
+            say(&format!("vobiz-cdr: {error:#}"));
             ExitCode::from(2)
         }
         Err(error) => {
@@ -183,6 +188,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Backfill(args) => backfill::run(*args, told_to_stop(Hangup::Stops)?).await,
         Command::Recover(args) => backfill::recover(*args, told_to_stop(Hangup::Stops)?).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::Reconcile(args) => reconciliation::run(&args, told_to_stop(Hangup::Stops)?).await,
         Command::Reparse(args) => reparse::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,

@@ -10,6 +10,7 @@ pub mod backlog;
 pub mod callback;
 pub mod cdr;
 pub mod clock;
+pub mod compare;
 mod connection;
 pub mod day;
 pub mod dead_letter;

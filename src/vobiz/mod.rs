@@ -13,6 +13,7 @@ mod number;
 mod payload;
 pub mod signature;
 mod value;
+pub mod written;
 
 pub use callback::Callback;
 pub use cdr::{Cdr, Fields, Single, Unreadable, decode_single};
@@ -22,3 +23,4 @@ pub use list::{ListPage, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};
 pub use payload::{Overlap, Payload};
 pub use signature::{Nonces, Proof, Verifier};
+pub use value::Moment;

@@ -144,25 +144,44 @@ impl Read for DateTime<Utc> {
         if text.is_empty() || text.starts_with("0001-01-01") {
             return refuse("no time", written);
         }
-        let bytes = text.as_bytes();
-        // Signs, five-digit years and bare dates are nothing Vobiz writes; chrono would take some of them.
-        if bytes.len() < 19 || bytes[4] != b'-' || !bytes[..4].iter().all(u8::is_ascii_digit) {
-            return refuse("not a time", written);
-        }
-        let (time, complaint) = if let Some(time) = zoned(text) {
-            (time, None)
-        } else if let Some(time) = zoneless(text) {
-            (time, Some(format!("no zone, taken as UTC: {}", shorten(written))))
-        } else {
-            return refuse("not a time", written);
+        let (time, complaint) = match moment(text) {
+            Some(Moment::Instant(time)) => (time, None),
+            Some(Moment::Local(time)) => {
+                (time.and_utc(), Some(format!("no zone, taken as UTC: {}", shorten(written))))
+            }
+            None => return refuse("not a time", written),
         };
-        // Through microseconds also because chrono keeps a leap second beside the second; Postgres does not.
-        let kept = DateTime::from_timestamp_micros(time.timestamp_micros());
-        match kept.filter(|time| (FIRST..=LAST).contains(&time.timestamp())) {
+        match kept(time) {
             Some(time) => (Some(time), complaint),
             None => refuse("not a time between the years 1 and 9999", written),
         }
     }
+}
+
+/// A time as it was written: an instant, or what a clock on some wall showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// With a zone.
+    Instant(DateTime<Utc>),
+    /// Without one.
+    Local(NaiveDateTime),
+}
+
+/// A date and a time of day, with or without a zone; None if it is not written like that.
+pub(super) fn moment(text: &str) -> Option<Moment> {
+    let bytes = text.as_bytes();
+    // Signs, five-digit years and bare dates are nothing Vobiz writes; chrono would take some of them.
+    if bytes.len() < 19 || bytes[4] != b'-' || !bytes[..4].iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    zoned(text).map(Moment::Instant).or_else(|| zoneless(text).map(Moment::Local))
+}
+
+/// The time to the microsecond, as Postgres keeps it, if it lies in the years 1 to 9999. Also because chrono keeps a leap second
+/// beside the second; Postgres does not.
+pub(super) fn kept(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let kept = DateTime::from_timestamp_micros(time.timestamp_micros());
+    kept.filter(|time| (FIRST..=LAST).contains(&time.timestamp()))
 }
 
 /// 0001-01-01 and 9999-12-31 23:59:59, in seconds since 1970.
@@ -177,10 +196,10 @@ fn zoned(text: &str) -> Option<DateTime<Utc>> {
     time.ok().map(|time| time.to_utc())
 }
 
-fn zoneless(text: &str) -> Option<DateTime<Utc>> {
+fn zoneless(text: &str) -> Option<NaiveDateTime> {
     let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
         .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
-    time.ok().map(|time| time.and_utc())
+    time.ok()
 }
 
 #[cfg(test)]

@@ -238,3 +238,32 @@ async fn the_command_is_clear_about_what_it_cannot_do() {
     assert!(nothing.stderr.contains("no backfill is unfinished"), "{}", nothing.stderr);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_day_is_compared_because_somebody_asks() {
+    let (world, first, last) = history(3, 4, Duration::ZERO).await;
+    let day = first.to_string();
+    let done = command(&world, &["reconcile", "--day", &day]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("settled") && done.stdout.contains(&day), "{}", done.stdout);
+    assert_eq!(world.stored().await, 4, "what was missing is stored");
+    assert_eq!(world.text("select string_agg(distinct origin, ' ') from vobiz.cdr").await, "manual");
+    world.database.run("update vobiz.cdr set cost = cost + 0.01").await;
+    let done = command(&world, &["reconcile", "--day", &day, "--json"]);
+    assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
+    assert!(done.stdout.contains("4 calls differ: "), "{}", done.stdout);
+    assert!(done.stderr.contains("where check_id = 2"), "{}", done.stderr);
+    let kinds = "select string_agg(distinct kind || ' ' || field, ',') from vobiz.reconciliation_difference where check_id = 2";
+    assert_eq!(world.text(kinds).await, "differs cost");
+    // Today is not over.
+    let today = (last + Days::new(1)).to_string();
+    assert_eq!(command(&world, &["reconcile", "--day", &today]).status.code(), Some(1));
+    for arguments in [
+        vec!["reconcile", "--day", "2999-01-01"],
+        vec!["reconcile"],
+        vec!["reconcile", "--day", &day, "--csv", "x.csv"],
+    ] {
+        assert_eq!(command(&world, &arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    world.end().await;
+}

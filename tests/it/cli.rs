@@ -18,6 +18,9 @@ fn help_shows_every_subcommand_and_no_secret() {
         "status",
         "dead-letters",
         "reparse",
+        "reconcile",
+        "backfill",
+        "recover",
         "postgres",
     ] {
         assert!(help.stdout.contains(word), "{word}");

@@ -141,8 +141,14 @@ fn the_rule_for_failures_knows_only_the_failures() {
 }
 
 #[test]
+fn reconciling_reads_and_asks_and_does_nothing_else() {
+    imports_only("reconcile", &room("reconcile"), &["reconcile", "db::compare", "vobiz"]);
+    never_says(&room("reconcile"), &["reqwest", "axum", "hyper"]);
+}
+
+#[test]
 fn a_flow_never_calls_another_flow() {
-    const FLOWS: [&str; 3] = ["receive", "fetch", "sweep"];
+    const FLOWS: [&str; 4] = ["receive", "fetch", "sweep", "reconcile"];
     for flow in FLOWS {
         for file in room(flow) {
             for path in own_paths(&code(&file)) {

@@ -8,6 +8,7 @@ mod cdr;
 mod cdr_versions;
 mod change;
 mod cli;
+mod compare;
 mod days;
 mod faults;
 mod fetch;

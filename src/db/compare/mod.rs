@@ -1,0 +1,204 @@
+//! Our calls beside somebody else's list of the same calls: the provider's export, or a table of the owner's. Their rows are
+//! loaded into temporary tables, and one statement pairs the two sides in one snapshot, so that a million rows cost this process
+//! nothing. Nothing but temporary tables is ever written.
+//!
+//! Statements about temporary tables are no macros: those are checked against a database, and temporary tables are in none.
+
+mod differences;
+mod pairing;
+mod table;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use futures_util::TryStreamExt;
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+
+pub use differences::{Counts, Difference, Total, counts, differences, totals};
+pub use pairing::{Matching, Scope, pair};
+pub use table::{COLUMNS, TableError, fetch, open};
+
+use crate::vobiz::Moment;
+
+/// The values that are compared, as we name them, in the order of [`Difference::here`].
+pub const FIELDS: [&str; 6] = ["duration", "billsec", "cost", "streaming_cost", "total_cost", "currency"];
+
+/// One row of theirs. What it does not say is not compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TheirCall {
+    /// Where it stands: the line of the file, or the number of the row.
+    pub line: i64,
+    /// The call, as they name it.
+    pub call_id: Option<String>,
+    /// The account that owns it.
+    pub account_id: Option<String>,
+    /// Who called.
+    pub from_number: Option<String>,
+    /// Who was called.
+    pub to_number: Option<String>,
+    /// When it began.
+    pub called_at: Option<Moment>,
+    /// Seconds, ringing and talking together.
+    pub duration: Option<Decimal>,
+    /// Seconds talked.
+    pub billsec: Option<Decimal>,
+    /// Cost of the leg, in `currency`.
+    pub cost: Option<Decimal>,
+    /// Cost of streaming, in `currency`.
+    pub streaming_cost: Option<Decimal>,
+    /// Both together, in `currency`.
+    pub total_cost: Option<Decimal>,
+    /// Currency of the costs.
+    pub currency: Option<String>,
+    /// Why the row could not be read, where it could not.
+    pub unreadable: Option<String>,
+}
+
+/// From an instant until before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first instant inside.
+    pub from: DateTime<Utc>,
+    /// The first instant outside.
+    pub until: DateTime<Utc>,
+}
+
+/// Makes the temporary tables, or empties those of a comparison before.
+pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // All of them now, with their indexes: in a read-only transaction temporary tables can be filled, but not made.
+    let tables = sqlx::raw_sql(
+        "drop table if exists pg_temp.reconcile_their, pg_temp.reconcile_our, pg_temp.reconcile_candidate,
+                              pg_temp.reconcile_match, pg_temp.reconcile_pair;
+         create temp table reconcile_their (
+           line bigint primary key, call_id text, account_id text, from_number text, to_number text, called_at timestamptz,
+           duration numeric, billsec numeric, cost numeric, streaming_cost numeric, total_cost numeric, currency text,
+           unreadable text);
+         create index on pg_temp.reconcile_their (call_id);
+         create temp table reconcile_our (
+           call_id text primary key, account_id text, from_number text, to_number text, called_at timestamptz,
+           duration numeric, billsec numeric, cost numeric, streaming_cost numeric, total_cost numeric, currency text,
+           inside boolean);
+         -- Rows and calls that may be the same by their numbers and times; sole: neither has another candidate.
+         create temp table reconcile_candidate (line bigint, call_id text, sole boolean);
+         create index on pg_temp.reconcile_candidate (line);
+         create index on pg_temp.reconcile_candidate (call_id);
+         -- Which call a row is about; repeats: the line that said the same call before.
+         create temp table reconcile_match (line bigint primary key, call_id text, repeats bigint, contradicted boolean);
+         create index on pg_temp.reconcile_match (repeats);
+         create temp table reconcile_pair (kind text, line bigint, call_id text)",
+    );
+    tables.execute_many(connection).try_collect::<Vec<_>>().await.map(drop)
+}
+
+/// Adds rows of theirs. Times without a zone are taken in `zone`, by Postgres's own knowledge of zones.
+pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str) -> Result<(), sqlx::Error> {
+    let texts = |field: fn(&TheirCall) -> Option<&str>| calls.iter().map(field).collect::<Vec<_>>();
+    let numbers = |field: fn(&TheirCall) -> Option<Decimal>| calls.iter().map(field).collect::<Vec<_>>();
+    let instants: Vec<Option<DateTime<Utc>>> = calls
+        .iter()
+        .map(|call| match call.called_at {
+            Some(Moment::Instant(time)) => Some(time),
+            _ => None,
+        })
+        .collect();
+    let locals: Vec<Option<NaiveDateTime>> = calls
+        .iter()
+        .map(|call| match call.called_at {
+            Some(Moment::Local(time)) => Some(time),
+            _ => None,
+        })
+        .collect();
+    sqlx::query(
+        "insert into pg_temp.reconcile_their
+         select line, call_id, account_id, from_number, to_number, coalesce(instant, local at time zone $1),
+                duration, billsec, cost, streaming_cost, total_cost, currency, unreadable
+         from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamp[],
+                     $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::numeric[], $14::text[], $15::text[])
+              as t (line, call_id, account_id, from_number, to_number, instant, local,
+                    duration, billsec, cost, streaming_cost, total_cost, currency, unreadable)",
+    )
+    .bind(zone)
+    .bind(calls.iter().map(|call| call.line).collect::<Vec<_>>())
+    .bind(texts(|call| call.call_id.as_deref()))
+    .bind(texts(|call| call.account_id.as_deref()))
+    .bind(texts(|call| call.from_number.as_deref()))
+    .bind(texts(|call| call.to_number.as_deref()))
+    .bind(instants)
+    .bind(locals)
+    .bind(numbers(|call| call.duration))
+    .bind(numbers(|call| call.billsec))
+    .bind(numbers(|call| call.cost))
+    .bind(numbers(|call| call.streaming_cost))
+    .bind(numbers(|call| call.total_cost))
+    .bind(texts(|call| call.currency.as_deref()))
+    .bind(texts(|call| call.unreadable.as_deref()))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// For the length of the transaction, statements that read a lot may do so: our connections are made for single rows by key.
+pub async fn read_at_length(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select set_config('enable_seqscan', 'on', true) as seqscan, set_config('work_mem', '64MB', true) as memory")
+        .fetch_one(connection)
+        .await
+        .map(drop)
+}
+
+/// Whether no row could be read.
+pub async fn all_unreadable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select not exists (select from pg_temp.reconcile_their where unreadable is null)")
+        .fetch_one(connection)
+        .await
+}
+
+/// Whether Postgres knows a time zone of this name.
+pub async fn knows_zone(connection: &mut PgConnection, zone: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from pg_catalog.pg_timezone_names where name = $1) as "known!""#,
+        zone
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// The days from `first` to `last`, both included, as the billing zone cuts them.
+pub async fn days(
+    connection: &mut PgConnection,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<Range, sqlx::Error> {
+    sqlx::query_as!(
+        Range,
+        r#"select $1::date::timestamp at time zone billing_zone as "from!",
+                  ($2::date + 1)::timestamp at time zone billing_zone as "until!"
+           from vobiz.setting"#,
+        first,
+        last
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// What their rows say of themselves.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Span {
+    /// How many there are, readable or not.
+    pub rows: i64,
+    /// The first start.
+    pub first: Option<DateTime<Utc>>,
+    /// The last start.
+    pub last: Option<DateTime<Utc>>,
+    /// The accounts that are named.
+    pub accounts: Vec<String>,
+}
+
+/// Looks over what was loaded.
+pub async fn span(connection: &mut PgConnection) -> Result<Span, sqlx::Error> {
+    sqlx::query_as(
+        "select count(*) as rows, min(called_at) as first, max(called_at) as last,
+                coalesce(array_agg(distinct account_id) filter (where account_id is not null), '{}') as accounts
+         from pg_temp.reconcile_their",
+    )
+    .fetch_one(connection)
+    .await
+}

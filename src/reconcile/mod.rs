@@ -1,0 +1,221 @@
+//! Our calls beside somebody else's list of them: the provider's export, or a table that the owner has already. Their list is read
+//! a few thousand rows at a time into temporary tables, where Postgres compares; nothing is stored, healed or changed.
+//!
+//! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::compare`).
+
+mod csv;
+mod map;
+mod row;
+
+use std::io::BufRead;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+
+pub use csv::Export;
+pub use map::Map;
+
+use crate::db::compare::{self, Counts, FIELDS, Range, Scope, TableError, Total};
+use crate::vobiz::AccountId;
+
+/// Rows loaded in one statement.
+const BATCH: usize = 2000;
+
+/// What is wrong with what we were given: the user's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Wrong {
+    /// The file cannot be read.
+    #[error("the file cannot be opened or read")]
+    Io(#[from] std::io::Error),
+    /// The same, by the reader of CSV.
+    #[error("the file cannot be read")]
+    Csv(#[from] ::csv::Error),
+    /// A spreadsheet's own idea of text.
+    #[error("the file is UTF-16: save it as CSV in UTF-8")]
+    NotUtf8,
+    /// Not an export of calls.
+    #[error("no column is named uuid or call_id, so no row can be recognised; the header line has: {0}")]
+    NoIdColumn(String),
+    /// Which one counts?
+    #[error("the header line has {0} twice: take one of the columns out")]
+    TwiceThere(String),
+    /// The map does not do.
+    #[error("the map: {0}")]
+    Map(String),
+    /// The table does not do.
+    #[error(transparent)]
+    Table(TableError),
+    /// Postgres knows no such zone.
+    #[error("{0} is no time zone that Postgres knows: write one such as Asia/Kolkata")]
+    Zone(String),
+    /// Nothing says which of our calls should be there.
+    #[error(
+        "no row says when its call began, so nobody knows which calls should be there: give --from and --to"
+    )]
+    NoTimes,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// It cannot be made like this.
+    #[error(transparent)]
+    Wrong(#[from] Wrong),
+    /// Postgres said so.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl From<TableError> for ReconcileError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Sql(error) => Self::Sql(error),
+            error => Self::Wrong(Wrong::Table(error)),
+        }
+    }
+}
+
+/// What to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Days of the billing zone, both included; without them, from their first call to their last.
+    pub days: Option<(NaiveDate, NaiveDate)>,
+    /// Only the calls of this account; without it, those of all accounts that they name, or all.
+    pub account: Option<AccountId>,
+}
+
+/// A comparison; its differences are read by [`compare::differences`] on the same connection.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Whether both sides say the same: never, where neither was asked for days nor theirs has a row, because nothing proves
+    /// nothing.
+    pub equal: bool,
+    /// Rows of theirs, of whatever days.
+    pub rows: i64,
+    /// The first instant that was compared.
+    pub from: Option<DateTime<Utc>>,
+    /// The first instant that was not.
+    pub until: Option<DateTime<Utc>>,
+    /// The accounts that were compared; None means all.
+    pub accounts: Option<Vec<String>>,
+    /// Which values they have a column for.
+    pub compared: Vec<&'static str>,
+    /// How many calls came out how.
+    pub counts: Counts,
+    /// The sums, by currency.
+    pub totals: Vec<Total>,
+}
+
+/// Compares with an export; times without a zone are taken in `zone`.
+pub async fn with_csv(
+    connection: &mut PgConnection,
+    input: impl BufRead,
+    zone: &str,
+    asked: &Asked,
+) -> Result<Comparison, ReconcileError> {
+    check_zone(connection, zone).await?;
+    let mut export = Export::open(input)?;
+    compare::prepare(connection).await?;
+    let mut compared = Vec::new();
+    if let Some(export) = &mut export {
+        compared = FIELDS.into_iter().filter(|field| export.has(field)).collect();
+        loop {
+            let calls = export.read(BATCH)?;
+            if calls.is_empty() {
+                break;
+            }
+            compare::load(connection, &calls, zone).await?;
+        }
+    }
+    let mut transaction = connection.begin_with(READ_ONLY).await?;
+    compare::read_at_length(&mut transaction).await?;
+    let range = asked_range(&mut transaction, asked).await?;
+    let comparison = finish(&mut transaction, asked, range, None, compared).await?;
+    transaction.commit().await?;
+    Ok(comparison)
+}
+
+/// Compares with a table `schema.table` of the same database, in one snapshot of both; times without a zone are taken in the
+/// zone of the map.
+pub async fn with_table(
+    connection: &mut PgConnection,
+    table: &str,
+    map: &Map,
+    asked: &Asked,
+) -> Result<Comparison, ReconcileError> {
+    check_zone(connection, &map.zone).await?;
+    compare::prepare(connection).await?;
+    let mut transaction = connection.begin_with(READ_ONLY).await?;
+    compare::read_at_length(&mut transaction).await?;
+    let range = asked_range(&mut transaction, asked).await?;
+    compare::open(&mut transaction, table, &map.columns, range, &map.zone).await?;
+    let mut line = 0;
+    loop {
+        let rows = compare::fetch(&mut transaction).await?;
+        if rows.is_empty() {
+            break;
+        }
+        let calls: Vec<_> = rows.iter().zip(line + 1..).map(|(row, line)| row::of_table(line, row)).collect();
+        line += i64::try_from(calls.len()).unwrap_or_default();
+        compare::load(&mut transaction, &calls, &map.zone).await?;
+    }
+    let compared = FIELDS.into_iter().filter(|field| map.has(field)).collect();
+    let comparison = finish(&mut transaction, asked, range, Some(map.matching), compared).await?;
+    transaction.commit().await?;
+    Ok(comparison)
+}
+
+/// One snapshot, and a promise that Postgres keeps: only temporary tables can be written.
+const READ_ONLY: &str = "begin isolation level repeatable read read only";
+
+async fn check_zone(connection: &mut PgConnection, zone: &str) -> Result<(), ReconcileError> {
+    if compare::knows_zone(connection, zone).await? {
+        return Ok(());
+    }
+    Err(Wrong::Zone(zone.to_owned()).into())
+}
+
+async fn asked_range(connection: &mut PgConnection, asked: &Asked) -> Result<Option<Range>, sqlx::Error> {
+    match asked.days {
+        Some((first, last)) => compare::days(connection, first, last).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Compares what was loaded.
+async fn finish(
+    connection: &mut PgConnection,
+    asked: &Asked,
+    range: Option<Range>,
+    matching: Option<compare::Matching>,
+    compared: Vec<&'static str>,
+) -> Result<Comparison, ReconcileError> {
+    let span = compare::span(connection).await?;
+    let accounts = match &asked.account {
+        Some(account) => Some(vec![account.as_str().to_owned()]),
+        None => Some(span.accounts).filter(|named| !named.is_empty()),
+    };
+    // Until before the next microsecond: the last call is inside.
+    let theirs = span.first.zip(span.last);
+    let theirs = theirs.map(|(from, last)| Range { from, until: last + chrono::TimeDelta::microseconds(1) });
+    let range = range.or(theirs);
+    if range.is_none() && span.rows > 0 && !compare::all_unreadable(connection).await? {
+        return Err(Wrong::NoTimes.into());
+    }
+    // Without any time there is no call of ours to compare with, but unreadable rows are still to be said.
+    let nothing = Range { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
+    let scope = Scope { range: range.unwrap_or(nothing), accounts };
+    compare::pair(connection, &scope, matching).await?;
+    let counts = compare::counts(connection).await?;
+    Ok(Comparison {
+        equal: counts.differences() == 0 && (span.rows > 0 || asked.days.is_some()),
+        rows: span.rows,
+        from: range.map(|range| range.from),
+        until: range.map(|range| range.until),
+        accounts: scope.accounts,
+        compared,
+        counts,
+        totals: compare::totals(connection).await?,
+    })
+}

@@ -1,0 +1,57 @@
+//! `reconcile --day`: one day, listed and compared now, by the check that the service makes of every day.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use chrono::NaiveDate;
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::db::cdr::Origin;
+use vobiz_cdr::db::day::record::DayState;
+use vobiz_cdr::db::day::summary;
+use vobiz_cdr::db::day::{Cause, Due};
+use vobiz_cdr::sweep::SweepError;
+use vobiz_cdr::vobiz::AccountId;
+
+use super::ReconcileArgs;
+use crate::backfill::{Asked, CONNECTIONS, print_lines};
+use crate::{Usage, reach};
+
+/// Checks the day of each account. Exit code 1 if one of them is not settled.
+pub(super) async fn run(
+    args: &ReconcileArgs,
+    day: NaiveDate,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let config = args.vobiz.check()?;
+    let only = args.account.as_ref().map(AccountId::as_str);
+    let work = reach::on_pool(&args.database, "reconcile", CONNECTIONS, async |pool| {
+        let asked = Asked::open(pool, config.clone(), only).await?;
+        let mut settled = true;
+        let mut lines = Vec::new();
+        for account in &asked.accounts {
+            let (_, today) = summary::range_of_ledger(&mut *pool.acquire().await?, account.id()).await?;
+            if day > today {
+                bail!(Usage(format!("--day {day} lies in the future: today is {today} at Vobiz")));
+            }
+            let due = Due { day, cause: Cause::Manual };
+            let checked = asked.sweeper.check_day(account, due, Origin::Manual, &stop).await;
+            let checked = match checked {
+                Err(SweepError::Stopped) => bail!("stopped before the day was compared"),
+                checked => checked?,
+            };
+            settled &= checked.state == DayState::Settled;
+            let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day).await?;
+            if checked.state != DayState::Settled {
+                crate::say(&format!(
+                    "{}: call by call: select * from vobiz.reconciliation_difference where check_id = {}",
+                    account.id(),
+                    checked.id
+                ));
+            }
+            lines.extend(ours);
+        }
+        print_lines(&lines, args.json)?;
+        Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    });
+    Box::pin(work).await
+}
