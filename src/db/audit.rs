@@ -8,9 +8,7 @@ pub async fn sign(connection: &mut PgConnection, by: &str) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// Writes down which calls were rebuilt with other billed fields; `was` is what [`vobiz.billed`] said before, as JSON.
-///
-/// [`vobiz.billed`]: ../../../migrations/20261124000003_change.sql
+/// Writes down which calls were rebuilt with other billed fields; `was` is what `vobiz.billed` said of each before, as JSON.
 pub(super) async fn reparsed(
     connection: &mut PgConnection,
     call_ids: &[&str],

@@ -181,3 +181,22 @@ proptest! {
         prop_assert!(cdr.notes.is_empty());
     }
 }
+
+#[test]
+fn a_list_row_laid_over_a_record_leaves_what_it_does_not_say() {
+    let read = |text: &str| Cdr::read_kept(&Payload::new(text), HomeCountry::INDIA, false).unwrap();
+    let older = read(
+        r#"{"uuid":"c","account_id":"MA_A","cost":1,"billsec":7,"caller_id_number":"09876543210",
+            "destination_number":"09876543211","odd":{"a":1},"both":1,"mos":"?"}"#,
+    );
+    // A number that is no phone number replaces the one in E.164 too. Lone surrogates are no trouble here.
+    let newer = r#"{"uuid":"c","cost":2,"caller_id_number":"sip:x","both":"\ud83d","jitter":"?","mos":"?"}"#;
+    let row = read(newer).laid_over(older);
+    assert_eq!((row.fields.cost, row.fields.billsec), (Some(2.into()), Some(7)));
+    assert_eq!(row.account_id.unwrap().as_str(), "MA_A");
+    assert_eq!(row.fields.caller_e164, None);
+    assert_eq!(row.fields.destination_e164.as_deref(), Some("+919876543211"));
+    assert_eq!(row.extra.as_deref(), Some(r#"{"both":"\ud83d","odd":{"a":1}}"#));
+    assert_eq!(row.notes.len(), 2, "each once: {:?}", row.notes);
+    assert_eq!(row.payload.text(), newer, "and it is still this row of the list");
+}

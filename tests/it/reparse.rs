@@ -215,3 +215,31 @@ async fn a_version_that_comes_in_meanwhile_is_neither_lost_nor_undone() {
     assert_eq!(db.count(DIFFERS_FROM_ITS_VERSIONS).await, 0);
     assert_eq!(counts(&db, &[], 0)["changed"], 0);
 }
+
+#[tokio::test]
+async fn one_that_is_killed_is_resumed_and_changes_each_call_once() {
+    let db = Database::new().await;
+    store(&db, 1600).await;
+    db.run("update vobiz.cdr set cost = cost + 1").await;
+    // The fourth batch waits for this row.
+    let mut connection = db.connection().await;
+    let mut holder = connection.begin().await.unwrap();
+    sqlx::query("select from vobiz.cdr where call_id = 'call-1550' for update")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let mut child = program(&["reparse"]).env("DATABASE_URL", &db.url).spawn().unwrap();
+    db.comes_to(1500, "select coalesce(max(done), 0) from vobiz.task").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    holder.rollback().await.unwrap();
+    drop(connection);
+    // Its session ends a moment after it, and does not stand in the way.
+    let refused = reparse(&db, &[]);
+    assert!(refused.stderr.contains("--resume"), "{}", refused.stderr);
+    let resumed = counts(&db, &["--resume"], 0);
+    assert_eq!((&resumed["calls"], &resumed["changed"]), (&1600.into(), &1600.into()));
+    assert_eq!(db.text("select distinct cost::text from vobiz.cdr").await, "1.20");
+    let audited = "select count(*) from vobiz.audit where action = 'reparsed'";
+    assert_eq!(db.count(audited).await, 1600);
+}

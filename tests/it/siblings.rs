@@ -1,8 +1,11 @@
 //! A call that never appears at its account is asked of the other ones, before it is given up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vobiz_cdr::account::Account;
+use vobiz_cdr::fetch::{FetchSettings, Fetcher};
+use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::simulator::{self, Answer, CallSpec, RetryAfter};
 
 use crate::support::database::ACCOUNT;
@@ -132,7 +135,7 @@ async fn only_some_hands_ask_around_and_the_others_come_back_later() {
     }
     world.drain().await;
     // Slow enough that all hands are there at once.
-    world.vobiz.script_fetches(SECOND, Some(Answer::Slow(std::time::Duration::from_millis(600))));
+    world.vobiz.script_fetches(SECOND, Some(Answer::Slow(Duration::from_millis(600))));
     world.database.shift_clock("25 hours").await;
     world.drain().await;
     let dead = "select count(*) from vobiz.cdr_queue where dead_at is not null";
@@ -146,5 +149,20 @@ async fn only_some_hands_ask_around_and_the_others_come_back_later() {
         world.drain().await;
     }
     assert_eq!(world.database.count(dead).await, 40);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_while_the_others_are_asked() {
+    let (mut world, accounts) = three_accounts().await;
+    // Longer than each request, shorter than both together.
+    let settings = FetchSettings { concurrency: 16, lease: Duration::from_millis(1300) };
+    world.fetcher = Fetcher::new(world.database.pool.clone(), accounts, settings, Metrics::new());
+    for account in [SECOND, THIRD] {
+        world.vobiz.script_fetches(account, Some(Answer::Slow(Duration::from_millis(800))));
+    }
+    a_day_of_404(&world, "nobodys").await;
+    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 4, "nobody leased it meanwhile");
     world.end().await;
 }
