@@ -1,6 +1,8 @@
 //! Everything on this machine: a Postgres of our own, a simulated Vobiz on a bad day, this service between them, and a report
 //! at the end. Nothing has to be configured, and nothing outside its own folder is touched.
 
+mod proof;
+
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -78,14 +80,15 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
     let url = own.url(DATABASE);
     db::create_database(&url, DATABASE).await?;
     let simulator = Simulator::start(simulator_options(args.seed)).await?;
-    let service = Service::prepare(service_config(&simulator.api_url())?, &url, true).await?;
+    let config = service_config(&simulator.api_url())?;
+    let service = Service::prepare(config.clone(), &url, true).await?;
     let address = service.address()?;
     simulator.set_callback_sent_to(&format!("http://{address}/callbacks/vobiz"));
     simulator.set_trunk_url(&format!("http://{address}/callbacks/vobiz/{SECRET}"));
 
     let stop_service = CancellationToken::new();
     let mut serving = tokio::spawn(service.run(stop_service.clone(), Ending::AtOnce));
-    let pool = db::connect(&url, "demo", 2)?;
+    let pool = db::connect(&url, "demo", 4)?;
     let ended = tokio::select! {
         ended = watch(args, &simulator, &pool) => ended?,
         () = stop.cancelled() => { say("stopped"); None }
@@ -97,6 +100,7 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
     let code = match ended {
         Some(verdict) => {
             print_report(&pool, &simulator, &verdict).await?;
+            let proved = Box::pin(proof::prove(&pool, &simulator, &config.vobiz())).await?;
             if args.keep && !stop.is_cancelled() {
                 print(&format!(
                     "\nStill running; look for yourself:  {}\nCallbacks: http://{address}/callbacks/vobiz   CDR API: {}   (Ctrl-C ends it)",
@@ -107,7 +111,7 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
             } else {
                 print("\nTo look for yourself with psql, run it with --keep.");
             }
-            if verdict.missing.is_empty() && verdict.different.is_empty() {
+            if verdict.missing.is_empty() && verdict.different.is_empty() && proved {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -134,6 +138,7 @@ fn simulator_options(seed: u64) -> Options {
             ..Faults::some()
         },
         cdr_delay: Duration::from_millis(800),
+        day_zone: proof::DAY_ZONE,
         ..Options::default()
     }
 }

@@ -267,3 +267,31 @@ async fn one_day_is_compared_because_somebody_asks() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_killed_goes_on_without_a_gap() {
+    let (world, first, last) = history(12, 2, Duration::from_millis(100)).await;
+    let (from, to) = (first.to_string(), last.to_string());
+    let mut killed = program(&["backfill", "--from", &from, "--to", &to])
+        .env("DATABASE_URL", &world.database.url)
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN", TOKEN)
+        .env("VOBIZ_MAX_RPS", "1000")
+        .env("VOBIZ_API_URL", world.vobiz.api_url())
+        .spawn()
+        .unwrap();
+    eventually("some days are done", Duration::from_secs(20), async || {
+        world.database.count("select count(*) from vobiz.reconciliation_check").await >= 3
+    })
+    .await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(world.stored().await < 24);
+    let resumed = command(&world, &["backfill", "--resume"]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", resumed.stderr);
+    assert_eq!((world.stored().await, ledger_day(&world).await), (24, from));
+    // The day that was cut off is listed again, the others are not.
+    let checks = world.database.count("select count(*) from vobiz.reconciliation_check").await;
+    assert!((12..=13).contains(&checks), "{checks}");
+    world.end().await;
+}

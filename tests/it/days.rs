@@ -14,7 +14,9 @@ use vobiz_cdr::sweep::{Checked, Sweeper};
 
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
-use crate::support::world::{TOKEN, World, account, credentials, options};
+use crate::support::process::{program, run};
+use crate::support::running::Running;
+use crate::support::world::{TOKEN, World, account, credentials, options, serve_config};
 
 /// The day before yesterday, in the zone of the test: all of its checks up to the first day are over.
 fn day_before_yesterday(world_now: DateTime<Utc>, zone: i32) -> DateTime<Utc> {
@@ -457,5 +459,68 @@ async fn costs_that_trickle_in_do_not_have_a_day_listed_every_hour() {
     // The 24 h of the schedule may come before.
     assert_eq!(waits[..4], ["10", "40", "160", "640"]);
     assert!(waits[4..].iter().all(|wait| wait.parse::<i32>().unwrap() <= 1440), "{waits:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_holds_the_bill_until_a_person_closes_it() {
+    let (world, began, _) = settled_day().await;
+    let before = safe_to(&world).await.0;
+    world.owe("never-was", true).await;
+    let announced = began + TimeDelta::hours(30);
+    sqlx::query(
+        "update vobiz.cdr_queue set enqueued_at = $1, announced_at = $1, error_class = 'never_appeared', failures = 40,
+                last_error = 'not yet: 404', first_failed_at = $1, dead_at = vobiz.now()",
+    )
+    .bind(announced)
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+    let (safe, held_by) = safe_to(&world).await;
+    let day = (announced + TimeDelta::minutes(330)).date_naive();
+    assert_eq!((safe, held_by), (began + TimeDelta::days(1), format!("1 dead letter of {day}")));
+    let close = |arguments: &[&str]| {
+        let mut command = program(arguments);
+        run(command.env("DATABASE_URL", &world.database.url))
+    };
+    let refused = close(&["dead-letters", "close", "never-was", "--reason", " "]);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    assert_eq!(safe_to(&world).await.0, safe);
+    let reason = "Vobiz says it was a test call";
+    let closed = close(&["dead-letters", "close", "never-was", "--reason", reason, "--by", "asha"]);
+    assert_eq!(closed.status.code(), Some(0), "{}", closed.stderr);
+    assert_eq!(safe_to(&world).await.0, before);
+    let audit = "select concat_ws(' | ', action, call_id, reason, by like '%(asha)') from vobiz.audit";
+    assert_eq!(world.database.texts(audit).await, [format!("dead_letter_closed | never-was | {reason} | t")]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
+    let (world, _, calls) = settled_day().await;
+    world
+        .database
+        .run(&format!("update vobiz.cdr set total_cost = total_cost + 1 where call_id = '{}'", calls[0]))
+        .await;
+    for _ in 0..3 {
+        hurry(&world).await;
+        check(&world).await;
+    }
+    let config = serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
+    let service = Running::start(config, &world.database.url).await;
+    let act = service.the_only_act().await;
+    let words =
+        format!("differs from Vobiz's own rows and totals: 1 INR more here; 1 call differs: {}", calls[0]);
+    assert!(act.ends_with(&words), "{act}");
+    assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"differs\"}").await, Some(1.0));
+    assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"missing_here\"}").await, Some(0.0));
+    let safe =
+        service.metric(&format!("vobiz_cdr_safe_to_bill_timestamp_seconds{{account=\"{ACCOUNT}\"}}")).await;
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let expected = safe_to(&world).await.0.timestamp() as f64;
+    assert_eq!(safe, Some(expected));
+    let (_, page) = service.page("/status").await;
+    assert!(page.contains("\"unsettled_days\": 1") && page.contains("\"held_by\""), "{page}");
+    service.end().await;
     world.end().await;
 }

@@ -1,0 +1,102 @@
+//! The last part of the demo: calls of the days before, which no callback announced, are listed and proved to be complete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
+use comfy_table::{CellAlignment, Table, presets};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::{ACCOUNT, print};
+use crate::account::{self, Account};
+use crate::config::VobizConfig;
+use crate::db::backfill;
+use crate::db::clock::Clock;
+use crate::db::day::standing;
+use crate::db::day::summary::{self, DayLine};
+use crate::metrics::Metrics;
+use crate::simulator::{CallSpec, Simulator};
+use crate::sweep::Sweeper;
+use crate::timed;
+use crate::vobiz::HomeCountry;
+
+/// Where the simulated Vobiz cuts its days, in minutes east of UTC: India.
+pub(super) const DAY_ZONE: i32 = 330;
+/// Days before today, and calls on each.
+const DAYS: u64 = 3;
+const CALLS: i32 = 40;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Makes calls on the days before, lists these days as `vobiz-cdr backfill` does, and prints the ledger. False if a day is not
+/// settled.
+pub(super) async fn prove(
+    pool: &PgPool,
+    simulator: &Simulator,
+    config: &VobizConfig,
+) -> anyhow::Result<bool> {
+    let now = timed!(pool, LIMIT, |connection| Clock::read(connection)).await?.now();
+    let today = (now + TimeDelta::minutes(DAY_ZONE.into())).date_naive();
+    let (first, last) = (today - Days::new(DAYS), today - Days::new(1));
+    for day in first.iter_days().take_while(|day| *day <= last) {
+        place(simulator, day);
+    }
+    let accounts = account::open(pool, config, HomeCountry::INDIA).await?;
+    let account: &Arc<Account> =
+        accounts.first().ok_or_else(|| anyhow::anyhow!("the account {ACCOUNT} is gone"))?;
+    let range =
+        timed!(pool, LIMIT, |connection| backfill::start(connection, account.id(), first, last)).await?;
+    let sweeper = Sweeper::new(pool.clone(), accounts.clone(), Duration::ZERO, Metrics::new());
+    let done = sweeper.backfill(account, &range, &CancellationToken::new()).await?;
+    let lines =
+        timed!(pool, LIMIT, |connection| summary::lines(connection, account.id(), first, last)).await?;
+    print(&format!(
+        "\nThe {DAYS} days before, of which no callback told: listed with {} requests, and each compared with Vobiz's own rows and totals.\n",
+        done.requests
+    ));
+    print(&table(&lines).to_string());
+    for safe in timed!(pool, LIMIT, |connection| standing::look(connection)).await?.safe_to_bill {
+        print(&format!("safe to bill up to {}: {}", safe.safe_to.to_rfc3339(), safe.held_by));
+    }
+    Ok(done.unsettled + done.unread == 0)
+}
+
+/// The calls of one day, spread over it.
+fn place(simulator: &Simulator, day: NaiveDate) {
+    let midnight = day.and_time(NaiveTime::MIN).and_utc() - TimeDelta::minutes(DAY_ZONE.into());
+    let step = TimeDelta::hours(22) / CALLS;
+    for n in 0..CALLS {
+        let ended_at = Some(midnight + TimeDelta::hours(1) + step * n);
+        simulator.place_call(CallSpec { ended_at, ..CallSpec::default() });
+    }
+}
+
+fn table(lines: &[DayLine]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
+        "day",
+        "state",
+        "calls here",
+        "at Vobiz",
+        "total here",
+        "at Vobiz",
+        "currency",
+    ]);
+    for line in lines {
+        table.add_row([
+            line.day.to_string(),
+            line.state.clone(),
+            line.calls_here.to_string(),
+            line.calls_there.to_string(),
+            line.total_here.normalize().to_string(),
+            line.total_there.normalize().to_string(),
+            line.currency.clone().unwrap_or_default(),
+        ]);
+    }
+    for column in 2..6 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
