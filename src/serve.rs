@@ -133,7 +133,7 @@ impl Service {
     ) -> anyhow::Result<()> {
         let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
         let intake_pool = db::connect(&url, "receive", 2)?;
-        let look_pool = db::connect(&url, "ops", 1)?;
+        let look_pool = db::connect(&url, "ops", 2)?;
         let stop_door = CancellationToken::new();
         let mut loops = JoinSet::new();
 

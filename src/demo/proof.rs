@@ -67,7 +67,11 @@ fn place(simulator: &Simulator, day: NaiveDate) {
     let step = TimeDelta::hours(22) / CALLS;
     for n in 0..CALLS {
         let ended_at = Some(midnight + TimeDelta::hours(1) + step * n);
-        simulator.place_call(CallSpec { ended_at, ..CallSpec::default() });
+        simulator.place_call(CallSpec {
+            ended_at,
+            appears_after: Some(Duration::ZERO),
+            ..CallSpec::default()
+        });
     }
 }
 

@@ -48,24 +48,42 @@ impl Looks {
 }
 
 impl Ops {
-    /// Looks until told to stop. `pool` serves nothing else, so that a look never waits behind the work it looks at.
+    /// Looks until told to stop. `pool` serves nothing else, so that a look never waits behind the work it looks at; it has two
+    /// connections, so that a quick look never waits behind a thorough one.
     pub async fn look_on(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
+        tokio::join!(self.look_quickly_on(&pool, &stop), self.look_thoroughly_on(&pool, &stop));
+    }
+
+    async fn look_quickly_on(&self, pool: &PgPool, stop: &CancellationToken) {
         let pulse = self.metrics.pulses.start("look", PATIENCE);
-        let mut next_thorough = Instant::now();
         while !stop.is_cancelled() {
             pulse.beat();
-            let answered = self.look(&pool).await;
+            let answered = self.look(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_troubles().is_empty() {
                 let _ = self.ready().await;
             }
-            if answered && Instant::now() >= next_thorough {
-                let took = self.look_thoroughly(&pool).await;
-                next_thorough = Instant::now() + THOROUGH_EVERY.max(took * THOROUGH_SHARE);
-            }
             pulse.rest();
             tokio::select! {
                 () = tokio::time::sleep(self.settings.look_every) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn look_thoroughly_on(&self, pool: &PgPool, stop: &CancellationToken) {
+        let pulse = self.metrics.pulses.start("count", PATIENCE);
+        while !stop.is_cancelled() {
+            pulse.beat();
+            let mut wait = self.settings.look_every;
+            let answers = self.looks.lock().unwrap_or_else(PoisonError::into_inner).answers;
+            if answers {
+                let took = self.look_thoroughly(pool).await;
+                wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
+            }
+            pulse.rest();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}
             }
         }
