@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use vobiz_cdr::account::{self, Account};
 use vobiz_cdr::config::{DatabaseArgs, VobizArgs, VobizConfig};
-use vobiz_cdr::db::backfill::{self, Range};
 use vobiz_cdr::db::clock::Clock;
 use vobiz_cdr::db::day::summary::{self, DayLine};
 use vobiz_cdr::db::setting;
+use vobiz_cdr::db::{
+    self,
+    backfill::{self, Range},
+};
 use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::progress::Progress;
 use vobiz_cdr::sweep::{Backfilled, Sweeper};
@@ -86,7 +89,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Opens the configured accounts, or the one that was named.
+    /// Opens the configured accounts, or the one that was named, and sees that Vobiz lets them read. One that it refuses and that
+    /// this database has never known leaves no trace in it.
     pub(crate) async fn open(
         pool: &PgPool,
         mut config: VobizConfig,
@@ -98,8 +102,21 @@ impl Asked {
                 bail!(Usage(format!("--account {only}: no such account is configured")));
             }
         }
-        let home = setting::check(&mut *pool.acquire().await?, None, None).await?;
+        let mut connection = pool.acquire().await?;
+        let home = setting::check(&mut connection, None, None).await?;
+        let ids: Vec<AccountId> =
+            config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect();
+        let known = db::account::registered(&mut connection, &ids).await?;
         let accounts = account::open(pool, &config, HomeCountry::new(&home)?).await?;
+        for account in &accounts {
+            if !account.ensure_access().await {
+                if !known.iter().any(|id| id == account.id().as_str()) {
+                    db::account::unregister(&mut connection, account.id()).await?;
+                }
+                bail!("Vobiz does not let us read the CDRs of {}: the line above says why", account.id());
+            }
+        }
+        drop(connection);
         let metrics = Metrics::new();
         let sweeper = Sweeper::new(pool.clone(), accounts.clone(), Duration::ZERO, metrics.clone());
         Ok(Self { accounts, sweeper, metrics })

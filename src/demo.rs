@@ -36,6 +36,9 @@ const PUBLIC_URL: &str = "https://calls.example.com/callbacks/vobiz";
 /// After this long, what is missing is missing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Costs that change do so this long after their CDR appears.
+const SETTLES_AFTER: Duration = Duration::from_secs(3);
+
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
@@ -133,7 +136,7 @@ fn simulator_options(seed: u64) -> Options {
         seed,
         faults: Faults {
             late_by: Duration::from_secs(5),
-            settles_after: Duration::from_secs(3),
+            settles_after: SETTLES_AFTER,
             throttled: 0.005,
             ..Faults::some()
         },

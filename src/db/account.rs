@@ -66,6 +66,29 @@ pub async fn register(connection: &mut PgConnection, accounts: &[AccountId]) -> 
     Ok(())
 }
 
+/// Which of these accounts have a row.
+pub async fn registered(
+    connection: &mut PgConnection,
+    accounts: &[AccountId],
+) -> Result<Vec<String>, sqlx::Error> {
+    let ids: Vec<&str> = accounts.iter().map(AccountId::as_str).collect();
+    sqlx::query_scalar!("select account_id from vobiz.account where account_id = any($1)", &ids as &[&str])
+        .fetch_all(connection)
+        .await
+}
+
+/// Takes back what [`register`] did for an account that turned out to be none: a slip of the pen in its id.
+pub async fn unregister(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "with pauses as (delete from vobiz.account_pause where account_id = $1)
+         delete from vobiz.account where account_id = $1",
+        account.as_str()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Pauses an account for `length` from now. A pause that is on already is extended, never shortened; its reason changes only
 /// from throttled to a graver one. A new throttling pause halves the rate, once.
 pub async fn pause(

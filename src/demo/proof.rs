@@ -41,6 +41,8 @@ pub(super) async fn prove(
     for day in first.iter_days().take_while(|day| *day <= last) {
         place(simulator, day);
     }
+    // Some of their costs settle only after the record is there, and would reopen their day.
+    tokio::time::sleep(super::SETTLES_AFTER + Duration::from_millis(500)).await;
     let accounts = account::open(pool, config, HomeCountry::INDIA).await?;
     let account: &Arc<Account> =
         accounts.first().ok_or_else(|| anyhow::anyhow!("the account {ACCOUNT} is gone"))?;

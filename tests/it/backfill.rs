@@ -231,6 +231,15 @@ async fn the_command_is_clear_about_what_it_cannot_do() {
         assert_eq!(finished.status.code(), Some(code), "{arguments:?} {}", finished.stderr);
         assert!(finished.stderr.contains(says), "{arguments:?} {}", finished.stderr);
     }
+    // A slip of the pen in the account leaves no trace.
+    let mut slip = program(&["backfill", "--from", &from]);
+    slip.env("DATABASE_URL", &world.database.url)
+        .env("VOBIZ_AUTH_ID", "MA_SLIPPED1")
+        .env("VOBIZ_AUTH_TOKEN", TOKEN);
+    let slipped = run(slip.env("VOBIZ_API_URL", world.vobiz.api_url()));
+    assert_eq!(slipped.status.code(), Some(1), "{}", slipped.stderr);
+    assert!(slipped.stderr.contains("does not let us read the CDRs of MA_SLIPPED1"), "{}", slipped.stderr);
+    assert_eq!(world.database.texts("select account_id from vobiz.safe_to_bill").await, [ACCOUNT]);
     let resumed = command(&world, &["backfill", "--resume"]);
     assert_eq!(resumed.status.code(), Some(0), "{}", resumed.stderr);
     assert_eq!(world.stored().await, 2);

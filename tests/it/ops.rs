@@ -73,7 +73,16 @@ async fn a_healthy_service_says_so_everywhere() {
         assert_eq!(running.metric(series).await, Some(value), "{series}");
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    for name in ["intake", "fetch", "settle", "sweep MA_TESTAB12", "walk MA_TESTAB12", "settle MA_TESTAB12", "look", "count"] {
+    for name in [
+        "intake",
+        "fetch",
+        "settle",
+        "sweep MA_TESTAB12",
+        "walk MA_TESTAB12",
+        "settle MA_TESTAB12",
+        "look",
+        "count",
+    ] {
         let series = format!("vobiz_cdr_worker_last_progress_timestamp_seconds{{loop=\"{name}\"}}");
         let moved = running.metric(&series).await.unwrap();
         assert!((now - moved).abs() < 10.0, "{name}: {moved} against {now}");
