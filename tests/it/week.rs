@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
 mod clocks;
+mod ledger;
+mod mutation;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,19 +65,26 @@ async fn a_week_with_every_trouble_ends_with_every_call_stored_and_none_fetched_
     }
     println!("{HOURS} hours took {:?}", began.elapsed());
 
-    // The last hour's calls, the CDRs that are late, and the last sweep.
+    // The last hour's calls, the CDRs that are late, and the last sweep; then the costs that settle late.
     world.rest().await;
     println!("the end came after {:?}", began.elapsed());
+    world.let_the_days_settle().await;
+    println!("the days were settled after {:?}", began.elapsed());
 
     everything_is_stored(&world).await;
     nothing_is_fetched_too_often(&world);
+    ledger::no_day_is_listed_too_often(&world).await;
+    ledger::every_day_is_settled(&world).await;
+    ledger::safe_to_bill_moved_on_and_back(&world).await;
+    ledger::lost_callbacks_are_counted(&world).await;
     for rest in rests {
         what_we_knew_then_was_true(&world, rest).await;
     }
-    // Here belongs, once it exists: each day settled and vobiz.safe_to_bill at the last closed one; vobiz.callback_loss by day and
-    // account equal to the calls of `world.vobiz.calls()` that are not acknowledged. Then, each for itself and caught in the
-    // ledger: a call more at Vobiz (place_call), one less (forget), a paisa and a second changed in a row of vobiz.cdr.
+    ledger::the_last_state_known_is_the_present_one(&world).await;
+    ledger::every_change_is_shown(&world).await;
     println!("compared after {:?}", began.elapsed());
+    mutation::every_mutation_is_caught(&world).await;
+    println!("mutations were caught after {:?}", began.elapsed());
     world.end().await;
 }
 
@@ -127,15 +136,12 @@ async fn everything_is_stored(world: &World) {
 
 /// The versions that we had asked for at an instant are those that Vobiz had then.
 async fn what_we_knew_then_was_true(world: &World, instant: DateTime<Utc>) {
-    // Here belongs vobiz.cdr_as_of, once it exists.
-    let known: Vec<(String, String, DateTime<Utc>, i32, Decimal)> = sqlx::query_as(
-        "select distinct on (call_id) call_id, account_id, day_at, billsec, total_cost
-         from vobiz.cdr_revision where fetched_at <= $1 order by call_id, revision desc",
-    )
-    .bind(instant)
-    .fetch_all(&world.database.pool)
-    .await
-    .unwrap();
+    let known: Vec<(String, String, DateTime<Utc>, i32, Decimal)> =
+        sqlx::query_as("select call_id, account_id, day_at, billsec, total_cost from vobiz.cdr_as_of($1)")
+            .bind(instant)
+            .fetch_all(&world.database.pool)
+            .await
+            .unwrap();
     let known: BTreeSet<_> = known.into_iter().collect();
     let truth = world.vobiz.truth_at(instant).into_iter().map(|call| {
         let billsec = call.billsec.try_into().unwrap();

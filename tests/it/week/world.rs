@@ -36,7 +36,7 @@ pub(super) struct World {
     port: u16,
     pub(super) progress: Arc<Progress>,
     /// The first hour.
-    start: DateTime<Utc>,
+    pub(super) start: DateTime<Utc>,
     /// How many hours of calls there were.
     pub(super) hour: i64,
     /// How many hours there were beside them, in which nobody called.
