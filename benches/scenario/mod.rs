@@ -4,6 +4,7 @@ mod callbacks;
 mod churn;
 mod day;
 mod drain;
+mod growth;
 mod lease;
 mod neighbour;
 mod outage;
@@ -32,6 +33,8 @@ pub(crate) enum Scenario {
     Outage,
     /// One rate limit over three replicas, 429, and a denied account beside them
     Replicas,
+    /// How cost grows with the rate of calls and with the CDRs that are there: up to ten million, so 25 GB of disk
+    Growth,
     /// A customer's day of 300,000 calls at a rate limit that single fetches alone cannot live on
     Day,
 }
@@ -58,6 +61,7 @@ impl Scenario {
             Self::Neighbour => neighbour::run(bench).await,
             Self::Outage => outage::run(bench).await,
             Self::Replicas => replicas::run(bench).await,
+            Self::Growth => growth::run(bench).await,
             Self::Day => day::run(bench).await,
         }
     }

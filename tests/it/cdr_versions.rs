@@ -121,6 +121,22 @@ async fn a_list_row_with_another_cost_merges_and_erases_nothing() {
 }
 
 #[tokio::test]
+async fn a_list_row_is_laid_over_a_record_whatever_its_unknown_keys_hold() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    let odd = |minute: u32, more: &str| {
+        record(&format!(r#""updated_at":"2026-03-25T10:{minute:02}:00Z","cost":0.{minute},{more}"#))
+    };
+    db.upsert(&[&single(&odd(1, r#""mos":4.5,"old":"\ud83d","both":1"#), now)]).await;
+    assert_eq!(db.upsert(&[&listed(&odd(2, r#""new":"\u0000","both":2"#), now)]).await, REVISED);
+    assert_eq!(shown(&db).await, "0.2 4.5 2");
+    let extra = db.text("select extra::text from vobiz.cdr").await;
+    for said in [r#""old":"\ud83d""#, r#""new":"\u0000""#, r#""both":2"#] {
+        assert!(extra.replace(": ", ":").contains(said), "{said} {extra}");
+    }
+}
+
+#[tokio::test]
 async fn a_single_record_enriches_a_list_row_whenever_it_was_asked_for() {
     for second in [-60, 60] {
         let db = Database::new().await;

@@ -149,7 +149,7 @@ async fn upsert_distinct(
 
     let stored = revision::stored(connection, &known).await?;
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
-    let mut incomplete = vec![];
+    let (mut incomplete, mut escaped) = (vec![], vec![]);
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
@@ -170,6 +170,10 @@ async fn upsert_distinct(
             Verdict::Merge => {
                 kept.push((row, stored.revision + 1));
                 merge.push(row);
+                let has_escapes = |payload: &Payload| payload.text().contains("\\u");
+                if has_escapes(&row.cdr.payload) || stored.payload.as_ref().is_some_and(has_escapes) {
+                    escaped.push((row, stored));
+                }
             }
         }
     }
@@ -190,6 +194,9 @@ async fn upsert_distinct(
         if !rows.is_empty() {
             write::write(connection, &rows, how).await?;
         }
+    }
+    for (row, stored) in escaped {
+        rebuild::rebuild(connection, &row.cdr.call_id, &stored.followed_by(row)).await?;
     }
     revision::confirm(connection, &confirm).await
 }

@@ -19,6 +19,22 @@ pub(super) struct Stored {
     pub(super) listed_by: String,
 }
 
+impl Stored {
+    /// The same once a list row was laid over it. Building anew counts it as the next version.
+    pub(super) fn followed_by(&self, row: &Incoming) -> Self {
+        let updated_at = row.cdr.fields.updated_at;
+        let same = updated_at.is_none() || updated_at == self.version.updated_at;
+        let fetched_at = if same { self.version.fetched_at.max(row.requested_at) } else { row.requested_at };
+        Self {
+            version: Version { updated_at, fetched_at, content_hash: row.content_hash },
+            revision: self.revision,
+            payload: None,
+            complete: false,
+            listed_by: row.listed_by.as_str().to_owned(),
+        }
+    }
+}
+
 /// Reads what is stored of some calls. Their rows are locked by the caller.
 pub(super) async fn stored(
     connection: &mut PgConnection,

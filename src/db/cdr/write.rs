@@ -130,7 +130,10 @@ pub(super) async fn write(
              account_id = case when $54 = 2 and excluded.account_id = excluded.listed_by
                                then c.account_id else excluded.account_id end,
              listed_by = excluded.listed_by,
+             -- Taking JSON apart reads its escapes, and not each of them is one that text can hold: such rows are built anew
+             -- afterwards (see upsert).
              extra = case when $54 = 2 and c.extra is not null and excluded.extra is not null
+                               and strpos(excluded.extra::text || c.extra::text, '\u') = 0
                           then (select json_object_agg(coalesce(n.key, o.key), coalesce(n.value, o.value))
                                 from json_each(excluded.extra) n full join json_each(c.extra) o on o.key = n.key)
                           else coalesce(excluded.extra, case when $54 = 2 then c.extra end) end,
