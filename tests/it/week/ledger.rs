@@ -300,7 +300,9 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
     }
     for ((account, day), checks) in &days {
         let end = midnight(*day) + TimeDelta::days(1);
-        assert!(checks.len() <= MOST_LISTED, "{account} {day}: {} times", checks.len());
+        // One that did not settle the day is followed by another, and the series begins anew.
+        let unsettled = checks.iter().filter(|check| check.state != "settled").count();
+        assert!(checks.len() <= MOST_LISTED + 5 * unsettled, "{account} {day}: {} times", checks.len());
         let (mut before, mut reopenings, mut tries) = (None::<&Listed>, 0, 0);
         for check in checks {
             let Listed { cause, began_at, .. } = check;
@@ -309,7 +311,7 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
             let is_scheduled = scheduled.iter().any(|at| since < *at && at <= began_at);
             let wait = match cause.as_str() {
                 "reopened" => TimeDelta::minutes(10 * 4_i64.pow(reopenings)).min(TimeDelta::hours(24)),
-                "again" => TimeDelta::minutes(15 * 2_i64.pow(tries - 1)).min(TimeDelta::hours(6)),
+                "again" => TimeDelta::minutes(15 * 2_i64.pow(tries) / 2).min(TimeDelta::hours(6)),
                 // Before the first list was read, the day was thought to end in India.
                 _ if before.is_none() && *day == world.start.date_naive() => TimeDelta::zero(),
                 _ => TimeDelta::MAX,
@@ -321,7 +323,9 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
             let pages = ((check.calls_there + 99) / 100).max(1);
             assert!(check.state != "settled" || check.requests == pages, "{account} {day} at {began_at}");
             reopenings = if cause == "reopened" { (reopenings + 1).min(4) } else { 0 };
-            tries = if check.state == "settled" { 0 } else { tries + 1 };
+            // That a day cannot be settled before its end is no failure.
+            let is_over = *began_at >= scheduled[0];
+            tries = if check.state == "settled" || !is_over { 0 } else { tries + 1 };
             before = Some(check);
         }
     }
