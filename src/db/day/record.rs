@@ -113,7 +113,7 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     append_differences(connection, id, check.differences).await?;
     sqlx::query!(
         "update vobiz.day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
-                reopened_at = null, reopenings = case when $7 then reopenings + 1 else 0 end
+                reopened_at = null, reopenings = case $7 when 'reopened' then reopenings + 1 when 'again' then reopenings else 0 end
          where account_id = $1 and day = $2",
         span.account.as_str(),
         span.day,
@@ -121,7 +121,7 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         id,
         count(check.tries),
         check.next,
-        check.cause == Cause::Reopened
+        check.cause.as_str()
     )
     .execute(connection)
     .await?;
