@@ -71,7 +71,7 @@ impl Sweeper {
         range: &Range,
         stop: &CancellationToken,
     ) -> Result<Backfilled, SweepError> {
-        let mut done = Backfilled::default();
+        let (mut done, mut began) = (Backfilled::default(), None);
         for day in
             range.first.iter_days().take_while(|day| *day <= range.next).collect::<Vec<_>>().iter().rev()
         {
@@ -81,9 +81,10 @@ impl Sweeper {
                 backfill::advance(&mut *connection, range.id, *day).await?;
                 backfill::extend_ledger(connection, account.id()).await
             });
-            if let Some(since) = moved.await? {
-                info!(account = %account.id(), %since, "the ledger begins earlier now");
-            }
+            began = moved.await?.or(began);
+        }
+        if let Some(since) = began {
+            info!(account = %account.id(), %since, "the ledger begins earlier now");
         }
         Ok(done)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use sqlx::{Connection, PgConnection};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
 use super::{SweepError, close, in_time};
@@ -348,10 +348,14 @@ async fn settle(
     })
 }
 
-fn say(account: &Account, cause: Cause, checked: &Checked) {
-    let (account, day, cause) = (account.id(), checked.day, cause.as_str());
+fn say(account: &Account, why: Cause, checked: &Checked) {
+    let (account, day, cause) = (account.id(), checked.day, why.as_str());
     let &Checked { calls, requests, recovered, revised, .. } = checked;
     match (checked.state, &checked.reason) {
+        // Whoever lists years sees how far it is, and the ledger at the end.
+        (DayState::Settled, _) if matches!(why, Cause::Backfill | Cause::Recover) => {
+            debug!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
+        }
         (DayState::Settled, _) => {
             info!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
         }
