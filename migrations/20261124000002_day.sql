@@ -4,7 +4,10 @@
 alter table vobiz.account
   add column day_of       text not null default 'start_time' check (day_of in ('start_time', 'end_time', 'created_at')),
   add column day_offset   interval,
-  add column summary_cost text check (summary_cost in ('total_cost', 'cost'));
+  add column summary_cost text check (summary_cost in ('total_cost', 'cost')),
+  add column registered_at timestamptz not null default vobiz.now();
+update vobiz.account set registered_at = ledger_since;
+comment on column vobiz.account.registered_at is 'When the service first knew of the account: callbacks can have been missed from then on.';
 comment on column vobiz.account.day_of is 'Which time of a call puts it into a day of Vobiz''s list, as far as the lists tell.';
 comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days are cut, as far as the lists tell; null until a list was read: then the billing zone is assumed.';
 comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming told.';
@@ -248,9 +251,29 @@ comment on function vobiz.unlisted_call(text, text, timestamptz, timestamptz) is
 -- Whatever changes a call of a day that was checked reopens the day, whoever does it. The row of the day is also the fence
 -- between a check that ends and a writer that comes late: the one that is second waits, and sees what the first one did. A day
 -- that is reopened already, and that nobody is checking, needs no second word.
-create function vobiz.reopen(call_account text, list_account text, first timestamptz, last timestamptz) returns void
-  language sql security definer set search_path = pg_catalog, pg_temp
+create function vobiz.reopen(
+    call_account text, list_account text, first timestamptz, last timestamptz, known boolean) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
+  declare
+    touched date[];
+    whose   text[];
+  begin
+    select array_agg(d.account_id), array_agg(d.day) into whose, touched
+    from vobiz.day d
+    -- A parent's list may have shown a call of its sub-account, whoever stored it last.
+    where (d.account_id in (call_account, list_account) or known and call_account like 'SA\_%')
+      -- Days of Vobiz are never further than this from those of UTC.
+      and d.day between (first at time zone 'UTC')::date - 1 and (last at time zone 'UTC')::date + 1
+      and d.from_at <= last and d.to_at > first
+      and d.began_at is not null
+      -- One that is reopened already, and that nobody is checking, needs no second word.
+      and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at);
+    if touched is null then
+      return;
+    end if;
+    -- Two writers that reopen the same days in another order would wait for each other.
+    perform pg_advisory_xact_lock(hashtextextended('vobiz reopen', 0));
     update vobiz.day d
     set reopened_at = coalesce(d.reopened_at, vobiz.now()),
         -- What changes in one go is checked in one go: 10 minutes later, and if that goes on four times as late each time, up to a
@@ -258,23 +281,22 @@ create function vobiz.reopen(call_account text, list_account text, first timesta
         check_at = case when d.reopened_at is not null then d.check_at
                         else least(d.check_at, vobiz.now() + least(interval '24 hours',
                                                                    interval '10 minutes' * 4 ^ least(d.reopenings, 4))) end
-    where d.account_id in (call_account, list_account)
-      -- Days of Vobiz are never further than this from those of UTC.
-      and d.day between (first at time zone 'UTC')::date - 1 and (coalesce(last, first) at time zone 'UTC')::date + 1
-      and d.from_at <= coalesce(last, first) and d.to_at > first
-      and d.began_at is not null
-      and (d.reopened_at is null or d.checked_at is null or d.began_at > d.checked_at)
-  $$;
-comment on function vobiz.reopen(text, text, timestamptz, timestamptz) is
-  'Reopens the checked days in which a call lies that began and ended then.';
+    from unnest(whose, touched) as t (account_id, day)
+    where d.account_id = t.account_id and d.day = t.day;
+  end $$;
+comment on function vobiz.reopen(text, text, timestamptz, timestamptz, boolean) is
+  'Reopens the checked days in which a call lies whose times lie between these; known: it was stored before.';
 
 create function vobiz.reopen_day() returns trigger language plpgsql as $$
 begin
+  -- Whichever time of a call decides its day.
   if tg_op <> 'INSERT' then
-    perform vobiz.reopen(old.account_id, old.listed_by, old.day_at, old.end_time);
+    perform vobiz.reopen(old.account_id, old.listed_by, least(old.day_at, old.end_time, old.created_at),
+                         greatest(old.day_at, old.end_time, old.created_at), true);
   end if;
   if tg_op <> 'DELETE' then
-    perform vobiz.reopen(new.account_id, new.listed_by, new.day_at, new.end_time);
+    perform vobiz.reopen(new.account_id, new.listed_by, least(new.day_at, new.end_time, new.created_at),
+                         greatest(new.day_at, new.end_time, new.created_at), tg_op = 'UPDATE');
   end if;
   return null;
 end $$;
@@ -288,11 +310,11 @@ create trigger reopen_day_insert after insert on vobiz.cdr for each row
 create trigger reopen_day_update
   after update of account_id, call_direction, start_time, end_time, created_at, duration, billsec, cost, streaming_cost,
                   total_cost, currency on vobiz.cdr for each row
-  when ((new.account_id, new.day_at, new.end_time, new.call_direction, new.duration, new.billsec, new.cost, new.streaming_cost,
-         new.total_cost, new.currency)
+  when ((new.account_id, new.day_at, new.end_time, new.created_at, new.call_direction, new.duration, new.billsec, new.cost,
+         new.streaming_cost, new.total_cost, new.currency)
         is distinct from
-        (old.account_id, old.day_at, old.end_time, old.call_direction, old.duration, old.billsec, old.cost, old.streaming_cost,
-         old.total_cost, old.currency))
+        (old.account_id, old.day_at, old.end_time, old.created_at, old.call_direction, old.duration, old.billsec, old.cost,
+         old.streaming_cost, old.total_cost, old.currency))
   execute function vobiz.reopen_day();
 create trigger reopen_day_delete after delete on vobiz.cdr for each row
   execute function vobiz.reopen_day();

@@ -60,7 +60,7 @@ create function vobiz.cdr_as_of(at timestamptz)
     from said where place = 1
   $$;
 comment on function vobiz.cdr_as_of(timestamptz) is
-  'The billed fields of every call as they were known at an instant, from the versions asked for by then (vobiz.cdr_revision): which one wins is the order of the service. At infinity it equals vobiz.cdr. fetched_at and revision are those of the newest version of the call. A pruned version is not known.';
+  'The billed fields of every call as they were known at an instant, from the versions asked for by then (vobiz.cdr_revision): which one wins is the order of the service. At infinity it equals vobiz.cdr, but for rows that were changed or deleted by hand, or whose fields are read anew (vobiz-cdr reparse). fetched_at and revision are those of the newest version of the call. A pruned version is not known.';
 
 create view vobiz.cdr_change as
   with version as (

@@ -6,13 +6,14 @@ create view vobiz.reconciliation_day as
          t.calls_here, t.calls_there, t.duration_here, t.duration_there, t.billsec_here, t.billsec_there,
          t.cost_here, t.cost_there, t.total_here, t.total_there, t.total_here - t.total_there as difference,
          k.recovered, k.revised, k.missing_here, k.missing_there, k.differing, k.unannounced,
-         (select count(*) from vobiz.cdr_queue q
-          where q.account_id = d.account_id and q.dead_at is not null
-            and coalesce(q.announced_at, q.enqueued_at) >= d.from_at and coalesce(q.announced_at, q.enqueued_at) < d.to_at) as dead,
+         coalesce(x.dead, 0) as dead,
          k.reason, d.from_at, d.to_at, k.day_of, k.summary_cost, d.checked_at, d.check_at as next_check_at, d.check_id
   from vobiz.day d
   left join vobiz.reconciliation_check k on k.id = d.check_id
-  left join vobiz.reconciliation_total t on t.check_id = d.check_id;
+  left join vobiz.reconciliation_total t on t.check_id = d.check_id
+  left join (
+    select q.account_id, vobiz.day_on(q.account_id, coalesce(q.announced_at, q.enqueued_at)) as day, count(*) as dead
+    from vobiz.cdr_queue q where q.dead_at is not null group by 1, 2) x on x.account_id = d.account_id and x.day = d.day;
 comment on view vobiz.reconciliation_day is 'The last comparison with Vobiz, one row per account, provider day and currency: both sides, what was found, and how the day stands.';
 comment on column vobiz.reconciliation_day.account_id is 'The account whose list is read. A parent''s list may repeat the calls of its sub-accounts: they count on its rows here, and once in vobiz.cdr.';
 comment on column vobiz.reconciliation_day.day is 'The day as Vobiz cuts it: from from_at to to_at.';
@@ -64,14 +65,22 @@ comment on column vobiz.safe_to_bill_move.safe_to is 'Where it stood from then o
 comment on column vobiz.safe_to_bill_move.was is 'Where it stood before; null at first.';
 comment on column vobiz.safe_to_bill_move.held_by is 'What held it there.';
 
+create function vobiz.longest_call() returns interval
+  language sql immutable parallel safe
+  as $$ select interval '4 hours' $$;
+comment on function vobiz.longest_call() is
+  'How long before its end a call may have begun, for what is safe to bill (Vobiz publishes no limit; four hours is the usual one of such platforms). A longer one reopens its day when it comes.';
+
 create view vobiz.safe_to_bill as
   with zone as (
     select billing_zone from vobiz.setting
+  ), began as (
+    select a.*, vobiz.day_on(a.account_id, a.ledger_since) as first_day, vobiz.day_on(a.account_id, vobiz.now()) as today
+    from vobiz.account a
   ), hold as (
     -- The first day that is not settled. Days before the ledger began do not count.
-    select a.account_id, coalesce(d.from_at, l.to_at, a.ledger_since) as bound, 1 as place,
-           case when d.day is null then 'no day was looked at yet'
-                when d.to_at > vobiz.now() then format('day %s is not over', d.day)
+    select a.account_id, d.from_at as bound, 1 as place,
+           case when d.to_at > vobiz.now() then format('day %s is not over', d.day)
                 when d.reopened_at is not null
                 then format('day %s changed here after it was compared, and is compared again at %s', d.day,
                             to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
@@ -80,25 +89,50 @@ create view vobiz.safe_to_bill as
                             to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
                 when d.state = 'unproven' then format('day %s is unproven: %s', d.day, k.reason)
                 else format('day %s differs: %s', d.day, k.reason) end as words
-    from vobiz.account a cross join zone z
-    left join lateral (
+    from began a cross join zone z
+    cross join lateral (
       select d.* from vobiz.day d
-      where d.account_id = a.account_id and (d.state <> 'settled' or d.reopened_at is not null)
-        and d.day >= vobiz.day_on(a.account_id, a.ledger_since)
-      order by d.day limit 1) d on true
-    left join lateral (
-      select max(d.to_at) as to_at from vobiz.day d where d.account_id = a.account_id) l on d.day is null
+      where d.account_id = a.account_id and (d.state <> 'settled' or d.reopened_at is not null) and d.day >= a.first_day
+      order by d.day limit 1) d
     left join vobiz.reconciliation_check k on k.id = d.check_id
     union all
-    -- Dead letters. A call that is announced just after midnight may have begun just before.
+    -- The first day of which there is no row.
+    select a.account_id, vobiz.day_start(a.account_id, m.day), 1,
+           format('day %s has not been looked at: it takes a process that sweeps', m.day)
+    from began a
+    cross join lateral (
+      select g::date as day from generate_series(a.first_day, a.today, interval '1 day') g
+      where not exists (select from vobiz.day d where d.account_id = a.account_id and d.day = g::date)
+      order by g limit 1) m
+    union all
+    -- Calls that began in a day may run on after it, and where their end decides, the next day's list shows them.
+    select a.account_id, d.from_at, 4,
+           case when d.to_at + vobiz.longest_call() > vobiz.now()
+                then format('calls of day %s may be running still until %s', d.day,
+                            to_char((d.to_at + vobiz.longest_call()) at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                else format('calls of day %s may be listed in the day after it, which is not settled', d.day) end
+    from began a cross join zone z
+    cross join lateral (
+      select d.* from vobiz.day d
+      where d.account_id = a.account_id and d.to_at <= vobiz.now() and d.day >= a.first_day
+        and (d.to_at + vobiz.longest_call() > vobiz.now()
+             or a.day_of <> 'start_time' and not exists (
+               select from vobiz.day n
+               where n.account_id = d.account_id and n.day = d.day + 1 and n.state = 'settled' and n.reopened_at is null))
+        and d.day >= a.today - 3
+      order by d.day limit 1) d
+    union all
+    -- Dead letters. A call that is announced in the first hours of a day may have begun in the one before.
     select q.account_id, vobiz.day_start(q.account_id, q.day), 2,
-           format('%s of %s', case q.calls when 1 then '1 dead letter' else q.calls || ' dead letters' end, q.day)
-    from (select q.account_id, vobiz.day_on(q.account_id, coalesce(q.announced_at, q.enqueued_at) - interval '1 hour') as day,
-                 count(*) as calls
+           format('%s of %s', case q.calls when 1 then '1 dead letter' else q.calls || ' dead letters' end,
+                  vobiz.day_on(q.account_id, q.first_at))
+    from (select q.account_id,
+                 vobiz.day_on(q.account_id, coalesce(q.announced_at, q.enqueued_at) - vobiz.longest_call()) as day,
+                 count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
           from vobiz.cdr_queue q where q.dead_at is not null and q.certain group by 1, 2) q
     union all
     -- Calls that are owed.
-    select q.account_id, vobiz.day_start(q.account_id, vobiz.day_on(q.account_id, q.first_at - interval '1 hour')), 3,
+    select q.account_id, vobiz.day_start(q.account_id, vobiz.day_on(q.account_id, q.first_at - vobiz.longest_call())), 3,
            format('%s owed, the first announced at %s', case q.calls when 1 then '1 call is' else q.calls || ' calls are' end,
                   to_char(q.first_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
@@ -141,6 +175,16 @@ create view vobiz.callback_loss as
          round((l.calls - l.announced)::numeric / nullif(l.calls, 0), 6) as loss,
          l.callback_median, l.callback_p99, l.commit_median, l.commit_p99
   from vobiz.day d
+  join vobiz.account a on a.account_id = d.account_id
+  -- Its own calls, and those of accounts that nobody configured and its list shows.
+  cross join lateral (
+    with recursive owner as (
+      select min(c.account_id) as id from vobiz.cdr c
+      union all
+      select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+    )
+    select array_agg(o.id) as ids from owner o
+    where o.id = d.account_id or not exists (select from vobiz.account x where x.account_id = o.id)) whose
   cross join lateral (
     select count(*) as calls, count(x.announced_at) as announced,
            round((percentile_cont(0.5) within group (order by extract(epoch from x.announced_at - x.end_time)))::numeric, 3) as callback_median,
@@ -152,15 +196,16 @@ create view vobiz.callback_loss as
                  coalesce(c.first_callback_at,
                           (select min(b.received_at) from vobiz.callback b where b.call_id = c.call_id and b.outcome = 'owed')) as announced_at
           from vobiz.cdr c
-          where c.account_id = d.account_id and c.day_at >= d.from_at and c.day_at < d.to_at
-            -- A range that was listed for its history was announced to nobody.
-            and c.origin in ('callback', 'sweep')) x) l;
+          where c.account_id = any (whose.ids) and c.day_at >= d.from_at and c.day_at < d.to_at
+            and (c.account_id = d.account_id or c.listed_by = d.account_id)
+            -- What was before the service could be told was announced to nobody.
+            and (c.first_callback_at is not null or c.day_at >= a.registered_at)) x) l;
 comment on view vobiz.callback_loss is 'Per account and day: how many calls a callback announced, and how many only the list showed, whoever stored them first.';
 comment on column vobiz.callback_loss.account_id is 'Account that owns the calls.';
 comment on column vobiz.callback_loss.day is 'The day as Vobiz cuts it.';
 comment on column vobiz.callback_loss.from_at is 'First instant of the day.';
 comment on column vobiz.callback_loss.to_at is 'First instant after the day.';
-comment on column vobiz.callback_loss.calls is 'Calls that began in the day, those of a backfill excepted.';
+comment on column vobiz.callback_loss.calls is 'Calls that began in the day, since the service has known of the account.';
 comment on column vobiz.callback_loss.announced is 'Of these, calls for which a callback came, before or after the CDR was stored.';
 comment on column vobiz.callback_loss.only_listed is 'Of these, calls that only the list showed.';
 comment on column vobiz.callback_loss.loss is 'only_listed by calls, 0 to 1; NULL without calls.';

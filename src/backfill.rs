@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use vobiz_cdr::account::{self, Account};
 use vobiz_cdr::config::{DatabaseArgs, VobizArgs, VobizConfig};
 use vobiz_cdr::db::clock::Clock;
@@ -128,29 +128,40 @@ pub(crate) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
     let config = args.vobiz.check()?;
     Box::pin(reach::on_pool(&args.database, "backfill", CONNECTIONS, async |pool| {
         let asked = Asked::open(pool, config.clone(), args.account.as_deref()).await?;
-        let mut settled = true;
+        let mut planned = Vec::new();
         for account in &asked.accounts {
-            let planned = plan(pool, account.id(), &args).await?;
-            let Some(range) = planned else {
-                crate::say(&format!("{}: no backfill is unfinished", account.id()));
-                continue;
-            };
-            let calls = asked.sweeper.count(account, &range).await.context("the CDR list")?;
+            match plan(pool, account.id(), &args).await? {
+                Some(range) => planned.push((account, range)),
+                None => crate::say(&format!("{}: no backfill is unfinished", account.id())),
+            }
+        }
+        // All of them are written down before the first request: whatever stops this, --resume knows of each.
+        if !args.resume && !args.dry_run {
+            start(pool, &mut planned, args.anew).await?;
+        }
+        let mut settled = true;
+        for (account, range) in planned {
+            let calls = count(&asked, account, &range).await;
+            say_cost(pool, account, &range, calls).await?;
             if args.dry_run {
-                say_cost(pool, account, &range, calls).await?;
                 continue;
             }
-            let range =
-                if args.resume { range } else { start(pool, account.id(), &range, args.anew).await? };
-            say_cost(pool, account, &range, calls).await?;
+            let work = asked.sweeper.backfill(account, &range, &stop);
             let done =
-                Box::pin(watched(&asked, &range, calls, asked.sweeper.backfill(account, &range, &stop)))
-                    .await?;
+                Box::pin(watched(&asked, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
             settled &= say_outcome(pool, account.id(), &range, &done, args.json).await?;
         }
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))
     .await
+}
+
+/// How many calls Vobiz lists for a range, for the estimate. A long range may be too much for one request: then nobody knows.
+async fn count(asked: &Asked, account: &Account, range: &Range) -> Option<i64> {
+    asked.sweeper.count(account, range).await.unwrap_or_else(|error| {
+        warn!(account = %account.id(), %error, "Vobiz does not say how many calls there are");
+        None
+    })
 }
 
 /// Runs `recover`. Exit code 1 if a day that is over is not settled in the end.
@@ -165,9 +176,10 @@ pub(crate) async fn recover(args: RecoverArgs, stop: CancellationToken) -> anyho
         for account in &asked.accounts {
             let days = summary::range(&mut *pool.acquire().await?, account.id(), args.since).await?;
             let range = Range { id: 0, first: days.0, last: days.1, next: days.1 };
-            let calls = asked.sweeper.count(account, &range).await.context("the CDR list")?;
+            let calls = count(&asked, account, &range).await;
             let work = asked.sweeper.recover(account, args.since, &stop);
-            let done = Box::pin(watched(&asked, &range, calls, work)).await?;
+            let again = "`serve`, or the same command,";
+            let done = Box::pin(watched(&asked, &range, calls, work, again)).await?;
             settled &= say_outcome(pool, account.id(), &range, &done, args.json).await?;
         }
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -201,12 +213,15 @@ async fn plan(pool: &PgPool, account: &AccountId, args: &BackfillArgs) -> anyhow
     Ok(Some(Range { id: 0, first, last, next: last }))
 }
 
-async fn start(pool: &PgPool, account: &AccountId, range: &Range, anew: bool) -> anyhow::Result<Range> {
-    let mut connection = pool.acquire().await?;
-    if anew {
-        backfill::drop_unfinished(&mut connection, account).await?;
+async fn start(pool: &PgPool, ranges: &mut [(&Arc<Account>, Range)], anew: bool) -> anyhow::Result<()> {
+    let mut transaction = pool.begin().await?;
+    for (account, range) in ranges {
+        if anew {
+            backfill::drop_unfinished(&mut transaction, account.id()).await?;
+        }
+        *range = backfill::start(&mut transaction, account.id(), range.first, range.last).await?;
     }
-    Ok(backfill::start(&mut connection, account, range.first, range.last).await?)
+    Ok(transaction.commit().await?)
 }
 
 fn pages(range: &Range, calls: Option<i64>) -> u64 {
@@ -247,6 +262,7 @@ async fn watched(
     range: &Range,
     calls: Option<i64>,
     work: impl Future<Output = Result<Backfilled, vobiz_cdr::sweep::SweepError>>,
+    again: &str,
 ) -> anyhow::Result<Backfilled> {
     let mut progress = Progress::new(calls.map(|_| pages(range, calls)), "pages");
     let read = asked.metrics.list_pages.with_label_values(&["backfill"]);
@@ -264,7 +280,7 @@ async fn watched(
     progress.finish();
     match done {
         Err(vobiz_cdr::sweep::SweepError::Stopped) => {
-            bail!("stopped: what is listed is stored; `vobiz-cdr backfill --resume` goes on")
+            bail!("stopped: what is listed is stored; {again} goes on with the rest")
         }
         done => Ok(done?),
     }
@@ -280,15 +296,26 @@ async fn say_outcome(
 ) -> anyhow::Result<bool> {
     let Backfilled { days, unsettled, unread, calls, new, revised, requests } = *done;
     info!(%account, days, calls, new, revised, requests, unsettled, unread, "listed");
-    let lines = summary::lines(&mut *pool.acquire().await?, account, range.first, range.last).await?;
+    let mut connection = pool.acquire().await?;
+    let lines = summary::lines(&mut connection, account, range.first, range.last).await?;
+    let (ledger, today) = summary::range_of_ledger(&mut connection, account).await?;
     print_lines(&lines, json)?;
     crate::say(&format!(
         "{account}: {days} days, {calls} calls listed with {requests} requests; {new} were new here, {revised} had changed; {unsettled} days are not settled"
     ));
     if unread > 0 {
-        crate::say(&format!("{account}: the lists of {unread} days could not be read"));
+        crate::say(&format!(
+            "{account}: the lists of {unread} days could not be read: `vobiz-cdr backfill --resume` tries them again"
+        ));
     }
-    Ok(unsettled == 0 && unread == 0)
+    if range.first < ledger && unread == 0 {
+        crate::say(&format!(
+            "{account}: the ledger begins with {ledger}: before it Vobiz lists no call that joins on, and whether there was none or \
+             its records do not go back so far cannot be told"
+        ));
+    }
+    // What counts is how the days stand, also those that were listed before an interruption. Today is not over.
+    Ok(unread == 0 && lines.iter().all(|line| line.state == "settled" || line.day >= today))
 }
 
 /// Prints days of the ledger.

@@ -88,11 +88,13 @@ pub async fn extend_ledger(
              select account_id, ledger_since, vobiz.day_on(account_id, ledger_since) as day
              from vobiz.account where account_id = $1
            ), run as (
-             -- Days that follow each other up to the first one of the ledger.
-             select d.day, b.day - row_number() over (order by d.day desc)::int = d.day as joins
+             -- Days that follow each other up to the first one of the ledger, and whether Vobiz listed a call: of empty days
+             -- beyond the last of these nobody knows whether there was no call, or Vobiz's memory ends.
+             select d.day, b.day - row_number() over (order by d.day desc)::int = d.day as joins,
+                    exists (select from vobiz.reconciliation_total t where t.check_id = d.check_id and t.calls_there > 0) as has_calls
              from began b join vobiz.day d on d.account_id = b.account_id and d.day < b.day and d.checked_at is not null
            ), reached as (
-             select coalesce((select min(day) from run where joins),
+             select coalesce((select min(day) from run where joins and has_calls),
                              -- The first day of the ledger may be counted whole, once it was compared.
                              (select d.day from began b join vobiz.day d using (account_id, day) where d.checked_at is not null)) as day
            )

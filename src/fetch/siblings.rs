@@ -21,6 +21,8 @@ use crate::vobiz::{AccountId, FetchError};
 /// The wait for a slot in another account's rate limit; a lease outlives it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
+/// So old, a call is given up although not every account could be asked.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
 
 /// All accounts of this service, as a call of one of them sees them.
 #[derive(Debug)]
@@ -91,6 +93,10 @@ impl Siblings {
                 }
                 Err(error) => asked += usize::from(self.answered(account, &error).await),
             }
+        }
+        // One that is paused or away may have it: it is asked again later, but not for ever.
+        if asked < count && lease.history.not_yet_for.is_none_or(|age| age < GIVE_UP_AFTER) {
+            return Answer::Later;
         }
         Answer::Nowhere { asked, others: count }
     }

@@ -76,7 +76,12 @@ impl Sweeper {
             range.first.iter_days().take_while(|day| *day <= range.next).collect::<Vec<_>>().iter().rev()
         {
             let due = Due { day: *day, cause: Cause::Backfill };
+            let unread = done.unread;
             self.list_patiently(account, due, Origin::Backfill, stop, &mut done).await?;
+            if done.unread > unread {
+                // The range stays unfinished at this day.
+                continue;
+            }
             let moved = timed!(&self.pool, DB_TIMEOUT, |connection| async {
                 backfill::advance(&mut *connection, range.id, *day).await?;
                 backfill::extend_ledger(connection, account.id()).await

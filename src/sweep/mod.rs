@@ -64,6 +64,9 @@ pub enum SweepError {
     /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
     #[error("the CDR list is odd: {0}")]
     Odd(&'static str),
+    /// Somebody has been writing since before the check of a day began, so what they write may have been missed.
+    #[error("a transaction that writes has been open for long: see pg_stat_activity")]
+    Busy,
     /// The account stayed paused.
     #[error("the account is paused")]
     Paused,

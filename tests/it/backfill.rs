@@ -12,13 +12,17 @@ use vobiz_cdr::sweep::{Backfilled, SweepError, Sweeper};
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
 use crate::support::process::{Finished, program, run};
-use crate::support::world::{TOKEN, World, eventually, options};
+use crate::support::world::{TOKEN, World, eventually, noon, options};
 
 /// A world with so many calls on each of the last days, before the service was there. The last day is yesterday.
 async fn history(days: u64, calls: u32, latency: Duration) -> (World, NaiveDate, NaiveDate) {
     let world = World::with(Options { day_zone: 330, latency, ..options() }).await;
-    let now = world.database.now().await;
-    let today = (now + TimeDelta::minutes(330)).date_naive();
+    let today = (noon(&world.database, &world.vobiz, 330).await + TimeDelta::minutes(330)).date_naive();
+    // As if the service had been started just now.
+    world
+        .database
+        .run("update vobiz.account set ledger_since = vobiz.now(), registered_at = vobiz.now()")
+        .await;
     for back in 1..=days {
         let midnight =
             (today - Days::new(back)).and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
@@ -302,5 +306,31 @@ async fn a_backfill_that_is_killed_goes_on_without_a_gap() {
     // The day that was cut off is listed again, the others are not.
     let checks = world.database.count("select count(*) from vobiz.reconciliation_check").await;
     assert!((12..=13).contains(&checks), "{checks}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_days_beyond_the_first_call_prove_nothing() {
+    let (world, first, last) = history(3, 2, Duration::ZERO).await;
+    let from = (first - Days::new(5)).to_string();
+    let done = command(&world, &["backfill", "--from", &from, "--to", &last.to_string()]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    assert_eq!(ledger_day(&world).await, first.to_string());
+    assert!(done.stderr.contains(&format!("the ledger begins with {first}")), "{}", done.stderr);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_backfill_answers_for_the_days_before_the_interruption_too() {
+    let (world, first, last) = history(3, 2, Duration::ZERO).await;
+    let range = start(&world, first, last).await;
+    list(&world, &Range { first: last, ..range.clone() }).await;
+    world.database.run("update vobiz.cdr set total_cost = total_cost + 1").await;
+    let due = vobiz_cdr::db::day::Due { day: last, cause: vobiz_cdr::db::day::Cause::Again };
+    let origin = vobiz_cdr::db::cdr::Origin::Backfill;
+    sweeper(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await.unwrap();
+    let done = command(&world, &["backfill", "--resume"]);
+    assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
+    assert!(done.stdout.contains("differs"), "{}", done.stdout);
     world.end().await;
 }

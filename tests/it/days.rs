@@ -16,26 +16,20 @@ use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
 use crate::support::process::{program, run};
 use crate::support::running::Running;
-use crate::support::world::{TOKEN, World, account, credentials, options, serve_config};
+use crate::support::world::{TOKEN, World, account, credentials, eventually, noon, options, serve_config};
 
-/// The day before yesterday, in the zone of the test: all of its checks up to the first day are over.
-fn day_before_yesterday(world_now: DateTime<Utc>, zone: i32) -> DateTime<Utc> {
-    let local = world_now + TimeDelta::minutes(zone.into());
-    let midnight = (local.date_naive() - chrono::Days::new(2)).and_time(chrono::NaiveTime::MIN).and_utc();
-    midnight - TimeDelta::minutes(zone.into())
-}
-
-/// A world whose ledger began with the day before yesterday, and that instant.
+/// A world at noon, whose ledger began with the day before yesterday, and that instant: all checks of that day up to the one a day
+/// later are due, and the first of yesterday's.
 async fn ledger(options: Options) -> (World, DateTime<Utc>) {
     let zone = options.day_zone;
     let world = World::with(options).await;
-    let began = day_before_yesterday(world.database.now().await, zone);
+    let began = noon(&world.database, &world.vobiz, zone).await - TimeDelta::days(2);
     since(&world, began).await;
     (world, began)
 }
 
 async fn since(world: &World, began: DateTime<Utc>) {
-    sqlx::query("update vobiz.account set ledger_since = $1")
+    sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
         .bind(began)
         .execute(&world.database.pool)
         .await
@@ -338,7 +332,7 @@ async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
     let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
     at(&world, began, 30.0);
     world.owe("never-was", true).await;
-    let announced = began + TimeDelta::hours(26);
+    let announced = began + TimeDelta::hours(30);
     sqlx::query(
         "update vobiz.cdr_queue set enqueued_at = $1, announced_at = $1, error_class = 'never_appeared', failures = 40,
                 last_error = 'not yet: 404', first_failed_at = $1, dead_at = $1 + interval '1 hour'",
@@ -385,7 +379,7 @@ async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
         (safe, held_by),
         (began + TimeDelta::days(1), format!("1 call is owed, the first announced at {local}"))
     );
-    // Announced half an hour after midnight, it may have begun before.
+    // Announced half an hour after midnight, it may have begun four hours before.
     let announced = began + TimeDelta::minutes(24 * 60 + 30);
     sqlx::query("update vobiz.cdr_queue set announced_at = $1")
         .bind(announced)
@@ -508,10 +502,11 @@ async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
     }
     let config = serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
     let service = Running::start(config, &world.database.url).await;
-    let act = service.the_only_act().await;
     let words =
         format!("differs from Vobiz's own rows and totals: 1 INR more here; 1 call differs: {}", calls[0]);
-    assert!(act.ends_with(&words), "{act}");
+    // The clocks were moved, which it says as well.
+    let says = async || service.acts().await.iter().any(|act| act.ends_with(&words));
+    eventually("a person is called", Duration::from_secs(40), says).await;
     assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"differs\"}").await, Some(1.0));
     assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"missing_here\"}").await, Some(0.0));
     let safe =
@@ -522,5 +517,100 @@ async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
     let (_, page) = service.page("/status").await;
     assert!(page.contains("\"unsettled_days\": 1") && page.contains("\"held_by\""), "{page}");
     service.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
+    let (world, began, _) = settled_day().await;
+    world.advance(TimeDelta::days(10)).await;
+    // Nothing has swept for ten days; somebody asks for a single one.
+    let day = (began + TimeDelta::days(9) + TimeDelta::minutes(330)).date_naive();
+    let due = day::Due { day, cause: day::Cause::Manual };
+    let origin = vobiz_cdr::db::cdr::Origin::Manual;
+    let checked = sweeper(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await;
+    assert_eq!(checked.unwrap().state.as_str(), "settled");
+    let (safe, held_by) = safe_to(&world).await;
+    assert_eq!(safe, began + TimeDelta::days(2), "{held_by}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
+    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    check(&world).await;
+    assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2));
+    // Two hours past the next midnight: settled, and yet a call may still run.
+    world.advance(TimeDelta::hours(14)).await;
+    check(&world).await;
+    assert_eq!(states(&world).await[2], "settled 0");
+    let (safe, held_by) = safe_to(&world).await;
+    assert!(
+        safe == began + TimeDelta::days(2) && held_by.contains("may be running still until"),
+        "{held_by}"
+    );
+    world.advance(TimeDelta::hours(2)).await;
+    assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(3));
+    // Where the end decides, such a call is in the next day's list.
+    world.database.run("update vobiz.account set day_of = 'end_time'").await;
+    assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
+    let (world, began, _) = settled_day().await;
+    let known = vobiz_cdr::db::day::bound::Known {
+        bounds: vec![],
+        day_of: "start_time".into(),
+        offset: Some(0),
+        billing_offset: 19_800,
+        summary_cost: None,
+        ledger_since: began,
+    };
+    vobiz_cdr::db::day::bound::learn(&mut *world.database.connection().await, &id(), &known).await.unwrap();
+    let moved = "select count(*) from vobiz.day where checked_at is not null and reopened_at is not null";
+    assert_eq!(world.database.count(moved).await, 2);
+    assert!(safe_to(&world).await.0 <= world.database.now().await);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_that_decides_a_day_reopens_it_too() {
+    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let call = at(&world, began, 23.99);
+    check(&world).await;
+    // It ended in the first day and was written in the second.
+    let written = began + TimeDelta::hours(24) + TimeDelta::seconds(5);
+    sqlx::query(
+        "update vobiz.cdr set created_at = $1, end_time = start_time + interval '5 s' where call_id = $2",
+    )
+    .bind(written)
+    .bind(&call)
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+    world.database.run("update vobiz.day set reopened_at = null").await;
+    world.database.run("update vobiz.cdr set total_cost = 99").await;
+    assert_eq!(world.database.count("select count(*) from vobiz.day where reopened_at is not null").await, 2);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_deleted_and_comes_again_goes_on_counting() {
+    let (world, _, calls) = settled_day().await;
+    world.database.run(&format!("delete from vobiz.cdr where call_id = '{}'", calls[0])).await;
+    world.vobiz.revise(&calls[0], |call| call.cost = "0.50".parse().unwrap()).unwrap();
+    hurry(&world).await;
+    check(&world).await;
+    assert_eq!(
+        world.text(&format!("select revision from vobiz.cdr where call_id = '{}'", calls[0])).await,
+        "2"
+    );
+    let change = format!(
+        "select concat_ws(' ', field, was, \"is\") from vobiz.cdr_change where call_id = '{}' order by 1",
+        calls[0]
+    );
+    assert_eq!(world.database.texts(&change).await, ["cost 0.45 0.5", "total_cost 0.45 0.5"]);
     world.end().await;
 }

@@ -96,7 +96,7 @@ async fn a_speculative_call_is_closed_without_asking_around() {
 }
 
 #[tokio::test]
-async fn a_paused_account_is_passed_over_and_one_that_throttles_pauses() {
+async fn an_account_that_cannot_be_asked_is_asked_later_but_not_for_ever() {
     let (world, _) = three_accounts().await;
     world
         .database
@@ -107,12 +107,15 @@ async fn a_paused_account_is_passed_over_and_one_that_throttles_pauses() {
         .await;
     world.vobiz.script_fetches(SECOND, Some(Answer::Throttled(RetryAfter::Seconds(120))));
     a_day_of_404(&world, "nobodys").await;
-    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    assert_eq!(world.standing("nobodys").await, "not_yet 1 alive");
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 3);
-    let said = world.text("select last_error from vobiz.cdr_queue").await;
-    assert!(said.ends_with("; 0 of 2 other accounts asked, none has it"), "{said}");
     let second = format!("select pause_reason from vobiz.account where account_id = '{SECOND}'");
     assert_eq!(world.text(&second).await, "throttled");
+    world.database.shift_clock("49 hours").await;
+    world.drain().await;
+    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    let said = world.text("select last_error from vobiz.cdr_queue").await;
+    assert!(said.ends_with("; 0 of 2 other accounts asked, none has it"), "{said}");
     world.end().await;
 }
 

@@ -13,19 +13,17 @@ use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::vobiz::{AccountId, CallId, Credentials, PathStyle};
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::world::{TOKEN, account, credentials};
+use crate::support::world::{TOKEN, account, credentials, noon};
 
 const SUB: &str = "SA_TESTCD34";
 const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
 
-/// Makes the ledger of the accounts begin with the day before yesterday in India, and returns that instant.
-async fn ledger(database: &Database, ids: &[&str]) -> DateTime<Utc> {
+/// Makes it noon in India, and the ledger of the accounts begin with the day before yesterday; returns that instant.
+async fn ledger(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
     let ids: Vec<AccountId> = ids.iter().map(|id| AccountId::new(id).unwrap()).collect();
     vobiz_cdr::db::account::register(&mut *database.connection().await, &ids).await.unwrap();
-    let local = database.now().await + TimeDelta::minutes(330);
-    let midnight = (local.date_naive() - chrono::Days::new(2)).and_time(chrono::NaiveTime::MIN).and_utc();
-    let began = midnight - TimeDelta::minutes(330);
-    sqlx::query("update vobiz.account set ledger_since = $1")
+    let began = noon(database, vobiz, 330).await - TimeDelta::days(2);
+    sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
         .bind(began)
         .execute(&database.pool)
         .await
@@ -65,7 +63,6 @@ async fn states(database: &Database) -> Vec<String> {
 async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
     for sees in [false, true] {
         let database = Database::new().await;
-        let began = ledger(&database, &[ACCOUNT, SUB]).await;
         let vobiz = Simulator::start(Options {
             accounts: vec![
                 simulator::Account::new(ACCOUNT, TOKEN),
@@ -77,6 +74,7 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
         })
         .await
         .unwrap();
+        let began = ledger(&database, &vobiz, &[ACCOUNT, SUB]).await;
         for hour in 1..4 {
             place(&vobiz, ACCOUNT, began + TimeDelta::hours(hour));
             place(&vobiz, SUB, began + TimeDelta::hours(hour));
@@ -110,7 +108,6 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_parents_list() {
     let database = Database::new().await;
-    let began = ledger(&database, &[ACCOUNT]).await;
     let vobiz = Simulator::start(Options {
         accounts: vec![
             simulator::Account::new(ACCOUNT, TOKEN),
@@ -122,6 +119,7 @@ async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_pare
     })
     .await
     .unwrap();
+    let began = ledger(&database, &vobiz, &[ACCOUNT]).await;
     place(&vobiz, ACCOUNT, began + TimeDelta::hours(1));
     place(&vobiz, SUB, began + TimeDelta::hours(2));
     let accounts = [account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
@@ -151,7 +149,6 @@ async fn a_partner_reads_each_customer_by_itself() {
     let (partner, token) = ("PA_TESTEF56", "tok_partner_4c1d8e7f2a6b");
     let (one, two) = ("MA_CUSTOM01", "MA_CUSTOM02");
     let database = Database::new().await;
-    let began = ledger(&database, &[one, two]).await;
     database.run("delete from vobiz.account where account_id like '%TESTAB%'").await;
     let vobiz = Simulator::start(Options {
         accounts: vec![
@@ -164,6 +161,7 @@ async fn a_partner_reads_each_customer_by_itself() {
     })
     .await
     .unwrap();
+    let began = ledger(&database, &vobiz, &[one, two]).await;
     for hour in 1..4 {
         place(&vobiz, one, began + TimeDelta::hours(hour));
     }

@@ -142,7 +142,7 @@ async fn upsert_distinct(
     let (new, known): (Vec<&Incoming>, Vec<&Incoming>) =
         rows.iter().copied().partition(|row| new.contains(row.cdr.call_id.as_str()));
     done.new += new.len();
-    revision::append(connection, &new.iter().map(|row| (*row, 1)).collect::<Vec<_>>()).await?;
+    append_new(connection, &new).await?;
     if known.is_empty() {
         return Ok(());
     }
@@ -199,6 +199,20 @@ async fn upsert_distinct(
         rebuild::rebuild(connection, &row.cdr.call_id, &stored.followed_by(row)).await?;
     }
     revision::confirm(connection, &confirm).await
+}
+
+/// Keeps the first versions of new calls. One that was deleted and comes again goes on counting where it was.
+async fn append_new(connection: &mut PgConnection, new: &[&Incoming]) -> Result<(), sqlx::Error> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let before = revision::left_behind(connection, new).await?;
+    let number = |row: &Incoming| before.get(row.cdr.call_id.as_str()).map_or(1, |last| last + 1);
+    revision::append(connection, &new.iter().map(|row| (*row, number(row))).collect::<Vec<_>>()).await?;
+    for (call_id, last) in &before {
+        revision::set(connection, call_id, last + 1).await?;
+    }
+    Ok(())
 }
 
 fn verdict(stored: &revision::Stored, row: &Incoming) -> Verdict {

@@ -1,5 +1,7 @@
 //! The revisions: every version that was ever seen, and what of it is shown in `vobiz.cdr`.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -76,6 +78,36 @@ pub(super) async fn stored(
             (row.call_id, stored)
         })
         .collect())
+}
+
+/// Of calls that are stored as if for the first time, those that were here before and were deleted: the number of their last version.
+pub(super) async fn left_behind(
+    connection: &mut PgConnection,
+    rows: &[&Incoming],
+) -> Result<BTreeMap<String, i32>, sqlx::Error> {
+    let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    let found = sqlx::query!(
+        r#"select r.call_id, max(r.revision) as "revision!"
+           from (select distinct call_id from vobiz.audit where call_id = any($1) and action = 'cdr_deleted') a
+           join vobiz.cdr_revision r on r.call_id = a.call_id
+           group by r.call_id"#,
+        &call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| (row.call_id, row.revision)).collect())
+}
+
+/// Sets the number of versions of a call.
+pub(super) async fn set(
+    connection: &mut PgConnection,
+    call_id: &str,
+    revision: i32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!("update vobiz.cdr set revision = $2 where call_id = $1", call_id, revision)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Whether this version was kept before.

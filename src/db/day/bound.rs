@@ -33,6 +33,8 @@ pub struct Known {
     pub billing_offset: i64,
     /// The field that summaries add up, once a day with streaming told.
     pub summary_cost: Option<String>,
+    /// Completeness is promised from here on.
+    pub ledger_since: DateTime<Utc>,
 }
 
 fn signed(seconds: i64) -> PgInterval {
@@ -55,7 +57,7 @@ pub async fn known(
     .fetch_all(&mut *connection)
     .await?;
     let row = sqlx::query!(
-        r#"select a.day_of, extract(epoch from a.day_offset)::bigint as "offset", a.summary_cost,
+        r#"select a.day_of, extract(epoch from a.day_offset)::bigint as "offset", a.summary_cost, a.ledger_since,
                   extract(epoch from ($2::date::timestamp at time zone 'UTC')
                                      - ($2::date::timestamp at time zone s.billing_zone))::bigint as "billing_offset!"
            from vobiz.account a cross join vobiz.setting s where a.account_id = $1"#,
@@ -70,6 +72,7 @@ pub async fn known(
         offset: row.offset,
         billing_offset: row.billing_offset,
         summary_cost: row.summary_cost,
+        ledger_since: row.ledger_since,
     })
 }
 
@@ -104,11 +107,15 @@ pub async fn learn(
     .await?;
     if changed.rows_affected() > 0 {
         sqlx::query!(
-            "update vobiz.day set
-               from_at = vobiz.day_start(account_id, day), to_at = vobiz.day_start(account_id, day + 1),
-               check_at = case when state = 'open' and check_at is not null
-                               then vobiz.day_start(account_id, day + 1) + interval '1 hour' else check_at end
-             where account_id = $1",
+            "update vobiz.day d set
+               from_at = n.from_at, to_at = n.to_at,
+               -- What was compared was another stretch of time.
+               reopened_at = case when d.checked_at is not null then coalesce(d.reopened_at, vobiz.now()) end,
+               check_at = case when d.checked_at is not null or d.check_at is not null
+                               then greatest(n.to_at + interval '1 hour', vobiz.now()) end
+             from (select day, vobiz.day_start(account_id, day) as from_at, vobiz.day_start(account_id, day + 1) as to_at
+                   from vobiz.day where account_id = $1) n
+             where d.account_id = $1 and d.day = n.day and (d.from_at, d.to_at) is distinct from (n.from_at, n.to_at)",
             account.as_str()
         )
         .execute(connection)

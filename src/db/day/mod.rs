@@ -60,8 +60,14 @@ impl Cause {
     }
 }
 
-/// Between the checks of a day that does not settle: this, doubling.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(15 * 60), Duration::from_secs(6 * 3600));
+/// Between the checks of a day that does not settle: this, doubling, up to …
+const AGAIN: Duration = Duration::from_secs(15 * 60);
+/// … this, by how long ago it ended: what has differed for long will not settle by being looked at.
+const AT_MOST: [(Duration, Duration); 3] = [
+    (HOUR.saturating_mul(7 * 24), HOUR.saturating_mul(6)),
+    (HOUR.saturating_mul(30 * 24), HOUR.saturating_mul(24)),
+    (Duration::MAX, HOUR.saturating_mul(7 * 24)),
+];
 
 /// When a day that ended at `end` is checked next, after a check at `now` that settled it, or that was the `tries`th in a row
 /// that did not. A day older than the schedule is checked no more, once it is settled.
@@ -70,7 +76,9 @@ pub fn next_check(end: DateTime<Utc>, now: DateTime<Utc>, tries: u32) -> Option<
     if tries == 0 {
         return scheduled;
     }
-    let again = now + AGAIN.0.saturating_mul(1 << (tries - 1).min(10)).min(AGAIN.1);
+    let age = (now - end).to_std().unwrap_or_default();
+    let most = AT_MOST.iter().find(|(younger, _)| age < *younger).map_or(AGAIN, |(_, most)| *most);
+    let again = now + AGAIN.saturating_mul(1 << (tries - 1).min(10)).min(most);
     Some(scheduled.map_or(again, |at| at.min(again)))
 }
 
@@ -108,7 +116,8 @@ pub async fn due(connection: &mut PgConnection, account: &AccountId) -> Result<O
         r#"select day, state, to_at, reopened_at is not null as "reopened!", vobiz.now() as "now!"
            from vobiz.day
            where account_id = $1 and check_at <= vobiz.now()
-           order by check_at, day limit 1"#,
+           -- A day that goes on differing holds up no other.
+           order by state in ('differs', 'unproven') and reopened_at is null, check_at, day limit 1"#,
         account.as_str()
     )
     .fetch_optional(connection)
@@ -150,34 +159,38 @@ pub async fn ensure(
 pub struct Begun {
     /// When, by the clock of Postgres.
     pub at: DateTime<Utc>,
-    /// The transaction that said so: writers that are older may not know that the day is being checked.
-    transaction: String,
+    /// Transactions from this one on can see that the day is being checked.
+    first_that_knows: String,
 }
 
 /// Writes down that a check of a day begins: from now on whoever changes a call of the day says so on its row. Forgets what an
-/// earlier check left behind.
+/// earlier check left behind. Not to be called in a transaction: what it writes must be committed when it returns.
 pub async fn begin(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
 ) -> Result<Begun, sqlx::Error> {
     listed::clear(connection, account).await?;
-    let row = sqlx::query!(
-        r#"update vobiz.day set began_at = vobiz.now() where account_id = $1 and day = $2
-           returning began_at as "at!", pg_current_xact_id()::text as "transaction!""#,
+    let at = sqlx::query_scalar!(
+        r#"update vobiz.day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
         account.as_str(),
         day
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
-    Ok(Begun { at: row.at, transaction: row.transaction })
+    // Asked for once that is committed: a transaction that begins to write before may not have seen it.
+    let first_that_knows =
+        sqlx::query_scalar!(r#"select pg_snapshot_xmax(pg_current_snapshot())::text as "next!""#)
+            .fetch_one(connection)
+            .await?;
+    Ok(Begun { at, first_that_knows })
 }
 
 /// Whether every transaction that wrote when the check began has ended since.
 pub async fn is_seen_by_all(connection: &mut PgConnection, begun: &Begun) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8 as "seen!""#,
-        begun.transaction
+        r#"select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 as "seen!""#,
+        begun.first_that_knows
     )
     .fetch_one(connection)
     .await
@@ -206,10 +219,10 @@ mod tests {
         }
         assert_eq!(next_check(end, hours(720), 0), None);
         let minutes = |now, tries| (next_check(end, hours(now), tries).unwrap() - hours(now)).num_minutes();
-        let waits: Vec<i64> = (1..8).map(|tries| minutes(2000, tries)).collect();
+        let waits: Vec<i64> = (1..8).map(|tries| minutes(100, tries)).collect();
         assert_eq!(waits, [15, 30, 60, 120, 240, 360, 360]);
         assert_eq!(minutes(23, 5), 60, "the schedule may come first");
-        assert_eq!(minutes(2000, u32::MAX), 360);
+        assert_eq!((minutes(300, u32::MAX), minutes(2000, u32::MAX)), (1440, 7 * 1440));
         let names: Vec<&str> =
             [0, 1, 23, 24, 72, 167, 168, 720, 9999].map(|now| scheduled(end, hours(now)).as_str()).into();
         assert_eq!(names, ["1h", "1h", "1h", "24h", "72h", "72h", "7d", "30d", "30d"]);

@@ -233,6 +233,7 @@ pub async fn close_never_appeared(
         r#"with lacking as (
              select q.call_id, d.days, d.checks
              from vobiz.cdr_queue q
+             join vobiz.account a on a.account_id = q.account_id
              cross join lateral (
                select count(*) as settled, string_agg(d.day::text, ', ' order by d.day) as days,
                       string_agg(d.check_id::text, ', ' order by d.day) as checks
@@ -240,7 +241,10 @@ pub async fn close_never_appeared(
                where d.account_id = q.account_id and d.state = 'settled' and d.reopened_at is null and d.checked_at > q.dead_at
                  and d.day between vobiz.day_on(q.account_id, q.announced_at) - 1
                                and vobiz.day_on(q.account_id, q.announced_at) + 1) d
-             where q.account_id = $1 and q.error_class = 'never_appeared' and q.dead_at is not null and d.settled = 3
+             -- The day before is not asked for where the ledger had not begun by then.
+             where q.account_id = $1 and q.error_class = 'never_appeared' and q.dead_at is not null
+               and d.settled = (select count(*) from generate_series(-1, 1) g
+                                where g >= 0 or vobiz.day_on(q.account_id, q.announced_at) + g >= vobiz.day_on(a.account_id, a.ledger_since))
                and not exists (select from vobiz.cdr c where c.call_id = q.call_id)
              order by q.call_id for update of q
            ), closed as (

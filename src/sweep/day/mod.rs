@@ -90,8 +90,8 @@ impl super::Sweeper {
         }
         let reader = Reader { right: Right::Settle, ..self.reader("settle", account, pulse, stop) };
         let checked = check_alone(reader, due).await;
-        if matches!(checked, Err(SweepError::List(_) | SweepError::Odd(_) | SweepError::Endless)) {
-            // Other days may be readable.
+        if !matches!(checked, Ok(_) | Err(SweepError::Stopped | SweepError::Paused)) {
+            // Other days may fare better.
             let put_off = timed!(&self.pool, DB_TIMEOUT, |connection| record::put_off(
                 connection,
                 account.id(),
@@ -173,6 +173,11 @@ async fn check(reader: Reader<'_>, due: Due) -> Result<Checked, SweepError> {
         }
     };
     timed!(reader.pool, DB_TIMEOUT, |connection| listed::clear(connection, account)).await?;
+    let closed =
+        timed!(reader.pool, COMPARE_TIMEOUT, |connection| record::close_never_appeared(connection, account));
+    for call_id in closed.await? {
+        info!(call_id, "dead letter closed: the settled days around it lack the call");
+    }
     say(reader.account, due.cause, &checked);
     Ok(checked)
 }
@@ -254,12 +259,12 @@ async fn unlisted(reader: Reader<'_>, day: NaiveDate, known: &Known) -> Result<i
 }
 
 /// Waits until whoever may not have known of the check has committed or given up. Who began later says on the day's row what
-/// they change.
+/// they change. Our own writers end in time; a transaction of somebody else that writes for longer puts the check off.
 async fn wait_for_writers(reader: Reader<'_>, begun: &Begun) -> Result<(), SweepError> {
     let until = tokio::time::Instant::now() + WRITERS_END_WITHIN;
     while !timed!(reader.pool, DB_TIMEOUT, |connection| day::is_seen_by_all(connection, begun)).await? {
         if tokio::time::Instant::now() > until {
-            break;
+            return Err(SweepError::Busy);
         }
         reader.pulse.beat();
         reader.sleep(Duration::from_millis(25)).await?;
@@ -324,15 +329,17 @@ async fn settle(
             revised: count(list.found.revised),
             totals: &totals,
             differences: &kept,
-            next: day::next_check(span.to, now, tries),
+            next: if due.cause == Cause::Manual && span.to <= known.ledger_since {
+                // Nobody is promised anything of this day.
+                None
+            } else {
+                day::next_check(span.to, now, tries)
+            },
             tries,
             span,
         },
     )
     .await?;
-    for call_id in record::close_never_appeared(connection, account).await? {
-        info!(call_id, "dead letter closed: the settled days around it lack the call");
-    }
     transaction.commit().await?;
     let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
     Ok(Checked {

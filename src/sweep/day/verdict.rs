@@ -132,10 +132,12 @@ fn hold_against(summary: &Summary, rows: Side, seen: &Seen<'_>) -> (Vec<Differen
         return (differences, None);
     };
     let equals = |sum: Decimal| {
-        let rounded = |how| sum.round_dp_with_strategy(said.scale(), how);
+        // At the decimals that are printed; more of them than the rows have are what a binary sum leaves over.
+        let decimals = said.scale().min(sum.scale().max(2));
+        let rounded = |value: Decimal, how| value.round_dp_with_strategy(decimals, how);
         [RoundingStrategy::MidpointAwayFromZero, RoundingStrategy::MidpointNearestEven]
             .into_iter()
-            .any(|how| rounded(how) == said)
+            .any(|how| rounded(sum, how) == rounded(said, how))
     };
     let fits = match (equals(rows.total), equals(rows.cost)) {
         (true, true) => Some("either"),
@@ -258,7 +260,9 @@ mod tests {
             "at the decimals that were printed"
         );
         assert_eq!(fits("1", None), (DayState::Settled, Some("either")));
+        assert_eq!(fits("1.4500000000000002", None), (DayState::Settled, Some("total_cost")), "a binary sum");
         assert_eq!(fits("1.46", None), (DayState::Differs, None));
+        assert_eq!(fits("1.4600000000000002", None), (DayState::Differs, None));
         assert_eq!(fits("1.45", Some("total_cost")), (DayState::Settled, Some("total_cost")));
         assert_eq!(fits("1.45", Some("cost")), (DayState::Differs, Some("total_cost")), "it was another one");
     }

@@ -85,6 +85,7 @@ mod tests {
             offset: None,
             billing_offset: INDIA,
             summary_cost: None,
+            ledger_since: DateTime::UNIX_EPOCH,
         }
     }
 

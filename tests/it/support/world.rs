@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use reqwest::Url;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -207,6 +207,17 @@ pub(crate) async fn advance(database: &Database, vobiz: &Simulator, by: TimeDelt
     assert!(by > TimeDelta::zero(), "a clock never goes back: {by}");
     vobiz.advance(by);
     database.advance_clock(by).await;
+}
+
+/// Moves the clocks of Postgres and Vobiz on to the next noon in a zone (minutes east of UTC), so that a test says the same at any
+/// time of the day; returns the beginning of that day.
+pub(crate) async fn noon(database: &Database, vobiz: &Simulator, zone: i32) -> DateTime<Utc> {
+    let zone = TimeDelta::minutes(zone.into());
+    let now = database.now().await;
+    let today = (now + zone).date_naive().and_time(NaiveTime::MIN).and_utc() - zone;
+    let noon = today + TimeDelta::hours(if now < today + TimeDelta::hours(12) { 12 } else { 36 });
+    advance(database, vobiz, noon - now).await;
+    noon - TimeDelta::hours(12)
 }
 
 /// Waits until something holds, in bounded time.

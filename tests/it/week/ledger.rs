@@ -50,9 +50,9 @@ impl World {
         .await;
     }
 
-    /// The first instant that need not be settled yet: a day is when it has been over for an hour.
+    /// The first instant up to which it need not be safe to bill yet: a day is, once it has been over for four hours.
     fn open_from(&self) -> DateTime<Utc> {
-        midnight((self.vobiz.now() - TimeDelta::hours(1)).date_naive())
+        midnight((self.vobiz.now() - TimeDelta::hours(4)).date_naive())
     }
 
     pub(super) async fn safe_to_bill(&self) -> BTreeMap<String, DateTime<Utc>> {
@@ -122,7 +122,7 @@ pub(super) async fn safe_to_bill_moved_on_and_back(world: &World) {
             let ((noted, _, before), (at, was, to)) = (pair[0], pair[1]);
             assert_eq!(was, Some(before), "each move goes on from the one before: {moves:?}");
             assert!(
-                to == midnight(to.date_naive()) && to + TimeDelta::hours(1) <= at,
+                to == midnight(to.date_naive()) && to + TimeDelta::hours(4) <= at + LONGEST_STEP,
                 "to the end of a day: {moves:?}"
             );
             if to < before {
@@ -322,7 +322,11 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
             // Of a list that changed while it was read, who knows.
             let pages = ((check.calls_there + 99) / 100).max(1);
             assert!(check.state != "settled" || check.requests == pages, "{account} {day} at {began_at}");
-            reopenings = if cause == "reopened" { (reopenings + 1).min(4) } else { 0 };
+            reopenings = match cause.as_str() {
+                "reopened" => (reopenings + 1).min(4),
+                "again" => reopenings,
+                _ => 0,
+            };
             // That a day cannot be settled before its end is no failure.
             let is_over = *began_at >= scheduled[0];
             tries = if check.state == "settled" || !is_over { 0 } else { tries + 1 };
