@@ -134,7 +134,9 @@ impl Report {
             }
             Self::Region => ("billing_region", "the bill by region"),
             Self::Hangup => ("billing_hangup", "the bill by hangup cause and outcome"),
-            Self::SubAccount => ("billing_sub_account", "the bill by account, and the account that listed it"),
+            Self::SubAccount => {
+                ("billing_sub_account", "the bill by account, and the account that listed it")
+            }
             Self::CostPerMinute => ("cost_per_minute", "what a minute cost, to hold against the tariff"),
             Self::CostGap => ("cost_gap", "calls whose total is not cost plus streaming"),
             Self::Stream => ("stream", "audio streams by day"),
@@ -162,12 +164,17 @@ impl Report {
             Self::Trunk => (&["trunk_id", "currency", "call_direction"], SUMS),
             Self::Campaign => (&["campaign_id", "currency", "call_direction"], SUMS),
             Self::Number => (&["our_number", "currency", "call_direction"], SUMS),
-            Self::Destination => {
-                (&["prefix", "destination", "country", "currency", "call_direction"], SUMS)
-            }
+            Self::Destination => (&["prefix", "destination", "country", "currency", "call_direction"], SUMS),
             Self::Region => (&["region", "origination_region", "currency", "call_direction"], SUMS),
             Self::Hangup => (
-                &["outcome", "hangup_cause_code", "hangup_cause", "hangup_name", "currency", "call_direction"],
+                &[
+                    "outcome",
+                    "hangup_cause_code",
+                    "hangup_cause",
+                    "hangup_name",
+                    "currency",
+                    "call_direction",
+                ],
                 SUMS,
             ),
             Self::SubAccount => (&["account_id", "listed_by", "currency", "call_direction"], SUMS),
@@ -233,11 +240,7 @@ impl Report {
     }
 
     /// Its lines; those of a bill end with one total for each currency.
-    pub async fn lines(
-        self,
-        connection: &mut PgConnection,
-        asked: &Asked,
-    ) -> Result<Vec<Line>, sqlx::Error> {
+    pub async fn lines(self, connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
         match self {
             Self::CostPerMinute => super::detail::cost_per_minute(connection, asked).await,
             Self::CostGap => super::detail::cost_gap(connection, asked).await,

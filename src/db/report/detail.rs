@@ -32,10 +32,7 @@ pub(super) async fn cost_per_minute(
 }
 
 /// One line a call.
-pub(super) async fn cost_gap(
-    connection: &mut PgConnection,
-    asked: &Asked,
-) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn cost_gap(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
     sqlx::query_as!(
         Line,
         // Each call is a group of its own; a sum of one NULL stays NULL.
