@@ -176,11 +176,11 @@ impl Files {
 
     /// Gives all files their names; returns the path of the manifest.
     fn finish(self) -> anyhow::Result<PathBuf> {
-        let mut manifest = String::new();
+        let mut manifest = Vec::new();
         for (name, hash) in &self.done {
             let path = self.path(name);
             fs::rename(part(&path), &path).with_context(|| path.display().to_string())?;
-            manifest.push_str(&format!("{hash}  {name}\n"));
+            writeln!(manifest, "{hash}  {name}")?;
         }
         let path = self.path(&self.manifest());
         fs::write(part(&path), manifest).with_context(|| path.display().to_string())?;

@@ -66,8 +66,9 @@ pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
              vobiz.cost_per_minute, vobiz.cost_gap, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
              vobiz.cdr_change, vobiz.safe_to_bill, vobiz.reconciliation_day, vobiz.callback_loss,
              vobiz.prefix, vobiz.hangup_cause,
-             -- A function in a view reads with the rights of whoever asks: these are settings, bounds of days, and sums.
-             vobiz.setting, vobiz.day_bound, vobiz.rollup, vobiz.rollup_delta
+             -- A function in a view reads with the rights of whoever asks: these are settings, states of accounts,
+             -- bounds of days, and sums.
+             vobiz.setting, vobiz.account, vobiz.day_bound, vobiz.rollup, vobiz.rollup_delta
              to vobiz_masked, vobiz_finance;
 
            grant select on
