@@ -17,8 +17,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use backfill::{BackfillArgs, RecoverArgs};
 use dead_letters::DeadLettersArgs;
+use export::ExportArgs;
 use reconciliation::ReconcileArgs;
 use reparse::ReparseArgs;
+use report::ReportArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
@@ -32,10 +34,14 @@ use vobiz_cdr::{db, serve};
 mod ask;
 mod backfill;
 mod dead_letters;
+mod export;
 mod person;
 mod reach;
 mod reconciliation;
 mod reparse;
+mod report;
+mod roles;
+mod sheet;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -92,7 +98,11 @@ enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
     Reparse(Box<ReparseArgs>),
-    /// The schema: apply, status or check
+    /// A bill or another report for a range of days, as a table, CSV or JSON; --list says which there are
+    Report(Box<ReportArgs>),
+    /// The itemised calls of one customer in one month, as CSV files with totals and a manifest of their hashes
+    Export(Box<ExportArgs>),
+    /// The schema: apply, status, check or roles
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -118,6 +128,8 @@ enum MigrateVerb {
     Status,
     /// Exit 0 if this binary can work on the schema, else 1
     Check,
+    /// Make the roles vobiz_masked, vobiz_finance and vobiz_app, and give them what they need; again after each upgrade
+    Roles,
 }
 
 fn main() -> ExitCode {
@@ -190,6 +202,8 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::DeadLetters(args) => dead_letters::run(&args).await,
         Command::Reconcile(args) => reconciliation::run(&args, told_to_stop(Hangup::Stops)?).await,
         Command::Reparse(args) => reparse::run(&args).await,
+        Command::Report(args) => report::run(&args).await,
+        Command::Export(args) => export::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }
@@ -308,6 +322,7 @@ async fn migrate(database_args: &DatabaseArgs, verb: MigrateVerb) -> anyhow::Res
             let mut connection = pool.acquire().await?;
             migration::check(&mut connection).await.inspect_err(|error| error!(%error, "check")).is_ok()
         }
+        MigrateVerb::Roles => roles::make(&pool).await?,
     };
     pool.close().await;
     if let Some(own) = own {

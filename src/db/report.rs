@@ -3,6 +3,10 @@
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
+pub mod billing;
+mod detail;
+pub mod itemised;
+
 /// Calls of one billing day, direction and hangup cause.
 #[derive(Debug, Clone)]
 pub struct DayRow {

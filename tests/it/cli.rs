@@ -21,6 +21,8 @@ fn help_shows_every_subcommand_and_no_secret() {
         "reconcile",
         "backfill",
         "recover",
+        "report",
+        "export",
         "postgres",
     ] {
         assert!(help.stdout.contains(word), "{word}");

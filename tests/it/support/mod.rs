@@ -1,5 +1,6 @@
 //! What the tests share: real Postgres, real HTTP.
 
+pub(crate) mod bill;
 pub(crate) mod calls;
 pub(crate) mod chaos_proxy;
 mod container;

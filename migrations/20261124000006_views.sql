@@ -1,0 +1,803 @@
+-- The views that finance and operations open. They only gain columns, at the end. Money is NUMERIC, before tax, as Vobiz states it,
+-- never recomputed; amounts of different currencies never meet in one sum. Each view shows the zone in which its days are cut.
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- What numbers and codes mean: two tables that users may edit.
+
+create table vobiz.prefix (
+  prefix  text primary key check (prefix ~ '^\+[1-9][0-9]{0,8}$'),
+  name    text not null check (name <> ''),
+  country text not null check (country <> '')
+);
+comment on table  vobiz.prefix is 'What the beginning of an E.164 number says of its place: the longest match counts. Yours to edit: insert, update and delete rows as your tariff cuts destinations. Numbers are portable in India: the beginning of a mobile number names no operator for certain, so none is named here.';
+comment on column vobiz.prefix.prefix is 'Beginning of the number, with +, 2 to 10 characters.';
+comment on column vobiz.prefix.name is 'Name of the destination.';
+comment on column vobiz.prefix.country is 'Country or network, in English.';
+
+create table vobiz.hangup_cause (
+  code      integer unique,
+  cause     text unique check (cause <> ''),
+  name      text not null check (name <> ''),
+  outcome   text not null check (outcome <> ''),
+  effective boolean not null,
+  constraint code_or_cause check ((code is null) <> (cause is null))
+);
+comment on table  vobiz.hangup_cause is 'The published hangup codes and texts, and how we group them. Both lists are open: what is not here has the outcome unknown. Yours to edit.';
+comment on column vobiz.hangup_cause.code is 'hangup_cause_code of a CDR; NULL in a row about a text.';
+comment on column vobiz.hangup_cause.cause is 'hangup_cause of a CDR, used where its code is not listed; NULL in a row about a code.';
+comment on column vobiz.hangup_cause.name is 'Name as published; of a text: in words.';
+comment on column vobiz.hangup_cause.outcome is 'Our grouping: completed, busy, no_answer, cancelled, rejected, invalid_number, barred, unreachable, network, credits, limit, application, machine, lost_race, timeout, unknown.';
+comment on column vobiz.hangup_cause.effective is 'The network did its work, whether or not a person answered: counts as effective in the NER.';
+
+insert into vobiz.hangup_cause (code, name, outcome, effective) values
+  (0,    'Unknown', 'unknown', false),
+  (1000, 'Canceled', 'cancelled', true),
+  (1010, 'Canceled (Out Of Credits)', 'credits', false),
+  (1020, 'Canceled (Simultaneous dial limit reached)', 'limit', false),
+  (2000, 'Invalid Destination Address', 'invalid_number', false),
+  (2010, 'Destination Out Of Service', 'unreachable', false),
+  (2020, 'Endpoint Not Registered', 'unreachable', false),
+  (2030, 'Destination Country Barred', 'barred', false),
+  (2040, 'Destination Number Barred', 'barred', false),
+  (2050, 'Destination Prefix Barred', 'barred', false),
+  (2060, 'Loop Detected', 'network', false),
+  (2070, 'Violates Media Anchoring', 'network', false),
+  (3000, 'No Answer', 'no_answer', true),
+  (3010, 'Busy Line', 'busy', true),
+  (3020, 'Rejected', 'rejected', true),
+  (3030, 'Unknown Caller ID', 'barred', false),
+  (3040, 'Forbidden', 'barred', false),
+  (3050, 'Unallocated number', 'invalid_number', false),
+  (3070, 'Request timeout', 'network', false),
+  (3080, 'Internal server error from carrier', 'network', false),
+  (3090, 'Network congestion from carrier', 'network', false),
+  (3100, 'Busy everywhere', 'busy', true),
+  (3110, 'Declined', 'rejected', true),
+  (3120, 'User does not exist anywhere', 'invalid_number', false),
+  (3130, 'Spam block', 'barred', false),
+  (3140, 'DNO Caller ID', 'barred', false),
+  (4000, 'Normal Hangup', 'completed', true),
+  (4010, 'End Of XML Instructions', 'completed', true),
+  (4020, 'Multiparty Call Ended', 'completed', true),
+  (4030, 'Kicked Out Of Multiparty Call', 'completed', true),
+  -- Only in the example of the CDR list, not in the published table.
+  (4100, 'No Answer', 'no_answer', true),
+  (5000, 'Network Error', 'network', false),
+  (5010, 'Internal Error', 'network', false),
+  (5020, 'Routing Error', 'network', false),
+  (5030, 'Concurrency Limit Breached', 'limit', false),
+  (6000, 'Scheduled Hangup', 'timeout', true),
+  (6010, 'Ring Timeout Reached', 'no_answer', true),
+  (6020, 'Media Timeout', 'timeout', false),
+  (7011, 'Error Reaching Answer URL', 'application', false),
+  (7012, 'Error Reaching Action URL', 'application', false),
+  (7013, 'Error Reaching Transfer URL', 'application', false),
+  (7014, 'Error Reaching Redirect URL', 'application', false),
+  (7022, 'Invalid Action URL', 'application', false),
+  (7023, 'Invalid Transfer URL', 'application', false),
+  (7024, 'Invalid Redirect URL', 'application', false),
+  (7032, 'Invalid Method For Action URL', 'application', false),
+  (7033, 'Invalid Method For Transfer URL', 'application', false),
+  (7034, 'Invalid Method For Redirect URL', 'application', false),
+  (8011, 'Invalid Answer XML', 'application', false),
+  (8012, 'Invalid Action XML', 'application', false),
+  (8013, 'Invalid Transfer XML', 'application', false),
+  (8014, 'Invalid Redirect XML', 'application', false),
+  (9000, 'Lost Race', 'lost_race', true),
+  (9100, 'Machine Detected', 'machine', true),
+  (9110, 'Confirm Key Challenge Failed', 'rejected', true);
+insert into vobiz.hangup_cause (cause, name, outcome, effective) values
+  ('NORMAL_CLEARING', 'Normal clearing', 'completed', true),
+  ('SUCCESS', 'Success', 'completed', true),
+  ('USER_BUSY', 'Busy', 'busy', true),
+  ('NO_ANSWER', 'No answer', 'no_answer', true),
+  ('NO_USER_RESPONSE', 'No user response', 'no_answer', true),
+  ('ORIGINATOR_CANCEL', 'Cancelled by the caller', 'cancelled', true),
+  ('CALL_REJECTED', 'Rejected', 'rejected', true),
+  ('REJECTED', 'Rejected', 'rejected', true),
+  ('INVALID_NUMBER', 'Invalid number', 'invalid_number', false),
+  ('INVALID_NUMBER_FORMAT', 'Invalid number format', 'invalid_number', false),
+  ('UNALLOCATED_NUMBER', 'Unallocated number', 'invalid_number', false),
+  ('SUBSCRIBER_ABSENT', 'Subscriber absent', 'unreachable', false),
+  ('USER_NOT_REGISTERED', 'User not registered', 'unreachable', false),
+  ('DESTINATION_OUT_OF_ORDER', 'Destination out of order', 'unreachable', false),
+  ('SERVICE_UNAVAILABLE', 'Service unavailable', 'network', false),
+  ('SERVER_ERROR', 'Server error', 'network', false),
+  ('PROTOCOL_ERROR', 'Protocol error', 'network', false),
+  ('NETWORK_OUT_OF_ORDER', 'Network out of order', 'network', false),
+  ('NORMAL_TEMPORARY_FAILURE', 'Temporary failure', 'network', false),
+  ('SWITCH_CONGESTION', 'Switch congestion', 'network', false),
+  ('MEDIA_TIMEOUT', 'Media timeout', 'timeout', false),
+  ('LOSE_RACE', 'Another leg answered', 'lost_race', true),
+  ('UNKNOWN', 'Unknown', 'unknown', false);
+
+-- India: mobile numbers begin with 6 to 9; landlines with the STD code of the place, metros and the main ones of the states here. Codes that
+-- begin with 7 or 8 share these digits with mobile series, so only subscriber numbers known to be landlines are named there.
+-- The world: the country codes of the ITU.
+insert into vobiz.prefix (prefix, name, country) values
+  ('+91', 'India, other', 'India'), ('+916', 'India mobile', 'India'), ('+917', 'India mobile', 'India'),
+  ('+918', 'India mobile', 'India'), ('+919', 'India mobile', 'India'), ('+9111', 'Delhi (landline)', 'India'),
+  ('+9122', 'Mumbai (landline)', 'India'), ('+9133', 'Kolkata (landline)', 'India'), ('+9144', 'Chennai (landline)', 'India'),
+  ('+9140', 'Hyderabad (landline)', 'India'), ('+9120', 'Pune (landline)', 'India'),
+  ('+91120', 'Noida and Ghaziabad (landline)', 'India'), ('+91121', 'Meerut (landline)', 'India'),
+  ('+91124', 'Gurugram (landline)', 'India'), ('+91129', 'Faridabad (landline)', 'India'), ('+91130', 'Sonipat (landline)', 'India'),
+  ('+91131', 'Muzaffarnagar (landline)', 'India'), ('+91132', 'Saharanpur (landline)', 'India'),
+  ('+91135', 'Dehradun (landline)', 'India'), ('+91141', 'Jaipur (landline)', 'India'), ('+91144', 'Alwar (landline)', 'India'),
+  ('+91145', 'Ajmer (landline)', 'India'), ('+91151', 'Bikaner (landline)', 'India'), ('+91161', 'Ludhiana (landline)', 'India'),
+  ('+91164', 'Bathinda (landline)', 'India'), ('+91171', 'Ambala (landline)', 'India'), ('+91172', 'Chandigarh (landline)', 'India'),
+  ('+91175', 'Patiala (landline)', 'India'), ('+91177', 'Shimla (landline)', 'India'), ('+91180', 'Panipat (landline)', 'India'),
+  ('+91181', 'Jalandhar (landline)', 'India'), ('+91183', 'Amritsar (landline)', 'India'), ('+91184', 'Karnal (landline)', 'India'),
+  ('+91191', 'Jammu (landline)', 'India'), ('+91194', 'Srinagar (landline)', 'India'), ('+91212', 'Chinchwad (landline)', 'India'),
+  ('+91217', 'Solapur (landline)', 'India'), ('+91231', 'Kolhapur (landline)', 'India'), ('+91233', 'Sangli (landline)', 'India'),
+  ('+91240', 'Aurangabad (landline)', 'India'), ('+91241', 'Ahmednagar (landline)', 'India'), ('+91250', 'Vasai (landline)', 'India'),
+  ('+91251', 'Kalyan (landline)', 'India'), ('+91253', 'Nashik (landline)', 'India'), ('+91257', 'Jalgaon (landline)', 'India'),
+  ('+91260', 'Vapi (landline)', 'India'), ('+91261', 'Surat (landline)', 'India'), ('+91265', 'Vadodara (landline)', 'India'),
+  ('+91268', 'Nadiad (landline)', 'India'), ('+91278', 'Bhavnagar (landline)', 'India'), ('+91281', 'Rajkot (landline)', 'India'),
+  ('+91285', 'Junagadh (landline)', 'India'), ('+91286', 'Porbandar (landline)', 'India'), ('+91288', 'Jamnagar (landline)', 'India'),
+  ('+91291', 'Jodhpur (landline)', 'India'), ('+91294', 'Udaipur (landline)', 'India'), ('+91326', 'Dhanbad (landline)', 'India'),
+  ('+91341', 'Asansol (landline)', 'India'), ('+91342', 'Bardhaman (landline)', 'India'), ('+91343', 'Durgapur (landline)', 'India'),
+  ('+91353', 'Siliguri (landline)', 'India'), ('+91360', 'Itanagar (landline)', 'India'), ('+91361', 'Guwahati (landline)', 'India'),
+  ('+91364', 'Shillong (landline)', 'India'), ('+91370', 'Kohima (landline)', 'India'), ('+91373', 'Dibrugarh (landline)', 'India'),
+  ('+91376', 'Jorhat (landline)', 'India'), ('+91381', 'Agartala (landline)', 'India'), ('+91385', 'Imphal (landline)', 'India'),
+  ('+91389', 'Aizawl (landline)', 'India'), ('+913592', 'Gangtok (landline)', 'India'), ('+913192', 'Port Blair (landline)', 'India'),
+  ('+91413', 'Puducherry (landline)', 'India'), ('+91416', 'Vellore (landline)', 'India'), ('+91421', 'Tiruppur (landline)', 'India'),
+  ('+91422', 'Coimbatore (landline)', 'India'), ('+91424', 'Erode (landline)', 'India'), ('+91427', 'Salem (landline)', 'India'),
+  ('+91431', 'Tiruchirappalli (landline)', 'India'), ('+91435', 'Kumbakonam (landline)', 'India'),
+  ('+91451', 'Dindigul (landline)', 'India'), ('+91452', 'Madurai (landline)', 'India'), ('+91461', 'Thoothukudi (landline)', 'India'),
+  ('+91462', 'Tirunelveli (landline)', 'India'), ('+91471', 'Thiruvananthapuram (landline)', 'India'),
+  ('+91474', 'Kollam (landline)', 'India'), ('+91477', 'Alappuzha (landline)', 'India'), ('+91481', 'Kottayam (landline)', 'India'),
+  ('+91484', 'Kochi (landline)', 'India'), ('+91487', 'Thrissur (landline)', 'India'), ('+91491', 'Palakkad (landline)', 'India'),
+  ('+91495', 'Kozhikode (landline)', 'India'), ('+91497', 'Kannur (landline)', 'India'), ('+91512', 'Kanpur (landline)', 'India'),
+  ('+91522', 'Lucknow (landline)', 'India'), ('+91532', 'Prayagraj (landline)', 'India'), ('+91542', 'Varanasi (landline)', 'India'),
+  ('+91551', 'Gorakhpur (landline)', 'India'), ('+91562', 'Agra (landline)', 'India'), ('+91571', 'Aligarh (landline)', 'India'),
+  ('+91581', 'Bareilly (landline)', 'India'), ('+91591', 'Moradabad (landline)', 'India'), ('+91612', 'Patna (landline)', 'India'),
+  ('+91621', 'Muzaffarpur (landline)', 'India'), ('+91631', 'Gaya (landline)', 'India'), ('+91641', 'Bhagalpur (landline)', 'India'),
+  ('+91651', 'Ranchi (landline)', 'India'), ('+91657', 'Jamshedpur (landline)', 'India'), ('+91661', 'Rourkela (landline)', 'India'),
+  ('+91663', 'Sambalpur (landline)', 'India'), ('+91671', 'Cuttack (landline)', 'India'), ('+91674', 'Bhubaneswar (landline)', 'India'),
+  ('+91680', 'Berhampur (landline)', 'India'), ('+917122', 'Nagpur (landline)', 'India'), ('+917212', 'Amravati (landline)', 'India'),
+  ('+917242', 'Akola (landline)', 'India'), ('+917312', 'Indore (landline)', 'India'), ('+917342', 'Ujjain (landline)', 'India'),
+  ('+917442', 'Kota (landline)', 'India'), ('+917512', 'Gwalior (landline)', 'India'), ('+917552', 'Bhopal (landline)', 'India'),
+  ('+917612', 'Jabalpur (landline)', 'India'), ('+917712', 'Raipur (landline)', 'India'),
+  ('+917882', 'Durg and Bhilai (landline)', 'India'), ('+918162', 'Tumakuru (landline)', 'India'),
+  ('+918202', 'Udupi (landline)', 'India'), ('+918212', 'Mysuru (landline)', 'India'), ('+918242', 'Mangaluru (landline)', 'India'),
+  ('+918312', 'Belagavi (landline)', 'India'), ('+918322', 'Goa (landline)', 'India'),
+  ('+918362', 'Hubballi-Dharwad (landline)', 'India'), ('+918612', 'Nellore (landline)', 'India'),
+  ('+918632', 'Guntur (landline)', 'India'), ('+918662', 'Vijayawada (landline)', 'India'), ('+918702', 'Warangal (landline)', 'India'),
+  ('+918772', 'Tirupati (landline)', 'India'), ('+918782', 'Karimnagar (landline)', 'India'),
+  ('+918832', 'Rajahmundry (landline)', 'India'), ('+918842', 'Kakinada (landline)', 'India'),
+  ('+918912', 'Visakhapatnam (landline)', 'India'), ('+91802', 'Bengaluru (landline)', 'India'),
+  ('+91803', 'Bengaluru (landline)', 'India'), ('+91804', 'Bengaluru (landline)', 'India'), ('+91806', 'Bengaluru (landline)', 'India'),
+  ('+91792', 'Ahmedabad (landline)', 'India'), ('+91793', 'Ahmedabad (landline)', 'India'), ('+91794', 'Ahmedabad (landline)', 'India'),
+  ('+91140', 'India telemarketing (140)', 'India'), ('+91160', 'India service and transactional calls (160)', 'India'),
+  ('+911800', 'India toll-free (1800)', 'India'), ('+911860', 'India shared cost (1860)', 'India'),
+  ('+1', 'United States and Canada', 'United States and Canada'), ('+1204', 'Canada', 'Canada'), ('+1226', 'Canada', 'Canada'),
+  ('+1236', 'Canada', 'Canada'), ('+1249', 'Canada', 'Canada'), ('+1250', 'Canada', 'Canada'), ('+1289', 'Canada', 'Canada'),
+  ('+1306', 'Canada', 'Canada'), ('+1343', 'Canada', 'Canada'), ('+1365', 'Canada', 'Canada'), ('+1387', 'Canada', 'Canada'),
+  ('+1403', 'Canada', 'Canada'), ('+1416', 'Canada', 'Canada'), ('+1418', 'Canada', 'Canada'), ('+1431', 'Canada', 'Canada'),
+  ('+1437', 'Canada', 'Canada'), ('+1438', 'Canada', 'Canada'), ('+1450', 'Canada', 'Canada'), ('+1506', 'Canada', 'Canada'),
+  ('+1514', 'Canada', 'Canada'), ('+1519', 'Canada', 'Canada'), ('+1548', 'Canada', 'Canada'), ('+1579', 'Canada', 'Canada'),
+  ('+1581', 'Canada', 'Canada'), ('+1587', 'Canada', 'Canada'), ('+1604', 'Canada', 'Canada'), ('+1613', 'Canada', 'Canada'),
+  ('+1639', 'Canada', 'Canada'), ('+1647', 'Canada', 'Canada'), ('+1705', 'Canada', 'Canada'), ('+1709', 'Canada', 'Canada'),
+  ('+1778', 'Canada', 'Canada'), ('+1780', 'Canada', 'Canada'), ('+1782', 'Canada', 'Canada'), ('+1807', 'Canada', 'Canada'),
+  ('+1819', 'Canada', 'Canada'), ('+1825', 'Canada', 'Canada'), ('+1867', 'Canada', 'Canada'), ('+1873', 'Canada', 'Canada'),
+  ('+1902', 'Canada', 'Canada'), ('+1905', 'Canada', 'Canada'), ('+1242', 'Bahamas', 'Bahamas'), ('+1246', 'Barbados', 'Barbados'),
+  ('+1264', 'Anguilla', 'Anguilla'), ('+1268', 'Antigua and Barbuda', 'Antigua and Barbuda'),
+  ('+1284', 'British Virgin Islands', 'British Virgin Islands'), ('+1340', 'US Virgin Islands', 'US Virgin Islands'),
+  ('+1345', 'Cayman Islands', 'Cayman Islands'), ('+1441', 'Bermuda', 'Bermuda'), ('+1473', 'Grenada', 'Grenada'),
+  ('+1649', 'Turks and Caicos Islands', 'Turks and Caicos Islands'), ('+1658', 'Jamaica', 'Jamaica'),
+  ('+1664', 'Montserrat', 'Montserrat'), ('+1670', 'Northern Mariana Islands', 'Northern Mariana Islands'), ('+1671', 'Guam', 'Guam'),
+  ('+1684', 'American Samoa', 'American Samoa'), ('+1721', 'Sint Maarten', 'Sint Maarten'), ('+1758', 'Saint Lucia', 'Saint Lucia'),
+  ('+1767', 'Dominica', 'Dominica'), ('+1784', 'Saint Vincent and the Grenadines', 'Saint Vincent and the Grenadines'),
+  ('+1787', 'Puerto Rico', 'Puerto Rico'), ('+1809', 'Dominican Republic', 'Dominican Republic'),
+  ('+1829', 'Dominican Republic', 'Dominican Republic'), ('+1849', 'Dominican Republic', 'Dominican Republic'),
+  ('+1868', 'Trinidad and Tobago', 'Trinidad and Tobago'), ('+1869', 'Saint Kitts and Nevis', 'Saint Kitts and Nevis'),
+  ('+1876', 'Jamaica', 'Jamaica'), ('+1939', 'Puerto Rico', 'Puerto Rico'),
+  ('+1800', 'North America toll-free', 'North America toll-free'), ('+1833', 'North America toll-free', 'North America toll-free'),
+  ('+1844', 'North America toll-free', 'North America toll-free'), ('+1855', 'North America toll-free', 'North America toll-free'),
+  ('+1866', 'North America toll-free', 'North America toll-free'), ('+1877', 'North America toll-free', 'North America toll-free'),
+  ('+1888', 'North America toll-free', 'North America toll-free'), ('+20', 'Egypt', 'Egypt'), ('+211', 'South Sudan', 'South Sudan'),
+  ('+212', 'Morocco', 'Morocco'), ('+213', 'Algeria', 'Algeria'), ('+216', 'Tunisia', 'Tunisia'), ('+218', 'Libya', 'Libya'),
+  ('+220', 'Gambia', 'Gambia'), ('+221', 'Senegal', 'Senegal'), ('+222', 'Mauritania', 'Mauritania'), ('+223', 'Mali', 'Mali'),
+  ('+224', 'Guinea', 'Guinea'), ('+225', 'Ivory Coast', 'Ivory Coast'), ('+226', 'Burkina Faso', 'Burkina Faso'),
+  ('+227', 'Niger', 'Niger'), ('+228', 'Togo', 'Togo'), ('+229', 'Benin', 'Benin'), ('+230', 'Mauritius', 'Mauritius'),
+  ('+231', 'Liberia', 'Liberia'), ('+232', 'Sierra Leone', 'Sierra Leone'), ('+233', 'Ghana', 'Ghana'), ('+234', 'Nigeria', 'Nigeria'),
+  ('+235', 'Chad', 'Chad'), ('+236', 'Central African Republic', 'Central African Republic'), ('+237', 'Cameroon', 'Cameroon'),
+  ('+238', 'Cape Verde', 'Cape Verde'), ('+239', 'Sao Tome and Principe', 'Sao Tome and Principe'),
+  ('+240', 'Equatorial Guinea', 'Equatorial Guinea'), ('+241', 'Gabon', 'Gabon'), ('+242', 'Congo', 'Congo'),
+  ('+243', 'DR Congo', 'DR Congo'), ('+244', 'Angola', 'Angola'), ('+245', 'Guinea-Bissau', 'Guinea-Bissau'),
+  ('+246', 'Diego Garcia', 'Diego Garcia'), ('+247', 'Ascension', 'Ascension'), ('+248', 'Seychelles', 'Seychelles'),
+  ('+249', 'Sudan', 'Sudan'), ('+250', 'Rwanda', 'Rwanda'), ('+251', 'Ethiopia', 'Ethiopia'), ('+252', 'Somalia', 'Somalia'),
+  ('+253', 'Djibouti', 'Djibouti'), ('+254', 'Kenya', 'Kenya'), ('+255', 'Tanzania', 'Tanzania'), ('+256', 'Uganda', 'Uganda'),
+  ('+257', 'Burundi', 'Burundi'), ('+258', 'Mozambique', 'Mozambique'), ('+260', 'Zambia', 'Zambia'),
+  ('+261', 'Madagascar', 'Madagascar'), ('+262', 'Reunion and Mayotte', 'Reunion and Mayotte'), ('+263', 'Zimbabwe', 'Zimbabwe'),
+  ('+264', 'Namibia', 'Namibia'), ('+265', 'Malawi', 'Malawi'), ('+266', 'Lesotho', 'Lesotho'), ('+267', 'Botswana', 'Botswana'),
+  ('+268', 'Eswatini', 'Eswatini'), ('+269', 'Comoros', 'Comoros'), ('+27', 'South Africa', 'South Africa'),
+  ('+290', 'Saint Helena', 'Saint Helena'), ('+291', 'Eritrea', 'Eritrea'), ('+297', 'Aruba', 'Aruba'),
+  ('+298', 'Faroe Islands', 'Faroe Islands'), ('+299', 'Greenland', 'Greenland'), ('+30', 'Greece', 'Greece'),
+  ('+31', 'Netherlands', 'Netherlands'), ('+32', 'Belgium', 'Belgium'), ('+33', 'France', 'France'), ('+34', 'Spain', 'Spain'),
+  ('+350', 'Gibraltar', 'Gibraltar'), ('+351', 'Portugal', 'Portugal'), ('+352', 'Luxembourg', 'Luxembourg'),
+  ('+353', 'Ireland', 'Ireland'), ('+354', 'Iceland', 'Iceland'), ('+355', 'Albania', 'Albania'), ('+356', 'Malta', 'Malta'),
+  ('+357', 'Cyprus', 'Cyprus'), ('+358', 'Finland', 'Finland'), ('+359', 'Bulgaria', 'Bulgaria'), ('+36', 'Hungary', 'Hungary'),
+  ('+370', 'Lithuania', 'Lithuania'), ('+371', 'Latvia', 'Latvia'), ('+372', 'Estonia', 'Estonia'), ('+373', 'Moldova', 'Moldova'),
+  ('+374', 'Armenia', 'Armenia'), ('+375', 'Belarus', 'Belarus'), ('+376', 'Andorra', 'Andorra'), ('+377', 'Monaco', 'Monaco'),
+  ('+378', 'San Marino', 'San Marino'), ('+380', 'Ukraine', 'Ukraine'), ('+381', 'Serbia', 'Serbia'),
+  ('+382', 'Montenegro', 'Montenegro'), ('+383', 'Kosovo', 'Kosovo'), ('+385', 'Croatia', 'Croatia'), ('+386', 'Slovenia', 'Slovenia'),
+  ('+387', 'Bosnia and Herzegovina', 'Bosnia and Herzegovina'), ('+389', 'North Macedonia', 'North Macedonia'), ('+39', 'Italy', 'Italy'),
+  ('+40', 'Romania', 'Romania'), ('+41', 'Switzerland', 'Switzerland'), ('+420', 'Czechia', 'Czechia'), ('+421', 'Slovakia', 'Slovakia'),
+  ('+423', 'Liechtenstein', 'Liechtenstein'), ('+43', 'Austria', 'Austria'), ('+44', 'United Kingdom', 'United Kingdom'),
+  ('+45', 'Denmark', 'Denmark'), ('+46', 'Sweden', 'Sweden'), ('+47', 'Norway', 'Norway'), ('+48', 'Poland', 'Poland'),
+  ('+49', 'Germany', 'Germany'), ('+500', 'Falkland Islands', 'Falkland Islands'), ('+501', 'Belize', 'Belize'),
+  ('+502', 'Guatemala', 'Guatemala'), ('+503', 'El Salvador', 'El Salvador'), ('+504', 'Honduras', 'Honduras'),
+  ('+505', 'Nicaragua', 'Nicaragua'), ('+506', 'Costa Rica', 'Costa Rica'), ('+507', 'Panama', 'Panama'),
+  ('+508', 'Saint Pierre and Miquelon', 'Saint Pierre and Miquelon'), ('+509', 'Haiti', 'Haiti'), ('+51', 'Peru', 'Peru'),
+  ('+52', 'Mexico', 'Mexico'), ('+53', 'Cuba', 'Cuba'), ('+54', 'Argentina', 'Argentina'), ('+55', 'Brazil', 'Brazil'),
+  ('+56', 'Chile', 'Chile'), ('+57', 'Colombia', 'Colombia'), ('+58', 'Venezuela', 'Venezuela'), ('+590', 'Guadeloupe', 'Guadeloupe'),
+  ('+591', 'Bolivia', 'Bolivia'), ('+592', 'Guyana', 'Guyana'), ('+593', 'Ecuador', 'Ecuador'),
+  ('+594', 'French Guiana', 'French Guiana'), ('+595', 'Paraguay', 'Paraguay'), ('+596', 'Martinique', 'Martinique'),
+  ('+597', 'Suriname', 'Suriname'), ('+598', 'Uruguay', 'Uruguay'), ('+599', 'Curacao and Bonaire', 'Curacao and Bonaire'),
+  ('+60', 'Malaysia', 'Malaysia'), ('+61', 'Australia', 'Australia'), ('+62', 'Indonesia', 'Indonesia'),
+  ('+63', 'Philippines', 'Philippines'), ('+64', 'New Zealand', 'New Zealand'), ('+65', 'Singapore', 'Singapore'),
+  ('+66', 'Thailand', 'Thailand'), ('+670', 'Timor-Leste', 'Timor-Leste'),
+  ('+672', 'Norfolk Island and Antarctica', 'Norfolk Island and Antarctica'), ('+673', 'Brunei', 'Brunei'), ('+674', 'Nauru', 'Nauru'),
+  ('+675', 'Papua New Guinea', 'Papua New Guinea'), ('+676', 'Tonga', 'Tonga'), ('+677', 'Solomon Islands', 'Solomon Islands'),
+  ('+678', 'Vanuatu', 'Vanuatu'), ('+679', 'Fiji', 'Fiji'), ('+680', 'Palau', 'Palau'),
+  ('+681', 'Wallis and Futuna', 'Wallis and Futuna'), ('+682', 'Cook Islands', 'Cook Islands'), ('+683', 'Niue', 'Niue'),
+  ('+685', 'Samoa', 'Samoa'), ('+686', 'Kiribati', 'Kiribati'), ('+687', 'New Caledonia', 'New Caledonia'), ('+688', 'Tuvalu', 'Tuvalu'),
+  ('+689', 'French Polynesia', 'French Polynesia'), ('+690', 'Tokelau', 'Tokelau'), ('+691', 'Micronesia', 'Micronesia'),
+  ('+692', 'Marshall Islands', 'Marshall Islands'), ('+7', 'Russia', 'Russia'), ('+76', 'Kazakhstan', 'Kazakhstan'),
+  ('+77', 'Kazakhstan', 'Kazakhstan'), ('+81', 'Japan', 'Japan'), ('+82', 'South Korea', 'South Korea'), ('+84', 'Vietnam', 'Vietnam'),
+  ('+850', 'North Korea', 'North Korea'), ('+852', 'Hong Kong', 'Hong Kong'), ('+853', 'Macau', 'Macau'),
+  ('+855', 'Cambodia', 'Cambodia'), ('+856', 'Laos', 'Laos'), ('+86', 'China', 'China'), ('+870', 'Inmarsat', 'Inmarsat'),
+  ('+880', 'Bangladesh', 'Bangladesh'), ('+881', 'Satellite networks', 'Satellite networks'),
+  ('+882', 'International networks', 'International networks'), ('+883', 'International networks', 'International networks'),
+  ('+886', 'Taiwan', 'Taiwan'), ('+90', 'Turkey', 'Turkey'), ('+92', 'Pakistan', 'Pakistan'), ('+93', 'Afghanistan', 'Afghanistan'),
+  ('+94', 'Sri Lanka', 'Sri Lanka'), ('+95', 'Myanmar', 'Myanmar'), ('+960', 'Maldives', 'Maldives'), ('+961', 'Lebanon', 'Lebanon'),
+  ('+962', 'Jordan', 'Jordan'), ('+963', 'Syria', 'Syria'), ('+964', 'Iraq', 'Iraq'), ('+965', 'Kuwait', 'Kuwait'),
+  ('+966', 'Saudi Arabia', 'Saudi Arabia'), ('+967', 'Yemen', 'Yemen'), ('+968', 'Oman', 'Oman'), ('+970', 'Palestine', 'Palestine'),
+  ('+971', 'United Arab Emirates', 'United Arab Emirates'), ('+972', 'Israel', 'Israel'), ('+973', 'Bahrain', 'Bahrain'),
+  ('+974', 'Qatar', 'Qatar'), ('+975', 'Bhutan', 'Bhutan'), ('+976', 'Mongolia', 'Mongolia'), ('+977', 'Nepal', 'Nepal'),
+  ('+979', 'International premium rate', 'International premium rate'), ('+98', 'Iran', 'Iran'), ('+992', 'Tajikistan', 'Tajikistan'),
+  ('+993', 'Turkmenistan', 'Turkmenistan'), ('+994', 'Azerbaijan', 'Azerbaijan'), ('+995', 'Georgia', 'Georgia'),
+  ('+996', 'Kyrgyzstan', 'Kyrgyzstan'), ('+998', 'Uzbekistan', 'Uzbekistan'),
+  ('+800', 'International toll-free', 'International toll-free'), ('+808', 'International shared cost', 'International shared cost'),
+  ('+447', 'United Kingdom mobile', 'United Kingdom'), ('+9715', 'United Arab Emirates mobile', 'United Arab Emirates'),
+  ('+658', 'Singapore mobile', 'Singapore'), ('+659', 'Singapore mobile', 'Singapore'), ('+9665', 'Saudi Arabia mobile', 'Saudi Arabia'),
+  ('+614', 'Australia mobile', 'Australia');
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The days of each account.
+
+create view vobiz.billing_account_day as
+  with recursive owner as (
+    -- Every account that owns a call, by one step in the index each.
+    (select c.account_id from vobiz.cdr c order by c.account_id limit 1)
+    union all
+    select (select c.account_id from vobiz.cdr c where c.account_id > o.account_id order by c.account_id limit 1)
+    from owner o where o.account_id is not null
+  )
+  select k.day, date_trunc('month', k.day::timestamp)::date as month, k.billing_zone, o.account_id, k.from_at, k.to_at
+  from vobiz.billing_calendar() k
+  cross join owner o
+  where o.account_id is not null;
+comment on view vobiz.billing_account_day is 'The billing days of each account that owns calls. The views below read the calls of one of these at a time, by its two instants, so a condition on day, month or account_id reads only the days that it names.';
+comment on column vobiz.billing_account_day.day is 'Day in the billing zone.';
+comment on column vobiz.billing_account_day.month is 'First day of its month.';
+comment on column vobiz.billing_account_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_account_day.account_id is 'Account that owns calls, on this day or another.';
+comment on column vobiz.billing_account_day.from_at is 'First instant of the day.';
+comment on column vobiz.billing_account_day.to_at is 'First instant after the day.';
+
+create function vobiz.billing_start(day date) returns timestamptz
+  language sql stable parallel safe
+  as $$ select vobiz.day_begins(day, (select s.billing_zone from vobiz.setting s)) $$;
+comment on function vobiz.billing_start(date) is
+  'First instant of a day in the billing zone. March is: day_at >= vobiz.billing_start(''2026-03-01'') and day_at < vobiz.billing_start(''2026-04-01'').';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- One leg: the CDR, and what the views below say of it.
+
+create view vobiz.leg as
+  select (c.day_at at time zone (select s.billing_zone from vobiz.setting s))::date as day,
+         (select s.billing_zone from vobiz.setting s) as billing_zone,
+         c.call_id, c.account_id, c.listed_by, c.customer, c.day_at, c.call_direction, c.our_number, c.other_number, c.destination_number, c.destination_e164,
+         coalesce(p10.prefix, p9.prefix, p8.prefix, p7.prefix, p6.prefix, p5.prefix, p4.prefix, p3.prefix, p2.prefix) as prefix,
+         c.trunk_id, c.campaign_id, c.context, c.region, c.origination_region,
+         c.start_time, c.progress_time, c.answer_time, c.end_time, c.duration, c.billsec, c.ring_time,
+         coalesce(c.billsec > 0, false) as answered,
+         vobiz.pulse_minutes(c.billsec) as pulse_minutes,
+         c.cost, c.streaming_cost, c.total_cost, c.currency,
+         c.hangup_cause, c.hangup_cause_code, coalesce(k.name, t.name, c.hangup_cause_name) as hangup_name,
+         coalesce(k.outcome, t.outcome, 'unknown') as outcome,
+         coalesce(c.billsec > 0, false) or coalesce(k.effective, t.effective, false) as effective,
+         c.hangup_source, c.hangup_disposition, c.bridge_uuid, c.codec,
+         nullif(c.mos, 0) as mos,
+         case when c.mos > 0 then c.jitter end as jitter,
+         case when c.mos > 0 then c.packet_loss end as packet_loss,
+         c.origin, c.stored_at, c.revision
+  from vobiz.customer_cdr c
+  left join vobiz.hangup_cause k on k.code = c.hangup_cause_code
+  left join vobiz.hangup_cause t on t.cause = c.hangup_cause
+  -- One join for each length: three times as fast as one look for the longest, and none of them happens where nobody asks.
+  left join vobiz.prefix p10 on p10.prefix = left(c.destination_e164, 10)
+  left join vobiz.prefix p9 on p9.prefix = left(c.destination_e164, 9)
+  left join vobiz.prefix p8 on p8.prefix = left(c.destination_e164, 8)
+  left join vobiz.prefix p7 on p7.prefix = left(c.destination_e164, 7)
+  left join vobiz.prefix p6 on p6.prefix = left(c.destination_e164, 6)
+  left join vobiz.prefix p5 on p5.prefix = left(c.destination_e164, 5)
+  left join vobiz.prefix p4 on p4.prefix = left(c.destination_e164, 4)
+  left join vobiz.prefix p3 on p3.prefix = left(c.destination_e164, 3)
+  left join vobiz.prefix p2 on p2.prefix = left(c.destination_e164, 2);
+comment on view vobiz.leg is 'One row per CDR, that is per leg, with what the billing views derive from it. The base of all views below. Filter on account_id and day_at (see vobiz.billing_start): a condition on day reads all calls of the account.';
+comment on column vobiz.leg.call_id is 'Vobiz''s uuid of the call.';
+comment on column vobiz.leg.account_id is 'Account that owns the call.';
+comment on column vobiz.leg.listed_by is 'Configured account whose list or path showed it.';
+comment on column vobiz.leg.day is 'Day of day_at in the billing zone.';
+comment on column vobiz.leg.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.leg.customer is 'Customer by vobiz.customer_rule at day_at; ''unassigned'' where no rule fits.';
+comment on column vobiz.leg.day_at is 'The billing instant: start_time, else end_time, created_at, stored_at.';
+comment on column vobiz.leg.call_direction is 'inbound or outbound.';
+comment on column vobiz.leg.our_number is 'The number on our side: caller of outbound calls, destination of inbound ones.';
+comment on column vobiz.leg.other_number is 'The number on the other side.';
+comment on column vobiz.leg.destination_number is 'Destination as sent.';
+comment on column vobiz.leg.destination_e164 is 'Destination as E.164; NULL where it is no phone number.';
+comment on column vobiz.leg.prefix is 'Longest match of destination_e164 in vobiz.prefix; NULL without one.';
+comment on column vobiz.leg.trunk_id is 'Trunk; NULL for voice API calls.';
+comment on column vobiz.leg.campaign_id is 'Campaign.';
+comment on column vobiz.leg.context is 'voice-api, sip-trunking, …';
+comment on column vobiz.leg.region is 'Region such as ap-south-1.';
+comment on column vobiz.leg.origination_region is 'Place such as mumbai.';
+comment on column vobiz.leg.start_time is 'Start of the call.';
+comment on column vobiz.leg.progress_time is 'First progress, that is ringing.';
+comment on column vobiz.leg.answer_time is 'When it was answered; NULL if it was not.';
+comment on column vobiz.leg.end_time is 'End of the call.';
+comment on column vobiz.leg.duration is 'Seconds, ringing and talking together.';
+comment on column vobiz.leg.billsec is 'Seconds talked.';
+comment on column vobiz.leg.ring_time is 'Seconds until answer or end.';
+comment on column vobiz.leg.answered is 'Whether billsec is more than 0.';
+comment on column vobiz.leg.pulse_minutes is 'billsec rounded up to whole minutes (pulse of 60 s); NULL where billsec is.';
+comment on column vobiz.leg.cost is 'Cost of the leg in currency, before tax.';
+comment on column vobiz.leg.streaming_cost is 'Cost of audio streaming in currency, before tax.';
+comment on column vobiz.leg.total_cost is 'Total in currency, before tax, as Vobiz states it.';
+comment on column vobiz.leg.currency is 'Currency of the three costs.';
+comment on column vobiz.leg.hangup_cause is 'Text cause.';
+comment on column vobiz.leg.hangup_cause_code is 'Vobiz''s hangup code.';
+comment on column vobiz.leg.hangup_name is 'Name of the code, else of the text (vobiz.hangup_cause), else what the CDR calls it.';
+comment on column vobiz.leg.outcome is 'Our grouping of the code, else of the text; unknown where neither is listed.';
+comment on column vobiz.leg.effective is 'Answered, or the network did its work (busy, no answer, …): the numerator of the NER.';
+comment on column vobiz.leg.hangup_source is 'Who ended it.';
+comment on column vobiz.leg.hangup_disposition is 'How it was ended.';
+comment on column vobiz.leg.bridge_uuid is 'Id shared by bridged legs.';
+comment on column vobiz.leg.codec is 'PCMU, PCMA, opus, …';
+comment on column vobiz.leg.mos is 'Mean opinion score, 1 to 5; NULL where no media flowed (Vobiz says 0).';
+comment on column vobiz.leg.jitter is 'Jitter in milliseconds; NULL where no media flowed.';
+comment on column vobiz.leg.packet_loss is 'Packet loss in percent; NULL where no media flowed.';
+comment on column vobiz.leg.origin is 'Who stored it first: callback, sweep, backfill or manual.';
+comment on column vobiz.leg.stored_at is 'When the first version was stored.';
+comment on column vobiz.leg.revision is 'Number of versions kept.';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The totals of the billing day by one property each: seven views of one text. A day is read in a subquery of its own, so that
+-- each day named is one range of the index (account_id, day_at).
+
+do $do$
+declare
+  v record;
+  words text;
+begin
+  for v in
+    select * from (values
+      ('billing_trunk', 'trunk_id', 'The billing totals of each day by trunk.', '{trunk_id}'::text[], '{Trunk; NULL for voice API calls.}'::text[]),
+      ('billing_campaign', 'campaign_id', 'The billing totals of each day by campaign.', '{campaign_id}',
+       '{"Campaign; NULL for calls that belong to none."}'),
+      ('billing_number', 'our_number', 'The billing totals of each day by the number on our side: the caller of outbound calls, the number that was called of inbound ones.',
+       '{our_number}', '{Our number.}'),
+      ('billing_destination', 'prefix', 'The billing totals of each day by the place of the number that was called, the longest match in vobiz.prefix. Of inbound calls that is our own number: for spend by destination, take outbound. Names follow vobiz.prefix as it is now; no operator can be told from a portable number.',
+       '{prefix,destination,country}', '{"Longest match in vobiz.prefix; NULL without one.",Its name.,Its country.}'),
+      ('billing_region', 'region, origination_region', 'The billing totals of each day by region.',
+       '{region,origination_region}', '{"Region such as ap-south-1.","Place such as mumbai."}'),
+      ('billing_hangup', 'hangup_cause_code, hangup_cause, hangup_name, outcome', 'The billing totals of each day by hangup cause. Whether a call was answered is a matter of its seconds, not of its cause.',
+       '{hangup_cause_code,hangup_cause,hangup_name,outcome}',
+       '{"Vobiz''s hangup code.","Text cause.","Name of the code, else of the text.","Our grouping (vobiz.hangup_cause)."}'),
+      ('billing_sub_account', 'listed_by', 'The billing totals of each day by the account that owns the calls (account_id, a sub-account or the main one) and the one whose list showed them.',
+       '{listed_by}', '{Configured account whose list or path showed the calls.}')
+    ) v (view, keys, about, names, comments)
+  loop
+    execute format($view$
+      create view vobiz.%I as
+        select k.day, k.month, k.billing_zone, k.account_id, %s
+        from vobiz.billing_account_day k
+        cross join lateral (
+          select l.customer, %s, l.currency, l.call_direction,
+                 count(*) as calls,
+                 count(*) filter (where l.answered) as answered,
+                 count(*) filter (where not l.answered and l.total_cost > 0) as unanswered_with_cost,
+                 coalesce(sum(l.duration), 0)::bigint as duration,
+                 coalesce(sum(l.billsec), 0)::bigint as billsec,
+                 round(coalesce(sum(l.billsec), 0) / 60.0, 6) as minutes,
+                 coalesce(sum(l.pulse_minutes), 0)::bigint as pulse_minutes,
+                 coalesce(sum(l.cost), 0) as cost,
+                 coalesce(sum(l.streaming_cost), 0) as streaming_cost,
+                 coalesce(sum(l.total_cost), 0) as total_cost,
+                 count(*) filter (where l.total_cost is null) as without_cost
+          from vobiz.leg l
+          where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
+          group by l.customer, %s, l.currency, l.call_direction) x
+        %s
+      $view$, v.view, case v.view when 'billing_destination' then 'x.*, p.name as destination, p.country' else 'x.*' end,
+      v.keys, v.keys,
+      -- What a prefix is called is looked up after adding up.
+      case v.view when 'billing_destination' then 'left join vobiz.prefix p using (prefix)' else '' end);
+    execute format('comment on view vobiz.%I is %L', v.view,
+      v.about || ' Counts legs. Days are cut in the billing zone; a condition on day, month or account_id reads only these days.');
+    for words in
+      select format('comment on column vobiz.%I.%I is %L', v.view, n.name, n.about)
+      from (select unnest(v.names), unnest(v.comments)
+            union all
+            values
+              ('account_id', 'Account that owns the calls.'),
+              ('month', 'First day of the month of day.'),
+              ('day', 'Day in the billing zone, from its midnight up to the next: the calls whose day_at lies in it.'),
+              ('billing_zone', 'The zone in which days are cut (vobiz.setting).'),
+              ('customer', 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.'),
+              ('call_direction', 'inbound or outbound.'),
+              ('currency', 'Currency of the amounts; never add different ones. NULL: the CDR names none.'),
+              ('calls', 'Legs.'),
+              ('answered', 'Legs with billsec over 0.'),
+              ('unanswered_with_cost', 'Legs with billsec 0 or NULL and a total_cost over 0.'),
+              ('duration', 'Seconds, ringing and talking; NULL counts as 0.'),
+              ('billsec', 'Seconds talked; NULL counts as 0.'),
+              ('minutes', 'billsec by 60, the sum rounded to 6 decimals, half up; add up billsec, not this.'),
+              ('pulse_minutes', 'Minutes, each leg rounded up to 60 s before adding.'),
+              ('cost', 'Sum of cost, before tax, unrounded; NULL counts as 0.'),
+              ('streaming_cost', 'Sum of streaming_cost, before tax, unrounded; NULL counts as 0.'),
+              ('total_cost', 'Sum of total_cost, before tax, unrounded; NULL counts as 0.'),
+              ('without_cost', 'Legs whose total_cost is NULL: the sum says nothing of them.')
+           ) n (name, about)
+    loop
+      execute words;
+    end loop;
+  end loop;
+end
+$do$;
+
+
+create view vobiz.cost_per_minute as
+  select k.day, k.month, k.billing_zone, k.account_id, x.*,
+         round(x.cost * 60 / nullif(x.billsec, 0), 6) as per_minute,
+         round(x.cost / nullif(x.pulse_minutes, 0), 6) as per_pulse_minute
+  from vobiz.billing_account_day k
+  cross join lateral (
+    select l.customer, l.trunk_id, l.prefix, l.currency, l.call_direction,
+           count(*) filter (where l.answered) as answered,
+           coalesce(sum(l.billsec) filter (where l.answered), 0)::bigint as billsec,
+           coalesce(sum(l.pulse_minutes) filter (where l.answered), 0)::bigint as pulse_minutes,
+           coalesce(sum(l.cost) filter (where l.answered), 0) as cost,
+           count(*) filter (where not l.answered) as unanswered,
+           coalesce(sum(l.cost) filter (where not l.answered), 0) as unanswered_cost
+    from vobiz.leg l
+    where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
+    group by l.customer, l.trunk_id, l.prefix, l.currency, l.call_direction) x;
+comment on view vobiz.cost_per_minute is 'What a minute really cost, by trunk, direction and destination prefix: to hold against the tariff. Over several days add up cost and minutes and divide then; do not average the rates.';
+comment on column vobiz.cost_per_minute.day is 'Day in the billing zone, from its midnight up to the next.';
+comment on column vobiz.cost_per_minute.month is 'First day of the month of day.';
+comment on column vobiz.cost_per_minute.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.cost_per_minute.account_id is 'Account that owns the calls.';
+comment on column vobiz.cost_per_minute.customer is 'Customer by vobiz.customer_rule at the time of each call.';
+comment on column vobiz.cost_per_minute.trunk_id is 'Trunk; NULL for voice API calls.';
+comment on column vobiz.cost_per_minute.prefix is 'Longest match of the number that was called in vobiz.prefix; NULL without one.';
+comment on column vobiz.cost_per_minute.currency is 'Currency of the amounts.';
+comment on column vobiz.cost_per_minute.call_direction is 'inbound or outbound.';
+comment on column vobiz.cost_per_minute.answered is 'Legs with billsec over 0.';
+comment on column vobiz.cost_per_minute.billsec is 'Their seconds talked.';
+comment on column vobiz.cost_per_minute.pulse_minutes is 'Their minutes, each leg rounded up to 60 s.';
+comment on column vobiz.cost_per_minute.cost is 'Their cost without streaming, before tax, unrounded; NULL counts as 0.';
+comment on column vobiz.cost_per_minute.unanswered is 'Legs that were not answered; they are in none of the rates.';
+comment on column vobiz.cost_per_minute.unanswered_cost is 'What those cost.';
+comment on column vobiz.cost_per_minute.per_minute is 'cost by exact minutes (billsec by 60), rounded to 6 decimals; NULL without seconds.';
+comment on column vobiz.cost_per_minute.per_pulse_minute is 'cost by pulse_minutes, rounded to 6 decimals; NULL without minutes. A tariff with a 60 s pulse shows here.';
+
+create view vobiz.cost_gap as
+  select k.day, k.month, k.billing_zone, k.account_id, x.*
+  from vobiz.billing_account_day k
+  cross join lateral (
+    select l.customer, l.call_id, l.day_at, l.call_direction, l.currency, l.cost, l.streaming_cost, l.total_cost,
+           l.total_cost - l.cost - coalesce(l.streaming_cost, 0) as gap
+    from vobiz.leg l
+    where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
+      and (l.total_cost - l.cost - coalesce(l.streaming_cost, 0) <> 0 or (l.total_cost is null) <> (l.cost is null))) x;
+comment on view vobiz.cost_gap is 'Calls whose total_cost is not cost plus streaming_cost, or where only one of them is known. Shown, never mended: ask Vobiz.';
+comment on column vobiz.cost_gap.day is 'Day in the billing zone, from its midnight up to the next.';
+comment on column vobiz.cost_gap.month is 'First day of the month of day.';
+comment on column vobiz.cost_gap.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.cost_gap.account_id is 'Account that owns the call.';
+comment on column vobiz.cost_gap.customer is 'Customer by vobiz.customer_rule at the time of the call.';
+comment on column vobiz.cost_gap.call_id is 'The call.';
+comment on column vobiz.cost_gap.day_at is 'The billing instant.';
+comment on column vobiz.cost_gap.call_direction is 'inbound or outbound.';
+comment on column vobiz.cost_gap.currency is 'Currency of the amounts.';
+comment on column vobiz.cost_gap.cost is 'Cost of the leg, as Vobiz states it.';
+comment on column vobiz.cost_gap.streaming_cost is 'Cost of streaming, as Vobiz states it.';
+comment on column vobiz.cost_gap.total_cost is 'Total, as Vobiz states it.';
+comment on column vobiz.cost_gap.gap is 'total_cost - cost - streaming_cost (NULL streaming counts as 0), exact; NULL where one of the first two is.';
+
+create function vobiz.read_number(words text) returns numeric
+  language sql immutable parallel safe
+  as $$ select case when words ~ '^\s*[+-]?\d{1,20}(\.\d{1,20})?\s*$' then words::numeric end $$;
+comment on function vobiz.read_number(text) is 'A decimal number, or NULL where the text is none.';
+
+create view vobiz.stream as
+  select k.day, k.month, k.billing_zone, k.account_id, c.customer, c.call_id, c.day_at, s.number,
+         coalesce(s.item ->> 'stream_id', s.item ->> 'id', s.item ->> 'uuid') as stream_id,
+         vobiz.read_number(s.item ->> 'billed_amount') as billed_amount,
+         c.currency,
+         vobiz.read_number(coalesce(s.item ->> 'bill_duration', s.item ->> 'duration')) as bill_duration,
+         vobiz.read_number(s.item ->> 'rounded_bill_duration') as rounded_bill_duration,
+         coalesce(s.item ->> 'stream_termination_reason', s.item ->> 'termination_reason') as termination_reason,
+         c.streaming_cost as call_streaming_cost,
+         s.item
+  from vobiz.billing_account_day k
+  cross join lateral (
+    -- The fence keeps the next step from the calls that have no streams.
+    select c.customer, c.call_id, c.day_at, c.currency, c.streaming_cost, c.extra
+    from vobiz.customer_cdr c
+    where c.account_id = k.account_id and c.day_at >= k.from_at and c.day_at < k.to_at
+      -- Postgres cannot read keys beside an escaped U+0000.
+      and c.extra is not null and c.extra::text like '%stream_cdrs%' and c.extra::text not like '%\\u0000%'
+    offset 0) c
+  cross join lateral json_array_elements(
+    case json_typeof(c.extra -> 'stream_cdrs')
+      when 'array' then c.extra -> 'stream_cdrs'
+      when 'object' then json_build_array(c.extra -> 'stream_cdrs')
+    end) with ordinality s (item, number);
+comment on view vobiz.stream is 'The audio streams of the calls, one row each, from stream_cdrs in the record. Vobiz does not publish its form: what cannot be read is NULL, and item is what came.';
+comment on column vobiz.stream.day is 'Day of the call in the billing zone.';
+comment on column vobiz.stream.month is 'First day of the month of day.';
+comment on column vobiz.stream.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.stream.account_id is 'Account that owns the call.';
+comment on column vobiz.stream.customer is 'Customer by vobiz.customer_rule at the time of the call.';
+comment on column vobiz.stream.call_id is 'The call.';
+comment on column vobiz.stream.day_at is 'The billing instant of the call.';
+comment on column vobiz.stream.number is 'Place of the stream in the record, from 1.';
+comment on column vobiz.stream.stream_id is 'Id of the stream.';
+comment on column vobiz.stream.billed_amount is 'What the stream cost, in currency, before tax.';
+comment on column vobiz.stream.currency is 'Currency of the call.';
+comment on column vobiz.stream.bill_duration is 'Seconds streamed.';
+comment on column vobiz.stream.rounded_bill_duration is 'Seconds as billed, in whole pulses.';
+comment on column vobiz.stream.termination_reason is 'Why the stream ended.';
+comment on column vobiz.stream.call_streaming_cost is 'streaming_cost of the whole call: on each of its streams, so never add it up.';
+comment on column vobiz.stream.item is 'The stream as it came.';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Conversations and traffic.
+
+create view vobiz.conversation as
+  select k.day, k.month, k.billing_zone, k.account_id, x.customer, x.conversation_id, x.legs, x.call_ids, x.call_direction,
+         x.first_start, x.last_end, x.answered, x.effective, x.outcome, x.ring_time, x.post_dial_delay, x.talked_seconds, x.billsec,
+         case when x.currencies <= 1 then x.currency end as currency,
+         case when x.currencies <= 1 then x.total_cost end as total_cost,
+         (select jsonb_object_agg(m.currency, m.amount)
+          from (select coalesce(e.currency, 'unknown') as currency, sum(e.amount) as amount
+                from unnest(x.leg_currency, x.leg_cost) e (currency, amount) group by 1) m) as total_cost_by_currency
+  from vobiz.billing_account_day k
+  cross join lateral (
+    select coalesce(l.bridge_uuid, l.call_id) as conversation_id,
+           count(*) as legs,
+           array_agg(l.call_id order by l.day_at, l.call_id) as call_ids,
+           (array_agg(l.customer order by l.day_at, l.call_id))[1] as customer,
+           (array_agg(l.call_direction order by l.day_at, l.call_id))[1] as call_direction,
+           (array_agg(l.outcome order by l.day_at, l.call_id))[1] as outcome,
+           (array_agg(l.ring_time order by l.day_at, l.call_id))[1] as ring_time,
+           (array_agg(extract(epoch from l.progress_time - l.start_time) order by l.day_at, l.call_id))[1] as post_dial_delay,
+           min(l.day_at) as first_start,
+           max(l.end_time) as last_end,
+           bool_or(l.answered) as answered,
+           bool_or(l.effective) as effective,
+           coalesce(max(l.billsec), 0) as talked_seconds,
+           coalesce(sum(l.billsec), 0) as billsec,
+           count(distinct coalesce(l.currency, '')) as currencies,
+           min(l.currency) as currency,
+           coalesce(sum(l.total_cost), 0) as total_cost,
+           array_agg(l.currency) as leg_currency,
+           array_agg(coalesce(l.total_cost, 0)) as leg_cost
+    from vobiz.leg l
+    -- A conversation belongs to the day of its first leg, wherever the others lie.
+    where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours' and l.day_at < k.to_at + interval '12 hours'
+    group by 1
+    having min(l.day_at) >= k.from_at and min(l.day_at) < k.to_at) x;
+comment on view vobiz.conversation is 'Legs that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. Of one account; legs that begin more than 12 hours apart count as two. Adding up total_cost over conversations gives the same as over legs.';
+comment on column vobiz.conversation.day is 'Day of the first leg in the billing zone.';
+comment on column vobiz.conversation.month is 'First day of the month of day.';
+comment on column vobiz.conversation.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.conversation.account_id is 'Account that owns the legs.';
+comment on column vobiz.conversation.customer is 'Customer of the first leg.';
+comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg.';
+comment on column vobiz.conversation.legs is 'How many legs.';
+comment on column vobiz.conversation.call_ids is 'The legs, by their start.';
+comment on column vobiz.conversation.call_direction is 'Direction of the first leg.';
+comment on column vobiz.conversation.first_start is 'Start of the first leg.';
+comment on column vobiz.conversation.last_end is 'End of the last leg to end.';
+comment on column vobiz.conversation.answered is 'Whether a leg was answered (billsec over 0).';
+comment on column vobiz.conversation.effective is 'Whether a leg was answered or reached its end in the network (busy, no answer, …).';
+comment on column vobiz.conversation.outcome is 'Our grouping of the hangup cause of the first leg.';
+comment on column vobiz.conversation.ring_time is 'Seconds until the first leg was answered or ended.';
+comment on column vobiz.conversation.post_dial_delay is 'Seconds from the start of the first leg to its ringing.';
+comment on column vobiz.conversation.talked_seconds is 'billsec of the longest leg: how long people talked.';
+comment on column vobiz.conversation.billsec is 'Sum of billsec over the legs: what is billed.';
+comment on column vobiz.conversation.currency is 'Currency, if all legs have the same; else NULL.';
+comment on column vobiz.conversation.total_cost is 'Sum of total_cost, before tax, if all legs have one currency; else NULL: see total_cost_by_currency.';
+comment on column vobiz.conversation.total_cost_by_currency is 'Sum of total_cost by currency, as JSON.';
+
+create view vobiz.traffic_day as
+  select t.day, t.month, t.billing_zone, t.account_id, t.call_direction, t.conversations, t.answered,
+         round(100.0 * t.answered / t.conversations, 2) as asr_percent,
+         round(100.0 * t.effective / t.conversations, 2) as ner_percent,
+         round(t.talked_seconds::numeric / nullif(t.answered, 0), 1) as acd_seconds,
+         t.talked_seconds, t.ring_median, t.ring_p95, t.post_dial_delay_median, t.post_dial_delay_p95, t.busy_hour,
+         t.busy_hour_conversations,
+         (select max(p.running) from (
+            select sum(e.step) over (order by e.at, e.step rows unbounded preceding) as running
+            from (select c.day_at, coalesce(c.end_time, c.day_at + make_interval(secs => c.duration)) as end_at from vobiz.cdr c
+                  where c.account_id = t.account_id and c.call_direction is not distinct from t.call_direction
+                    and c.day_at >= b.from_at - interval '12 hours' and c.day_at < b.to_at) l
+            cross join lateral (values (greatest(l.day_at, b.from_at), 1), (l.end_at, -1)) e (at, step)
+            where l.end_at > l.day_at and l.end_at > b.from_at) p) as peak_legs,
+         (select max(p.running) from (
+            select sum(e.step) over (order by e.at, e.step rows unbounded preceding) as running
+            from (select c.day_at, coalesce(c.end_time, c.day_at + make_interval(secs => c.duration)) as end_at from vobiz.cdr c
+                  where c.account_id = t.account_id
+                    and c.day_at >= b.from_at - interval '12 hours' and c.day_at < b.to_at) l
+            cross join lateral (values (greatest(l.day_at, b.from_at), 1), (l.end_at, -1)) e (at, step)
+            where l.end_at > l.day_at and l.end_at > b.from_at) p) as account_peak_legs
+  from (
+    select h.day, h.month, h.billing_zone, h.account_id, h.call_direction,
+           count(*) as conversations,
+           count(*) filter (where h.answered) as answered,
+           count(*) filter (where h.effective) as effective,
+           coalesce(sum(h.talked_seconds) filter (where h.answered), 0)::bigint as talked_seconds,
+           round((percentile_cont(0.5) within group (order by h.ring_time))::numeric, 1) as ring_median,
+           round((percentile_cont(0.95) within group (order by h.ring_time))::numeric, 1) as ring_p95,
+           round((percentile_cont(0.5) within group (order by h.post_dial_delay))::numeric, 1) as post_dial_delay_median,
+           round((percentile_cont(0.95) within group (order by h.post_dial_delay))::numeric, 1) as post_dial_delay_p95,
+           mode() within group (order by h.hour) filter (where h.in_hour = h.most_in_hour) as busy_hour,
+           max(h.in_hour) as busy_hour_conversations
+    from (
+      select i.*, max(i.in_hour) over (partition by i.day, i.month, i.billing_zone, i.account_id, i.call_direction) as most_in_hour
+      from (
+        select c.day, c.month, c.billing_zone, c.account_id, c.call_direction, c.answered, c.effective, c.talked_seconds, c.ring_time,
+               c.post_dial_delay, extract(hour from c.first_start at time zone c.billing_zone)::int as hour,
+               count(*) over (partition by c.day, c.month, c.billing_zone, c.account_id, c.call_direction,
+                                           extract(hour from c.first_start at time zone c.billing_zone)::int) as in_hour
+        from vobiz.conversation c) i) h
+    group by h.day, h.month, h.billing_zone, h.account_id, h.call_direction) t
+  -- The fence: once a day, not once a call.
+  cross join lateral (
+    select vobiz.day_begins(t.day, t.billing_zone) as from_at, vobiz.day_begins(t.day + 1, t.billing_zone) as to_at
+    offset 0) b;
+comment on view vobiz.traffic_day is 'Traffic of each day by account and direction. Counts conversations, not legs (vobiz.conversation); only the peaks count legs, since each takes a line.';
+comment on column vobiz.traffic_day.day is 'Day in the billing zone, by the start of the first leg.';
+comment on column vobiz.traffic_day.month is 'First day of the month of day.';
+comment on column vobiz.traffic_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.traffic_day.account_id is 'Account that owns the calls.';
+comment on column vobiz.traffic_day.call_direction is 'Direction of the first leg.';
+comment on column vobiz.traffic_day.conversations is 'All attempts.';
+comment on column vobiz.traffic_day.answered is 'Of these, answered: a leg with billsec over 0.';
+comment on column vobiz.traffic_day.asr_percent is 'Answer seizure ratio: answered by conversations, in percent, 2 decimals.';
+comment on column vobiz.traffic_day.ner_percent is 'Network effectiveness ratio: answered, busy, no answer, rejected and cancelled (vobiz.hangup_cause.effective) by conversations, in percent, 2 decimals.';
+comment on column vobiz.traffic_day.acd_seconds is 'Average call duration: talked_seconds by answered, 1 decimal; NULL without answered ones.';
+comment on column vobiz.traffic_day.talked_seconds is 'Seconds talked, of each conversation its longest leg.';
+comment on column vobiz.traffic_day.ring_median is 'Seconds until answer or end: the median over conversations that state it, 1 decimal.';
+comment on column vobiz.traffic_day.ring_p95 is 'The same: 95 of 100 rang no longer.';
+comment on column vobiz.traffic_day.post_dial_delay_median is 'Seconds from start to ringing (progress_time - start_time): the median over conversations that state it, 1 decimal.';
+comment on column vobiz.traffic_day.post_dial_delay_p95 is 'The same: 95 of 100 rang sooner.';
+comment on column vobiz.traffic_day.busy_hour is 'Hour of the clock, 0 to 23 in the zone, in which most conversations began; the first of several. An hour that the clock shows twice counts as one.';
+comment on column vobiz.traffic_day.busy_hour_conversations is 'How many began in it.';
+comment on column vobiz.traffic_day.peak_legs is 'Most legs of this direction at one instant, ringing or talking, those of the day before included (12 hours back).';
+comment on column vobiz.traffic_day.account_peak_legs is 'The same over both directions: on each row of the day, so never add it up.';
+
+create view vobiz.quality_day as
+  select k.day, k.month, k.billing_zone, k.account_id, x.*
+  from vobiz.billing_account_day k
+  cross join lateral (
+    select l.codec, l.trunk_id, l.call_direction,
+           count(l.mos) as calls,
+           count(*) filter (where l.mos is null) as answered_without_media,
+           round(avg(l.mos), 3) as mos_mean,
+           round((percentile_cont(0.5) within group (order by l.mos))::numeric, 2) as mos_median,
+           round((percentile_cont(0.05) within group (order by l.mos))::numeric, 2) as mos_p5,
+           min(l.mos) as mos_min,
+           round(100.0 * count(*) filter (where l.mos < 3.5) / nullif(count(l.mos), 0), 2) as poor_percent,
+           round((percentile_cont(0.5) within group (order by l.jitter))::numeric, 2) as jitter_median,
+           round((percentile_cont(0.95) within group (order by l.jitter))::numeric, 2) as jitter_p95,
+           round((percentile_cont(0.5) within group (order by l.packet_loss))::numeric, 3) as packet_loss_median,
+           round((percentile_cont(0.95) within group (order by l.packet_loss))::numeric, 3) as packet_loss_p95,
+           max(l.packet_loss) as packet_loss_max
+    from vobiz.leg l
+    where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at and (l.answered or l.mos is not null)
+    group by l.codec, l.trunk_id, l.call_direction) x;
+comment on view vobiz.quality_day is 'Voice quality of each day by codec, trunk and direction, over the legs that carried media (mos over 0): Vobiz says 0 where there was none, which is not bad quality.';
+comment on column vobiz.quality_day.day is 'Day in the billing zone, from its midnight up to the next.';
+comment on column vobiz.quality_day.month is 'First day of the month of day.';
+comment on column vobiz.quality_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.quality_day.account_id is 'Account that owns the calls.';
+comment on column vobiz.quality_day.codec is 'PCMU, PCMA, opus, …';
+comment on column vobiz.quality_day.trunk_id is 'Trunk; NULL for voice API calls.';
+comment on column vobiz.quality_day.call_direction is 'inbound or outbound.';
+comment on column vobiz.quality_day.calls is 'Legs that carried media: the denominator of all that follows but the next column.';
+comment on column vobiz.quality_day.answered_without_media is 'Legs that were answered and have no quality.';
+comment on column vobiz.quality_day.mos_mean is 'Mean opinion score, 1 to 5: the mean, 3 decimals.';
+comment on column vobiz.quality_day.mos_median is 'The median, 2 decimals.';
+comment on column vobiz.quality_day.mos_p5 is '5 of 100 legs were worse.';
+comment on column vobiz.quality_day.mos_min is 'The worst.';
+comment on column vobiz.quality_day.poor_percent is 'Legs with mos under 3.5, in percent, 2 decimals.';
+comment on column vobiz.quality_day.jitter_median is 'Jitter in milliseconds: the median.';
+comment on column vobiz.quality_day.jitter_p95 is '95 of 100 legs had less.';
+comment on column vobiz.quality_day.packet_loss_median is 'Packet loss in percent: the median.';
+comment on column vobiz.quality_day.packet_loss_p95 is '95 of 100 legs had less.';
+comment on column vobiz.quality_day.packet_loss_max is 'The worst.';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Calls for those who need not know who spoke.
+
+create table vobiz.mask_key (
+  only_row boolean primary key default true check (only_row),
+  key      bytea not null check (length(key) = 32)
+);
+insert into vobiz.mask_key (key)
+  values (sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')));
+comment on table  vobiz.mask_key is 'The secret of the hashes in vobiz.cdr_masked, made at random in each database. Whoever reads it can find the number behind a hash by trying all. Changing it changes all hashes.';
+comment on column vobiz.mask_key.only_row is 'Always true: holds the table to one row.';
+comment on column vobiz.mask_key.key is '32 random bytes.';
+
+create view vobiz.cdr_masked as
+  select l.call_id, l.account_id, l.customer, l.day, l.billing_zone, l.day_at, l.call_direction,
+         case when l.our_number ~ '^\+\d{7,15}$' then right(l.our_number, 4) end as our_number_end,
+         case when l.other_number ~ '^\+\d{7,15}$' then right(l.other_number, 4) end as other_number_end,
+         left(encode(sha256((select m.key from vobiz.mask_key m)
+                            || sha256((select m.key from vobiz.mask_key m) || convert_to(l.our_number, 'UTF8'))), 'hex'), 32) as our_number_hash,
+         left(encode(sha256((select m.key from vobiz.mask_key m)
+                            || sha256((select m.key from vobiz.mask_key m) || convert_to(l.other_number, 'UTF8'))), 'hex'), 32) as other_number_hash,
+         l.prefix, l.trunk_id, l.campaign_id, l.context, l.region, l.origination_region,
+         l.start_time, l.progress_time, l.answer_time, l.end_time, l.duration, l.billsec, l.ring_time, l.answered, l.pulse_minutes,
+         l.cost, l.streaming_cost, l.total_cost, l.currency, l.hangup_cause, l.hangup_cause_code, l.hangup_name, l.outcome,
+         l.hangup_source, l.bridge_uuid, l.codec, l.mos, l.jitter, l.packet_loss, l.origin, l.stored_at, l.revision
+  from vobiz.leg l;
+comment on view vobiz.cdr_masked is 'The calls without who spoke: numbers cut to their last four digits and hashed, no names, SIP ids, addresses, and nothing of the raw record. Pseudonymous, not anonymous: whoever knows when somebody called may find the call.';
+do $$
+declare
+  described record;
+begin
+  for described in
+    select m.attname, col_description(l.attrelid, l.attnum) as words
+    from pg_catalog.pg_attribute m join pg_catalog.pg_attribute l on l.attrelid = 'vobiz.leg'::regclass and l.attname = m.attname
+    where m.attrelid = 'vobiz.cdr_masked'::regclass
+  loop
+    execute format('comment on column vobiz.cdr_masked.%I is %L', described.attname, described.words);
+  end loop;
+end $$;
+comment on column vobiz.cdr_masked.our_number_end is 'Last four digits of the number on our side; NULL where it is no phone number.';
+comment on column vobiz.cdr_masked.other_number_end is 'Last four digits of the number on the other side; NULL where it is no phone number.';
+comment on column vobiz.cdr_masked.our_number_hash is 'Keyed hash of the number on our side: the same number has the same hash, so repeats can be counted.';
+comment on column vobiz.cdr_masked.other_number_hash is 'The same for the other side.';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The one thing that the service does to the schema while it runs, for a role that does not own it (vobiz_app).
+
+create function vobiz.make_partition(parent text, month date) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  as $$
+  declare
+    first date := date_trunc('month', month::timestamp)::date;
+    after date := (date_trunc('month', month::timestamp) + interval '1 month')::date;
+    name  text := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
+  begin
+    if parent not in ('callback', 'cdr_revision') then
+      raise exception 'vobiz.% has no partitions', parent using errcode = 'invalid_parameter_value';
+    end if;
+    execute format('create table if not exists vobiz.%I (like vobiz.%I including defaults including constraints)', name, parent);
+    execute format('comment on table vobiz.%I is %L', name,
+                   format('Partition of vobiz.%s: %s (UTC).', parent, to_char(month, 'FMMonth YYYY')));
+    execute format('alter table vobiz.%I attach partition vobiz.%I for values from (%L) to (%L)', parent, name,
+                   first || ' 00:00:00+00', after || ' 00:00:00+00');
+  end $$;
+comment on function vobiz.make_partition(text, date) is 'Makes the partition of a month of vobiz.callback or vobiz.cdr_revision, with the rights of their owner.';
+revoke execute on function vobiz.make_partition(text, date) from public;

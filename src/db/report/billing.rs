@@ -1,0 +1,315 @@
+//! What finance asks for by name: each report is one query over the views, its totals included. Nothing is added up outside of SQL.
+
+use chrono::NaiveDate;
+use sqlx::PgConnection;
+
+/// What a report is asked about.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// First day, in the billing zone.
+    pub from: NaiveDate,
+    /// Last day, included.
+    pub to: NaiveDate,
+    /// Only this account.
+    pub account: Option<String>,
+    /// Only this customer, where the report knows customers.
+    pub customer: Option<String>,
+}
+
+/// One line: as many cells as the report has columns, as Postgres prints them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its cells; `None` is NULL.
+    pub cells: Vec<Option<String>>,
+    /// Whether it is the total of a currency.
+    pub total: bool,
+}
+
+/// What a cell holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Words, ids and dates.
+    Text,
+    /// A decimal number.
+    Number,
+}
+
+/// A column of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, as the view has it.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+/// A report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The bill by day.
+    Day,
+    /// The bill by month.
+    Month,
+    /// The bill by customer.
+    Customer,
+    /// The bill by trunk.
+    Trunk,
+    /// The bill by campaign.
+    Campaign,
+    /// The bill by number on our side.
+    Number,
+    /// The bill by destination.
+    Destination,
+    /// The bill by region.
+    Region,
+    /// The bill by hangup cause.
+    Hangup,
+    /// The bill by account and the account that listed it.
+    SubAccount,
+    /// What a minute cost.
+    CostPerMinute,
+    /// Calls whose costs do not add up.
+    CostGap,
+    /// Streams by day.
+    Stream,
+    /// Traffic by day.
+    Traffic,
+    /// Quality by day.
+    Quality,
+}
+
+const SUMS: &[&str] = &[
+    "calls",
+    "answered",
+    "unanswered_with_cost",
+    "duration",
+    "billsec",
+    "pulse_minutes",
+    "cost",
+    "streaming_cost",
+    "total_cost",
+    "without_cost",
+];
+
+impl Report {
+    /// All of them, as `report --list` shows them.
+    pub const ALL: [Self; 15] = [
+        Self::Day,
+        Self::Month,
+        Self::Customer,
+        Self::Trunk,
+        Self::Campaign,
+        Self::Number,
+        Self::Destination,
+        Self::Region,
+        Self::Hangup,
+        Self::SubAccount,
+        Self::CostPerMinute,
+        Self::CostGap,
+        Self::Stream,
+        Self::Traffic,
+        Self::Quality,
+    ];
+
+    /// Its name: that of the view it reads, where there is one.
+    pub fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What it says, in one line.
+    pub fn about(self) -> &'static str {
+        self.words().1
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Day => ("billing_day", "the bill by day"),
+            Self::Month => ("billing_month", "the bill by month, as far as its days are asked for"),
+            Self::Customer => ("billing_customer", "the bill by customer (vobiz.customer_rule)"),
+            Self::Trunk => ("billing_trunk", "the bill by trunk"),
+            Self::Campaign => ("billing_campaign", "the bill by campaign"),
+            Self::Number => ("billing_number", "the bill by the number on our side"),
+            Self::Destination => {
+                ("billing_destination", "the bill by the place of the number called (vobiz.prefix)")
+            }
+            Self::Region => ("billing_region", "the bill by region"),
+            Self::Hangup => ("billing_hangup", "the bill by hangup cause and outcome"),
+            Self::SubAccount => {
+                ("billing_sub_account", "the bill by account, and the account that listed it")
+            }
+            Self::CostPerMinute => ("cost_per_minute", "what a minute cost, to hold against the tariff"),
+            Self::CostGap => ("cost_gap", "calls whose total is not cost plus streaming"),
+            Self::Stream => ("stream", "audio streams by day"),
+            Self::Traffic => ("traffic_day", "ASR, NER, ACD, ringing, busy hour and peak by day"),
+            Self::Quality => ("quality_day", "MOS, jitter and loss by day, codec and trunk"),
+        }
+    }
+
+    /// The report of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|report| report.name() == name)
+    }
+
+    /// Whether it can be asked about one customer.
+    pub fn knows_customers(self) -> bool {
+        !matches!(self, Self::Traffic | Self::Quality)
+    }
+
+    /// Its columns.
+    pub fn columns(self) -> Vec<Column> {
+        let (texts, numbers): (&[&'static str], &[&'static str]) = match self {
+            Self::Day => (&["day", "account_id", "customer", "currency", "call_direction"], SUMS),
+            Self::Month => (&["month", "account_id", "customer", "currency", "call_direction"], SUMS),
+            Self::Customer => (&["customer", "currency", "call_direction"], SUMS),
+            Self::Trunk => (&["trunk_id", "currency", "call_direction"], SUMS),
+            Self::Campaign => (&["campaign_id", "currency", "call_direction"], SUMS),
+            Self::Number => (&["our_number", "currency", "call_direction"], SUMS),
+            Self::Destination => (&["prefix", "destination", "country", "currency", "call_direction"], SUMS),
+            Self::Region => (&["region", "origination_region", "currency", "call_direction"], SUMS),
+            Self::Hangup => (
+                &[
+                    "outcome",
+                    "hangup_cause_code",
+                    "hangup_cause",
+                    "hangup_name",
+                    "currency",
+                    "call_direction",
+                ],
+                SUMS,
+            ),
+            Self::SubAccount => (&["account_id", "listed_by", "currency", "call_direction"], SUMS),
+            Self::CostPerMinute => (
+                &["trunk_id", "prefix", "destination", "currency", "call_direction"],
+                &[
+                    "answered",
+                    "billsec",
+                    "pulse_minutes",
+                    "cost",
+                    "per_minute",
+                    "per_pulse_minute",
+                    "unanswered",
+                    "unanswered_cost",
+                ],
+            ),
+            Self::CostGap => (
+                &["call_id", "day", "account_id", "customer", "call_direction", "currency"],
+                &["cost", "streaming_cost", "total_cost", "gap"],
+            ),
+            Self::Stream => (
+                &["day", "account_id", "customer", "currency"],
+                &["streams", "calls", "bill_duration", "rounded_bill_duration", "billed_amount"],
+            ),
+            Self::Traffic => (
+                &["day", "account_id", "call_direction"],
+                &[
+                    "conversations",
+                    "answered",
+                    "asr_percent",
+                    "ner_percent",
+                    "acd_seconds",
+                    "ring_median",
+                    "ring_p95",
+                    "post_dial_delay_median",
+                    "post_dial_delay_p95",
+                    "busy_hour",
+                    "busy_hour_conversations",
+                    "peak_legs",
+                    "account_peak_legs",
+                ],
+            ),
+            Self::Quality => (
+                &["day", "account_id", "codec", "trunk_id", "call_direction"],
+                &[
+                    "calls",
+                    "answered_without_media",
+                    "mos_mean",
+                    "mos_median",
+                    "mos_p5",
+                    "mos_min",
+                    "poor_percent",
+                    "jitter_median",
+                    "jitter_p95",
+                    "packet_loss_median",
+                    "packet_loss_p95",
+                    "packet_loss_max",
+                ],
+            ),
+        };
+        let column = |kind| move |name: &&'static str| Column { name, kind };
+        texts.iter().map(column(Kind::Text)).chain(numbers.iter().map(column(Kind::Number))).collect()
+    }
+
+    /// Its lines; those of a bill end with one total for each currency.
+    pub async fn lines(self, connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+        match self {
+            Self::CostPerMinute => super::detail::cost_per_minute(connection, asked).await,
+            Self::CostGap => super::detail::cost_gap(connection, asked).await,
+            Self::Stream => super::detail::stream(connection, asked).await,
+            Self::Traffic => super::detail::traffic(connection, asked).await,
+            Self::Quality => super::detail::quality(connection, asked).await,
+            _ => self.bill(connection, asked).await,
+        }
+    }
+
+    async fn bill(self, connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+        // One text for all of them, so that none can count otherwise: what differs is where from and by what.
+        macro_rules! bill {
+            ($view:tt, $shown:tt, $keys:tt) => {
+                sqlx::query_as!(
+                    Line,
+                    "select array[" + $shown + ", currency, call_direction, sum(calls)::text, sum(answered)::text,
+                              sum(unanswered_with_cost)::text, sum(duration)::text, sum(billsec)::text, sum(pulse_minutes)::text,
+                              sum(cost)::text, sum(streaming_cost)::text, sum(total_cost)::text, sum(without_cost)::text]
+                              as \"cells!: _\",
+                            grouping(call_direction) = 1 as \"total!\"
+                     from " + $view + "
+                     where day >= $1 and day <= $2 and ($3::text is null or account_id = $3)
+                       and ($4::text is null or customer = $4)
+                     group by grouping sets ((currency, call_direction, " + $keys + "), (currency))
+                     order by 2, " + $keys + ", currency, call_direction",
+                    asked.from,
+                    asked.to,
+                    asked.account.as_deref(),
+                    asked.customer.as_deref()
+                )
+                .fetch_all(connection)
+                .await
+            };
+        }
+        match self {
+            Self::Day => {
+                bill!("vobiz.billing_day", "day::text, account_id, customer", "day, account_id, customer")
+            }
+            Self::Month => bill!(
+                "vobiz.billing_day",
+                "to_char(date_trunc('month', day::timestamp), 'YYYY-MM'), account_id, customer",
+                "date_trunc('month', day::timestamp), account_id, customer"
+            ),
+            Self::Trunk => bill!("vobiz.billing_trunk", "trunk_id", "trunk_id"),
+            Self::Campaign => bill!("vobiz.billing_campaign", "campaign_id", "campaign_id"),
+            Self::Number => bill!("vobiz.billing_number", "our_number", "our_number"),
+            Self::Destination => bill!(
+                "vobiz.billing_destination",
+                "prefix, destination, country",
+                "prefix, destination, country"
+            ),
+            Self::Region => {
+                bill!("vobiz.billing_region", "region, origination_region", "region, origination_region")
+            }
+            Self::Hangup => bill!(
+                "vobiz.billing_hangup",
+                "outcome, hangup_cause_code::text, hangup_cause, hangup_name",
+                "outcome, hangup_cause_code, hangup_cause, hangup_name"
+            ),
+            Self::SubAccount => {
+                bill!("vobiz.billing_sub_account", "account_id, listed_by", "account_id, listed_by")
+            }
+            _ => bill!("vobiz.billing_day", "customer", "customer"),
+        }
+    }
+}
+
+/// The zone in which the days of the reports are cut.
+pub async fn zone(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!("select billing_zone from vobiz.setting").fetch_one(connection).await
+}

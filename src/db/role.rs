@@ -1,0 +1,139 @@
+//! The roles that may read or serve: made once for the whole cluster, their rights in this database renewed each time.
+//!
+//! Whom a view shows something is decided by grants alone: a view reads with the rights of its owner. So the masked role is given
+//! views one by one, and nothing that a later version adds reaches it unasked.
+
+use sqlx::PgConnection;
+
+/// The roles.
+pub const ROLES: [&str; 3] = ["vobiz_masked", "vobiz_finance", "vobiz_app"];
+
+/// Roles that are not there yet.
+pub async fn missing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select name as "name!" from unnest($1::text[]) name
+           where not exists (select from pg_catalog.pg_roles r where r.rolname = name)"#,
+        &ROLES as &[&str]
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Whether this user may create roles.
+pub async fn may_create(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select (rolsuper or rolcreaterole) as "may!" from pg_catalog.pg_roles where rolname = current_user"#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Makes those that are missing. They may log in once somebody gives them a password.
+pub async fn create(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "do $$
+         declare
+           role text;
+         begin
+           foreach role in array array['vobiz_masked', 'vobiz_finance', 'vobiz_app'] loop
+             begin
+               if not exists (select from pg_catalog.pg_roles where rolname = role) then
+                 execute format('create role %I login', role);
+               end if;
+             exception
+               -- Another database of the cluster was quicker.
+               when duplicate_object or unique_violation then null;
+             end;
+           end loop;
+         end $$"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives the roles what they need in this database, and takes away what an earlier version gave too much.
+pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "do $$
+         begin
+           revoke all on all tables in schema vobiz from vobiz_masked, vobiz_finance, vobiz_app;
+           grant usage on schema vobiz to vobiz_masked, vobiz_finance, vobiz_app;
+
+           grant select on
+             vobiz.billing_day, vobiz.billing_month, vobiz.billing_account_day, vobiz.billing_trunk, vobiz.billing_campaign,
+             vobiz.billing_destination, vobiz.billing_region, vobiz.billing_hangup, vobiz.billing_sub_account,
+             vobiz.cost_per_minute, vobiz.cost_gap, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
+             vobiz.cdr_change, vobiz.safe_to_bill, vobiz.reconciliation_day, vobiz.callback_loss,
+             vobiz.prefix, vobiz.hangup_cause,
+             -- A function in a view reads with the rights of whoever asks: these are settings, states of accounts,
+             -- bounds of days, and sums.
+             vobiz.setting, vobiz.account, vobiz.day_bound, vobiz.rollup, vobiz.rollup_delta
+             to vobiz_masked, vobiz_finance;
+
+           grant select on
+             vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule,
+             vobiz.cdr_revision, vobiz.rollup_part, vobiz.rollup_base, vobiz.day, vobiz.reconciliation_check,
+             vobiz.reconciliation_total, vobiz.reconciliation_difference, vobiz.safe_to_bill_move, vobiz.closed_call, vobiz.audit
+             to vobiz_finance;
+
+           grant select, insert, update, delete on all tables in schema vobiz to vobiz_app;
+           -- What the service does not do, it may not do.
+           revoke all on vobiz.mask_key from vobiz_app;
+           revoke insert, update, delete on vobiz._sqlx_migrations from vobiz_app;
+           grant truncate on vobiz.listed_call to vobiz_app;
+           grant usage on all sequences in schema vobiz to vobiz_app;
+           grant execute on function vobiz.make_partition(text, date) to vobiz_app;
+         end $$"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Sets limits for whoever reads as one of the reading roles, also by being a member of one, as far as this user may; returns who
+/// is left without.
+pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query!(
+        "do $$
+         declare
+           reader text;
+         begin
+           for reader in
+             select r.rolname from pg_catalog.pg_roles r
+             where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user
+               and (pg_has_role(r.oid, 'vobiz_masked', 'usage') or pg_has_role(r.oid, 'vobiz_finance', 'usage'))
+               and not pg_has_role(r.oid, 'vobiz_app', 'usage')
+               and not exists (
+                 select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
+                 where s.setrole = r.oid and d.datname = current_database()
+                   and array_to_string(s.setconfig, ',') like '%statement_timeout=%'
+                   and array_to_string(s.setconfig, ',') like '%idle_in_transaction_session_timeout=%')
+           loop
+             begin
+               execute format('alter role %I in database %I set statement_timeout = ''120s''', reader, current_database());
+               execute format('alter role %I in database %I set idle_in_transaction_session_timeout = ''60s''', reader,
+                              current_database());
+               execute format('alter role %I in database %I set default_transaction_read_only = on', reader, current_database());
+             exception
+               when insufficient_privilege then null;
+             end;
+           end loop;
+         end $$"
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query_scalar!(
+        r#"select r.rolname as "name!" from pg_catalog.pg_roles r
+           where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user
+             and (pg_has_role(r.oid, 'vobiz_masked', 'usage') or pg_has_role(r.oid, 'vobiz_finance', 'usage'))
+             and not pg_has_role(r.oid, 'vobiz_app', 'usage')
+             and not exists (
+               select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
+               where s.setrole = r.oid and d.datname = current_database()
+                 and array_to_string(s.setconfig, ',') like '%statement_timeout=%')
+           order by 1"#
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -1,0 +1,198 @@
+//! `vobiz-cdr report NAME`: a billing view for a range of days, as a table, CSV or JSON. Every sum comes from Postgres.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use chrono::NaiveDate;
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use vobiz_cdr::config::DatabaseArgs;
+use vobiz_cdr::db::report::billing::{self, Asked, Column, Kind, Line, Report};
+
+use crate::sheet::{Reader, Sheet};
+use crate::{Usage, reach};
+
+/// Flags of `report`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReportArgs {
+    /// Which report: see --list
+    #[arg(required_unless_present = "list", value_name = "NAME")]
+    name: Option<String>,
+    /// Say which reports there are
+    #[arg(long, conflicts_with_all = ["name", "from", "to", "account", "customer"])]
+    list: bool,
+    /// First day, YYYY-MM-DD, in the billing zone of this database (vobiz.setting)
+    #[arg(long, required_unless_present = "list", value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// Last day, included
+    #[arg(long, required_unless_present = "list", value_name = "DATE")]
+    to: Option<NaiveDate>,
+    /// Only the calls of this account
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+    /// Only the calls of this customer (vobiz.customer_rule), or unassigned
+    #[arg(long, value_name = "NAME")]
+    customer: Option<String>,
+    /// table, csv (RFC 4180, values as they are) or json (one object)
+    #[arg(long, default_value = "table", value_name = "FORMAT", hide_possible_values = true)]
+    format: Format,
+    /// With csv: for a spreadsheet. No value is taken for a formula, phone numbers stay as they are, as text
+    #[arg(long)]
+    excel: bool,
+    /// Without the totals, of which there is one for each currency
+    #[arg(long)]
+    no_total: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+/// Prints the report. Exit code 2 where there is none of this name.
+pub(crate) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    if args.list {
+        for report in Report::ALL {
+            crate::print_line(&format!("{:20} {}", report.name(), report.about()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (report, asked) = checked(args)?;
+    reach::on_database(&args.database, "report", async |connection| {
+        print(args, report, &asked, connection).await
+    })
+    .await
+}
+
+fn checked(args: &ReportArgs) -> Result<(Report, Asked), Usage> {
+    let name = args.name.as_deref().unwrap_or_default();
+    let Some(report) = Report::named(name) else {
+        return Err(Usage(format!(
+            "there is no report {name:?}: `vobiz-cdr report --list` says which there are"
+        )));
+    };
+    let (Some(from), Some(to)) = (args.from, args.to) else {
+        return Err(Usage("give --from and --to".to_owned()));
+    };
+    if from > to {
+        return Err(Usage(format!("--from {from} lies after --to {to}, which is the last day, included")));
+    }
+    if args.excel && args.format != Format::Csv {
+        return Err(Usage("--excel goes with --format csv".to_owned()));
+    }
+    if args.customer.is_some() && !report.knows_customers() {
+        return Err(Usage(format!("{name} does not know customers: leave out --customer")));
+    }
+    Ok((report, Asked { from, to, account: args.account.clone(), customer: args.customer.clone() }))
+}
+
+async fn print(
+    args: &ReportArgs,
+    report: Report,
+    asked: &Asked,
+    connection: &mut PgConnection,
+) -> anyhow::Result<ExitCode> {
+    let zone = billing::zone(connection).await?;
+    let mut lines = report.lines(connection, asked).await?;
+    if args.no_total {
+        lines.retain(|line| !line.total);
+    }
+    let columns = report.columns();
+    match args.format {
+        Format::Table => {
+            crate::say(&format!(
+                "{}, {} to {}, both included ({zone})",
+                report.about(),
+                asked.from,
+                asked.to
+            ));
+            crate::print_line(&table(&columns, &lines));
+        }
+        Format::Csv => {
+            let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
+            // A reader that went away (`| head`) is no error.
+            let _ = std::io::stdout().write_all(&sheet(&columns, &lines, reader)?);
+        }
+        Format::Json => crate::print_line(&json(report, asked, &zone, &columns, &lines)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The cells of a line; a total says so in its first one.
+fn cells(line: &Line) -> impl Iterator<Item = Option<&str>> {
+    line.cells
+        .iter()
+        .enumerate()
+        .map(|(at, cell)| if line.total && at == 0 { Some("total") } else { cell.as_deref() })
+}
+
+fn table(columns: &[Column], lines: &[Line]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(columns.iter().map(|column| column.name));
+    for (column, at) in columns.iter().zip(0..) {
+        if let (Kind::Number, Some(column)) = (column.kind, table.column_mut(at)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    // What a call says may hold anything; a terminal must not obey it.
+    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    for line in lines {
+        // In a total, the columns that it does not go by are empty.
+        let empty = if line.total { "" } else { "-" };
+        table.add_row(cells(line).map(|cell| cell.map_or_else(|| empty.to_owned(), plain)));
+    }
+    table.to_string()
+}
+
+fn sheet(columns: &[Column], lines: &[Line], reader: Reader) -> std::io::Result<Vec<u8>> {
+    let header: Vec<&str> = columns.iter().map(|column| column.name).collect();
+    let mut sheet = Sheet::new(Vec::new(), reader, &header)?;
+    for line in lines {
+        sheet.add(cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == Kind::Number)))?;
+    }
+    sheet.end()
+}
+
+fn json(
+    report: Report,
+    asked: &Asked,
+    zone: &str,
+    columns: &[Column],
+    lines: &[Line],
+) -> serde_json::Result<String> {
+    let rows = |total: bool| -> serde_json::Result<Vec<String>> {
+        lines.iter().filter(|line| line.total == total).map(|line| object(columns, line)).collect()
+    };
+    Ok(format!(
+        r#"{{"report":{},"from":"{}","to":"{}","billing_zone":{},"rows":[{}],"totals":[{}]}}"#,
+        serde_json::to_string(report.name())?,
+        asked.from,
+        asked.to,
+        serde_json::to_string(zone)?,
+        rows(false)?.join(","),
+        rows(true)?.join(",")
+    ))
+}
+
+/// A line as an object. Numbers are numbers, digit by digit as Postgres prints them; a total has what it goes by.
+fn object(columns: &[Column], line: &Line) -> serde_json::Result<String> {
+    let mut members = Vec::new();
+    for (column, cell) in columns.iter().zip(&line.cells) {
+        let value = match cell {
+            None if line.total && column.name != "currency" => continue,
+            None => RawValue::from_string("null".to_owned())?,
+            // Postgres has numbers that JSON has not (NaN, Infinity): those are text.
+            Some(text) if column.kind == Kind::Number => RawValue::from_string(text.clone())
+                .or_else(|_| RawValue::from_string(serde_json::to_string(text)?))?,
+            Some(text) => RawValue::from_string(serde_json::to_string(text)?)?,
+        };
+        members.push(format!("{}:{value}", serde_json::to_string(column.name)?));
+    }
+    Ok(format!("{{{}}}", members.join(",")))
+}

@@ -1,0 +1,185 @@
+//! `report` and `export`, as their users meet them: by figures worked out by hand (`support/bill.rs`).
+
+use std::path::Path;
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::support::database::Database;
+use crate::support::process::{Finished, program, run};
+
+fn ask(db: &Database, arguments: &[&str]) -> Finished {
+    run(program(arguments).env("DATABASE_URL", &db.url))
+}
+
+/// A report over both days.
+fn report(db: &Database, name: &str, more: &[&str]) -> Finished {
+    let range = ["report", name, "--from", "2026-03-10", "--to", "2026-03-11"];
+    ask(db, &[&range, more].concat())
+}
+
+#[tokio::test]
+async fn a_report_as_csv_ends_with_one_total_for_each_currency() {
+    let db = Database::with_a_bill().await;
+    let bill = report(&db, "billing_customer", &["--format", "csv"]);
+    assert!(bill.status.success(), "{}", bill.stderr);
+    assert_eq!(
+        bill.stdout,
+        "customer,currency,call_direction,calls,answered,unanswered_with_cost,duration,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost\r\n\
+         Acme,INR,outbound,2,2,0,121,106,3,1.35,0,1.35,0\r\n\
+         unassigned,INR,outbound,2,0,1,27,0,0,0.02,0,0.02,1\r\n\
+         unassigned,USD,inbound,1,1,0,63,60,1,0.30,0.20,0.55,0\r\n\
+         total,INR,,4,2,1,148,106,3,1.37,0,1.37,1\r\n\
+         total,USD,,1,1,0,63,60,1,0.30,0.20,0.55,0\r\n"
+    );
+    let without = report(&db, "billing_customer", &["--format", "csv", "--no-total", "--customer", "Acme"]);
+    assert_eq!(without.stdout.lines().count(), 2, "{}", without.stdout);
+}
+
+#[tokio::test]
+async fn both_days_of_a_range_are_included_and_no_other() {
+    let db = Database::with_a_bill().await;
+    let day = |from: &str, to: &str| {
+        let asked = ["report", "billing_day", "--from", from, "--to", to, "--format", "csv", "--no-total"];
+        let lines = ask(&db, &asked).stdout;
+        lines.lines().skip(1).map(|line| line[..10].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(day("2026-03-10", "2026-03-10"), ["2026-03-10"; 2]);
+    assert_eq!(day("2026-03-10", "2026-03-11").len(), 4);
+    assert!(day("2026-03-01", "2026-03-09").is_empty() && day("2026-03-12", "2026-03-31").is_empty());
+}
+
+#[tokio::test]
+async fn json_has_exact_numbers_and_its_totals_apart() {
+    let db = Database::with_a_bill().await;
+    let bill = report(&db, "cost_per_minute", &["--format", "json", "--account", "MA_TESTAB12"]);
+    assert!(
+        bill.stdout.starts_with(
+            r#"{"report":"cost_per_minute","from":"2026-03-10","to":"2026-03-11","billing_zone":"Asia/Kolkata","rows":["#
+        ),
+        "{}",
+        bill.stdout
+    );
+    let json: serde_json::Value = serde_json::from_str(&bill.stdout).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 5);
+    assert!(bill.stdout.contains(r#""per_minute":0.885246,"per_pulse_minute":0.450000"#), "{}", bill.stdout);
+    // 1.35 by 106 seconds; what was not answered is not in it.
+    assert_eq!(json["totals"][0]["currency"], "INR");
+    assert!(bill.stdout.contains(r#""cost":1.35,"per_minute":0.764151,"per_pulse_minute":0.450000"#));
+}
+
+#[tokio::test]
+async fn a_table_is_for_a_person_and_says_its_zone() {
+    let db = Database::with_a_bill().await;
+    let bill = report(&db, "billing_destination", &[]);
+    assert!(
+        bill.stderr.contains("2026-03-10 to 2026-03-11, both included (Asia/Kolkata)"),
+        "{}",
+        bill.stderr
+    );
+    let total: Vec<&str> =
+        bill.stdout.lines().rfind(|line| line.contains("INR")).unwrap().split_whitespace().collect();
+    assert_eq!(total, ["total", "INR", "4", "2", "1", "148", "106", "3", "1.37", "0", "1.37", "1"]);
+}
+
+#[tokio::test]
+async fn a_spreadsheet_shows_numbers_as_text_and_runs_no_formula() {
+    let db = Database::with_a_bill().await;
+    db.run("update vobiz.cdr set campaign_id = '=HYPERLINK(\"http://x\")' where call_id = 'a1'").await;
+    let numbers = report(&db, "billing_number", &["--format", "csv", "--excel", "--no-total"]).stdout;
+    assert!(numbers.starts_with("\u{feff}our_number,"), "{numbers}");
+    assert!(numbers.lines().skip(1).all(|line| line.starts_with(r#""=""+911100000001""","#)), "{numbers}");
+    let campaigns = report(&db, "billing_campaign", &["--format", "csv", "--excel"]).stdout;
+    assert!(campaigns.contains(r#""'=HYPERLINK(""http://x"")","#), "{campaigns}");
+    let raw = report(&db, "billing_campaign", &["--format", "csv"]).stdout;
+    assert!(raw.contains(r#""=HYPERLINK(""http://x"")","#), "{raw}");
+}
+
+#[tokio::test]
+async fn every_report_that_is_listed_answers_and_a_wrong_one_is_told_so() {
+    let db = Database::with_a_bill().await;
+    let list = ask(&db, &["report", "--list"]);
+    let names: Vec<&str> = list.stdout.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(names.len() >= 15 && names.contains(&"traffic_day"), "{names:?}");
+    for name in names {
+        let rows = report(&db, name, &["--format", "csv"]);
+        assert!(
+            rows.status.success() && rows.stdout.lines().count() > 1,
+            "{name}: {}{}",
+            rows.stdout,
+            rows.stderr
+        );
+        let columns = rows.stdout.lines().next().unwrap().split(',').count();
+        assert_eq!(rows.stdout.lines().nth(1).unwrap().split(',').count(), columns, "{name}");
+        assert!(ask(&db, &["report", name, "--from", "2020-01-01", "--to", "2020-01-01"]).status.success());
+    }
+    for (arguments, words) in [
+        (&["report", "bill", "--from", "2026-03-10", "--to", "2026-03-11"][..], "report --list"),
+        (&["report", "billing_day", "--from", "2026-03-12", "--to", "2026-03-11"], "lies after --to"),
+        (
+            &["report", "traffic_day", "--from", "2026-03-10", "--to", "2026-03-11", "--customer", "x"],
+            "leave out --customer",
+        ),
+        (&["report", "billing_day", "--from", "2026-03-10", "--to", "2026-03-11", "--excel"], "--format csv"),
+        (&["report", "billing_day"], "--from"),
+    ] {
+        let refused = ask(&db, arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    }
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn an_export_is_split_added_up_and_proves_itself() {
+    let db = Database::with_a_bill().await;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("out");
+    let export = |customer: &str, month: &str| {
+        let mut command: Command =
+            program(&["export", "--customer", customer, "--month", month, "--rows-per-file", "2"]);
+        run(command.arg("--dir").arg(&dir).env("DATABASE_URL", &db.url))
+    };
+    let done = export("unassigned", "2026-03");
+    assert!(done.status.success(), "{}", done.stderr);
+
+    let first = read(&dir, "unassigned-2026-03-001.csv");
+    let lines: Vec<&str> = first.split("\r\n").collect();
+    assert!(lines[0].starts_with("call_id,account_id,day,local_start,start_utc,"));
+    assert_eq!(
+        lines[1],
+        "a3,MA_TESTAB12,2026-03-10,2026-03-10 23:59:59,2026-03-10T18:29:59Z,outbound,+911100000001,+447700900123,+447,\
+         United Kingdom mobile,,,no_answer,NO_ANSWER,20,0,0,INR,0.02,0,0.02"
+    );
+    assert!(lines[2].starts_with("a4,MA_TESTAB12,2026-03-11,2026-03-11 00:00:00,"));
+    let second = read(&dir, "unassigned-2026-03-002.csv");
+    assert!(second.contains("a5,") && second.lines().count() == 2, "{second}");
+    assert_eq!(
+        read(&dir, "unassigned-2026-03-totals.csv"),
+        "customer,month,billing_zone,currency,calls,answered,billsec,pulse_minutes,cost,streaming_cost,total_cost\r\n\
+         unassigned,2026-03,Asia/Kolkata,INR,2,0,0,0,0.02,0,0.02\r\n\
+         unassigned,2026-03,Asia/Kolkata,USD,1,1,60,1,0.30,0.20,0.55\r\n"
+    );
+    let manifest = read(&dir, "unassigned-2026-03.sha256");
+    assert_eq!(manifest.lines().count(), 3);
+    for line in manifest.lines() {
+        let (hash, name) = line.split_once("  ").unwrap();
+        assert_eq!(hash, hex::encode(Sha256::digest(std::fs::read(dir.join(name)).unwrap())), "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 4, "nothing half done is left");
+
+    let again = export("unassigned", "2026-03");
+    assert_eq!(again.status.code(), Some(2));
+    assert!(again.stderr.contains("not overwritten"), "{}", again.stderr);
+    let nobody = export("Nobody", "2026-03");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(nobody.stderr.contains("who has: Acme, unassigned"), "{}", nobody.stderr);
+    assert_eq!(export("Acme", "2026-3").status.code(), Some(2));
+    assert!(export("Acme", "2026-03").status.success());
+    assert!(
+        read(&dir, "Acme-2026-03-totals.csv").contains("Acme,2026-03,Asia/Kolkata,INR,2,2,106,3,1.35,0,1.35")
+    );
+}

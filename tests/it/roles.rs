@@ -1,0 +1,231 @@
+//! The roles, by being each of them and trying.
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use vobiz_cdr::db::partition;
+
+use crate::support::calls::plain;
+use crate::support::database::Database;
+use crate::support::process::{Finished, program, run};
+
+fn make_roles(db: &Database) -> Finished {
+    run(program(&["migrate", "roles"]).env("DATABASE_URL", &db.url))
+}
+
+async fn with_roles() -> Database {
+    let db = Database::with_a_bill().await;
+    let made = make_roles(&db);
+    assert!(made.status.success(), "{}", made.stderr);
+    db
+}
+
+/// A connection that is this role and cannot become another.
+async fn connect_as(db: &Database, role: &str) -> PgConnection {
+    let options: PgConnectOptions = db.url.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let sql = format!("set session authorization {role}");
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection
+}
+
+async fn all_texts(connection: &mut PgConnection, sql: &str) -> Result<Vec<Option<String>>, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await
+}
+
+async fn is_denied(connection: &mut PgConnection, sql: &str) -> bool {
+    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await {
+        Ok(_) => false,
+        Err(error) => {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some("42501"), "{sql}: {error}");
+            true
+        }
+    }
+}
+
+const READABLE: &str = "select c.relname::text from pg_catalog.pg_class c
+     where c.relnamespace = 'vobiz'::regnamespace and c.relkind in ('r', 'v', 'p') and has_table_privilege(c.oid, 'select')
+     order by 1";
+
+#[tokio::test]
+async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
+    let db = with_roles().await;
+    let mut masked = connect_as(&db, "vobiz_masked").await;
+    let readable = all_texts(&mut masked, READABLE).await.unwrap();
+    for view in [
+        "billing_day",
+        "billing_month",
+        "traffic_day",
+        "cdr_masked",
+        "conversation",
+        "safe_to_bill",
+        "cdr_change",
+    ] {
+        assert!(readable.contains(&Some(view.to_owned())), "{view}");
+    }
+    for relation in readable.iter().flatten() {
+        let sql = format!("select x::text from vobiz.{relation} x");
+        let rows = all_texts(&mut masked, &sql).await.unwrap_or_else(|error| panic!("{relation}: {error}"));
+        for row in rows.iter().flatten() {
+            for secret in [
+                "1100000001",
+                "9800000001",
+                "9800000002",
+                "2212345678",
+                "7700900123",
+                "9811111111",
+                "Secret Name",
+                "sip-secret",
+                "203.0.113.7",
+                "desk@",
+                "Connection error",
+            ] {
+                assert!(!row.contains(secret), "{relation} shows {secret}: {row}");
+            }
+        }
+    }
+    for hidden in [
+        "cdr",
+        "leg",
+        "stream",
+        "billing_number",
+        "customer_cdr",
+        "customer_rule",
+        "cdr_revision",
+        "callback",
+        "mask_key",
+        "audit",
+        "cdr_queue",
+        "closed_call",
+    ] {
+        assert!(is_denied(&mut masked, &format!("select * from vobiz.{hidden}")).await, "{hidden}");
+    }
+    for write in [
+        "delete from vobiz.rollup",
+        "update vobiz.setting set home_country = '1'",
+        "insert into vobiz.prefix values ('+1', 'x', 'x')",
+        "create table vobiz.x ()",
+        "select vobiz.make_partition('callback', '2030-01-01')",
+        "select vobiz.cdr_as_of('infinity')",
+    ] {
+        assert!(is_denied(&mut masked, write).await, "{write}");
+    }
+    masked.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn repeat_callers_can_be_counted_without_their_numbers() {
+    let db = with_roles().await;
+    let mut masked = connect_as(&db, "vobiz_masked").await;
+    let ours = "select concat_ws(' ', our_number_end, count(*)) from vobiz.cdr_masked group by our_number_hash, our_number_end";
+    assert_eq!(all_texts(&mut masked, ours).await.unwrap(), [Some("0001 5".to_owned())]);
+    let theirs = "select concat_ws(' ', call_id, coalesce(other_number_end, '-'), length(other_number_hash)) from vobiz.cdr_masked order by call_id";
+    let theirs: Vec<String> = all_texts(&mut masked, theirs).await.unwrap().into_iter().flatten().collect();
+    assert_eq!(theirs, ["a1 0001 32", "a2 5678 32", "a3 0123 32", "a4 0002 32", "a5 - 32"]);
+    // A hash without the key could be found by trying all numbers.
+    let plain = "select count(*)::text from vobiz.cdr_masked
+                 where our_number_hash in (left(encode(sha256('+911100000001'), 'hex'), 32), left(md5('+911100000001'), 32))";
+    assert_eq!(all_texts(&mut masked, plain).await.unwrap(), [Some("0".to_owned())]);
+    // Another database hashes otherwise.
+    let hash = "select our_number_hash from vobiz.cdr_masked limit 1";
+    let other = Database::with_a_bill().await;
+    assert_eq!(db.text("select count(*)::text from vobiz.mask_key").await, "1");
+    other.run("update vobiz.mask_key set key = sha256('other')").await;
+    assert_ne!(db.text(hash).await, other.text(hash).await);
+    masked.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn finance_reads_calls_and_changes_nothing() {
+    let db = with_roles().await;
+    let mut finance = connect_as(&db, "vobiz_finance").await;
+    for relation in all_texts(&mut finance, READABLE).await.unwrap().iter().flatten() {
+        let sql = format!("select x::text from vobiz.{relation} x");
+        all_texts(&mut finance, &sql).await.unwrap_or_else(|error| panic!("{relation}: {error}"));
+    }
+    assert_eq!(
+        all_texts(&mut finance, "select total_cost::text from vobiz.cdr where call_id = 'a4'")
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        all_texts(&mut finance, "select call_id from vobiz.cdr_as_of('infinity')").await.unwrap().len(),
+        5
+    );
+    for write in [
+        "update vobiz.cdr set cost = 0",
+        "delete from vobiz.cdr",
+        "select * from vobiz.mask_key",
+        "select * from vobiz.callback",
+    ] {
+        assert!(is_denied(&mut finance, write).await, "{write}");
+    }
+    finance.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_are_limited_in_this_database_and_so_are_members() {
+    let db = Database::with_a_bill().await;
+    let analyst = format!("analyst_{}", std::process::id());
+    assert!(make_roles(&db).status.success());
+    db.run(&format!("create role {analyst} login in role vobiz_masked")).await;
+    assert!(make_roles(&db).status.success(), "again");
+    let settings = format!(
+        "select array_to_string(s.setconfig, ' ') from pg_catalog.pg_db_role_setting s join pg_catalog.pg_roles r on r.oid = s.setrole
+         join pg_catalog.pg_database d on d.oid = s.setdatabase
+         where d.datname = current_database() and r.rolname in ('vobiz_masked', 'vobiz_finance', 'vobiz_app', '{analyst}')"
+    );
+    let limited = db.texts(&settings).await;
+    assert_eq!(limited.len(), 3, "not the service: {limited:?}");
+    for one in limited {
+        assert_eq!(
+            one,
+            "statement_timeout=120s idle_in_transaction_session_timeout=60s default_transaction_read_only=on"
+        );
+    }
+    db.run(&format!("drop role {analyst}")).await;
+}
+
+#[tokio::test]
+async fn the_service_can_work_as_its_role() {
+    let db = with_roles().await;
+    let now = db.now().await;
+    db.shift_clock("100 days").await;
+    let mut app = connect_as(&db, "vobiz_app").await;
+    assert!(partition::ensure(&mut app).await.unwrap() > 0, "it makes partitions that it does not own");
+    let mut transaction = app.begin().await.unwrap();
+    vobiz_cdr::db::cdr::upsert(&mut transaction, &[&plain("new", now)]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(
+        all_texts(&mut app, "select count(*)::text from vobiz.cdr").await.unwrap(),
+        [Some("6".to_owned())]
+    );
+    for denied in [
+        "select * from vobiz.mask_key",
+        "drop table vobiz.cdr",
+        "select vobiz.make_partition('cdr', '2030-01-01')",
+    ] {
+        let outcome = sqlx::raw_sql(AssertSqlSafe(denied.to_owned())).execute(&mut app).await;
+        assert!(outcome.is_err(), "{denied}");
+    }
+    app.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_create_roles_is_told_what_to_ask_for() {
+    let db = Database::with_a_bill().await;
+    let clerk = format!("clerk_roles_{}", std::process::id());
+    db.run(&format!(
+        "create role {clerk} login; grant usage on schema vobiz to {clerk}; grant select on vobiz._sqlx_migrations to {clerk}"
+    ))
+    .await;
+    let join = if db.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{join}options=-c%20role%3D{clerk}", db.url);
+    let refused = run(program(&["migrate", "roles"]).env("DATABASE_URL", &url));
+    db.run(&format!("drop owned by {clerk}; drop role {clerk}")).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("this user may not"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("panicked"));
+}
