@@ -12,8 +12,15 @@ use crate::postgres::{self, Options, Reached, Restore};
 use crate::serve::DATABASE;
 
 /// Tables that a first start fills: their rows are no reason to refuse a restore.
-const OF_A_FIRST_START: [&str; 4] =
-    ["vobiz._sqlx_migrations", "vobiz.account", "vobiz.account_pause", "vobiz.setting"];
+const OF_A_FIRST_START: [&str; 7] = [
+    "vobiz._sqlx_migrations",
+    "vobiz.account",
+    "vobiz.account_pause",
+    "vobiz.setting",
+    "vobiz.prefix",
+    "vobiz.hangup_cause",
+    "vobiz.mask_key",
+];
 
 /// Flags of `postgres`.
 #[derive(Debug, Clone, Args)]

@@ -270,7 +270,7 @@ async fn a_read_only_postgres_is_not_ready() {
     let database = Database::new().await;
     let vobiz = vobiz(options()).await;
     let running = service(&vobiz, &database.url).await;
-    assert_eq!(running.page("/readyz").await.0, 200);
+    eventually("it is ready", Duration::from_secs(10), async || running.page("/readyz").await.0 == 200).await;
     let name = database.text("select current_database()").await;
     database.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
     database
