@@ -19,6 +19,7 @@ use backfill::{BackfillArgs, RecoverArgs};
 use dead_letters::DeadLettersArgs;
 use reconciliation::ReconcileArgs;
 use reparse::ReparseArgs;
+use verify::VerifyArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
@@ -36,6 +37,7 @@ mod person;
 mod reach;
 mod reconciliation;
 mod reparse;
+mod verify;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -92,6 +94,8 @@ enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
     Reparse(Box<ReparseArgs>),
+    /// Prove the sums that the bill is read from against the calls; exit 1 when they differ
+    Verify(Box<VerifyArgs>),
     /// The schema: apply, status or check
     Migrate {
         #[command(flatten)]
@@ -190,6 +194,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::DeadLetters(args) => dead_letters::run(&args).await,
         Command::Reconcile(args) => reconciliation::run(&args, told_to_stop(Hangup::Stops)?).await,
         Command::Reparse(args) => reparse::run(&args).await,
+        Command::Verify(args) => verify::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }

@@ -19,6 +19,7 @@ pub mod overview;
 pub mod partition;
 pub mod queue;
 pub mod report;
+pub mod rollup;
 pub mod safe_to_bill;
 pub mod setting;
 pub mod task;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod backfill;
+mod billing;
 mod cdr;
 mod cdr_versions;
 mod change;
@@ -20,6 +21,7 @@ mod queue;
 mod races;
 mod receive;
 mod reparse;
+mod rollup;
 mod serve;
 mod siblings;
 mod simulator;
