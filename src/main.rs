@@ -21,6 +21,7 @@ use export::ExportArgs;
 use reconciliation::ReconcileArgs;
 use reparse::ReparseArgs;
 use report::ReportArgs;
+use verify::VerifyArgs;
 use vobiz_cdr::config::{DatabaseArgs, Mistakes, ServeArgs, ServeConfig, effective, unknown_variables};
 use vobiz_cdr::db::migration::{self, State};
 use vobiz_cdr::demo::{self, DemoArgs};
@@ -42,6 +43,7 @@ mod reparse;
 mod report;
 mod roles;
 mod sheet;
+mod verify;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
@@ -102,6 +104,8 @@ enum Command {
     Report(Box<ReportArgs>),
     /// The itemised calls of one customer in one month, as CSV files with totals and a manifest of their hashes
     Export(Box<ExportArgs>),
+    /// Prove the sums that the bill is read from against the calls; exit 1 when they differ
+    Verify(Box<VerifyArgs>),
     /// The schema: apply, status, check or roles
     Migrate {
         #[command(flatten)]
@@ -204,6 +208,7 @@ async fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode>
         Command::Reparse(args) => reparse::run(&args).await,
         Command::Report(args) => report::run(&args).await,
         Command::Export(args) => export::run(&args).await,
+        Command::Verify(args) => verify::run(&args).await,
         Command::Migrate { database, verb } => migrate(&database, verb).await,
         Command::Postgres(args) => own_postgres::run(args).await,
     }

@@ -26,8 +26,10 @@ use crate::fetch::{FetchSettings, Fetcher};
 use crate::listen::{self, listen};
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops, OpsSettings, Phase};
+use crate::pulse::Pulse;
 use crate::receive::{Door, Intake, IntakeSettings, router};
 use crate::sweep::Sweeper;
+use crate::trouble::Trouble;
 use crate::vobiz::HomeCountry;
 use crate::{db, timed};
 
@@ -40,6 +42,13 @@ const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
 const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
 /// The loops end within this, and all of the ending within 25 s.
 const END_WITHIN: Duration = Duration::from_secs(22);
+/// Between two foldings of the rollup. What is not folded is read as well: more of it makes reports slower, never wrong.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+/// Rows folded in one transaction.
+const FOLD_MOST: i64 = 20_000;
+/// A folding that takes longer is broken off.
+const FOLD_WITHIN: Duration = Duration::from_secs(30);
+const FOLD_PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at Postgres for the ops port.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -146,6 +155,8 @@ impl Service {
         let mut stop_crew = crew.start(&config, accounts, &mut loops);
         let stop_rest = CancellationToken::new();
         run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
+        let pulse = metrics.pulses.start("rollup", FOLD_PATIENCE);
+        run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), pulse, stop_rest.clone()));
         run_loop(
             &mut loops,
             "look",
@@ -337,6 +348,32 @@ async fn keep_partitions(pool: PgPool, stop: CancellationToken) {
             Ok(0) => {}
             Ok(made) => info!(made, "partitions made"),
             Err(error) => warn!(%error, "partitions could not be made: trying again in an hour"),
+        }
+    }
+}
+
+/// Folds what the triggers noted, so that reports have less to add up. Every replica tries; one does it.
+async fn fold_rollup(pool: PgPool, pulse: Arc<Pulse>, stop: CancellationToken) {
+    let trouble = Trouble::new(
+        "the rollup cannot be folded, so reports become slower; they stay right",
+        "it is tried again; the error says whose turn it is",
+    );
+    while !stop.is_cancelled() {
+        pulse.beat();
+        let folded = timed!(&pool, FOLD_WITHIN, |connection| db::rollup::fold(connection, FOLD_MOST)).await;
+        match folded {
+            Ok(folded) => {
+                trouble.over();
+                if folded == FOLD_MOST.unsigned_abs() {
+                    continue;
+                }
+            }
+            Err(error) => trouble.hit(&error),
+        }
+        pulse.rest();
+        tokio::select! {
+            () = tokio::time::sleep(FOLD_EVERY) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

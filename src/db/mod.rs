@@ -20,6 +20,7 @@ pub mod partition;
 pub mod queue;
 pub mod report;
 pub mod role;
+pub mod rollup;
 pub mod safe_to_bill;
 pub mod setting;
 pub mod task;

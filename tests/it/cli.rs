@@ -18,6 +18,7 @@ fn help_shows_every_subcommand_and_no_secret() {
         "status",
         "dead-letters",
         "reparse",
+        "verify",
         "reconcile",
         "backfill",
         "recover",

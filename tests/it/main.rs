@@ -4,6 +4,7 @@
 
 mod accounts;
 mod backfill;
+mod billing;
 mod cdr;
 mod cdr_versions;
 mod change;
@@ -22,6 +23,7 @@ mod receive;
 mod reparse;
 mod report;
 mod roles;
+mod rollup;
 mod serve;
 mod siblings;
 mod simulator;

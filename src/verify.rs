@@ -1,0 +1,144 @@
+//! `vobiz-cdr verify`: the sums that the bill is read from, proved against the calls.
+
+use std::process::ExitCode;
+
+use chrono::NaiveDate;
+use clap::Args;
+use comfy_table::{Table, presets};
+use sqlx::{Connection, PgConnection};
+use vobiz_cdr::config::DatabaseArgs;
+use vobiz_cdr::db::rollup::{self, Difference, Scope, Sums, Verified};
+use vobiz_cdr::db::{compare, task};
+
+use crate::person::PersonArgs;
+use crate::{Usage, reach};
+
+/// Name of the lock of those who repair.
+const TASK: &str = "verify";
+/// Keys that a person is shown.
+const SHOWN: usize = 50;
+
+/// Flags of `verify`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Only calls of this account
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+    /// First day, YYYY-MM-DD, in the billing zone [default: from the first call on]
+    #[arg(long, value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// Last day, included [default: up to the last call]
+    #[arg(long, value_name = "DATE")]
+    to: Option<NaiveDate>,
+    /// Make right what differs, and write into the audit log what it was
+    #[arg(long)]
+    repair: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    person: PersonArgs,
+}
+
+/// Compares, and repairs where it is to. Exit code 0 where all is right in the end, 1 where it is not, 2 if it cannot be done now.
+pub(crate) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    if args.from.zip(args.to).is_some_and(|(from, to)| from > to) {
+        return Err(Usage("--from lies after --to: swap them".into()).into());
+    }
+    reach::on_database(&args.database, "verify", async |connection| on_database(args, connection).await).await
+}
+
+async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
+    // Two who repair at once would add what is missing twice.
+    if args.repair && !task::try_lock(connection, TASK).await? {
+        crate::say("another verify --repair is at work on this database: wait for its end");
+        return Ok(ExitCode::from(2));
+    }
+    let scope = Scope { account_id: args.account.as_deref(), from: args.from, to: args.to };
+    let mut transaction = connection.begin().await?;
+    compare::read_at_length(&mut transaction).await?;
+    let verified = rollup::verify(&mut transaction, scope).await?;
+    let repaired = args.repair && !verified.differences.is_empty();
+    if repaired {
+        rollup::repair(&mut transaction, &verified.differences, &args.person.name()).await?;
+    }
+    transaction.commit().await?;
+    show(args, &verified, repaired)?;
+    Ok(if verified.differences.is_empty() || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(args: &VerifyArgs, verified: &Verified, repaired: bool) -> anyhow::Result<()> {
+    let Verified { keys, calls, differences } = verified;
+    if args.json {
+        let all = serde_json::json!({
+            "equal": differences.is_empty(), "repaired": repaired, "keys": keys, "calls": calls, "differences": differences,
+        });
+        crate::print_line(&all.to_string());
+    } else if !differences.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header([
+            "account",
+            "customer",
+            "quarter (UTC)",
+            "currency",
+            "direction",
+            "answered",
+            "sum",
+            "rollup",
+            "calls",
+        ]);
+        for difference in differences.iter().take(SHOWN) {
+            for (name, kept, real) in differing(difference) {
+                let key = &difference.key;
+                table.add_row([
+                    key.account_id.clone(),
+                    key.customer.clone(),
+                    key.bucket.format("%Y-%m-%d %H:%M").to_string(),
+                    key.currency.clone().unwrap_or_else(|| "-".into()),
+                    key.call_direction.clone().unwrap_or_else(|| "-".into()),
+                    key.answered.to_string(),
+                    name.into(),
+                    kept,
+                    real,
+                ]);
+            }
+        }
+        crate::print_line(&table.to_string());
+    }
+    let wrong = differences.len();
+    crate::say(&match (wrong, repaired) {
+        (0, _) => format!("the rollup equals the calls: {keys} sums over {calls} calls"),
+        (_, true) => format!("{wrong} of {keys} sums over {calls} calls differed and were repaired"),
+        (_, false) => format!("{wrong} of {keys} sums over {calls} calls differ: --repair makes them right"),
+    });
+    if wrong > SHOWN && !args.json {
+        crate::say(&format!("the first {SHOWN} are shown; --json shows all"));
+    }
+    Ok(())
+}
+
+/// The sums of a key that differ: name, what is kept, what the calls add up to.
+fn differing(difference: &Difference) -> Vec<(&'static str, String, String)> {
+    named(&difference.rollup)
+        .into_iter()
+        .zip(named(&difference.calls))
+        .filter(|((_, kept), (_, real))| kept != real)
+        .map(|((name, kept), (_, real))| (name, kept, real))
+        .collect()
+}
+
+fn named(sums: &Sums) -> [(&'static str, String); 9] {
+    [
+        ("calls", sums.calls.to_string()),
+        ("duration", sums.duration.to_string()),
+        ("billsec", sums.billsec.to_string()),
+        ("pulse_minutes", sums.pulse_minutes.to_string()),
+        ("cost", sums.cost.clone()),
+        ("streaming_cost", sums.streaming_cost.clone()),
+        ("total_cost", sums.total_cost.clone()),
+        ("with_cost", sums.with_cost.to_string()),
+        ("without_cost", sums.without_cost.to_string()),
+    ]
+}

@@ -1,0 +1,259 @@
+//! The bill: figures computed by hand, days of every zone, and nothing added up that is not the same money.
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::calls::single;
+use crate::support::database::Database;
+
+/// Stores calls: id, start, other fields as JSON.
+async fn store(db: &Database, calls: &[(&str, &str, &str)]) {
+    let now = db.now().await;
+    let rows: Vec<_> = calls
+        .iter()
+        .map(|(call, start, fields)| {
+            single(&format!(r#"{{"uuid":"{call}","start_time":"{start}",{fields}}}"#), now)
+        })
+        .collect();
+    db.upsert(&rows.iter().collect::<Vec<_>>()).await;
+}
+
+/// Ten calls around the turn of a month in Kolkata (18:30 UTC of 31 March).
+async fn ten_calls() -> Database {
+    let db = Database::new().await;
+    db.run("insert into vobiz.customer_rule (field, value, customer, valid_to) values ('trunk_id', 'T1', 'Asha Travels', '2026-03-31 18:30Z')").await;
+    store(
+        &db,
+        &[
+            // 30 March: one minute to the second, one second more, and not answered though it rang and cost.
+            ("a", "2026-03-30T04:00:00Z", r#""call_direction":"outbound","currency":"INR","duration":65,"billsec":60,"cost":0.45,"streaming_cost":0,"total_cost":0.45"#),
+            ("b", "2026-03-30T04:14:59Z", r#""call_direction":"outbound","currency":"INR","duration":70,"billsec":61,"cost":0.90,"streaming_cost":0.20,"total_cost":1.10"#),
+            ("c", "2026-03-30T04:15:00Z", r#""call_direction":"outbound","currency":"INR","duration":30,"billsec":0,"cost":0.02,"streaming_cost":0,"total_cost":0.02"#),
+            // Not answered, free; and one of which Vobiz said almost nothing.
+            ("d", "2026-03-30T04:20:00Z", r#""call_direction":"outbound","currency":"INR","duration":20,"billsec":0,"cost":0,"streaming_cost":0,"total_cost":0"#),
+            ("e", "2026-03-30T04:25:00Z", r#""call_direction":"outbound","currency":"INR""#),
+            // Another currency on the same day, to five decimals.
+            ("f", "2026-03-30T05:00:00Z", r#""call_direction":"outbound","currency":"USD","duration":10,"billsec":1,"cost":0.00001,"streaming_cost":0,"total_cost":0.00001"#),
+            // A customer's trunk, one second before his rule and the month end, and in the very instant.
+            ("g", "2026-03-31T18:29:59Z", r#""call_direction":"inbound","currency":"INR","duration":200,"billsec":177,"cost":0.285,"streaming_cost":0,"total_cost":0.285,"trunk_id":"T1""#),
+            ("h", "2026-03-31T18:30:00Z", r#""call_direction":"inbound","currency":"INR","duration":200,"billsec":177,"cost":0.285,"streaming_cost":0,"total_cost":0.285,"trunk_id":"T1""#),
+            // Neither direction nor currency.
+            ("i", "2026-04-01T00:00:00Z", r#""duration":5,"billsec":4,"total_cost":0.45"#),
+            ("j", "2026-04-01T00:00:01Z", r#""duration":5,"billsec":4,"total_cost":0.45"#),
+        ],
+    )
+    .await;
+    db
+}
+
+const DAY: &str = "select concat_ws(' | ', day, customer, coalesce(currency, '-'), coalesce(call_direction, '-'), calls, answered,
+                          unanswered_with_cost, duration, billsec, minutes, pulse_minutes, trim_scale(cost), trim_scale(streaming_cost),
+                          trim_scale(total_cost), without_cost)
+                   from vobiz.billing_day order by day, currency, customer";
+
+#[tokio::test]
+async fn the_bill_of_ten_calls_is_what_a_person_computes() {
+    let db = ten_calls().await;
+    let expected = [
+        // a b c d e: 65+70+30+20 = 185 s, 60+61 = 121 s = 2.016667 min, 1+2 = 3 pulses, 0.45+0.90+0.02 = 1.37, 0.45+1.10+0.02 = 1.57.
+        "2026-03-30 | unassigned | INR | outbound | 5 | 2 | 1 | 185 | 121 | 2.016667 | 3 | 1.37 | 0.2 | 1.57 | 1",
+        "2026-03-30 | unassigned | USD | outbound | 1 | 1 | 0 | 10 | 1 | 0.016667 | 1 | 0.00001 | 0 | 0.00001 | 0",
+        // g is the last call of 31 March in Kolkata; 177 s are three pulses.
+        "2026-03-31 | Asha Travels | INR | inbound | 1 | 1 | 0 | 200 | 177 | 2.950000 | 3 | 0.285 | 0 | 0.285 | 0",
+        "2026-04-01 | unassigned | INR | inbound | 1 | 1 | 0 | 200 | 177 | 2.950000 | 3 | 0.285 | 0 | 0.285 | 0",
+        "2026-04-01 | unassigned | - | - | 2 | 2 | 0 | 10 | 8 | 0.133333 | 2 | 0 | 0 | 0.9 | 0",
+    ];
+    assert_eq!(db.texts(DAY).await, expected);
+    let month =
+        DAY.replace("day,", "month,").replace("billing_day order by day", "billing_month order by month");
+    let march = "2026-03-01 | unassigned | INR | outbound | 5 | 2 | 1 | 185 | 121 | 2.016667 | 3 | 1.37 | 0.2 | 1.57 | 1";
+    let months = db.texts(&month).await;
+    assert_eq!(months.len(), 5);
+    assert!(months.contains(&march.to_owned()), "{months:?}");
+    assert_eq!(
+        db.texts("select distinct billing_zone || account_id from vobiz.billing_month").await,
+        ["Asia/KolkataMA_TESTAB12"]
+    );
+    // The same after folding, to the last digit.
+    vobiz_cdr::db::rollup::fold(&mut *db.connection().await, 1000).await.unwrap();
+    assert_eq!(db.texts(DAY).await, expected);
+}
+
+#[tokio::test]
+async fn a_month_of_kolkata_differs_from_utc_by_the_calls_near_its_edges_and_by_no_other() {
+    let db = ten_calls().await;
+    let sums = "select month || ' ' || sum(calls) || ' ' || trim_scale(sum(total_cost)) from vobiz.billing_month where currency = 'INR'
+                group by month order by 1";
+    assert_eq!(db.texts(sums).await, ["2026-03-01 6 1.855", "2026-04-01 1 0.285"]);
+    db.run("update vobiz.setting set billing_zone = 'UTC'").await;
+    // h, at 18:30 UTC of 31 March, has moved; nothing else.
+    assert_eq!(db.texts(sums).await, ["2026-03-01 7 2.14"]);
+}
+
+#[tokio::test]
+async fn currencies_are_never_added_up() {
+    let db = Database::new().await;
+    for (n, currency) in ["INR", "USD", "", "inr"].iter().enumerate() {
+        store(
+            &db,
+            &[(
+                &format!("c{n}"),
+                "2026-03-30T04:00:00Z",
+                &format!(r#""currency":"{currency}","total_cost":1"#),
+            )],
+        )
+        .await;
+    }
+    store(&db, &[("none", "2026-03-30T04:00:00Z", r#""total_cost":1"#)]).await;
+    let distinct = db.count("select count(*) from (select distinct currency from vobiz.cdr) c").await;
+    assert!(distinct >= 4);
+    assert_eq!(db.count("select count(*) from vobiz.billing_month").await, distinct);
+    let mixed = "select count(*) from vobiz.billing_month b
+                 where total_cost <> (select sum(total_cost) from vobiz.cdr c where c.currency is not distinct from b.currency)";
+    assert_eq!(db.count(mixed).await, 0);
+    // A call whose currency changes leaves the one and joins the other.
+    db.run("update vobiz.cdr set currency = 'EUR' where call_id = 'c0'").await;
+    assert_eq!(db.count(mixed).await, 0);
+    assert_eq!(db.count("select calls from vobiz.billing_day where currency = 'EUR'").await, 1);
+}
+
+#[tokio::test]
+async fn days_with_a_change_of_the_clock_have_23_and_25_hours() {
+    let db = Database::new().await;
+    let calls: Vec<(String, String)> = (0..24 * 9)
+        .map(|hour| {
+            let at = "2026-03-27T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hour);
+            (format!("c{hour}"), at.to_rfc3339())
+        })
+        .collect();
+    let calls: Vec<(&str, &str, &str)> = calls
+        .iter()
+        .map(|(id, at)| (id.as_str(), at.as_str(), r#""total_cost":0.1,"currency":"EUR""#))
+        .collect();
+    store(&db, &calls).await;
+    let calls_on = async |zone: &str, day: &str| {
+        db.run(&format!("update vobiz.setting set billing_zone = '{zone}'")).await;
+        db.count(&format!("select calls from vobiz.billing_day where day = '{day}'")).await
+    };
+    assert_eq!(calls_on("Europe/Berlin", "2026-03-28").await, 24);
+    assert_eq!(calls_on("Europe/Berlin", "2026-03-29").await, 23, "the clock leaps from 2 to 3");
+    assert_eq!(calls_on("Asia/Kathmandu", "2026-03-29").await, 24, "+05:45");
+    assert_eq!(calls_on("Africa/Cairo", "2026-03-29").await, 24);
+    let hours = async |zone: &str, day: &str| {
+        db.text(&format!(
+            "select extract(epoch from vobiz.day_begins(date '{day}' + 1, '{zone}') - vobiz.day_begins('{day}', '{zone}'))::int / 3600 || ' '
+                    || to_char(vobiz.day_begins('{day}', '{zone}') at time zone 'UTC', 'HH24:MI')"
+        ))
+        .await
+    };
+    assert_eq!(hours("Europe/Berlin", "2026-10-25").await, "25 22:00");
+    // Midnight twice: the first one begins the day. Midnight leapt over: the leap begins it. A day that never was.
+    assert_eq!(hours("America/Havana", "2026-11-01").await, "25 04:00");
+    assert_eq!(hours("America/Sao_Paulo", "2018-11-04").await, "23 03:00");
+    assert_eq!(hours("Pacific/Apia", "2011-12-30").await, "0 10:00");
+}
+
+#[tokio::test]
+async fn a_thousand_random_zones_and_ranges_partition_the_total() {
+    let db = Database::new().await;
+    let mut random = StdRng::seed_from_u64(7);
+    // Calls at odd seconds over three years, some of them very near the turn of a day somewhere.
+    db.run(
+        "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, billsec,
+                                total_cost, currency)
+         select 'c' || i, 'a', 'a', 'manual', 0, now(), 1, sha256(''), timestamptz '2024-01-01Z' + i * interval '12829 s', i % 90, i * 0.00001,
+                'INR'
+         from generate_series(1, 7500) i
+         union all
+         select 'm' || i, 'a', 'a', 'manual', 0, now(), 1, sha256(''), timestamptz '2024-01-01Z' + i * interval '450 min' - interval '1 s', 5, 1.5,
+                'INR'
+         from generate_series(1, 3500) i",
+    )
+    .await;
+    let zones = db
+        .texts("select name from pg_timezone_names where name ~ '/' and name !~ '^(posix|right)' order by 1")
+        .await;
+    let total = db.text("select count(*) || ' ' || sum(total_cost) from vobiz.cdr").await;
+    for round in 0..1000 {
+        let zone = &zones[random.random_range(0..zones.len())];
+        let first = NaiveDate::from_ymd_opt(2023, 12, 1).unwrap() + Days::new(random.random_range(0..1200));
+        let second = first + Days::new(random.random_range(0..200));
+        // The views read the zone of the setting; before, inside and after the range are all there is, and inside is what its
+        // calls are by the local date of each.
+        let sql = format!(
+            "with bill as (
+               select sum(calls) filter (where day < '{first}') as calls_before, sum(calls) filter (where day >= '{first}' and day < '{second}') as calls_in,
+                      sum(calls) filter (where day >= '{second}') as calls_after, sum(calls) as calls, sum(total_cost) as total,
+                      coalesce(sum(total_cost) filter (where day >= '{first}' and day < '{second}'), 0) as total_in
+               from vobiz.billing_day
+             ), base as (
+               select count(*) filter (where at < '{first}') as calls_before, count(*) filter (where at >= '{first}' and at < '{second}') as calls_in,
+                      count(*) filter (where at >= '{second}') as calls_after,
+                      coalesce(sum(total_cost) filter (where at >= '{first}' and at < '{second}'), 0) as total_in
+               from (select (day_at at time zone '{zone}')::date as at, total_cost from vobiz.cdr) c
+             )
+             select case when coalesce(b.calls_before, 0) = a.calls_before and coalesce(b.calls_in, 0) = a.calls_in
+                              and coalesce(b.calls_after, 0) = a.calls_after and b.total_in = a.total_in
+                         then b.calls || ' ' || b.total else format('%s | %s', b, a) end
+             from bill b, base a"
+        );
+        let mut connection = db.connection().await;
+        sqlx::query("update vobiz.setting set billing_zone = $1")
+            .bind(zone)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        let found: String =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(found, total, "round {round}: {zone}, {first} to {second}");
+        if round % 100 == 0 {
+            vobiz_cdr::db::rollup::fold(&mut connection, 3000).await.unwrap();
+        }
+    }
+    assert_eq!(NaiveDate::from_ymd_opt(2024, 1, 1).unwrap().year(), 2024);
+}
+
+#[tokio::test]
+async fn a_call_of_an_odd_year_is_billed_and_holds_nobody_up() {
+    let db = Database::new().await;
+    store(
+        &db,
+        &[
+            ("old", "1970-01-02T00:00:00Z", r#""total_cost":1,"currency":"INR""#),
+            ("now", "2026-03-30T04:00:00Z", r#""total_cost":1,"currency":"INR""#),
+            ("late", "9000-12-31T23:59:59Z", r#""total_cost":1,"currency":"INR""#),
+        ],
+    )
+    .await;
+    let days = "select day::text from vobiz.billing_day order by billing_day.day";
+    assert_eq!(db.texts(days).await, ["1970-01-02", "2026-03-30", "9001-01-01"]);
+    assert_eq!(db.count("select count(*) from vobiz.billing_calendar()").await, 3 * 63);
+}
+
+#[tokio::test]
+async fn one_day_is_read_without_reading_the_others() {
+    let db = Database::new().await;
+    db.run(
+        "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time)
+         select 'c' || i, 'a', 'a', 'manual', 0, now(), 1, sha256(''), timestamptz '2026-01-01Z' + i * interval '15 min' from generate_series(1, 5000) i",
+    )
+    .await;
+    vobiz_cdr::db::rollup::fold(&mut *db.connection().await, 10_000).await.unwrap();
+    db.run("analyze vobiz.rollup; analyze vobiz.rollup_delta").await;
+    for sql in [
+        "select * from vobiz.billing_day where day = '2026-02-01'",
+        "select * from vobiz.billing_day where day >= '2026-02-01' and day < '2026-02-03'",
+        "select * from vobiz.billing_month where month = '2026-02-01'",
+    ] {
+        let plan = db.texts(&format!("explain (analyze, timing off) {sql}")).await.join("\n");
+        assert!(plan.contains("rollup_key") && !plan.contains("Seq Scan on rollup "), "{plan}");
+        let most = if sql.contains("month") { 28 * 96 } else { 2 * 96 };
+        assert!(
+            plan.contains("loops=96)")
+                || plan.contains("loops=192)")
+                || plan.contains(&format!("loops={most})")),
+            "{plan}"
+        );
+    }
+}

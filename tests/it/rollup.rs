@@ -1,0 +1,566 @@
+//! The sums beside the calls: whatever happens, in whatever order, they equal what the calls add up to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Connection};
+use vobiz_cdr::db::migration;
+use vobiz_cdr::db::rollup;
+
+use crate::support::calls::{listed, plain, single};
+use crate::support::database::Database;
+use crate::support::process::{Finished, program, run};
+use crate::support::world::eventually;
+
+/// Keys whose sums are not those of their calls, in one snapshot. Written out here once more, from vobiz.cdr alone.
+const DRIFT: &str = "
+    with side as (
+      select 1 as sign, account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+             streaming_cost, total_cost, with_cost, without_cost
+      from vobiz.rollup_part
+      union all
+      select -1, account_id, vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at),
+             to_timestamp(floor(extract(epoch from day_at) / 900) * 900), currency, call_direction, billsec is not null and billsec > 0, 1,
+             coalesce(duration, 0), coalesce(billsec, 0), ceil(coalesce(billsec, 0) / 60.0), coalesce(cost, 0),
+             coalesce(streaming_cost, 0), coalesce(total_cost, 0), coalesce((total_cost > 0)::int, 0), (total_cost is null)::int
+      from vobiz.cdr
+    )
+    select count(*) from (
+      select from side group by account_id, customer, bucket, currency, call_direction, answered
+      having (sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost),
+              sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost))
+             <> (0, 0, 0, 0, 0, 0, 0, 0, 0)) wrong";
+
+async fn drift(db: &Database) -> i64 {
+    db.count(DRIFT).await
+}
+
+async fn fold(db: &Database, most: i64) -> u64 {
+    rollup::fold(&mut *db.connection().await, most).await.unwrap()
+}
+
+async fn try_run(pool: &PgPool, sql: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(pool).await.map(drop)
+}
+
+/// What Postgres says against a statement.
+async fn refusal(db: &Database, sql: &str) -> String {
+    try_run(&db.pool, sql).await.expect_err("it was taken").to_string()
+}
+
+/// Inserts calls by a query that gives id, account, trunk, start, seconds talked and cost.
+fn insert(query: &str) -> String {
+    format!(
+        "insert into vobiz.cdr (call_id, account_id, trunk_id, start_time, billsec, total_cost, listed_by, origin, attempts, fetched_at,
+                                revision, content_hash, duration, cost, currency, call_direction, caller_e164)
+         select *, 'a', 'manual', 0, now(), 1, sha256(''), 70, total_cost, 'INR', 'outbound', '+9180' || billsec from ({query})
+           as q (call_id, account_id, trunk_id, start_time, billsec, total_cost)"
+    )
+}
+
+fn rule(field: &str, value: &str, customer: &str) -> String {
+    format!(
+        "insert into vobiz.customer_rule (field, value, customer) values ('{field}', '{value}', '{customer}')"
+    )
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A group of versions of calls comes through the front door: call, minute of its version, hour, seconds, cost, currency.
+    Upsert(Vec<(u8, u8, u8, Option<u16>, Option<u16>, bool, bool)>),
+    Delete(u8),
+    /// By hand: the start of a call, or its trunk.
+    Move(u8, u8),
+    Trunk(u8, Option<u8>),
+    Rule(u8, u8, u8, u8, u8),
+    EndRule(u8),
+    DropRule(u8),
+    Fold(u8),
+    /// A folding that is not committed.
+    Break,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let version = (
+        0u8..12,
+        0u8..9,
+        0u8..50,
+        proptest::option::of(0u16..200),
+        proptest::option::of(0u16..500),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let step = prop_oneof![
+        5 => proptest::collection::vec(version, 1..9).prop_map(Step::Upsert),
+        1 => (0u8..12).prop_map(Step::Delete),
+        1 => (0u8..12, 0u8..50).prop_map(|(call, hour)| Step::Move(call, hour)),
+        1 => (0u8..12, proptest::option::of(0u8..3)).prop_map(|(call, trunk)| Step::Trunk(call, trunk)),
+        3 => (0u8..4, 0u8..3, 0u8..3, 0u8..50, 1u8..40).prop_map(|(f, v, c, from, long)| Step::Rule(f, v, c, from, long)),
+        1 => (1u8..20).prop_map(Step::EndRule),
+        1 => (1u8..20).prop_map(Step::DropRule),
+        2 => (1u8..9).prop_map(Step::Fold),
+        1 => Just(Step::Break),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+async fn take(db: &Database, step: &Step) {
+    let now = db.now().await;
+    match step {
+        Step::Upsert(versions) => {
+            let rows: Vec<_> = versions
+                .iter()
+                .map(|(call, minute, hour, seconds, paise, rupees, complete)| {
+                    let seconds = seconds.map_or(String::new(), |s| format!(r#""billsec":{s},"duration":{},"#, s + 9));
+                    let cost = paise.map_or(String::new(), |p| {
+                        format!(r#""cost":{}.{p:03},"total_cost":{}.{p:03}1,"#, call, call)
+                    });
+                    let currency = if *rupees { "INR" } else { "USD" };
+                    let body = format!(
+                        r#"{{"uuid":"call-{call}","updated_at":"2026-03-25T10:{minute:02}:00Z",{seconds}{cost}"currency":"{currency}",
+                            "start_time":"2026-03-{:02}T{:02}:14:59Z","trunk_id":"{}","campaign_id":"{}","call_direction":"outbound",
+                            "caller_id_number":"+91804000000{}"}}"#,
+                        1 + hour / 24,
+                        hour % 24,
+                        call % 3,
+                        call % 2,
+                        call % 3,
+                    );
+                    let asked = now + TimeDelta::seconds(i64::from(*minute));
+                    if *complete { single(&body, asked) } else { listed(&body, asked) }
+                })
+                .collect();
+            db.upsert(&rows.iter().collect::<Vec<_>>()).await;
+        }
+        Step::Delete(call) => db.run(&format!("delete from vobiz.cdr where call_id = 'call-{call}'")).await,
+        Step::Move(call, hour) => {
+            db.run(&format!(
+                "update vobiz.cdr set start_time = timestamptz '2026-03-01Z' + {hour} * interval '61 min', cost = cost + 0.00001
+                 where call_id >= 'call-{call}'"
+            ))
+            .await;
+        }
+        Step::Trunk(call, trunk) => {
+            let trunk = trunk.map_or("null".into(), |trunk| format!("'{trunk}'"));
+            db.run(&format!("update vobiz.cdr set trunk_id = {trunk} where call_id = 'call-{call}'")).await;
+        }
+        Step::Rule(field, value, customer, from, long) => {
+            let (field, value) = match field {
+                0 => ("our_number", format!("+91804000000{value}")),
+                1 => ("campaign_id", value.to_string()),
+                2 => ("trunk_id", value.to_string()),
+                _ => ("account_id", "MA_TESTAB12".to_owned()),
+            };
+            // One that overlaps is refused, and changes nothing.
+            let _ = try_run(
+                &db.pool,
+                &format!(
+                    "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to)
+                     values ('{field}', '{value}', 'customer {customer}', timestamptz '2026-03-01Z' + {from} * interval '1 hour',
+                             timestamptz '2026-03-01Z' + ({from} + {long}) * interval '1 hour')"
+                ),
+            )
+            .await;
+        }
+        Step::EndRule(id) => {
+            db.run(&format!(
+                "update vobiz.customer_rule set valid_to = valid_from + (valid_to - valid_from) / 2, customer = customer || 'x' where id >= {id}"
+            ))
+            .await;
+        }
+        Step::DropRule(id) => {
+            db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await
+        }
+        Step::Fold(most) => drop(fold(db, i64::from(*most)).await),
+        Step::Break => {
+            let mut connection = db.connection().await;
+            let mut transaction = connection.begin().await.unwrap();
+            rollup::fold(&mut transaction, 100).await.unwrap();
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_calls_and_rules_the_sums_are_those_of_the_calls() {
+    let db = Database::new().await;
+    let handle = tokio::runtime::Handle::current();
+    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&steps(), |steps| {
+        tokio::task::block_in_place(|| {
+            handle.block_on(async {
+                for (n, step) in steps.iter().enumerate() {
+                    take(&db, step).await;
+                    prop_assert_eq!(drift(&db).await, 0, "after step {} of {:?}", n, steps);
+                }
+                db.run("delete from vobiz.cdr").await;
+                while fold(&db, 1000).await > 0 {}
+                prop_assert_eq!(db.count("select count(*) from vobiz.rollup_part").await, 0, "{:?}", steps);
+                prop_assert_eq!(db.count("select count(*) from vobiz.billing_day").await, 0);
+                Ok(())
+            })
+        })
+    });
+    result.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_every_instant_of_writing_folding_and_new_rules_the_sums_are_those_of_the_calls() {
+    let db = Arc::new(Database::new().await);
+    let over = Arc::new(AtomicBool::new(false));
+    let mut workers = Vec::new();
+    for writer in 0..4 {
+        let (db, over) = (Arc::clone(&db), Arc::clone(&over));
+        workers.push(tokio::spawn(async move {
+            let mut n = 0;
+            while !over.load(Ordering::Relaxed) {
+                n += 1;
+                // New ones, some of them everybody's; changed ones; and deleted ones.
+                let query = format!(
+                    "select 'call-' || i % 3 * {writer} || '-' || i, 'account ' || i % 2, i % 5 || '', timestamptz '2026-03-01Z' + i % 40 * interval '7 min',
+                            i % 100, i * 0.001 from generate_series({n} * 20, {n} * 20 + 50) i order by 1"
+                );
+                let sql = match n % 4 {
+                    0..2 => insert(&query) + " on conflict (call_id) do update set total_cost = excluded.total_cost + 1, trunk_id = '9'",
+                    2 => format!(
+                        "with some as (select call_id from vobiz.cdr where billsec % 7 = {writer} order by call_id for update)
+                         update vobiz.cdr set total_cost = total_cost + 0.01, billsec = billsec + 40, start_time = start_time + interval '3 min'
+                         where call_id in (select call_id from some)"
+                    ),
+                    _ => format!(
+                        "with some as (select call_id from vobiz.cdr where billsec % 11 = {writer} order by call_id for update)
+                         delete from vobiz.cdr where call_id in (select call_id from some)"
+                    ),
+                };
+                match try_run(&db.pool, &sql).await {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(vobiz_cdr::db::fault(&error), vobiz_cdr::db::Fault::Retry, "{error}"),
+                }
+            }
+        }));
+    }
+    for _ in 0..2 {
+        let (db, over) = (Arc::clone(&db), Arc::clone(&over));
+        workers.push(tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                fold(&db, 7).await;
+            }
+        }));
+    }
+    let (rules, told) = (Arc::clone(&db), Arc::clone(&over));
+    workers.push(tokio::spawn(async move {
+        let mut n = 0;
+        while !told.load(Ordering::Relaxed) {
+            n += 1;
+            let sql = match n % 3 {
+                0 => "delete from vobiz.customer_rule".to_owned(),
+                1 => rule("trunk_id", &(n % 5).to_string(), "Asha"),
+                _ => rule("account_id", &format!("account {}", n % 2), "Ravi"),
+            };
+            rules.run(&sql).await;
+        }
+    }));
+    let mut looked = 0;
+    let until = tokio::time::Instant::now() + Duration::from_secs(6);
+    while tokio::time::Instant::now() < until {
+        assert_eq!(drift(&db).await, 0, "after {looked} looks");
+        looked += 1;
+    }
+    over.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert_eq!(drift(&db).await, 0);
+    assert!(looked > 5 && db.count("select count(*) from vobiz.cdr").await > 0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
+    let db = Database::new().await;
+    let mut writer = db.connection().await;
+    let mut storing = writer.begin().await.unwrap();
+    let one = insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)");
+    sqlx::raw_sql(AssertSqlSafe(one)).execute(&mut *storing).await.unwrap();
+
+    let pool = db.pool.clone();
+    let ruling = tokio::spawn(async move { try_run(&pool, &rule("trunk_id", "t", "Asha")).await });
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let database = &db;
+    eventually("the rule waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    storing.commit().await.unwrap();
+    ruling.await.unwrap().unwrap();
+    assert_eq!(db.texts("select customer from vobiz.billing_day").await, ["Asha"]);
+
+    // The other way round: the rule is there, not committed, and the call waits for it.
+    let mut changing = writer.begin().await.unwrap();
+    sqlx::raw_sql("delete from vobiz.customer_rule").execute(&mut *changing).await.unwrap();
+    let pool = db.pool.clone();
+    let storing = tokio::spawn(async move {
+        try_run(&pool, &insert("values ('two', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)")).await
+    });
+    eventually("the call waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    changing.commit().await.unwrap();
+    storing.await.unwrap().unwrap();
+    assert_eq!(db.texts("select customer || calls from vobiz.billing_day").await, ["unassigned2"]);
+    assert_eq!(drift(&db).await, 0);
+}
+
+#[tokio::test]
+async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first() {
+    let db = Database::new().await;
+    db.run(
+        "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to)
+         values ('trunk_id', 't', 'Asha', '2026-03-01Z', '2026-04-01Z'), ('trunk_id', 't', 'Ravi', '2026-04-01Z', 'infinity'),
+                ('campaign_id', 't', 'Ravi', '-infinity', 'infinity')",
+    )
+    .await;
+    for sql in [
+        rule("trunk_id", "t", "Meera"),
+        "update vobiz.customer_rule set valid_to = '2026-04-01 00:00:01Z' where customer = 'Asha'".into(),
+        "update vobiz.customer_rule set field = 'trunk_id'".into(),
+    ] {
+        let said = refusal(&db, &sql).await;
+        assert!(said.contains("overlap") && said.contains("trunk_id = 't'"), "{said}");
+    }
+    for (sql, word) in [
+        ("truncate vobiz.customer_rule", "delete the rules"),
+        ("truncate vobiz.rollup", "verify --repair"),
+        ("truncate vobiz.rollup_delta", "the service folds"),
+        (
+            "insert into vobiz.customer_rule (field, value, customer) values ('region', 'x', 'y')",
+            "field_check",
+        ),
+        (
+            "insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'x', 'unassigned')",
+            "customer_check",
+        ),
+        (
+            "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to) values ('trunk_id', 'x', 'y', now(), now())",
+            "valid_for_some_time",
+        ),
+        ("begin isolation level repeatable read; delete from vobiz.customer_rule", "read committed"),
+    ] {
+        let said = refusal(&db, sql).await;
+        assert!(said.contains(word), "{sql}: {said}");
+    }
+    db.run("rollback; delete from vobiz.customer_rule").await;
+    let together = (0..8).map(|n| {
+        let pool = db.pool.clone();
+        async move { try_run(&pool, &rule("our_number", "+91804", &format!("customer {n}"))).await.is_ok() }
+    });
+    let taken = futures_util::future::join_all(together).await;
+    assert_eq!(taken.iter().filter(|taken| **taken).count(), 1, "{taken:?}");
+    let audited = "select count(*) from vobiz.audit where action = 'customer_rule_changed'";
+    assert_eq!(db.count(audited).await, 3 + 3 + 1, "what was refused is not in the log");
+}
+
+#[tokio::test]
+async fn a_call_is_its_numbers_before_its_campaigns_before_its_trunks_before_its_accounts() {
+    let db = Database::new().await;
+    db.run(&insert("values ('call', 'MA_A', 't', timestamptz '2026-03-01 10:00Z', 5, 1)")).await;
+    db.run("update vobiz.cdr set campaign_id = 'c'").await;
+    let whose = "select customer from vobiz.billing_day";
+    assert_eq!(db.text(whose).await, "unassigned");
+    for (field, value) in
+        [("account_id", "MA_A"), ("trunk_id", "t"), ("campaign_id", "c"), ("our_number", "+91805")]
+    {
+        db.run(&rule(field, value, field)).await;
+        assert_eq!(db.texts(whose).await, [field]);
+        assert_eq!(db.text("select customer from vobiz.customer_cdr").await, field);
+        let asked =
+            "select vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at) from vobiz.cdr";
+        assert_eq!(db.text(asked).await, field);
+    }
+    // Half open: the first instant is inside, the last is not.
+    db.run("update vobiz.customer_rule set valid_to = '2026-03-01 10:00Z' where field = 'our_number'").await;
+    assert_eq!(db.texts(whose).await, ["campaign_id"]);
+    db.run("update vobiz.customer_rule set valid_from = '2026-03-01 10:00Z', valid_to = 'infinity' where field = 'our_number'").await;
+    assert_eq!(db.texts(whose).await, ["our_number"]);
+    assert_eq!(drift(&db).await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_only_confirms_a_call_writes_no_delta() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    let calls: Vec<_> = (0..50).map(|n| plain(&format!("call-{n}"), now)).collect();
+    db.upsert(&calls.iter().collect::<Vec<_>>()).await;
+    assert_eq!(db.count("select count(*) from vobiz.rollup_delta").await, 1, "fifty calls, one key");
+    let again: Vec<_> = (0..50).map(|n| plain(&format!("call-{n}"), now + TimeDelta::hours(1))).collect();
+    db.upsert(&again.iter().collect::<Vec<_>>()).await;
+    assert_eq!(db.count("select count(*) from vobiz.rollup_delta").await, 1);
+    assert_eq!(fold(&db, 100).await, 1);
+    assert_eq!(db.count("select calls from vobiz.rollup").await, 50);
+}
+
+#[tokio::test]
+async fn a_folding_that_is_killed_loses_nothing() {
+    let db = Database::new().await;
+    db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.1 from generate_series(1, 50) i")).await;
+    let bill = "select sum(total_cost)::text || ' ' || sum(calls) from vobiz.billing_month";
+    assert_eq!(db.text(bill).await, "5.0 50");
+    // Killed between its first statement and its end: the row that it waits for is held here.
+    fold(&db, 10).await;
+    let mut blocker = db.connection().await;
+    let mut holding = blocker.begin().await.unwrap();
+    sqlx::raw_sql("select from vobiz.rollup for update").execute(&mut *holding).await.unwrap();
+    db.run("update vobiz.cdr set total_cost = total_cost + 1").await;
+    let pool = db.pool.clone();
+    let folding = tokio::spawn(async move { rollup::fold(&mut *pool.acquire().await.unwrap(), 1000).await });
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
+    let database = &db;
+    eventually("the folding is killed", Duration::from_secs(5), async || database.count(kill).await == 1)
+        .await;
+    assert!(folding.await.unwrap().is_err());
+    holding.rollback().await.unwrap();
+    assert_eq!((db.text(bill).await, drift(&db).await), ("55.0 50".to_owned(), 0));
+    while fold(&db, 1000).await > 0 {}
+    assert_eq!((db.text(bill).await, drift(&db).await), ("55.0 50".to_owned(), 0));
+    assert_eq!(db.count("select count(*) from vobiz.rollup_delta").await, 0);
+}
+
+#[tokio::test]
+async fn calls_from_before_the_migration_are_in_the_sums() {
+    let db = Database::empty().await;
+    migration::apply(&db.pool, Duration::from_secs(30)).await.unwrap();
+    db.run(
+        "drop view vobiz.billing_month, vobiz.billing_day, vobiz.rollup_base, vobiz.rollup_part, vobiz.customer_cdr cascade;
+         drop table vobiz.rollup, vobiz.rollup_delta, vobiz.customer_rule cascade;
+         do $$ declare f regprocedure; begin
+           for f in select oid from pg_proc where pronamespace = 'vobiz'::regnamespace
+             and proname in ('roll_up', 'roll_up_change', 'lock_customer_rule', 'begin_customer_rule', 'apply_customer_rule', 'customer_of',
+                             'bucket_of', 'pulse_minutes', 'day_begins', 'buckets', 'billing_calendar')
+           loop execute format('drop function %s cascade', f); end loop;
+         end $$;
+         delete from vobiz._sqlx_migrations where version >= 20261124000005",
+    )
+    .await;
+    db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.1 from generate_series(1, 50) i")).await;
+    migration::apply(&db.pool, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(db.count("select sum(calls)::bigint from vobiz.rollup").await, 50);
+    assert_eq!(db.text("select total_cost::text from vobiz.billing_month").await, "5.0");
+    db.run("delete from vobiz.cdr where call_id = 'c1'").await;
+    assert_eq!(drift(&db).await, 0);
+}
+
+#[tokio::test]
+async fn an_amount_that_is_no_number_never_gets_into_the_sums() {
+    let db = Database::new().await;
+    for amount in ["NaN", "Infinity", "-Infinity"] {
+        let said = refusal(
+            &db,
+            &insert(&format!("values ('c', 'MA_A', 't', timestamptz '2026-03-01Z', 5, numeric '{amount}')")),
+        )
+        .await;
+        assert!(said.contains("amounts_are_numbers"), "{said}");
+    }
+    let said = refusal(&db, &insert("values ('c', 'MA_A', 't', timestamptz 'infinity', 5, 1)")).await;
+    assert!(said.contains("bucket_is_a_time"), "{said}");
+}
+
+fn verify(db: &Database, arguments: &[&str]) -> Finished {
+    run(program(&[&["verify"], arguments].concat()).env("DATABASE_URL", &db.url).env("USER", "asha"))
+}
+
+#[tokio::test]
+async fn verify_finds_what_was_tampered_with_and_repairs_it() {
+    let db = Database::new().await;
+    db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.10 from generate_series(1, 50) i")).await;
+    db.run(&insert(
+        "select 'd' || i, 'MA_B', 't', timestamptz '2026-03-01Z', i, 0.10 from generate_series(1, 50) i",
+    ))
+    .await;
+    fold(&db, 20).await;
+    let right = verify(&db, &[]);
+    assert_eq!(right.status.code(), Some(0), "{}", right.stderr);
+    assert!(right.stdout.is_empty() && right.stderr.contains("51 sums over 100 calls"), "{}", right.stderr);
+
+    // A cost changed, a key lost, and one that no call has; of the currency that is none.
+    db.run("update vobiz.rollup set cost = cost + 0.0001 where bucket = '2026-03-01 05:00Z'").await;
+    db.run("delete from vobiz.rollup where bucket = '2026-03-01 06:00Z'").await;
+    db.run(
+        "insert into vobiz.rollup_delta values ('MA_B', 'unassigned', '2026-05-01Z', null, null, false, 7, 0, 0, 0, 0, 0, 0, 0, 7)",
+    )
+    .await;
+    let wrong = verify(&db, &["--json"]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", wrong.stderr);
+    let json: Value = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!((&json["equal"], &json["repaired"]), (&false.into(), &false.into()));
+    let found = json["differences"].as_array().unwrap();
+    let seen: Vec<_> = found
+        .iter()
+        .map(|d| (&d["bucket"], &d["rollup"]["cost"], &d["calls"]["cost"], &d["rollup"]["calls"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (&"2026-03-01T05:00:00Z".into(), &"0.1001".into(), &"0.1".into(), &1.into()),
+            (&"2026-03-01T06:00:00Z".into(), &"0".into(), &"0.1".into(), &0.into()),
+            (&"2026-05-01T00:00:00Z".into(), &"0".into(), &"0".into(), &7.into()),
+        ]
+    );
+    // 05:00 UTC of the first is in the day of Kolkata.
+    assert_eq!(verify(&db, &["--from", "2026-03-01", "--to", "2026-03-01"]).status.code(), Some(1));
+    assert_eq!(verify(&db, &["--from", "2026-03-02", "--to", "2026-04-30"]).status.code(), Some(0));
+    assert_eq!(verify(&db, &["--account", "MA_B", "--to", "2026-04-30"]).status.code(), Some(0));
+    let table = verify(&db, &["--account", "MA_B"]);
+    assert!(table.status.code() == Some(1) && table.stdout.contains("2026-05-01 00:00"), "{}", table.stdout);
+    assert_eq!(verify(&db, &["--from", "2026-03-02", "--to", "2026-03-01"]).status.code(), Some(2));
+
+    let repaired = verify(&db, &["--repair"]);
+    assert_eq!(repaired.status.code(), Some(0), "{}", repaired.stderr);
+    assert!(
+        repaired.stderr.contains("3 of 51 sums over 100 calls differed and were repaired")
+            || repaired.stderr.contains("3 of 52"),
+        "{}",
+        repaired.stderr
+    );
+    assert_eq!((drift(&db).await, verify(&db, &[]).status.code()), (0, Some(0)));
+    while fold(&db, 1000).await > 0 {}
+    assert_eq!((drift(&db).await, verify(&db, &["--repair"]).status.code()), (0, Some(0)));
+    let audited = "select concat_ws(' ', replace(by, session_user, 'user'), account_id, detail->'was'->>'cost', detail->'is'->>'cost')
+                   from vobiz.audit where action = 'rollup_repaired' order by id";
+    assert_eq!(
+        db.texts(audited).await,
+        ["user (asha) MA_A 0.1001 0.1", "user (asha) MA_A 0 0.1", "user (asha) MA_B 0 0"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repairing_beside_writers_makes_it_right_and_keeps_what_they_wrote() {
+    let db = Arc::new(Database::new().await);
+    let over = Arc::new(AtomicBool::new(false));
+    db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 s', i, 0.10 from generate_series(1, 2000) i")).await;
+    db.run("update vobiz.rollup_delta set cost = cost + 1, calls = calls + 1").await;
+    let (other, told) = (Arc::clone(&db), Arc::clone(&over));
+    let writer = tokio::spawn(async move {
+        let mut n = 0;
+        while !told.load(Ordering::Relaxed) {
+            n += 1;
+            other
+                .run(&insert(&format!("values ('w{n}', 'MA_A', 't', timestamptz '2026-03-01Z', {n}, {n}.5)")))
+                .await;
+            other
+                .run(&format!(
+                    "update vobiz.cdr set total_cost = total_cost + 0.01 where call_id = 'c{}'",
+                    n % 2000
+                ))
+                .await;
+            fold(&other, 5).await;
+        }
+    });
+    let clone = Arc::clone(&db);
+    let repaired = tokio::task::spawn_blocking(move || verify(&clone, &["--repair"])).await.unwrap();
+    assert!(repaired.stderr.contains("were repaired"), "{}", repaired.stderr);
+    over.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    assert_eq!(drift(&db).await, 0);
+}
