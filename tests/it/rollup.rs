@@ -70,11 +70,15 @@ fn rule(field: &str, value: &str, customer: &str) -> String {
     )
 }
 
+/// A version of a call: the call, minute of its update, hour of its start, seconds, thousandths of its cost, whether in rupees, and
+/// whether it is a single record.
+type Version = (u8, u8, u8, Option<u16>, Option<u16>, bool, bool);
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A group of versions of calls comes through the front door: call, minute of its version, hour, seconds, cost, currency.
-    Upsert(Vec<(u8, u8, u8, Option<u16>, Option<u16>, bool, bool)>),
+    /// A group of versions of calls comes through the front door.
+    Upsert(Vec<Version>),
     Delete(u8),
     /// By hand: the start of a call, or its trunk.
     Move(u8, u8),
@@ -120,7 +124,7 @@ async fn take(db: &Database, step: &Step) {
                 .map(|(call, minute, hour, seconds, paise, rupees, complete)| {
                     let seconds = seconds.map_or(String::new(), |s| format!(r#""billsec":{s},"duration":{},"#, s + 9));
                     let cost = paise.map_or(String::new(), |p| {
-                        format!(r#""cost":{}.{p:03},"total_cost":{}.{p:03}1,"#, call, call)
+                        format!(r#""cost":{call}.{p:03},"total_cost":{call}.{p:03}1,"#)
                     });
                     let currency = if *rupees { "INR" } else { "USD" };
                     let body = format!(
@@ -176,7 +180,7 @@ async fn take(db: &Database, step: &Step) {
             .await;
         }
         Step::DropRule(id) => {
-            db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await
+            db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await;
         }
         Step::Fold(most) => drop(fold(db, i64::from(*most)).await),
         Step::Break => {
@@ -416,7 +420,7 @@ async fn a_folding_that_is_killed_loses_nothing() {
     sqlx::raw_sql("select from vobiz.rollup for update").execute(&mut *holding).await.unwrap();
     db.run("update vobiz.cdr set total_cost = total_cost + 1").await;
     let pool = db.pool.clone();
-    let folding = tokio::spawn(async move { rollup::fold(&mut *pool.acquire().await.unwrap(), 1000).await });
+    let folding = tokio::spawn(async move { rollup::fold(&mut pool.acquire().await.unwrap(), 1000).await });
     let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                 where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
     let database = &db;
