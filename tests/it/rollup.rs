@@ -70,11 +70,15 @@ fn rule(field: &str, value: &str, customer: &str) -> String {
     )
 }
 
+/// A version of a call: the call, minute of its update, hour of its start, seconds, thousandths of its cost, whether in rupees, and
+/// whether it is a single record.
+type Version = (u8, u8, u8, Option<u16>, Option<u16>, bool, bool);
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A group of versions of calls comes through the front door: call, minute of its version, hour, seconds, cost, currency.
-    Upsert(Vec<(u8, u8, u8, Option<u16>, Option<u16>, bool, bool)>),
+    /// A group of versions of calls comes through the front door.
+    Upsert(Vec<Version>),
     Delete(u8),
     /// By hand: the start of a call, or its trunk.
     Move(u8, u8),
@@ -120,7 +124,7 @@ async fn take(db: &Database, step: &Step) {
                 .map(|(call, minute, hour, seconds, paise, rupees, complete)| {
                     let seconds = seconds.map_or(String::new(), |s| format!(r#""billsec":{s},"duration":{},"#, s + 9));
                     let cost = paise.map_or(String::new(), |p| {
-                        format!(r#""cost":{}.{p:03},"total_cost":{}.{p:03}1,"#, call, call)
+                        format!(r#""cost":{call}.{p:03},"total_cost":{call}.{p:03}1,"#)
                     });
                     let currency = if *rupees { "INR" } else { "USD" };
                     let body = format!(
@@ -176,7 +180,7 @@ async fn take(db: &Database, step: &Step) {
             .await;
         }
         Step::DropRule(id) => {
-            db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await
+            db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await;
         }
         Step::Fold(most) => drop(fold(db, i64::from(*most)).await),
         Step::Break => {
@@ -230,13 +234,13 @@ async fn at_every_instant_of_writing_folding_and_new_rules_the_sums_are_those_of
                 let sql = match n % 4 {
                     0..2 => insert(&query) + " on conflict (call_id) do update set total_cost = excluded.total_cost + 1, trunk_id = '9'",
                     2 => format!(
-                        "with some as (select call_id from vobiz.cdr where billsec % 7 = {writer} order by call_id for update)
+                        "with chosen as (select call_id from vobiz.cdr where billsec % 7 = {writer} order by call_id for update)
                          update vobiz.cdr set total_cost = total_cost + 0.01, billsec = billsec + 40, start_time = start_time + interval '3 min'
-                         where call_id in (select call_id from some)"
+                         where call_id in (select call_id from chosen)"
                     ),
                     _ => format!(
-                        "with some as (select call_id from vobiz.cdr where billsec % 11 = {writer} order by call_id for update)
-                         delete from vobiz.cdr where call_id in (select call_id from some)"
+                        "with chosen as (select call_id from vobiz.cdr where billsec % 11 = {writer} order by call_id for update)
+                         delete from vobiz.cdr where call_id in (select call_id from chosen)"
                     ),
                 };
                 match try_run(&db.pool, &sql).await {
@@ -345,7 +349,10 @@ async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first
             "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to) values ('trunk_id', 'x', 'y', now(), now())",
             "valid_for_some_time",
         ),
-        ("begin isolation level repeatable read; delete from vobiz.customer_rule", "read committed"),
+        (
+            "begin isolation level repeatable read; delete from vobiz.customer_rule",
+            "transaction that is repeatable read",
+        ),
     ] {
         let said = refusal(&db, sql).await;
         assert!(said.contains(word), "{sql}: {said}");
@@ -413,7 +420,7 @@ async fn a_folding_that_is_killed_loses_nothing() {
     sqlx::raw_sql("select from vobiz.rollup for update").execute(&mut *holding).await.unwrap();
     db.run("update vobiz.cdr set total_cost = total_cost + 1").await;
     let pool = db.pool.clone();
-    let folding = tokio::spawn(async move { rollup::fold(&mut *pool.acquire().await.unwrap(), 1000).await });
+    let folding = tokio::spawn(async move { rollup::fold(&mut pool.acquire().await.unwrap(), 1000).await });
     let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                 where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
     let database = &db;
@@ -474,11 +481,11 @@ fn verify(db: &Database, arguments: &[&str]) -> Finished {
 async fn verify_finds_what_was_tampered_with_and_repairs_it() {
     let db = Database::new().await;
     db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.10 from generate_series(1, 50) i")).await;
+    fold(&db, 1000).await;
     db.run(&insert(
         "select 'd' || i, 'MA_B', 't', timestamptz '2026-03-01Z', i, 0.10 from generate_series(1, 50) i",
     ))
     .await;
-    fold(&db, 20).await;
     let right = verify(&db, &[]);
     assert_eq!(right.status.code(), Some(0), "{}", right.stderr);
     assert!(right.stdout.is_empty() && right.stderr.contains("51 sums over 100 calls"), "{}", right.stderr);
@@ -518,8 +525,7 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
     let repaired = verify(&db, &["--repair"]);
     assert_eq!(repaired.status.code(), Some(0), "{}", repaired.stderr);
     assert!(
-        repaired.stderr.contains("3 of 51 sums over 100 calls differed and were repaired")
-            || repaired.stderr.contains("3 of 52"),
+        repaired.stderr.contains("3 of 52 sums over 100 calls differed and were repaired"),
         "{}",
         repaired.stderr
     );
