@@ -370,7 +370,7 @@ async fn fold_rollup(pool: PgPool, pulse: Arc<Pulse>, stop: CancellationToken) {
             }
             // That Postgres is away is said by those who suffer from it.
             Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
-                trouble.hit(&error)
+                trouble.hit(&error);
             }
             Err(_) => {}
         }
