@@ -368,7 +368,11 @@ async fn fold_rollup(pool: PgPool, pulse: Arc<Pulse>, stop: CancellationToken) {
                     continue;
                 }
             }
-            Err(error) => trouble.hit(&error),
+            // That Postgres is away is said by those who suffer from it.
+            Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
+                trouble.hit(&error);
+            }
+            Err(_) => {}
         }
         pulse.rest();
         tokio::select! {

@@ -349,15 +349,20 @@ async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first
             "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to) values ('trunk_id', 'x', 'y', now(), now())",
             "valid_for_some_time",
         ),
-        (
-            "begin isolation level repeatable read; delete from vobiz.customer_rule",
-            "transaction that is repeatable read",
-        ),
     ] {
         let said = refusal(&db, sql).await;
         assert!(said.contains(word), "{sql}: {said}");
     }
-    db.run("rollback; delete from vobiz.customer_rule").await;
+    // With one snapshot for all its statements, a transaction could not see what it has waited for.
+    let one = insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)");
+    for sql in ["delete from vobiz.customer_rule", &one] {
+        let mut connection = db.connection().await;
+        let mut transaction = connection.begin_with("begin isolation level repeatable read").await.unwrap();
+        let refused = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *transaction).await;
+        assert!(refused.unwrap_err().to_string().contains("transaction that is repeatable read"));
+        transaction.rollback().await.unwrap();
+    }
+    db.run("delete from vobiz.customer_rule").await;
     let together = (0..8).map(|n| {
         let pool = db.pool.clone();
         async move { try_run(&pool, &rule("our_number", "+91804", &format!("customer {n}"))).await.is_ok() }
