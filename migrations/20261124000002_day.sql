@@ -176,18 +176,21 @@ comment on column vobiz.reconciliation_difference.here is 'Its value here; for s
 comment on column vobiz.reconciliation_difference.there is 'Its value at Vobiz.';
 
 -- The ledger is appended to, never mended.
-create function vobiz.refuse_change() returns trigger language plpgsql as $$
-begin
-  raise exception '%.% is append only: % is refused', tg_table_schema, tg_table_name, lower(tg_op)
-    using errcode = 'restrict_violation', hint = 'What is in it is evidence. Retention drops whole periods.';
-end $$;
-comment on function vobiz.refuse_change() is 'Trigger: refuses to change or empty an append-only table.';
+create function vobiz.refuse() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+  as $$
+  begin
+    raise exception '% of %.% is refused: %', lower(tg_op), tg_table_schema, tg_table_name, tg_argv[0]
+      using errcode = 'object_not_in_prerequisite_state';
+  end $$;
+comment on function vobiz.refuse() is 'Trigger: refuses the statement; its argument says why and what to do instead.';
+
 create trigger append_only before update or truncate on vobiz.reconciliation_check
-  for each statement execute function vobiz.refuse_change();
+  for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
 create trigger append_only before update or truncate on vobiz.reconciliation_total
-  for each statement execute function vobiz.refuse_change();
+  for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
 create trigger append_only before update or truncate on vobiz.reconciliation_difference
-  for each statement execute function vobiz.refuse_change();
+  for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
 
 -- The list of a day while it is read and compared. After a crash of Postgres it is empty, and the check begins anew.
 create unlogged table vobiz.listed_call (

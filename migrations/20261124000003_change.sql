@@ -182,15 +182,6 @@ comment on column vobiz.audit.account_id is 'Account of the call.';
 comment on column vobiz.audit.reason is 'Why, in the words of whoever did it.';
 comment on column vobiz.audit.detail is 'What was there before and after, or what was removed.';
 
-create function vobiz.refuse() returns trigger
-  language plpgsql set search_path = pg_catalog, pg_temp
-  as $$
-  begin
-    raise exception '% of %.% is refused: %', lower(tg_op), tg_table_schema, tg_table_name, tg_argv[0]
-      using errcode = 'object_not_in_prerequisite_state';
-  end $$;
-comment on function vobiz.refuse() is 'Trigger: refuses the statement; its argument says why and what to do instead.';
-
 create trigger audit_is_append_only before update or delete or truncate on vobiz.audit
   for each statement execute function vobiz.refuse('the audit log is append only; write a further row instead');
 create trigger revision_is_never_changed before update on vobiz.cdr_revision

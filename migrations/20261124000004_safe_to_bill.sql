@@ -56,7 +56,7 @@ create table vobiz.safe_to_bill_move (
 );
 create index safe_to_bill_move_account on vobiz.safe_to_bill_move (account_id, id);
 create trigger append_only before update or truncate on vobiz.safe_to_bill_move
-  for each statement execute function vobiz.refuse_change();
+  for each statement execute function vobiz.refuse('what is in it is evidence; a further move appends to it');
 comment on table  vobiz.safe_to_bill_move is 'Each move of safe_to_bill, forth and back; append only.';
 comment on column vobiz.safe_to_bill_move.id is 'Order of moving.';
 comment on column vobiz.safe_to_bill_move.account_id is 'The account.';

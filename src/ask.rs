@@ -49,6 +49,14 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or("-")
 }
 
+/// An instant without the fraction of its second.
+fn to_the_second(instant: &str) -> String {
+    match (instant.find('.'), instant.ends_with('Z')) {
+        (Some(point), true) => format!("{}Z", &instant[..point]),
+        _ => instant.to_owned(),
+    }
+}
+
 fn seconds(value: &Value, path: &str) -> String {
     let Some(seconds) = value.pointer(path).and_then(Value::as_f64) else { return "-".into() };
     let whole =
@@ -150,7 +158,7 @@ fn in_words(page: &Value) -> String {
             out,
             "{} is safe to bill up to {}: {}",
             text(safe, "/account_id"),
-            text(safe, "/safe_to"),
+            to_the_second(text(safe, "/safe_to")),
             text(safe, "/held_by")
         );
     }

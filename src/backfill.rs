@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 use vobiz_cdr::account::{self, Account};
 use vobiz_cdr::config::{DatabaseArgs, VobizArgs, VobizConfig};
 use vobiz_cdr::db::clock::Clock;
@@ -295,13 +295,12 @@ async fn say_outcome(
     json: bool,
 ) -> anyhow::Result<bool> {
     let Backfilled { days, unsettled, unread, calls, new, revised, requests } = *done;
-    info!(%account, days, calls, new, revised, requests, unsettled, unread, "listed");
     let mut connection = pool.acquire().await?;
     let lines = summary::lines(&mut connection, account, range.first, range.last).await?;
     let (ledger, today) = summary::range_of_ledger(&mut connection, account).await?;
     print_lines(&lines, json)?;
     crate::say(&format!(
-        "{account}: {days} days, {calls} calls listed with {requests} requests; {new} were new here, {revised} had changed; {unsettled} days are not settled"
+        "{account}: {calls} calls of {days} days listed with {requests} requests; new here: {new}, changed: {revised}; days not settled: {unsettled}"
     ));
     if unread > 0 {
         crate::say(&format!(

@@ -160,7 +160,8 @@ async fn restore(options: &Options, file: &Path) -> anyhow::Result<ExitCode> {
     }
     say(
         "Next: start `vobiz-cdr serve`. It migrates the schema if the dump is of an older release, and its first sweep \
-         reads the list of Vobiz from where the dump left off, so that calls made since come back by themselves.",
+         reads the list of Vobiz from where the dump left off, so that calls made since come back by themselves. Then \
+         `vobiz-cdr recover --since` with the time of the dump compares every day since with Vobiz again.",
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,7 @@ use super::ReconcileArgs;
 use crate::backfill::{Asked, CONNECTIONS, print_lines};
 use crate::{Usage, reach};
 
-/// Checks the day of each account. Exit code 1 if one of them is not settled.
+/// Checks the day of each account. Exit code 1 if one of them differs, or is over and not settled.
 pub(super) async fn run(
     args: &ReconcileArgs,
     day: NaiveDate,
@@ -39,9 +39,10 @@ pub(super) async fn run(
                 Err(SweepError::Stopped) => bail!("stopped before the day was compared"),
                 checked => checked?,
             };
-            settled &= checked.state == DayState::Settled;
+            settled &=
+                checked.state == DayState::Settled || (checked.state == DayState::Unproven && !checked.over);
             let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day).await?;
-            if checked.state != DayState::Settled {
+            if checked.state == DayState::Differs {
                 crate::say(&format!(
                     "{}: call by call: select * from vobiz.reconciliation_difference where check_id = {}",
                     account.id(),

@@ -429,7 +429,7 @@ async fn the_ledger_is_appended_to_only() {
         "truncate vobiz.reconciliation_difference",
     ] {
         let refused = sqlx::query(sql).execute(&world.database.pool).await.unwrap_err().to_string();
-        assert!(refused.contains("is append only"), "{refused}");
+        assert!(refused.contains("what is in it is evidence"), "{refused}");
     }
     world.end().await;
 }

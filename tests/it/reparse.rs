@@ -101,6 +101,40 @@ async fn what_was_changed_by_hand_is_mended_and_audited() {
 }
 
 #[tokio::test]
+async fn whichever_column_a_hand_empties_is_filled_again() {
+    let db = Database::new().await;
+    // A record that says something of every field, as the documentation prints it.
+    let record = std::fs::read_to_string("tests/data/vobiz/cdr_answered.json").unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let mut record = record.get("data").unwrap_or(&record).clone();
+    for (key, value) in record.as_object_mut().unwrap() {
+        if value.is_null() {
+            // Numbers and times are all said in this sample.
+            *value = Value::from(format!("some {key}"));
+        }
+    }
+    record["unknown_key"] = Value::from(1);
+    db.upsert(&[&single(&record.to_string(), db.now().await)]).await;
+    let before = everything(&db).await;
+    // What is not read from the payload: when a callback came.
+    let columns = db
+        .texts(
+            "select column_name::text from information_schema.columns
+             where table_schema = 'vobiz' and table_name = 'cdr' and is_nullable = 'YES' and is_generated = 'NEVER'
+               and column_name <> 'first_callback_at'",
+        )
+        .await;
+    assert!(columns.len() > 40, "{columns:?}");
+    for column in columns {
+        let filled = db.count(&format!("select count({column}) from vobiz.cdr")).await;
+        assert_eq!(filled, 1, "the sample says nothing of {column}");
+        db.run(&format!("update vobiz.cdr set {column} = null")).await;
+        assert_eq!(counts(&db, &[], 0)["columns"][&column], 1, "{column}");
+        assert_eq!(everything(&db).await, before, "{column}");
+    }
+}
+
+#[tokio::test]
 async fn another_home_country_is_read_from_the_kept_numbers() {
     let db = Database::new().await;
     store(&db, 2).await;

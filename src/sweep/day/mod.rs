@@ -40,6 +40,8 @@ pub struct Checked {
     pub id: i64,
     /// How the day stands.
     pub state: DayState,
+    /// The day has been over for an hour: sooner it cannot be settled.
+    pub over: bool,
     /// Why it is not settled.
     pub reason: Option<String>,
     /// Pages read.
@@ -346,6 +348,7 @@ async fn settle(
         day: due.day,
         id,
         state: verdict.state,
+        over,
         reason: verdict.reason,
         requests: list.requests + beside,
         calls: u64::try_from(calls).unwrap_or(0),
@@ -365,6 +368,9 @@ fn say(account: &Account, why: Cause, checked: &Checked) {
         }
         (DayState::Settled, _) => {
             info!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
+        }
+        (DayState::Unproven, Some(reason)) if !checked.over => {
+            info!(%account, %day, cause, calls, requests, recovered, revised, reason, "day not over");
         }
         (state, reason) => {
             let reason = reason.as_deref().unwrap_or("");
