@@ -58,6 +58,7 @@ create table vobiz.day (
   reopenings  integer     not null default 0 check (reopenings >= 0),
   tries       integer     not null default 0 check (tries >= 0),
   check_at    timestamptz,
+  error       text,
   primary key (account_id, day),
   constraint outcome_has_its_check check (
     (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null))
@@ -78,6 +79,7 @@ comment on column vobiz.day.reopened_at is 'A call of this day was stored, chang
 comment on column vobiz.day.reopenings is 'Checks in a row to which a change here had led: each comes later than the one before, so that costs which trickle in do not have a day listed every hour.';
 comment on column vobiz.day.tries is 'Checks in a row that did not settle it.';
 comment on column vobiz.day.check_at is 'When it is checked next; null: not by itself any more.';
+comment on column vobiz.day.error is 'Why the last check did not come to its end; null if it did.';
 
 create table vobiz.reconciliation_check (
   id             bigint generated always as identity primary key,
@@ -228,23 +230,41 @@ comment on column vobiz.listed_call.streaming_cost is 'As listed.';
 comment on column vobiz.listed_call.total_cost is 'As listed.';
 comment on column vobiz.listed_call.currency is 'As listed.';
 
-create function vobiz.unlisted_call(account text, day_of text, from_at timestamptz, to_at timestamptz)
-  returns setof vobiz.cdr language sql stable
+create table vobiz.listed_owner (
+  account_id text not null references vobiz.account,
+  owner      text not null,
+  primary key (account_id, owner)
+);
+create index listed_owner_owner on vobiz.listed_owner (owner);
+comment on table  vobiz.listed_owner is 'Other accounts of which the lists of an account have shown calls: a change to one of these reopens its day, too.';
+comment on column vobiz.listed_owner.account_id is 'The account whose list was read.';
+comment on column vobiz.listed_owner.owner is 'The account that owns the calls.';
+
+create function vobiz.list_owner(account text) returns setof text
+  language sql stable rows 10
   as $$
     with recursive owner as (
       select min(account_id) as id from vobiz.cdr
       union all
       select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
     )
+    select o.id from owner o
+    where o.id = account or not exists (select from vobiz.account a where a.account_id = o.id)
+  $$;
+comment on function vobiz.list_owner(text) is
+  'Owners of calls that only the list of this account can show: itself, and whoever is not configured (of these, the calls that its list showed).';
+
+create function vobiz.unlisted_call(account text, day_of text, from_at timestamptz, to_at timestamptz)
+  returns setof vobiz.cdr language sql stable
+  as $$
     select c.*
-    from owner o
+    from vobiz.list_owner(account) o (id)
     -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
     join vobiz.cdr c on c.account_id = o.id and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
     cross join lateral (
       select case day_of when 'end_time' then coalesce(c.end_time, c.day_at)
                          when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
-    -- Of an account that is not configured only this list can show the calls.
-    where (o.id = account or (c.listed_by = account and not exists (select from vobiz.account a where a.account_id = o.id)))
+    where (o.id = account or c.listed_by = account)
       and i.instant >= from_at and i.instant < to_at
       and not exists (select from vobiz.listed_call l where l.account_id = account and l.call_id = c.call_id)
   $$;
@@ -262,10 +282,16 @@ create function vobiz.reopen(
     touched date[];
     whose   text[];
   begin
+    -- With a snapshot that is older than the statement, a check that has begun meanwhile would not be seen.
+    if current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'calls of days that may be compared with Vobiz are changed in read committed only'
+        using errcode = 'object_not_in_prerequisite_state', hint = 'begin the transaction with: begin isolation level read committed';
+    end if;
     select array_agg(d.account_id), array_agg(d.day) into whose, touched
     from vobiz.day d
-    -- A parent's list may have shown a call of its sub-account, whoever stored it last.
-    where (d.account_id in (call_account, list_account) or known and call_account like 'SA\_%')
+    -- The list of a parent may have shown a call of its sub-account, whoever stored it last.
+    where (d.account_id in (call_account, list_account)
+           or known and d.account_id in (select o.account_id from vobiz.listed_owner o where o.owner = call_account))
       -- Days of Vobiz are never further than this from those of UTC.
       and d.day between (first at time zone 'UTC')::date - 1 and (last at time zone 'UTC')::date + 1
       and d.from_at <= last and d.to_at > first
@@ -275,8 +301,11 @@ create function vobiz.reopen(
     if touched is null then
       return;
     end if;
-    -- Two writers that reopen the same days in another order would wait for each other.
-    perform pg_advisory_xact_lock(hashtextextended('vobiz reopen', 0));
+    -- Always in this order: two writers of the same days seldom wait for each other in a ring. If two calls of theirs do it
+    -- nevertheless, Postgres ends one of them, and it tries again.
+    perform from vobiz.day d
+    join unnest(whose, touched) as t (account_id, day) on d.account_id = t.account_id and d.day = t.day
+    order by d.account_id, d.day for no key update of d;
     update vobiz.day d
     set reopened_at = coalesce(d.reopened_at, vobiz.now()),
         -- What changes in one go is checked in one go: 10 minutes later, and if that goes on four times as late each time, up to a
@@ -290,7 +319,8 @@ create function vobiz.reopen(
 comment on function vobiz.reopen(text, text, timestamptz, timestamptz, boolean) is
   'Reopens the checked days in which a call lies whose times lie between these; known: it was stored before.';
 
-create function vobiz.reopen_day() returns trigger language plpgsql as $$
+create function vobiz.reopen_day() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   -- Whichever time of a call decides its day.
   if tg_op <> 'INSERT' then
@@ -311,12 +341,12 @@ create trigger reopen_day_insert after insert on vobiz.cdr for each row
   when (new.day_at < vobiz.now() - interval '1 hour')
   execute function vobiz.reopen_day();
 create trigger reopen_day_update
-  after update of account_id, call_direction, start_time, end_time, created_at, duration, billsec, cost, streaming_cost,
+  after update of call_id, account_id, call_direction, start_time, end_time, created_at, duration, billsec, cost, streaming_cost,
                   total_cost, currency on vobiz.cdr for each row
-  when ((new.account_id, new.day_at, new.end_time, new.created_at, new.call_direction, new.duration, new.billsec, new.cost,
+  when ((new.call_id, new.account_id, new.day_at, new.end_time, new.created_at, new.call_direction, new.duration, new.billsec, new.cost,
          new.streaming_cost, new.total_cost, new.currency)
         is distinct from
-        (old.account_id, old.day_at, old.end_time, old.created_at, old.call_direction, old.duration, old.billsec, old.cost,
+        (old.call_id, old.account_id, old.day_at, old.end_time, old.created_at, old.call_direction, old.duration, old.billsec, old.cost,
          old.streaming_cost, old.total_cost, old.currency))
   execute function vobiz.reopen_day();
 create trigger reopen_day_delete after delete on vobiz.cdr for each row
@@ -327,3 +357,7 @@ alter table vobiz.closed_call drop constraint closed_call_reason_check,
   add constraint closed_call_reason_check
     check (reason in ('not_found', 'other_id', 'refused', 'unreadable', 'never_appeared', 'by_operator'));
 comment on column vobiz.closed_call.reason is 'not_found: speculative, and 404 for an hour; refused, unreadable: speculative, and answered so five times; other_id: the CDR has another id, found by its SIP Call-ID; never_appeared: 404 for a day, and the settled days around it lack it; by_operator: see vobiz.audit.';
+
+-- A question that was answered is not asked again.
+alter table vobiz.cdr_queue add column asked text[] not null default '{}';
+comment on column vobiz.cdr_queue.asked is 'Other accounts that do not have the call: each is asked once, before a call that never appeared is given up.';

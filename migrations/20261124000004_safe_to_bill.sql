@@ -7,7 +7,7 @@ create view vobiz.reconciliation_day as
          t.cost_here, t.cost_there, t.total_here, t.total_there, t.total_here - t.total_there as difference,
          k.recovered, k.revised, k.missing_here, k.missing_there, k.differing, k.unannounced,
          coalesce(x.dead, 0) as dead,
-         k.reason, d.from_at, d.to_at, k.day_of, k.summary_cost, d.checked_at, d.check_at as next_check_at, d.check_id
+         coalesce('the last check came to no end: ' || d.error, k.reason) as reason, d.from_at, d.to_at, k.day_of, k.summary_cost, d.checked_at, d.check_at as next_check_at, d.check_id
   from vobiz.day d
   left join vobiz.reconciliation_check k on k.id = d.check_id
   left join vobiz.reconciliation_total t on t.check_id = d.check_id
@@ -77,10 +77,13 @@ create view vobiz.safe_to_bill as
   ), began as (
     select a.*, vobiz.day_on(a.account_id, a.ledger_since) as first_day, vobiz.day_on(a.account_id, vobiz.now()) as today
     from vobiz.account a
-  ), hold as (
+  ), unsettled as (
     -- The first day that is not settled. Days before the ledger began do not count.
-    select a.account_id, d.from_at as bound, 1 as place,
+    select a.account_id, d.day, d.from_at as bound, 1 as place,
            case when d.to_at > vobiz.now() then format('day %s is not over', d.day)
+                when d.error is not null
+                then format('day %s cannot be compared: %s; it is tried again at %s', d.day, d.error,
+                            to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
                 when d.reopened_at is not null
                 then format('day %s changed here after it was compared, and is compared again at %s', d.day,
                             to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
@@ -97,29 +100,31 @@ create view vobiz.safe_to_bill as
     left join vobiz.reconciliation_check k on k.id = d.check_id
     union all
     -- The first day of which there is no row.
-    select a.account_id, vobiz.day_start(a.account_id, m.day), 1,
+    select a.account_id, m.day, vobiz.day_start(a.account_id, m.day), 1,
            format('day %s has not been looked at: it takes a process that sweeps', m.day)
     from began a
     cross join lateral (
       select g::date as day from generate_series(a.first_day, a.today, interval '1 day') g
       where not exists (select from vobiz.day d where d.account_id = a.account_id and d.day = g::date)
       order by g limit 1) m
+  ), hold as (
+    select u.account_id, u.bound, u.place, u.words from unsettled u
     union all
-    -- Calls that began in a day may run on after it, and where their end decides, the next day's list shows them.
+    -- Where it is not the start that decides, calls that began in the day before it may be listed in it.
+    select a.account_id, vobiz.day_start(a.account_id, u.day - 1), 4,
+           format('calls of day %s may be listed in the day after it: %s', u.day - 1, u.words)
+    from began a join (select distinct on (account_id) * from unsettled order by account_id, day) u using (account_id)
+    where a.day_of <> 'start_time' and u.day > a.first_day
+    union all
+    -- Calls that began in a day may run on after it.
     select a.account_id, d.from_at, 4,
-           case when d.to_at + vobiz.longest_call() > vobiz.now()
-                then format('calls of day %s may be running still until %s', d.day,
-                            to_char((d.to_at + vobiz.longest_call()) at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
-                else format('calls of day %s may be listed in the day after it, which is not settled', d.day) end
+           format('calls of day %s may be running still until %s', d.day,
+                  to_char((d.to_at + vobiz.longest_call()) at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
     from began a cross join zone z
     cross join lateral (
       select d.* from vobiz.day d
       where d.account_id = a.account_id and d.to_at <= vobiz.now() and d.day >= a.first_day
-        and (d.to_at + vobiz.longest_call() > vobiz.now()
-             or a.day_of <> 'start_time' and not exists (
-               select from vobiz.day n
-               where n.account_id = d.account_id and n.day = d.day + 1 and n.state = 'settled' and n.reopened_at is null))
-        and d.day >= a.today - 3
+        and d.to_at + vobiz.longest_call() > vobiz.now() and d.day >= a.today - 3
       order by d.day limit 1) d
     union all
     -- Dead letters. A call that is announced in the first hours of a day may have begun in the one before.
@@ -178,13 +183,7 @@ create view vobiz.callback_loss as
   join vobiz.account a on a.account_id = d.account_id
   -- Its own calls, and those of accounts that nobody configured and its list shows.
   cross join lateral (
-    with recursive owner as (
-      select min(c.account_id) as id from vobiz.cdr c
-      union all
-      select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
-    )
-    select array_agg(o.id) as ids from owner o
-    where o.id = d.account_id or not exists (select from vobiz.account x where x.account_id = o.id)) whose
+    select array_agg(o.id) as ids from vobiz.list_owner(d.account_id) o (id)) whose
   cross join lateral (
     select count(*) as calls, count(x.announced_at) as announced,
            round((percentile_cont(0.5) within group (order by extract(epoch from x.announced_at - x.end_time)))::numeric, 3) as callback_median,

@@ -19,6 +19,7 @@ use vobiz_cdr::db::setting;
 use vobiz_cdr::db::{
     self,
     backfill::{self, Range},
+    task,
 };
 use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::progress::Progress;
@@ -27,8 +28,8 @@ use vobiz_cdr::vobiz::{AccountId, HomeCountry};
 
 use crate::{Usage, reach};
 
-/// Connections: one holds the right to check days, one works, one paces.
-pub(crate) const CONNECTIONS: u32 = 4;
+/// Connections: one holds the right to list a range, one the right to check days; one works, one paces.
+pub(crate) const CONNECTIONS: u32 = 5;
 /// Rows a page of the list: the most that Vobiz gives (documented).
 const PER_PAGE: u64 = 100;
 
@@ -129,7 +130,15 @@ pub(crate) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
     Box::pin(reach::on_pool(&args.database, "backfill", CONNECTIONS, async |pool| {
         let asked = Asked::open(pool, config.clone(), args.account.as_deref()).await?;
         let mut planned = Vec::new();
+        let mut holder = pool.acquire().await?;
         for account in &asked.accounts {
+            let name = format!("backfill {}", account.id());
+            if !args.dry_run && !task::lock(&mut holder, &name).await? {
+                bail!(Usage(format!(
+                    "a backfill of {} is at work: wait for its end, or stop it",
+                    account.id()
+                )));
+            }
             match plan(pool, account.id(), &args).await? {
                 Some(range) => planned.push((account, range)),
                 None => crate::say(&format!("{}: no backfill is unfinished", account.id())),

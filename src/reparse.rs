@@ -1,7 +1,6 @@
 //! `vobiz-cdr reparse`: the columns of the stored CDRs, rebuilt from the payloads that were kept.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
@@ -21,7 +20,6 @@ use crate::reach;
 const TASK: &str = "reparse";
 /// Calls in one transaction: what a running service may have to wait for.
 const BATCH: i64 = 500;
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Flags of `reparse`.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +53,7 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
     let task = if args.dry_run {
         None
     } else {
-        if !locked(connection).await? {
+        if !task::lock(connection, TASK).await? {
             crate::say("another reparse is at work on this database: wait for its end");
             return Ok(ExitCode::from(2));
         }
@@ -75,20 +73,6 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
     let done = work(args, connection, task).await?;
     show(&done, args)?;
     Ok(if done.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Takes the lock of the task. A session that has just ended may hold it for a moment more.
-async fn locked(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let asked = Instant::now();
-    loop {
-        if task::try_lock(&mut *connection, TASK).await? {
-            return Ok(true);
-        }
-        if asked.elapsed() > LOCK_PATIENCE {
-            return Ok(false);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Works the calls off; without a task it only looks. Returns what was done since the task began.

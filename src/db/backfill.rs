@@ -1,7 +1,7 @@
 //! Ranges of days that an operator has listed: how far each got, and how the ledger grows with them.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::vobiz::AccountId;
 
@@ -111,13 +111,26 @@ pub async fn extend_ledger(
     .await
 }
 
+/// The days that a restore may have cost calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reopened {
+    /// The first one.
+    pub first: NaiveDate,
+    /// The last one: today.
+    pub last: NaiveDate,
+    /// When they were reopened.
+    pub at: DateTime<Utc>,
+}
+
 /// After a restore: whatever was stored since an instant may be gone. Its days are reopened and due, and the next sweep goes
-/// down to it. Returns first and last of these days.
+/// down to it.
 pub async fn reopen_since(
     connection: &mut PgConnection,
     account: &AccountId,
     since: DateTime<Utc>,
-) -> Result<(NaiveDate, NaiveDate), sqlx::Error> {
+) -> Result<Reopened, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let connection = &mut *transaction;
     sqlx::query!(
         "update vobiz.account set sweep_from = least(sweep_from, $2), swept_wide_at = least(swept_wide_at, $2), swept_at = null
          where account_id = $1",
@@ -127,13 +140,13 @@ pub async fn reopen_since(
     .execute(&mut *connection)
     .await?;
     let days = sqlx::query!(
-        r#"select vobiz.day_on($1, $2) as "first!", vobiz.day_on($1, vobiz.now()) as "last!""#,
+        r#"select vobiz.day_on($1, $2) as "first!", vobiz.day_on($1, vobiz.now()) as "last!", vobiz.now() as "at!""#,
         account.as_str(),
         since
     )
     .fetch_one(&mut *connection)
     .await?;
-    super::day::ensure(connection, account, days.first, days.last).await?;
+    super::day::ensure(&mut *connection, account, days.first, days.last).await?;
     sqlx::query!(
         "update vobiz.day set
            reopened_at = case when checked_at is not null then coalesce(reopened_at, vobiz.now()) end,
@@ -144,5 +157,6 @@ pub async fn reopen_since(
     )
     .execute(connection)
     .await?;
-    Ok((days.first, days.last))
+    transaction.commit().await?;
+    Ok(Reopened { first: days.first, last: days.last, at: days.at })
 }

@@ -4,6 +4,7 @@
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
 
 pub mod account;
+pub mod asked;
 pub mod audit;
 pub mod backfill;
 pub mod backlog;

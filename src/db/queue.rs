@@ -56,6 +56,10 @@ impl Lease {
         &self.account_id
     }
 
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
     /// Now, by the clock of Postgres.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
@@ -378,7 +382,7 @@ pub async fn revive(connection: &mut PgConnection, call_ids: &[&str]) -> Result<
     let done = sqlx::query!(
         "update vobiz.cdr_queue q set
            dead_at = null, due_at = vobiz.now(), lease_id = nextval('vobiz.lease_id'), failures = 0, error_class = null,
-           last_error = null, first_failed_at = null, first_not_yet_at = null, last_body = null
+           last_error = null, first_failed_at = null, first_not_yet_at = null, last_body = null, asked = '{}'
          from (select call_id from vobiz.cdr_queue
                where call_id = any($1) and dead_at is not null order by call_id for update) dead
          where q.call_id = dead.call_id",

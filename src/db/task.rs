@@ -1,6 +1,11 @@
 //! Checkpoints of long tasks: killed, a task goes on where it stopped.
 
+use std::time::{Duration, Instant};
+
 use sqlx::PgConnection;
+
+/// The server notices within this time that a session has ended.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A task and how far it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,20 @@ pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool,
     )
     .fetch_one(connection)
     .await
+}
+
+/// The same, with some patience: a session that has just ended may hold it for a moment more.
+pub async fn lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let asked = Instant::now();
+    loop {
+        if try_lock(&mut *connection, name).await? {
+            return Ok(true);
+        }
+        if asked.elapsed() > LOCK_PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The task of this kind that was begun and not finished, for one account or for all.

@@ -14,10 +14,6 @@ use crate::metrics::Metrics;
 use crate::retry::{self, Decision, ErrorClass};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 
-/// When the other accounts cannot all be asked, a call that is about to be buried waits this long: as it did between its last
-/// requests.
-const ASK_LATER: Duration = Duration::from_secs(15 * 60);
-
 /// What came of a lease.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -161,7 +157,7 @@ async fn failed(
         match siblings.ask(account, &lease, metrics).await {
             Answer::Found(found) => return Outcome::Store(lease, found),
             // A call that has waited for a day can wait for its turn; until then it costs what it has cost before.
-            Answer::Later => return Outcome::Release(lease, ASK_LATER.mul_f64(1.0 - 0.25 * jitter)),
+            Answer::Later(wait) => return Outcome::Release(lease, wait.mul_f64(1.0 - 0.25 * jitter)),
             Answer::Nowhere { others: 0, .. } => {}
             Answer::Nowhere { asked, others } => {
                 said = format!("{said}; {asked} of {others} other accounts asked, none has it");

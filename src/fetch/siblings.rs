@@ -11,8 +11,9 @@ use tracing::{debug, info};
 use super::hand::{observed, owned};
 use crate::account::{Account, Right};
 use crate::db::account::PauseReason;
+use crate::db::asked;
 use crate::db::cdr::{Incoming, Origin};
-use crate::db::queue::{self, Lease};
+use crate::db::queue::Lease;
 use crate::metrics::Metrics;
 use crate::retry::{self, Decision, History};
 use crate::timed;
@@ -21,6 +22,10 @@ use crate::vobiz::{AccountId, FetchError};
 /// The wait for a slot in another account's rate limit; a lease outlives it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call for which there is no turn just now waits this long: as it did between its last requests.
+const NEXT_TURN: Duration = Duration::from_secs(15 * 60);
+/// One of the others is paused or away.
+const AWAY: Duration = Duration::from_secs(3600);
 /// So old, a call is given up although not every account could be asked.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
 
@@ -48,8 +53,8 @@ pub(super) enum Answer {
         /// How many there are.
         others: usize,
     },
-    /// They cannot all be asked just now.
-    Later,
+    /// They cannot all be asked just now: those that are left are asked after this time.
+    Later(Duration),
 }
 
 impl Siblings {
@@ -61,42 +66,58 @@ impl Siblings {
         Self { pool, accounts, mains, places, lease }
     }
 
-    /// Asks all accounts but `own` for the call, one request each, one after the other. One that is paused is passed over.
+    /// Asks all accounts but `own` for the call, one after the other and each once, however many turns it takes. One that is
+    /// paused is passed over.
     pub(super) async fn ask(&self, own: &Account, lease: &Lease, metrics: &Metrics) -> Answer {
         let others = || self.accounts.iter().filter(|account| account.id() != own.id());
-        let (mut asked, count) = (0, others().count());
-        let Ok(_place) = self.places.try_acquire() else { return Answer::Later };
+        let count = others().count();
+        let Ok(_place) = self.places.try_acquire() else { return Answer::Later(NEXT_TURN) };
+        let known = timed!(&self.pool, DB_TIMEOUT, |connection| asked::answered(connection, lease));
+        let Ok(mut answered) = known.await else { return Answer::Later(NEXT_TURN) };
+        let has_answered = |answered: &[String], account: &Account| {
+            answered.iter().any(|id| id.as_str() == account.id().as_str())
+        };
+        let mut requests = 1;
         for account in others() {
+            if has_answered(&answered, account) {
+                continue;
+            }
             match account.is_paused().await {
                 Ok(false) => {}
                 Ok(true) => continue,
-                Err(_) => return Answer::Later,
+                Err(_) => return Answer::Later(NEXT_TURN),
             }
             // Its path is being found out, or no slot is free for long.
             if account.client.style().is_none()
                 || tokio::time::timeout(PATIENCE, account.pace(Right::Fetch)).await.is_err()
-                || !self.keep(lease).await
+                || !self.keep(lease, &answered).await
             {
-                return Answer::Later;
+                return Answer::Later(NEXT_TURN);
             }
             let requested_at = lease.now();
             let fetched = account.client.fetch_cdr(lease.call_id());
             let fetched = observed(fetched, metrics).await.and_then(|cdr| owned(cdr, account, &self.mains));
+            requests += 1;
             match fetched {
                 Ok(cdr) => {
                     info!(call_id = %lease.call_id(), asked = %own.id(), found = %account.id(),
                           "another account has the call: its callback was attributed to the wrong one");
-                    let requests = i32::try_from(asked).unwrap_or(0) + 2;
                     let found = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                         .fetched(lease.attempts.saturating_add(requests), lease.announced_at);
                     return Answer::Found(Box::new(found));
                 }
-                Err(error) => asked += usize::from(self.answered(account, &error).await),
+                Err(error) if self.answered(account, &error).await => {
+                    answered.push(account.id().as_str().to_owned());
+                }
+                Err(_) => {}
             }
         }
+        let asked = others().filter(|account| has_answered(&answered, account)).count();
         // One that is paused or away may have it: it is asked again later, but not for ever.
         if asked < count && lease.history.not_yet_for.is_none_or(|age| age < GIVE_UP_AFTER) {
-            return Answer::Later;
+            // Those that have answered are not asked again.
+            let wait = if self.keep(lease, &answered).await { AWAY } else { NEXT_TURN };
+            return Answer::Later(wait);
         }
         Answer::Nowhere { asked, others: count }
     }
@@ -114,11 +135,11 @@ impl Siblings {
         }
     }
 
-    /// Renews the lease, so that it outlives the next request and the settling. False: somebody else has the call now, or
-    /// Postgres is away.
-    async fn keep(&self, lease: &Lease) -> bool {
+    /// Writes down who has answered, and renews the lease so that it outlives the next request and the settling. False: somebody
+    /// else has the call now, or Postgres is away.
+    async fn keep(&self, lease: &Lease, answered: &[String]) -> bool {
         let kept =
-            timed!(&self.pool, DB_TIMEOUT, |connection| queue::release(connection, &[lease], self.lease));
-        kept.await.is_ok_and(|kept| kept == 1)
+            timed!(&self.pool, DB_TIMEOUT, |connection| asked::keep(connection, lease, answered, self.lease));
+        kept.await.unwrap_or(false)
     }
 }

@@ -245,7 +245,7 @@ fn find(
     };
     let filter = match route.kind {
         RequestKind::Recent => Ok(Filter::default()),
-        _ => Filter::read(query, &world.options),
+        _ => Filter::read(query, &world.options, now),
     };
     match filter {
         Ok(filter) => Normal::Listing(login.book.listing(filter, now, world.options.summary_cost)),

@@ -48,7 +48,9 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Reads the filters; a date that is none is the 422 body to answer.
-    pub(super) fn read(query: &Query<'_>, options: &Options) -> Result<Self, String> {
+    pub(super) fn read(query: &Query<'_>, options: &Options, now: DateTime<Utc>) -> Result<Self, String> {
+        let today = (now + TimeDelta::minutes(options.day_zone.into())).date_naive();
+        let kept_since = options.keeps_days.map(|days| today - chrono::Days::new(days));
         let texts = TEXTS
             .iter()
             .filter_map(|name| parameter(query, name).map(|value| (*name, value.to_owned())))
@@ -57,8 +59,8 @@ impl Filter {
         let date = |name: &str| match parameter(query, name) {
             None => Ok(None),
             Some(text) => match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-                Ok(date) => Ok(Some(date)),
-                Err(_) => Err(unprocessable(name, text)),
+                Ok(date) if kept_since.is_none_or(|first| first <= date) => Ok(Some(date)),
+                _ => Err(unprocessable(name, text)),
             },
         };
         let midnight = |date: NaiveDate| {

@@ -91,6 +91,8 @@ pub struct Options {
     pub day_zone: i32,
     /// The time that puts a call into its day.
     pub day_of: DayOf,
+    /// Lists of days further back than so many are refused (422): how far back Vobiz answers is unpublished.
+    pub keeps_days: Option<u64>,
     /// The field `summary.total_cost` adds up.
     pub summary_cost: SummaryCost,
     /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
@@ -125,6 +127,7 @@ impl Default for Options {
             wrong_casing: 404,
             day_zone: 0,
             day_of: DayOf::Start,
+            keeps_days: None,
             summary_cost: SummaryCost::TotalCost,
             parent_sees_subs: false,
             cdr_delay: Duration::ZERO,

@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::page::DB_TIMEOUT;
 use super::{Checked, SweepError, Sweeper};
 use crate::account::Account;
-use crate::db::backfill::{self, Range};
+use crate::db::Fault;
+use crate::db::backfill::{self, Range, Reopened};
 use crate::db::cdr::Origin;
 use crate::db::day::record::DayState;
 use crate::db::day::{Cause, Due};
 use crate::timed;
-use crate::vobiz::ListQuery;
+use crate::vobiz::{FetchError, ListQuery};
 
 /// Between two tries of a day whose list cannot be read: this, doubling.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -77,7 +79,7 @@ impl Sweeper {
         {
             let due = Due { day: *day, cause: Cause::Backfill };
             let unread = done.unread;
-            self.list_patiently(account, due, Origin::Backfill, stop, &mut done).await?;
+            self.list_patiently(account, due, Origin::Backfill, None, stop, &mut done).await?;
             if done.unread > unread {
                 // The range stays unfinished at this day.
                 continue;
@@ -98,20 +100,22 @@ impl Sweeper {
     pub async fn recover(
         &self,
         account: &Account,
-        since: chrono::DateTime<chrono::Utc>,
+        since: DateTime<Utc>,
         stop: &CancellationToken,
     ) -> Result<Backfilled, SweepError> {
-        let (first, last) = timed!(&self.pool, DB_TIMEOUT, |connection| backfill::reopen_since(
-            connection,
-            account.id(),
-            since
-        ))
-        .await?;
+        let Reopened { first, last, at } =
+            timed!(&self.pool, DB_TIMEOUT, |connection| backfill::reopen_since(
+                connection,
+                account.id(),
+                since
+            ))
+            .await?;
         let mut done = Backfilled::default();
         for day in first.iter_days().take_while(|day| *day <= last).collect::<Vec<_>>().into_iter().rev() {
             let due = Due { day, cause: Cause::Recover };
             let unsettled = done.unsettled;
-            self.list_patiently(account, due, Origin::Manual, stop, &mut done).await?;
+            // A service that runs beside us is at these days, too.
+            self.list_patiently(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
             // Today is not over, so it says nothing that its list and ours differ.
             if day == last {
                 done.unsettled = unsettled;
@@ -125,20 +129,33 @@ impl Sweeper {
         account: &Account,
         due: Due,
         origin: Origin,
+        settled_since: Option<DateTime<Utc>>,
         stop: &CancellationToken,
         done: &mut Backfilled,
     ) -> Result<(), SweepError> {
         let (mut wait, mut odd) = (AGAIN.0, 0);
         loop {
-            let error = match self.check_day(account, due, origin, stop).await {
+            let error = match self.check_unless(account, due, settled_since, origin, stop).await {
                 Ok(checked) => {
-                    done.add(&checked);
+                    if let Some(checked) = &checked {
+                        done.add(checked);
+                    }
                     return Ok(());
                 }
                 Err(SweepError::Stopped) => return Err(SweepError::Stopped),
                 Err(error) => error,
             };
-            if matches!(error, SweepError::Odd(_) | SweepError::Endless) {
+            // What neither time nor a token mends: a day of which Vobiz keeps nothing any more, or rows that Postgres does not take.
+            let stays = match &error {
+                SweepError::Odd(_) | SweepError::Endless => true,
+                SweepError::List(error) => matches!(
+                    error,
+                    FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. }
+                ),
+                SweepError::Db(error) => error.fault() == Fault::Data,
+                SweepError::Busy | SweepError::Paused | SweepError::Stopped => false,
+            };
+            if stays {
                 odd += 1;
                 if odd == ODD {
                     warn!(account = %account.id(), day = %due.day, error = error.brief(), "the list of this day cannot be read: it is left out");

@@ -65,7 +65,7 @@ pub enum SweepError {
     #[error("the CDR list is odd: {0}")]
     Odd(&'static str),
     /// Somebody has been writing since before the check of a day began, so what they write may have been missed.
-    #[error("a transaction that writes has been open for long: see pg_stat_activity")]
+    #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
     Busy,
     /// The account stayed paused.
     #[error("the account is paused")]
@@ -349,9 +349,17 @@ fn say(account: &Account, swept: &Swept) {
 
 /// Work on a connection that is outside the pool.
 async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SweepError> {
-    match timeout(DB_TIMEOUT, work).await {
+    within(DB_TIMEOUT, work).await
+}
+
+/// The same, for work that takes longer.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, SweepError> {
+    match timeout(limit, work).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(db::DbError::TimedOut(DB_TIMEOUT).into()),
+        Err(_) => Err(db::DbError::TimedOut(limit).into()),
     }
 }
 

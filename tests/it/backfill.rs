@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::backfill::{self, Range};
+use vobiz_cdr::db::task;
 use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
 use vobiz_cdr::sweep::{Backfilled, SweepError, Sweeper};
@@ -16,7 +17,12 @@ use crate::support::world::{TOKEN, World, eventually, noon, options};
 
 /// A world with so many calls on each of the last days, before the service was there. The last day is yesterday.
 async fn history(days: u64, calls: u32, latency: Duration) -> (World, NaiveDate, NaiveDate) {
-    let world = World::with(Options { day_zone: 330, latency, ..options() }).await;
+    history_at(Options { latency, ..options() }, days, calls).await
+}
+
+/// The same at another Vobiz.
+async fn history_at(options: Options, days: u64, calls: u32) -> (World, NaiveDate, NaiveDate) {
+    let world = World::with(Options { day_zone: 330, ..options }).await;
     let today = (noon(&world.database, &world.vobiz, 330).await + TimeDelta::minutes(330)).date_naive();
     // As if the service had been started just now.
     world
@@ -167,6 +173,38 @@ async fn what_a_restore_lost_is_listed_again() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_beside_a_running_service_lists_each_day_once() {
+    let (world, first, last) = history(6, 3, Duration::from_millis(100)).await;
+    list(&world, &start(&world, first, last).await).await;
+    let since = first.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
+    sqlx::query("delete from vobiz.cdr").execute(&world.database.pool).await.unwrap();
+    let checks = "select count(*) from vobiz.reconciliation_check";
+    let before = world.database.count(checks).await;
+    let (stop, service) = (CancellationToken::new(), sweeper(&world));
+    let told = stop.clone();
+    let running = tokio::spawn(async move { service.run(told).await });
+    let done = sweeper(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!((done.unsettled, world.stored().await), (0, 18), "{done:?}");
+    let listed = world.database.count(checks).await - before;
+    // One that both want at the same moment may be listed twice.
+    assert!((6..=8).contains(&listed), "{listed} checks of 7 days");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_vobiz_refuses_are_left_out_and_said() {
+    let (world, first, last) = history_at(Options { keeps_days: Some(3), ..options() }, 3, 2).await;
+    let range = start(&world, first - Days::new(2), last).await;
+    let done = list(&world, &range).await;
+    assert_eq!((done.days, done.unread, done.new), (3, 2, 6));
+    let rest = backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap().unwrap();
+    assert_eq!(rest.next, first - Days::new(1));
+    world.end().await;
+}
+
 fn command(world: &World, arguments: &[&str]) -> Finished {
     run(program(arguments)
         .env("DATABASE_URL", &world.database.url)
@@ -246,6 +284,15 @@ async fn the_command_is_clear_about_what_it_cannot_do() {
     assert_eq!(slipped.status.code(), Some(1), "{}", slipped.stderr);
     assert!(slipped.stderr.contains("does not let us read the CDRs of MA_SLIPPED1"), "{}", slipped.stderr);
     assert_eq!(world.database.texts("select account_id from vobiz.safe_to_bill").await, [ACCOUNT]);
+    // Two at once would list each day twice.
+    let mut other = world.database.connection().await;
+    assert!(task::try_lock(&mut other, &format!("backfill {ACCOUNT}")).await.unwrap());
+    for arguments in [vec!["backfill", "--resume"], vec!["backfill", "--from", &from, "--anew"]] {
+        let refused = command(&world, &arguments);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains("is at work: wait for its end, or stop it"), "{}", refused.stderr);
+    }
+    other.close().await.unwrap();
     let resumed = command(&world, &["backfill", "--resume"]);
     assert_eq!(resumed.status.code(), Some(0), "{}", resumed.stderr);
     assert_eq!(world.stored().await, 2);

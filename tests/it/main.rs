@@ -12,6 +12,7 @@ mod cli;
 mod compare;
 mod days;
 mod faults;
+mod fence;
 mod fetch;
 mod layout;
 mod migrations;

@@ -120,6 +120,37 @@ async fn an_account_that_cannot_be_asked_is_asked_later_but_not_for_ever() {
 }
 
 #[tokio::test]
+async fn who_has_answered_is_not_asked_again_while_another_one_is_away() {
+    let (world, _) = three_accounts().await;
+    world
+        .database
+        .run(&format!(
+            "update vobiz.account set pause_reason = 'denied', paused_since = now(), paused_until = now() + interval '7 days'
+             where account_id = '{THIRD}'"
+        ))
+        .await;
+    a_day_of_404(&world, "nobodys").await;
+    assert_eq!(world.standing("nobodys").await, "not_yet 1 alive");
+    assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 3);
+    for hours in 1..5 {
+        world.database.shift_clock(&format!("{} hours", 25 + hours)).await;
+        world.drain().await;
+    }
+    // Each time its own account, and the second one no more.
+    assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 7);
+    world
+        .database
+        .run("update vobiz.account set pause_reason = null, paused_since = null, paused_until = null")
+        .await;
+    world.database.shift_clock("31 hours").await;
+    world.drain().await;
+    assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 9);
+    let said = world.text("select last_error from vobiz.cdr_queue").await;
+    assert!(said.ends_with("; 2 of 2 other accounts asked, none has it"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_row_of_another_main_account_is_not_taken_from_a_sibling() {
     let (world, _) = three_accounts().await;
     let call = world.vobiz.place_call(of(SECOND).with("account_id", &format!("\"{ACCOUNT}\"")));

@@ -1,13 +1,13 @@
 //! What is known of the zone in which Vobiz cuts the days of an account's list.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
+use sqlx::{Connection, PgConnection};
 
 use super::super::account::interval;
 use crate::vobiz::AccountId;
-use std::time::Duration;
-
-use sqlx::postgres::types::PgInterval;
 
 /// Bounds of the zone, if this time of a call decides its day: seconds east of UTC, at least and less than.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,12 +76,15 @@ pub async fn known(
     })
 }
 
-/// Writes down what was learnt; if the belief changed, the days are cut anew.
+/// Writes down what was learnt; if the belief changed, the days are cut anew. Those between which a call changes over are
+/// compared again; what was compared of the others holds. Fails if whoever writes calls does not end within five seconds.
 pub async fn learn(
     connection: &mut PgConnection,
     account: &AccountId,
     known: &Known,
 ) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let connection = &mut *transaction;
     let day_ofs: Vec<&str> = known.bounds.iter().map(|bound| bound.day_of.as_str()).collect();
     let least: Vec<PgInterval> = known.bounds.iter().map(|bound| signed(bound.least)).collect();
     let most: Vec<PgInterval> = known.bounds.iter().map(|bound| signed(bound.most)).collect();
@@ -96,31 +99,65 @@ pub async fn learn(
     )
     .execute(&mut *connection)
     .await?;
-    let changed = sqlx::query!(
-        "update vobiz.account set day_of = $2, day_offset = $3
-         where account_id = $1 and (day_of, day_offset) is distinct from ($2, $3::interval)",
+    let was = sqlx::query_scalar!(
+        "with was as (select day_of from vobiz.account where account_id = $1)
+         update vobiz.account a set day_of = $2, day_offset = $3 from was
+         where a.account_id = $1 and (a.day_of, a.day_offset) is distinct from ($2, $3::interval)
+         returning was.day_of",
         account.as_str(),
         known.day_of,
         known.offset.map(signed) as _
     )
-    .execute(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    if changed.rows_affected() > 0 {
-        sqlx::query!(
-            "update vobiz.day d set
-               from_at = n.from_at, to_at = n.to_at,
-               -- What was compared was another stretch of time.
-               reopened_at = case when d.checked_at is not null then coalesce(d.reopened_at, vobiz.now()) end,
-               check_at = case when d.checked_at is not null or d.check_at is not null
-                               then greatest(n.to_at + interval '1 hour', vobiz.now()) end
-             from (select day, vobiz.day_start(account_id, day) as from_at, vobiz.day_start(account_id, day + 1) as to_at
-                   from vobiz.day where account_id = $1) n
-             where d.account_id = $1 and d.day = n.day and (d.from_at, d.to_at) is distinct from (n.from_at, n.to_at)",
-            account.as_str()
-        )
-        .execute(connection)
-        .await?;
+    if let Some(was) = was {
+        let start_decides = was == "start_time" && known.day_of == "start_time";
+        cut_anew(connection, account, start_decides).await?;
     }
+    transaction.commit().await
+}
+
+/// Moves the days to where they lie now, and reopens those between which a call changes over.
+async fn cut_anew(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    start_decides: bool,
+) -> Result<(), sqlx::Error> {
+    // A writer reopens the day in which it believes its call to lie: those that believe the old days end first.
+    sqlx::query!("set local lock_timeout = '5s'").execute(&mut *connection).await?;
+    sqlx::query!("lock table vobiz.cdr in share mode").execute(&mut *connection).await?;
+    sqlx::query!(
+        "with owner as materialized (
+           select id from vobiz.list_owner($1) as o (id)
+         ), cut as (
+           select day, from_at as old_from, to_at as old_to,
+                  vobiz.day_start(account_id, day) as from_at, vobiz.day_start(account_id, day + 1) as to_at
+           from vobiz.day where account_id = $1
+         ), moved as (
+           select n.day, n.from_at, n.to_at,
+                  exists (
+                    select from (values (least(n.old_from, n.from_at), greatest(n.old_from, n.from_at)),
+                                        (least(n.old_to, n.to_at), greatest(n.old_to, n.to_at))) as strip (first, last)
+                    cross join owner o
+                    join vobiz.cdr c on c.account_id = o.id and c.day_at < strip.last
+                      -- By its end or its creation a call may belong to a later day than by its start.
+                      and c.day_at >= strip.first - case when $2 then interval '0' else vobiz.longest_call() end
+                    where o.id = $1 or c.listed_by = $1) as changes
+           from cut n where $2 is false or (n.old_from, n.old_to) is distinct from (n.from_at, n.to_at)
+         )
+         update vobiz.day d set
+           from_at = m.from_at, to_at = m.to_at,
+           reopened_at = case when m.changes and d.checked_at is not null then coalesce(d.reopened_at, vobiz.now())
+                              else d.reopened_at end,
+           check_at = case when m.changes and d.checked_at is not null or d.checked_at is null and d.check_at is not null
+                           then greatest(m.to_at + interval '1 hour', vobiz.now())
+                           else d.check_at end
+         from moved m where d.account_id = $1 and d.day = m.day",
+        account.as_str(),
+        start_decides
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -15,13 +15,13 @@ pub async fn clear(connection: &mut PgConnection, account: &AccountId) -> Result
 }
 
 /// Notes a page of the list of a day. A call that comes again replaces itself: rows shift between pages, and the later answer
-/// is the newer one.
+/// is the newer one. Returns whether it shows calls of accounts that no list of this one had shown.
 pub async fn note(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
     rows: &[&Cdr],
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let mut rows: Vec<&Cdr> = rows.to_vec();
     // In one statement each call once; of two rows of a page the second is as good as the first.
     rows.sort_by(|a, b| a.call_id.cmp(&b.call_id));
@@ -61,9 +61,22 @@ pub async fn note(
         &fields().map(|f| f.total_cost).collect::<Vec<_>>() as &[Option<Decimal>],
         &texts(|f| f.currency.as_deref()).collect::<Vec<_>>() as &[Option<String>],
     )
+    .execute(&mut *connection)
+    .await?;
+    let mut owners: Vec<String> = rows.iter().map(owner).filter(|owner| owner != account.as_str()).collect();
+    owners.sort();
+    owners.dedup();
+    if owners.is_empty() {
+        return Ok(false);
+    }
+    let new = sqlx::query!(
+        "insert into vobiz.listed_owner (account_id, owner) select $1, n.* from unnest($2::text[]) as n on conflict do nothing",
+        account.as_str(),
+        &owners
+    )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(new.rows_affected() > 0)
 }
 
 /// First and last instant among the rows of a day's list, for each time that may decide the day.
@@ -75,6 +88,8 @@ pub struct Extremes {
     pub end_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// Of `created_at`.
     pub created_at: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Rows that lie outside the day in every zone of the world, by whichever time: they tell nothing of the zone.
+    pub outside: i64,
 }
 
 /// Reads them.
@@ -84,13 +99,29 @@ pub async fn extremes(
     day: NaiveDate,
 ) -> Result<Extremes, sqlx::Error> {
     let row = sqlx::query!(
-        "select min(start_time) as a, max(start_time) as b, min(end_time) as c, max(end_time) as d,
-                min(created_at) as e, max(created_at) as f
-         from vobiz.listed_call where account_id = $1 and list_day = $2",
+        r#"with widest as (
+             -- Zones lie between 12 hours west and 14 hours east of UTC.
+             select tstzrange(($2::date - interval '14 hours') at time zone 'UTC', ($2::date + interval '36 hours') at time zone 'UTC') as day
+           ), row as (
+             select l.start_time, l.end_time, l.created_at,
+                    num_nonnulls(l.start_time, l.end_time, l.created_at) = 0
+                    or l.start_time <@ w.day or l.end_time <@ w.day or l.created_at <@ w.day as inside
+             from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2
+           )
+           select min(start_time) filter (where inside) as a, max(start_time) filter (where inside) as b,
+                  min(end_time) filter (where inside) as c, max(end_time) filter (where inside) as d,
+                  min(created_at) filter (where inside) as e, max(created_at) filter (where inside) as f,
+                  count(*) filter (where inside is not true) as "outside!"
+           from row"#,
         account.as_str(),
         day
     )
     .fetch_one(connection)
     .await?;
-    Ok(Extremes { start_time: row.a.zip(row.b), end_time: row.c.zip(row.d), created_at: row.e.zip(row.f) })
+    Ok(Extremes {
+        start_time: row.a.zip(row.b),
+        end_time: row.c.zip(row.d),
+        created_at: row.e.zip(row.f),
+        outside: row.outside,
+    })
 }

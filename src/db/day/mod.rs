@@ -159,9 +159,13 @@ pub async fn ensure(
 pub struct Begun {
     /// When, by the clock of Postgres.
     pub at: DateTime<Utc>,
-    /// Transactions from this one on can see that the day is being checked.
-    first_that_knows: String,
+    /// Whoever was writing then and may not have seen it.
+    pub writers: Writers,
 }
+
+/// Transactions that were writing to `vobiz.cdr` at some moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Writers(Vec<String>);
 
 /// Writes down that a check of a day begins: from now on whoever changes a call of the day says so on its row. Forgets what an
 /// earlier check left behind. Not to be called in a transaction: what it writes must be committed when it returns.
@@ -178,19 +182,51 @@ pub async fn begin(
     )
     .fetch_one(&mut *connection)
     .await?;
-    // Asked for once that is committed: a transaction that begins to write before may not have seen it.
-    let first_that_knows =
-        sqlx::query_scalar!(r#"select pg_snapshot_xmax(pg_current_snapshot())::text as "next!""#)
-            .fetch_one(connection)
-            .await?;
-    Ok(Begun { at, first_that_knows })
+    // Asked for once that is committed.
+    Ok(Begun { at, writers: writers(connection).await? })
 }
 
-/// Whether every transaction that wrote when the check began has ended since.
-pub async fn is_seen_by_all(connection: &mut PgConnection, begun: &Begun) -> Result<bool, sqlx::Error> {
+/// Who is writing to `vobiz.cdr` just now. A statement locks the table before its triggers look at the days, and the lock stays
+/// until the end of its transaction: so whoever changed a call without seeing what is committed by now is among these.
+pub async fn writers(connection: &mut PgConnection) -> Result<Writers, sqlx::Error> {
+    let writers = sqlx::query_scalar!(
+        r#"select distinct l.virtualtransaction as "writer!"
+           from pg_locks l
+           where l.locktype = 'relation' and l.granted and l.relation = 'vobiz.cdr'::regclass
+             and l.database = (select oid from pg_database where datname = current_database())
+             and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+             and l.pid is distinct from pg_backend_pid()"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(Writers(writers))
+}
+
+impl Writers {
+    /// Whether all of them have ended since.
+    pub async fn have_ended(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        if self.0.is_empty() {
+            return Ok(true);
+        }
+        let now = writers(connection).await?;
+        Ok(!self.0.iter().any(|writer| now.0.contains(writer)))
+    }
+}
+
+/// Whether a day was compared since an instant, is settled, and has not changed since.
+pub async fn is_settled_since(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    day: NaiveDate,
+    since: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 as "seen!""#,
-        begun.first_that_knows
+        r#"select exists (
+             select from vobiz.day
+             where account_id = $1 and day = $2 and state = 'settled' and reopened_at is null and began_at >= $3) as "settled!""#,
+        account.as_str(),
+        day,
+        since
     )
     .fetch_one(connection)
     .await

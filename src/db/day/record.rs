@@ -113,7 +113,7 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     append_differences(connection, id, check.differences).await?;
     sqlx::query!(
         "update vobiz.day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
-                reopened_at = null, reopenings = case $7 when 'reopened' then reopenings + 1 when 'again' then reopenings else 0 end
+                error = null, reopened_at = null, reopenings = case $7 when 'reopened' then reopenings + 1 when 'again' then reopenings else 0 end
          where account_id = $1 and day = $2",
         span.account.as_str(),
         span.day,
@@ -179,18 +179,22 @@ async fn append_differences(
     Ok(())
 }
 
-/// Writes down when a day is checked next, after a check that did not come to its end.
+/// Writes down why a check did not come to its end, and when the day is checked next.
 pub async fn put_off(
     connection: &mut PgConnection,
     account: &AccountId,
     day: chrono::NaiveDate,
     by: std::time::Duration,
+    why: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update vobiz.day set check_at = vobiz.now() + $3 where account_id = $1 and day = $2 and check_at <= vobiz.now()",
+        "update vobiz.day set
+           error = $4, check_at = case when check_at <= vobiz.now() then vobiz.now() + $3 else check_at end
+         where account_id = $1 and day = $2",
         account.as_str(),
         day,
-        crate::db::account::interval(by) as _
+        crate::db::account::interval(by) as _,
+        why
     )
     .execute(connection)
     .await?;

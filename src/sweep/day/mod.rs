@@ -9,19 +9,19 @@ mod zone;
 
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection};
 use tracing::{debug, info, warn};
 
 use super::page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
-use super::{SweepError, close, in_time};
+use super::{SweepError, close, in_time, within};
 use crate::account::{Account, Right};
+use crate::db::Fault;
 use crate::db::cdr::Origin;
 use crate::db::day::bound::{self, Known};
 use crate::db::day::compare::{self, Span};
 use crate::db::day::record::{self, Check, DayState};
-use crate::db::day::{self, Begun, Cause, Due, listed};
-use crate::db::{DbError, Fault};
+use crate::db::day::{self, Begun, Cause, Due, Writers, listed};
 use crate::timed;
 use crate::vobiz::{Cdr, ListQuery, Summary};
 use verdict::{Seen, judge};
@@ -65,6 +65,19 @@ struct Listed {
     first: Option<Summary>,
     last: Option<Summary>,
     total: Option<i64>,
+    /// It shows calls of accounts that no list of this one had shown.
+    new_owners: bool,
+}
+
+/// All that was read for a check.
+#[derive(Debug, Clone, Copy)]
+struct Read<'a> {
+    /// The list of the day.
+    list: &'a Listed,
+    /// Pages of the days beside it.
+    beside: u32,
+    /// Rows of the list that lie in no zone's version of the day.
+    outside: i64,
 }
 
 impl super::Sweeper {
@@ -94,11 +107,13 @@ impl super::Sweeper {
         let checked = check_alone(reader, due).await;
         if !matches!(checked, Ok(_) | Err(SweepError::Stopped | SweepError::Paused)) {
             // Other days may fare better.
+            let why = checked.as_ref().err().map(SweepError::brief).unwrap_or_default();
             let put_off = timed!(&self.pool, DB_TIMEOUT, |connection| record::put_off(
                 connection,
                 account.id(),
                 due.day,
-                Duration::from_secs(15 * 60)
+                Duration::from_secs(15 * 60),
+                &why
             ));
             put_off.await?;
         }
@@ -114,14 +129,39 @@ impl super::Sweeper {
         origin: Origin,
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Checked, SweepError> {
+        loop {
+            let checked = self.check_unless(account, due, None, origin, stop).await?;
+            if let Some(checked) = checked {
+                return Ok(checked);
+            }
+        }
+    }
+
+    /// The same; none if somebody else has settled the day since an instant.
+    pub(super) async fn check_unless(
+        &self,
+        account: &Account,
+        due: Due,
+        settled_since: Option<DateTime<Utc>>,
+        origin: Origin,
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<Option<Checked>, SweepError> {
+        let (id, day) = (account.id(), due.day);
         let pulse = self.pulse(account, |loops| &loops.settle);
         let reader =
             Reader { right: Right::Backfill, origin, ..self.reader("backfill", account, &pulse, stop) };
-        timed!(&self.pool, DB_TIMEOUT, |connection| day::ensure(connection, account.id(), due.day, due.day))
-            .await?;
+        timed!(&self.pool, DB_TIMEOUT, |connection| day::ensure(connection, id, day, day)).await?;
         loop {
+            if let Some(since) = settled_since
+                && timed!(&self.pool, DB_TIMEOUT, |connection| day::is_settled_since(
+                    connection, id, day, since
+                ))
+                .await?
+            {
+                return Ok(None);
+            }
             if let Some(checked) = check_alone(reader, due).await? {
-                return Ok(checked);
+                return Ok(Some(checked));
             }
             reader.sleep(Duration::from_millis(500)).await?;
         }
@@ -130,10 +170,11 @@ impl super::Sweeper {
 
 /// Checks a day, unless somebody else is at a day of the account.
 async fn check_alone(reader: Reader<'_>, due: Due) -> Result<Option<Checked>, SweepError> {
-    // The lock lives on a connection of its own, outside the pool, for as long as the check takes.
+    // The lock lives on a connection of its own, outside the pool, for as long as the check takes. All that the check notes and
+    // compares goes through this connection, too: if it is lost, the lock is, and so is the check.
     let mut holder = reader.pool.acquire().await?.detach();
     let result = match in_time(day::try_lock(&mut holder, reader.account.id())).await {
-        Ok(true) => check(reader, due).await.map(Some),
+        Ok(true) => check(reader, due, &mut holder).await.map(Some),
         Ok(false) => Ok(None),
         Err(error) => Err(error),
     };
@@ -141,43 +182,43 @@ async fn check_alone(reader: Reader<'_>, due: Due) -> Result<Option<Checked>, Sw
     result
 }
 
-async fn check(reader: Reader<'_>, due: Due) -> Result<Checked, SweepError> {
+async fn check(reader: Reader<'_>, due: Due, holder: &mut PgConnection) -> Result<Checked, SweepError> {
     let account = reader.account.id();
     if !reader.account.ensure_access().await {
         return Err(SweepError::Paused);
     }
-    let begun =
-        timed!(reader.pool, DB_TIMEOUT, |connection| day::begin(connection, account, due.day)).await?;
-    let list = read_list(reader, due.day).await?;
-    let known = learn(reader, due.day).await?;
-    let mut beside = 0;
+    let begun = in_time(day::begin(holder, account, due.day)).await?;
+    wait_for(&begun.writers, reader, holder).await?;
+    let list = read_list(reader, due.day, holder).await?;
+    let (known, outside) = learn(reader, due.day, holder).await?;
+    let (mut beside, mut new_owners) = (0, list.new_owners);
     // Calls of ours that the list lacks: it may have put them into the day before or after.
-    if unlisted(reader, due.day, &known).await? > 0 {
+    if unlisted(reader, due.day, &known, holder).await? > 0 {
         for neighbour in [due.day.pred_opt(), due.day.succ_opt()].into_iter().flatten() {
-            beside += read_list(reader, neighbour).await?.requests;
-            learn(reader, neighbour).await?;
+            let list = read_list(reader, neighbour, holder).await?;
+            beside += list.requests;
+            new_owners |= list.new_owners;
+            learn(reader, neighbour, holder).await?;
         }
     }
-    timed!(reader.pool, COMPARE_TIMEOUT, |connection| record::keep_announcements(
-        connection, account, due.day
-    ))
-    .await?;
-    wait_for_writers(reader, &begun).await?;
+    let announced = record::keep_announcements(holder, account, due.day);
+    within(COMPARE_TIMEOUT, announced).await?;
+    if new_owners {
+        // Whoever has just changed a call of theirs may not have known that this list shows it.
+        let writers = in_time(day::writers(holder)).await?;
+        wait_for(&writers, reader, holder).await?;
+    }
     let mut tries = 0;
     let checked = loop {
-        let settled = timed!(reader.pool, COMPARE_TIMEOUT, |connection| settle(
-            connection, reader, due, &begun, &list, beside
-        ));
+        let read = Read { list: &list, beside, outside };
         tries += 1;
-        match settled.await {
-            Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
+        match within(COMPARE_TIMEOUT, settle(holder, reader, due, &begun, read)).await {
+            Err(SweepError::Db(error)) if error.fault() == Fault::Retry && tries < 5 => {}
             result => break result?,
         }
     };
-    timed!(reader.pool, DB_TIMEOUT, |connection| listed::clear(connection, account)).await?;
-    let closed =
-        timed!(reader.pool, COMPARE_TIMEOUT, |connection| record::close_never_appeared(connection, account));
-    for call_id in closed.await? {
+    in_time(listed::clear(holder, account)).await?;
+    for call_id in within(COMPARE_TIMEOUT, record::close_never_appeared(holder, account)).await? {
         info!(call_id, "dead letter closed: the settled days around it lack the call");
     }
     say(reader.account, due.cause, &checked);
@@ -185,7 +226,11 @@ async fn check(reader: Reader<'_>, due: Due) -> Result<Checked, SweepError> {
 }
 
 /// Reads the list of a day: stores its rows, and notes them for the comparison.
-async fn read_list(reader: Reader<'_>, day: NaiveDate) -> Result<Listed, SweepError> {
+async fn read_list(
+    reader: Reader<'_>,
+    day: NaiveDate,
+    holder: &mut PgConnection,
+) -> Result<Listed, SweepError> {
     let account = reader.account.id();
     let mut list = Listed::default();
     let mut before = Vec::new();
@@ -196,10 +241,7 @@ async fn read_list(reader: Reader<'_>, day: NaiveDate) -> Result<Listed, SweepEr
             return Err(SweepError::Odd("the same page came twice"));
         }
         let rows: Vec<&Cdr> = read.rows.iter().collect();
-        if !rows.is_empty() {
-            timed!(reader.pool, DB_TIMEOUT, |connection| listed::note(connection, account, day, &rows))
-                .await?;
-        }
+        list.new_owners |= in_time(listed::note(holder, account, day, &rows)).await?;
         list.requests += 1;
         list.found.add(read.found);
         list.unreadable.extend(read.unreadable);
@@ -213,26 +255,28 @@ async fn read_list(reader: Reader<'_>, day: NaiveDate) -> Result<Listed, SweepEr
     Err(SweepError::Endless)
 }
 
-/// Learns from the list of a day how Vobiz cuts its days.
-async fn learn(reader: Reader<'_>, day: NaiveDate) -> Result<Known, SweepError> {
+/// Learns from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
+async fn learn(
+    reader: Reader<'_>,
+    day: NaiveDate,
+    holder: &mut PgConnection,
+) -> Result<(Known, i64), SweepError> {
     let account = reader.account.id();
-    let (known, learnt) = timed!(reader.pool, DB_TIMEOUT, |connection| async {
-        let known = bound::known(&mut *connection, account, day).await?;
-        let extremes = listed::extremes(&mut *connection, account, day).await?;
+    let (known, learnt, outside) = within(COMPARE_TIMEOUT, async {
+        let known = bound::known(&mut *holder, account, day).await?;
+        let extremes = listed::extremes(&mut *holder, account, day).await?;
         let learnt = zone::learn(&known, day, &extremes);
         if learnt != known {
-            let mut transaction = connection.begin().await?;
-            bound::learn(&mut transaction, account, &learnt).await?;
-            transaction.commit().await?;
+            bound::learn(&mut *holder, account, &learnt).await?;
         }
-        Ok((known, learnt))
+        Ok((known, learnt, extremes.outside))
     })
     .await?;
     if (&known.day_of, known.offset) != (&learnt.day_of, learnt.offset) {
         let zone = learnt.offset.map_or_else(|| "the billing zone".into(), east);
         info!(%account, by = learnt.day_of, zone, "the lists say how Vobiz cuts its days");
     }
-    Ok(learnt)
+    Ok((learnt, outside))
 }
 
 /// `UTC+05:30`.
@@ -252,19 +296,28 @@ async fn span<'a>(
     Ok(Span { account, day, day_of, from, to })
 }
 
-async fn unlisted(reader: Reader<'_>, day: NaiveDate, known: &Known) -> Result<i64, DbError> {
-    timed!(reader.pool, COMPARE_TIMEOUT, |connection| async {
-        let span = span(&mut *connection, reader, day, &known.day_of).await?;
-        compare::unlisted(connection, &span).await
+async fn unlisted(
+    reader: Reader<'_>,
+    day: NaiveDate,
+    known: &Known,
+    holder: &mut PgConnection,
+) -> Result<i64, SweepError> {
+    within(COMPARE_TIMEOUT, async {
+        let span = span(&mut *holder, reader, day, &known.day_of).await?;
+        compare::unlisted(holder, &span).await
     })
     .await
 }
 
 /// Waits until whoever may not have known of the check has committed or given up. Who began later says on the day's row what
 /// they change. Our own writers end in time; a transaction of somebody else that writes for longer puts the check off.
-async fn wait_for_writers(reader: Reader<'_>, begun: &Begun) -> Result<(), SweepError> {
+async fn wait_for(
+    writers: &Writers,
+    reader: Reader<'_>,
+    holder: &mut PgConnection,
+) -> Result<(), SweepError> {
     let until = tokio::time::Instant::now() + WRITERS_END_WITHIN;
-    while !timed!(reader.pool, DB_TIMEOUT, |connection| day::is_seen_by_all(connection, begun)).await? {
+    while !in_time(writers.have_ended(holder)).await? {
         if tokio::time::Instant::now() > until {
             return Err(SweepError::Busy);
         }
@@ -280,8 +333,7 @@ async fn settle(
     reader: Reader<'_>,
     due: Due,
     begun: &Begun,
-    list: &Listed,
-    beside: u32,
+    Read { list, beside, outside }: Read<'_>,
 ) -> Result<Checked, sqlx::Error> {
     let account = reader.account.id();
     let mut transaction = connection.begin().await?;
@@ -296,6 +348,7 @@ async fn settle(
         summaries: (list.first.as_ref(), list.last.as_ref()),
         total: list.total,
         unreadable: &list.unreadable,
+        outside,
         differences: &differences,
         totals: &totals,
         summary_cost: known.summary_cost.as_deref(),

@@ -18,6 +18,8 @@ pub(super) struct Seen<'a> {
     pub(super) total: Option<i64>,
     /// Rows that could not be read, each with why.
     pub(super) unreadable: &'a [String],
+    /// Rows that lie in no zone's version of the day.
+    pub(super) outside: i64,
     /// Call by call.
     pub(super) differences: &'a Differences,
     /// Both sides.
@@ -48,6 +50,13 @@ pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
     if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
         let reason =
             format!("Vobiz lists no call, and {} are here: an empty list proves nothing", here.calls);
+        return verdict(DayState::Unproven, Some(reason));
+    }
+    if seen.outside > 0 {
+        let reason = format!(
+            "{} of {} calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for",
+            seen.outside, there.calls
+        );
         return verdict(DayState::Unproven, Some(reason));
     }
     let (Some(first), Some(last)) = seen.summaries else {
@@ -238,6 +247,7 @@ mod tests {
             summaries: (Some(summary), Some(summary)),
             total: Some(summary.calls.unwrap()),
             unreadable: &[],
+            outside: 0,
             differences: &Differences::default(),
             totals: &totals,
             summary_cost: known,
@@ -293,6 +303,7 @@ mod tests {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],
+            outside: 0,
             differences: &Differences::default(),
             totals: &totals,
             summary_cost: None,
@@ -311,6 +322,7 @@ mod tests {
                 summaries,
                 total,
                 unreadable: &[],
+                outside: 0,
                 differences: &differences,
                 totals,
                 summary_cost: None,
@@ -335,6 +347,7 @@ mod tests {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(1),
             unreadable: &[],
+            outside: 0,
             differences: &Differences::default(),
             totals: &totals,
             summary_cost: None,
@@ -375,6 +388,7 @@ mod tests {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],
+            outside: 0,
             differences: &differences,
             totals: &totals,
             summary_cost: None,

@@ -97,7 +97,7 @@ mod tests {
     fn list(first: &str, last: &str) -> Extremes {
         let minute = chrono::TimeDelta::minutes(1);
         let ends = Some((at(first) + minute, at(last) + minute));
-        Extremes { start_time: Some((at(first), at(last))), end_time: ends, created_at: ends }
+        Extremes { start_time: Some((at(first), at(last))), end_time: ends, created_at: ends, outside: 0 }
     }
 
     fn learnt(known: &Known, first: &str, last: &str) -> Known {
