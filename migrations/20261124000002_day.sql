@@ -240,36 +240,47 @@ comment on table  vobiz.listed_owner is 'Other accounts of which the lists of an
 comment on column vobiz.listed_owner.account_id is 'The account whose list was read.';
 comment on column vobiz.listed_owner.owner is 'The account that owns the calls.';
 
-create function vobiz.list_owner(account text) returns setof text
-  language sql stable rows 10
-  as $$
-    with recursive owner as (
-      select min(account_id) as id from vobiz.cdr
-      union all
-      select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
-    )
-    select o.id from owner o
-    where o.id = account or not exists (select from vobiz.account a where a.account_id = o.id)
-  $$;
-comment on function vobiz.list_owner(text) is
-  'Owners of calls that only the list of this account can show: itself, and whoever is not configured (of these, the calls that its list showed).';
+create view vobiz.compared_owner as
+  with recursive owner as (
+    select min(account_id) as id from vobiz.cdr
+    union all
+    select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+  )
+  select a.account_id, o.id as owner
+  from vobiz.account a cross join owner o
+  where o.id = a.account_id or not exists (select from vobiz.account x where x.account_id = o.id);
+comment on view vobiz.compared_owner is 'Owners of calls that only the list of an account can show: itself, and whoever is not configured (of these, the calls that its list showed).';
+comment on column vobiz.compared_owner.account_id is 'The account whose list is compared.';
+comment on column vobiz.compared_owner.owner is 'The account that owns the calls.';
 
 create function vobiz.unlisted_call(account text, day_of text, from_at timestamptz, to_at timestamptz)
   returns setof vobiz.cdr language sql stable
   as $$
     select c.*
-    from vobiz.list_owner(account) o (id)
+    from vobiz.compared_owner o
     -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
-    join vobiz.cdr c on c.account_id = o.id and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
+    join vobiz.cdr c on c.account_id = o.owner and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
     cross join lateral (
       select case day_of when 'end_time' then coalesce(c.end_time, c.day_at)
                          when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
-    where (o.id = account or c.listed_by = account)
+    where o.account_id = account and (o.owner = account or c.listed_by = account)
       and i.instant >= from_at and i.instant < to_at
       and not exists (select from vobiz.listed_call l where l.account_id = account and l.call_id = c.call_id)
   $$;
 comment on function vobiz.unlisted_call(text, text, timestamptz, timestamptz) is
   'Calls stored here that the list of a day ought to show and that no list of the check under way showed.';
+
+create function vobiz.need_read_committed() returns void
+  language plpgsql
+  as $$
+  begin
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+      raise exception 'neither the ledger nor the bill can be kept exact in a transaction that is %', current_setting('transaction_isolation')
+        using errcode = 'object_not_in_prerequisite_state',
+              hint = 'Change vobiz.cdr and vobiz.customer_rule in a transaction that is read committed.';
+    end if;
+  end $$;
+comment on function vobiz.need_read_committed() is 'Refuses transactions with one snapshot for all statements: they do not see what was committed before a statement of theirs began.';
 
 -- Whatever changes a call of a day that was checked reopens the day, whoever does it. The row of the day is also the fence
 -- between a check that ends and a writer that comes late: the one that is second waits, and sees what the first one did. A day
@@ -282,11 +293,8 @@ create function vobiz.reopen(
     touched date[];
     whose   text[];
   begin
-    -- With a snapshot that is older than the statement, a check that has begun meanwhile would not be seen.
-    if current_setting('transaction_isolation') <> 'read committed' then
-      raise exception 'calls of days that may be compared with Vobiz are changed in read committed only'
-        using errcode = 'object_not_in_prerequisite_state', hint = 'begin the transaction with: begin isolation level read committed';
-    end if;
+    -- With an older snapshot, a check that has begun meanwhile would not be seen.
+    perform vobiz.need_read_committed();
     select array_agg(d.account_id), array_agg(d.day) into whose, touched
     from vobiz.day d
     -- The list of a parent may have shown a call of its sub-account, whoever stored it last.

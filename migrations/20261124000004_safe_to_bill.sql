@@ -183,7 +183,7 @@ create view vobiz.callback_loss as
   join vobiz.account a on a.account_id = d.account_id
   -- Its own calls, and those of accounts that nobody configured and its list shows.
   cross join lateral (
-    select array_agg(o.id) as ids from vobiz.list_owner(d.account_id) o (id)) whose
+    select array_agg(o.owner) as ids from vobiz.compared_owner o where o.account_id = d.account_id) whose
   cross join lateral (
     select count(*) as calls, count(x.announced_at) as announced,
            round((percentile_cont(0.5) within group (order by extract(epoch from x.announced_at - x.end_time)))::numeric, 3) as callback_median,

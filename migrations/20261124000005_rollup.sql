@@ -66,9 +66,10 @@ comment on column vobiz.customer_cdr.customer is 'The customer, by the rule that
 
 create function vobiz.bucket_of(at timestamptz) returns timestamptz
   language sql immutable parallel safe
-  as $$ select date_bin('15 minutes', at, timestamptz '2000-01-01 00:00:00+00') $$;
+  -- An origin before all calls: older Postgres bins what lies before it one bin too early.
+  as $$ select date_bin('15 minutes', at, timestamptz '0001-01-01 00:00:00+00') $$;
 comment on function vobiz.bucket_of(timestamptz) is
-  'Start of the quarter of an hour in which an instant lies. All zones have been whole quarters off UTC since 1972, so quarters fold into the days of any of them.';
+  'Start of the quarter of an hour in which an instant lies. All zones have been whole quarters off UTC since 1972, so quarters fold into the days of any of them; one of before that may lie in two days, and counts for the day in which it begins.';
 
 create function vobiz.pulse_minutes(billsec integer) returns bigint
   language sql immutable parallel safe
@@ -183,11 +184,7 @@ create function vobiz.lock_customer_rule(change boolean) returns void
     else
       perform pg_advisory_xact_lock_shared(hashtextextended('vobiz customer_rule', 0));
     end if;
-    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-      raise exception 'the bill cannot be kept exact in a transaction that is %', current_setting('transaction_isolation')
-        using errcode = 'object_not_in_prerequisite_state',
-              hint = 'Change vobiz.cdr and vobiz.customer_rule in a transaction that is read committed.';
-    end if;
+    perform vobiz.need_read_committed();
   end $$;
 comment on function vobiz.lock_customer_rule(boolean) is
   'Until the end of the transaction, no rule changes (false), or no call changes either (true). Refuses transactions with one snapshot for all statements.';
@@ -204,35 +201,24 @@ create function vobiz.roll_up() returns trigger
       return null;
     end if;
     perform vobiz.lock_customer_rule(false);
-    if exists (select from vobiz.customer_rule) then
-      insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                                      pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
-      select c.account_id, coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned'), vobiz.bucket_of(c.day_at),
-             c.currency, c.call_direction, coalesce(c.billsec > 0, false), sign * count(*), sign * coalesce(sum(c.duration), 0),
-             sign * coalesce(sum(c.billsec), 0), sign * coalesce(sum(vobiz.pulse_minutes(c.billsec)), 0),
-             sign * coalesce(sum(c.cost), 0), sign * coalesce(sum(c.streaming_cost), 0), sign * coalesce(sum(c.total_cost), 0),
-             sign * count(*) filter (where c.total_cost > 0), sign * count(*) filter (where c.total_cost is null)
-      from changed c
-      left join vobiz.customer_rule n
-        on n.field = 'our_number' and n.value = c.our_number and n.valid_from <= c.day_at and n.valid_to > c.day_at
-      left join vobiz.customer_rule k
-        on k.field = 'campaign_id' and k.value = c.campaign_id and k.valid_from <= c.day_at and k.valid_to > c.day_at
-      left join vobiz.customer_rule t
-        on t.field = 'trunk_id' and t.value = c.trunk_id and t.valid_from <= c.day_at and t.valid_to > c.day_at
-      left join vobiz.customer_rule a
-        on a.field = 'account_id' and a.value = c.account_id and a.valid_from <= c.day_at and a.valid_to > c.day_at
-      group by 1, 2, 3, 4, 5, 6;
-    else
-      insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                                      pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
-      select c.account_id, 'unassigned', vobiz.bucket_of(c.day_at),
-             c.currency, c.call_direction, coalesce(c.billsec > 0, false), sign * count(*), sign * coalesce(sum(c.duration), 0),
-             sign * coalesce(sum(c.billsec), 0), sign * coalesce(sum(vobiz.pulse_minutes(c.billsec)), 0),
-             sign * coalesce(sum(c.cost), 0), sign * coalesce(sum(c.streaming_cost), 0), sign * coalesce(sum(c.total_cost), 0),
-             sign * count(*) filter (where c.total_cost > 0), sign * count(*) filter (where c.total_cost is null)
-      from changed c
-      group by 1, 2, 3, 4, 5, 6;
-    end if;
+    insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
+                                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
+    select c.account_id, coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned'), vobiz.bucket_of(c.day_at),
+           c.currency, c.call_direction, coalesce(c.billsec > 0, false), sign * count(*), sign * coalesce(sum(c.duration), 0),
+           sign * coalesce(sum(c.billsec), 0), sign * coalesce(sum(vobiz.pulse_minutes(c.billsec)), 0),
+           sign * coalesce(sum(c.cost), 0), sign * coalesce(sum(c.streaming_cost), 0), sign * coalesce(sum(c.total_cost), 0),
+           sign * count(*) filter (where c.total_cost > 0), sign * count(*) filter (where c.total_cost is null)
+    from changed c
+    -- As in vobiz.customer_cdr.
+    left join vobiz.customer_rule n
+      on n.field = 'our_number' and n.value = c.our_number and n.valid_from <= c.day_at and n.valid_to > c.day_at
+    left join vobiz.customer_rule k
+      on k.field = 'campaign_id' and k.value = c.campaign_id and k.valid_from <= c.day_at and k.valid_to > c.day_at
+    left join vobiz.customer_rule t
+      on t.field = 'trunk_id' and t.value = c.trunk_id and t.valid_from <= c.day_at and t.valid_to > c.day_at
+    left join vobiz.customer_rule a
+      on a.field = 'account_id' and a.value = c.account_id and a.valid_from <= c.day_at and a.valid_to > c.day_at
+    group by 1, 2, 3, 4, 5, 6;
     return null;
   end $$;
 comment on function vobiz.roll_up() is 'Trigger: what was inserted is added to the sums, what was deleted is taken out.';
@@ -311,18 +297,29 @@ create function vobiz.begin_customer_rule() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
   begin
+    -- A psql that somebody forgot would hold all of them for ever.
+    perform set_config('idle_in_transaction_session_timeout', '30s', true);
     perform vobiz.lock_customer_rule(true);
     return null;
   end $$;
-comment on function vobiz.begin_customer_rule() is 'Trigger: waits for those who write calls, and keeps others waiting until the rules are changed.';
+comment on function vobiz.begin_customer_rule() is 'Trigger: waits for those who write calls, and keeps others waiting until the rules are changed. A transaction that then does nothing for 30 seconds is ended.';
 
 create function vobiz.apply_customer_rule() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
   declare
-    removed vobiz.customer_rule[] := '{}';
-    added   vobiz.customer_rule[] := '{}';
-    clash   record;
+    removed  vobiz.customer_rule[] := '{}';
+    added    vobiz.customer_rule[] := '{}';
+    touching vobiz.customer_rule[];
+    clash    record;
+    -- What the touching rules name, and from when to when.
+    numbers   text[];
+    campaigns text[];
+    trunks    text[];
+    accounts  text[];
+    owners    text[];
+    first     timestamptz;
+    after     timestamptz;
   begin
     if tg_op <> 'INSERT' then
       removed := array(select r from was r);
@@ -342,23 +339,38 @@ create function vobiz.apply_customer_rule() returns trigger
               hint = 'End the one before the other begins: set its valid_to to the valid_from of the other.';
     end if;
 
+    touching := removed || added;
+    select coalesce(array_agg(value) filter (where field = 'our_number'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'campaign_id'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'trunk_id'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'account_id'), '{}'), min(valid_from), max(valid_to)
+    into numbers, campaigns, trunks, accounts, first, after
+    from unnest(touching);
+    -- The calls of some accounts and some time are ranges of an index. Numbers, campaigns and trunks are in none: they are looked for
+    -- in all accounts.
+    owners := accounts;
+    if cardinality(numbers || campaigns || trunks) > 0 then
+      with recursive owner as (
+        select min(c.account_id) as id from vobiz.cdr c
+        union all
+        select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+      )
+      select array_agg(id) into owners from owner where id is not null;
+    end if;
+
     insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
                                     pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
-    with touching as (
-      select * from unnest(removed || added)
-    ), before as materialized (
+    with before as materialized (
       select * from vobiz.customer_rule where id not in (select id from unnest(added))
       union all
       select * from unnest(removed)
     ), touched as materialized (
-      select c.account_id, c.customer as customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
+      select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
              c.billsec, c.duration, c.cost, c.streaming_cost, c.total_cost
       from vobiz.customer_cdr c
-      where (c.our_number = any (array(select value from touching where field = 'our_number'))
-             or c.campaign_id = any (array(select value from touching where field = 'campaign_id'))
-             or c.trunk_id = any (array(select value from touching where field = 'trunk_id'))
-             or c.account_id = any (array(select value from touching where field = 'account_id')))
-        and c.day_at >= (select min(valid_from) from touching) and c.day_at < (select max(valid_to) from touching)
+      where c.account_id = any (owners) and c.day_at >= first and c.day_at < after
+        and (c.our_number = any (numbers) or c.campaign_id = any (campaigns) or c.trunk_id = any (trunks)
+             or c.account_id = any (accounts))
     ), moved as (
       select c.*, coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned') as former
       from touched c
@@ -433,10 +445,16 @@ comment on function vobiz.day_begins(date, text) is
 create function vobiz.buckets(from_at timestamptz, to_at timestamptz) returns setof timestamptz
   language plpgsql immutable parallel safe rows 8
   as $$
+  declare
+    -- Before 1972 a day need not begin with a quarter.
+    first timestamptz := vobiz.bucket_of(from_at);
   begin
-    return query select generate_series(from_at, to_at - interval '15 minutes', interval '15 minutes');
+    if first < from_at then
+      first := first + interval '15 minutes';
+    end if;
+    return query select generate_series(first, to_at - interval '1 microsecond', interval '15 minutes');
   end $$;
-comment on function vobiz.buckets(timestamptz, timestamptz) is 'The quarters of an hour from one instant up to another, both of them whole quarters.';
+comment on function vobiz.buckets(timestamptz, timestamptz) is 'The quarters of an hour that begin from one instant on and before another.';
 
 create function vobiz.billing_calendar()
   returns table (day date, from_at timestamptz, to_at timestamptz, billing_zone text)

@@ -9,7 +9,7 @@ create table vobiz.prefix (
   name    text not null check (name <> ''),
   country text not null check (country <> '')
 );
-comment on table  vobiz.prefix is 'What the beginning of an E.164 number says of its place: the longest match counts. Yours to edit: insert, update and delete rows as your tariff cuts destinations. Numbers are portable in India: the beginning of a mobile number names no operator for certain, so none is named here.';
+comment on table  vobiz.prefix is 'What the beginning of an E.164 number says of its place: the longest match counts. Yours to edit: insert, update and delete rows as your tariff cuts destinations. Numbers are portable in India: the beginning of a mobile number names no operator for certain, so none is named here. What you name shows in the totals by destination, to vobiz_masked as well: name no single numbers.';
 comment on column vobiz.prefix.prefix is 'Beginning of the number, with +, 2 to 10 characters.';
 comment on column vobiz.prefix.name is 'Name of the destination.';
 comment on column vobiz.prefix.country is 'Country or network, in English.';
@@ -580,7 +580,7 @@ create view vobiz.conversation as
                 from unnest(x.leg_currency, x.leg_cost) e (currency, amount) group by 1) m) as total_cost_by_currency
   from vobiz.billing_account_day k
   cross join lateral (
-    select coalesce(l.bridge_uuid, l.call_id) as conversation_id,
+    select l.conversation_id,
            count(*) as legs,
            array_agg(l.call_id order by l.day_at, l.call_id) as call_ids,
            (array_agg(l.customer order by l.day_at, l.call_id))[1] as customer,
@@ -599,18 +599,31 @@ create view vobiz.conversation as
            coalesce(sum(l.total_cost), 0) as total_cost,
            array_agg(l.currency) as leg_currency,
            array_agg(coalesce(l.total_cost, 0)) as leg_cost
-    from vobiz.leg l
-    -- A conversation belongs to the day of its first leg, wherever the others lie.
-    where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours' and l.day_at < k.to_at + interval '12 hours'
-    group by 1
+    from (
+      select c.*, min(c.day_at) over (partition by c.conversation_id, c.number) as began
+      from (
+        select b.*, count(*) filter (where b.day_at > b.before + interval '12 hours') over (
+                      partition by b.conversation_id order by b.day_at, b.call_id) as number
+        from (
+          select coalesce(nullif(l.bridge_uuid, ''), l.call_id) as conversation_id,
+                 lag(l.day_at) over (partition by coalesce(nullif(l.bridge_uuid, ''), l.call_id) order by l.day_at, l.call_id) as before,
+                 l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
+                 l.answered, l.effective, l.billsec, l.currency, l.total_cost
+          from vobiz.leg l
+          where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
+            and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) b) c) l
+    -- A conversation belongs to the day in which it began, and takes legs until noon of the next: so half a day to either side shows
+    -- all of it, and each leg belongs to one conversation of one day.
+    where l.began >= k.from_at or l.day_at >= (k.day + time '12:00') at time zone k.billing_zone
+    group by l.conversation_id, l.number
     having min(l.day_at) >= k.from_at and min(l.day_at) < k.to_at) x;
-comment on view vobiz.conversation is 'Legs that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. Of one account; legs that begin more than 12 hours apart count as two. Adding up total_cost over conversations gives the same as over legs.';
+comment on view vobiz.conversation is 'Legs of one account that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. A leg that begins more than 12 hours after the one before it, or after noon of the day after the first, begins a further conversation with the same id. Each leg is in one row, so adding up total_cost over conversations gives the same as over legs.';
 comment on column vobiz.conversation.day is 'Day of the first leg in the billing zone.';
 comment on column vobiz.conversation.month is 'First day of the month of day.';
 comment on column vobiz.conversation.billing_zone is 'The zone in which days are cut (vobiz.setting).';
 comment on column vobiz.conversation.account_id is 'Account that owns the legs.';
 comment on column vobiz.conversation.customer is 'Customer of the first leg.';
-comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg.';
+comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg. One that Vobiz uses again later has several rows.';
 comment on column vobiz.conversation.legs is 'How many legs.';
 comment on column vobiz.conversation.call_ids is 'The legs, by their start.';
 comment on column vobiz.conversation.call_direction is 'Direction of the first leg.';
@@ -756,7 +769,13 @@ create view vobiz.cdr_masked as
                             || sha256((select m.key from vobiz.mask_key m) || convert_to(l.our_number, 'UTF8'))), 'hex'), 32) as our_number_hash,
          left(encode(sha256((select m.key from vobiz.mask_key m)
                             || sha256((select m.key from vobiz.mask_key m) || convert_to(l.other_number, 'UTF8'))), 'hex'), 32) as other_number_hash,
-         l.prefix, l.trunk_id, l.campaign_id, l.context, l.region, l.origination_region,
+         -- With the last four digits, a prefix of a few numbers would show who it is.
+         case when length(l.destination_e164) >= length(l.prefix) + 8 then l.prefix
+              else (select p.prefix from vobiz.prefix p
+                    where p.prefix in (left(l.destination_e164, 2), left(l.destination_e164, 3), left(l.destination_e164, 4))
+                      and length(l.destination_e164) >= length(p.prefix) + 8
+                    order by length(p.prefix) limit 1) end as prefix,
+         l.trunk_id, l.campaign_id, l.context, l.region, l.origination_region,
          l.start_time, l.progress_time, l.answer_time, l.end_time, l.duration, l.billsec, l.ring_time, l.answered, l.pulse_minutes,
          l.cost, l.streaming_cost, l.total_cost, l.currency, l.hangup_cause, l.hangup_cause_code, l.hangup_name, l.outcome,
          l.hangup_source, l.bridge_uuid, l.codec, l.mos, l.jitter, l.packet_loss, l.origin, l.stored_at, l.revision
@@ -778,6 +797,7 @@ comment on column vobiz.cdr_masked.our_number_end is 'Last four digits of the nu
 comment on column vobiz.cdr_masked.other_number_end is 'Last four digits of the number on the other side; NULL where it is no phone number.';
 comment on column vobiz.cdr_masked.our_number_hash is 'Keyed hash of the number on our side: the same number has the same hash, so repeats can be counted.';
 comment on column vobiz.cdr_masked.other_number_hash is 'The same for the other side.';
+comment on column vobiz.cdr_masked.prefix is 'Longest match of the number that was called in vobiz.prefix, where eight or more digits follow it; else its country code, by the same rule; else NULL.';
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The one thing that the service does to the schema while it runs, for a role that does not own it (vobiz_app).
@@ -800,4 +820,13 @@ create function vobiz.make_partition(parent text, month date) returns void
                    first || ' 00:00:00+00', after || ' 00:00:00+00');
   end $$;
 comment on function vobiz.make_partition(text, date) is 'Makes the partition of a month of vobiz.callback or vobiz.cdr_revision, with the rights of their owner.';
-revoke execute on function vobiz.make_partition(text, date) from public;
+
+-- What acts with the rights of its owner is nobody's to call but by grant. Triggers need none: whoever may write the table fires them.
+do $$
+declare
+  definer regprocedure;
+begin
+  for definer in select oid from pg_catalog.pg_proc where pronamespace = 'vobiz'::regnamespace and prosecdef loop
+    execute format('revoke execute on function %s from public', definer);
+  end loop;
+end $$;

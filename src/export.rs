@@ -53,7 +53,10 @@ pub(crate) async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     reach::on_database(&args.database, "export", async |connection| {
         itemised::begin_snapshot(connection).await?;
         let done = write(args, files, connection).await;
-        itemised::end_snapshot(connection).await?;
+        // After a failure the connection is closed, which ends it too; a second error would hide the first.
+        if done.is_ok() {
+            itemised::end_snapshot(connection).await?;
+        }
         done
     })
     .await

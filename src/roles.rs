@@ -42,10 +42,7 @@ pub(crate) async fn make(pool: &PgPool) -> anyhow::Result<bool> {
         "the roles have what they need; set a password: \\password vobiz_finance"
     );
     for reader in &unlimited {
-        warn!(
-            "{reader} reads without a limit. Let one who may say: alter role {reader} set statement_timeout = '120s'; \
-             alter role {reader} set idle_in_transaction_session_timeout = '60s';"
-        );
+        warn!("{} reads without limits. Let one who may say: {}", reader.name, reader.cure);
     }
     Ok(unlimited.is_empty())
 }

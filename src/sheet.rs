@@ -2,12 +2,15 @@
 
 use std::io::Write;
 
+use chrono::{NaiveDate, NaiveDateTime};
+
 /// How a CSV file is meant to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// By a program: the values as they are.
     Program,
-    /// By a spreadsheet: no value is taken for a formula or for a number that it is not, and the file says that it is UTF-8.
+    /// By a spreadsheet: no value is taken for a formula, nor for a number or a date that it is not, and the file says that it is
+    /// UTF-8.
     Spreadsheet,
 }
 
@@ -52,20 +55,57 @@ impl<W: Write> Sheet<W> {
     }
 }
 
-/// Text that no spreadsheet calculates with. Phone numbers and other long digits stay what they are, as text: a formula of one
-/// constant, which Excel, LibreOffice and Google Sheets show as that constant. Everything else that would begin a formula gets an
-/// apostrophe.
+/// Text that a spreadsheet shows as it is. Phone numbers, and what it would take for another number or a date, become a formula of
+/// one constant, which Excel, LibreOffice and Google Sheets show as that constant. What would begin a formula gets an apostrophe.
 fn guarded(text: &str) -> String {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    // Spreadsheets drop a plus and leading zeros, and keep fifteen digits of a number.
-    if all_digits && (digits.len() != text.len() || digits.starts_with('0') || digits.len() > 11) {
-        return format!("=\"{text}\"");
-    }
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠']) {
+    let phone = text.strip_prefix('+').is_some_and(all_digits);
+    if !phone && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠']) {
         return format!("'{text}");
     }
+    if phone || (is_read_as_something(text) && !is_shown_as_it_is(text)) {
+        return format!("=\"{text}\"");
+    }
     text.to_owned()
+}
+
+fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether a spreadsheet may see a number, a date or a time: digits among signs, and no words but those that belong to them, such
+/// as in 12E34, 1-2, 5 %, 10 PM and MAR-1.
+fn is_read_as_something(text: &str) -> bool {
+    let sign = |c: char| !c.is_ascii_punctuation() || "+-.,/:%()$'".contains(c);
+    text.contains(char::is_numeric)
+        && text.chars().all(sign)
+        && text.split(|c: char| !c.is_alphabetic()).all(|word| {
+            let word = word.to_ascii_lowercase();
+            let month = word.len() >= 3 && MONTHS.iter().any(|month| month.starts_with(&word));
+            month || matches!(word.as_str(), "" | "e" | "a" | "p" | "am" | "pm")
+        })
+}
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// Whether the number or date that a spreadsheet sees is the one that is written: a few digits, of which it drops none (it drops
+/// leading zeros, and keeps fifteen digits), an ISO date, and one with a time.
+fn is_shown_as_it_is(text: &str) -> bool {
+    (all_digits(text) && !text.starts_with('0') && text.len() <= 11)
+        || NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok_and(|_| text.len() == 10)
+        || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").is_ok_and(|_| text.len() == 19)
 }
 
 #[cfg(test)]
@@ -107,6 +147,55 @@ mod tests {
         }
         for text in ["123456789012", "+91", "007"] {
             assert_eq!(guarded(text), format!("=\"{text}\""));
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_take_for_another_number_or_a_date_stays_what_it_is() {
+        for text in [
+            "12E34567",
+            "1e5",
+            "1-2",
+            "2024-03",
+            "3/4",
+            "1.10",
+            "1,234",
+            "12:30",
+            "10 PM",
+            "1a",
+            "5%",
+            "(5)",
+            ".5",
+            "₹100",
+            " 7",
+            "0",
+            "MAR-1",
+            "mar 1",
+            "1MAR",
+            "DEC1",
+            "SEPT2",
+            "March 2026",
+            "May-24",
+            "2026-3-1",
+            "2026-02-30",
+            "२०२६",
+        ] {
+            assert_eq!(guarded(text), format!("=\"{text}\""));
+        }
+        for text in [
+            "2026-03-01 09:30:00",
+            "2026-03-10T18:29:59Z",
+            "trunk-1",
+            "T1",
+            "MARS1",
+            "diwali-2026",
+            "Mar",
+            "11742617-ef66-4cc6-8394-6d831fcfa979",
+            "e",
+            "-",
+        ] {
+            assert_eq!(guarded(text).trim_start_matches('\''), text, "{text}");
+            assert!(!guarded(text).starts_with('='), "{text}");
         }
     }
 }

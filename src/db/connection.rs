@@ -40,12 +40,14 @@ impl DbError {
 }
 
 /// Reads a `DATABASE_URL` into options that hold for every connection of ours: commits wait for the disk, and nobody else's
-/// default (a role's or a pooler's) turns that off.
+/// default (a database's, a role's or a pooler's) turns that off.
 fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?
         .application_name(&format!("vobiz-cdr {name}"))
         .options([
             ("synchronous_commit", "on"),
+            // Each statement sees what was committed before it: the sums of the bill and the fences of the ledger need that.
+            ("default_transaction_isolation", "read committed"),
             ("timezone", "UTC"),
             ("lock_timeout", "30s"),
             // A connection that waits in the pool, or holds a lock of ours, is not idle for nothing.

@@ -91,49 +91,62 @@ pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Sets limits for whoever reads as one of the reading roles, also by being a member of one, as far as this user may; returns who
-/// is left without.
-pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query!(
-        "do $$
-         declare
-           reader text;
-         begin
-           for reader in
-             select r.rolname from pg_catalog.pg_roles r
-             where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user
-               and (pg_has_role(r.oid, 'vobiz_masked', 'usage') or pg_has_role(r.oid, 'vobiz_finance', 'usage'))
-               and not pg_has_role(r.oid, 'vobiz_app', 'usage')
-               and not exists (
-                 select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
-                 where s.setrole = r.oid and d.datname = current_database()
-                   and array_to_string(s.setconfig, ',') like '%statement_timeout=%'
-                   and array_to_string(s.setconfig, ',') like '%idle_in_transaction_session_timeout=%')
-           loop
-             begin
-               execute format('alter role %I in database %I set statement_timeout = ''120s''', reader, current_database());
-               execute format('alter role %I in database %I set idle_in_transaction_session_timeout = ''60s''', reader,
-                              current_database());
-               execute format('alter role %I in database %I set default_transaction_read_only = on', reader, current_database());
-             exception
-               when insufficient_privilege then null;
-             end;
-           end loop;
-         end $$"
-    )
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query_scalar!(
-        r#"select r.rolname as "name!" from pg_catalog.pg_roles r
+/// A reader without limits.
+#[derive(Debug, Clone)]
+pub struct Unlimited {
+    /// Name of the role.
+    pub name: String,
+    /// What somebody with more rights has to say.
+    pub cure: String,
+}
+
+/// Who reads as one of the reading roles, also by being a member of one, and has no limits in this database: of its own, or
+/// in all of them. What somebody has chosen is left alone.
+async fn unlimited(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx::Error> {
+    sqlx::query_as!(
+        Unlimited,
+        r#"select r.rolname as "name!",
+                  format('alter role %1$I in database %2$I set statement_timeout = ''120s''; '
+                         'alter role %1$I in database %2$I set idle_in_transaction_session_timeout = ''60s''; '
+                         'alter role %1$I in database %2$I set default_transaction_read_only = on;',
+                         r.rolname, current_database()) as "cure!"
+           from pg_catalog.pg_roles r
            where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user
              and (pg_has_role(r.oid, 'vobiz_masked', 'usage') or pg_has_role(r.oid, 'vobiz_finance', 'usage'))
              and not pg_has_role(r.oid, 'vobiz_app', 'usage')
-             and not exists (
-               select from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase
-               where s.setrole = r.oid and d.datname = current_database()
-                 and array_to_string(s.setconfig, ',') like '%statement_timeout=%')
+             and (select count(distinct split_part(c.setting, '=', 1))
+                  from pg_catalog.pg_db_role_setting s cross join unnest(s.setconfig) as c (setting)
+                  where s.setrole = r.oid
+                    and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database d where d.datname = current_database()))
+                    and split_part(c.setting, '=', 1) in ('statement_timeout', 'idle_in_transaction_session_timeout')) < 2
            order by 1"#
     )
     .fetch_all(connection)
     .await
+}
+
+/// Sets limits for readers without them, as far as this user may; returns who is left.
+pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx::Error> {
+    for reader in unlimited(&mut *connection).await? {
+        // A block takes no parameters.
+        sqlx::query!("select set_config('vobiz.reader', $1, false) as reader", reader.name)
+            .fetch_one(&mut *connection)
+            .await?;
+        sqlx::query!(
+            "do $$
+             declare
+               words constant text := format('alter role %I in database %I set ', current_setting('vobiz.reader'), current_database());
+             begin
+               execute words || 'statement_timeout = ''120s''';
+               execute words || 'idle_in_transaction_session_timeout = ''60s''';
+               execute words || 'default_transaction_read_only = on';
+             exception
+               -- Or somebody has dropped the role meanwhile.
+               when insufficient_privilege or undefined_object then null;
+             end $$"
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    unlimited(connection).await
 }

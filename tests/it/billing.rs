@@ -231,6 +231,7 @@ async fn a_call_of_an_odd_year_is_billed_and_holds_nobody_up() {
     store(
         &db,
         &[
+            ("older", "1900-01-01T00:00:00Z", r#""total_cost":1,"currency":"INR""#),
             ("old", "1970-01-02T00:00:00Z", r#""total_cost":1,"currency":"INR""#),
             ("now", "2026-03-30T04:00:00Z", r#""total_cost":1,"currency":"INR""#),
             ("late", "9000-12-31T23:59:59Z", r#""total_cost":1,"currency":"INR""#),
@@ -238,8 +239,34 @@ async fn a_call_of_an_odd_year_is_billed_and_holds_nobody_up() {
     )
     .await;
     let days = "select day::text from vobiz.billing_day order by billing_day.day";
-    assert_eq!(db.texts(days).await, ["1970-01-02", "2026-03-30", "9001-01-01"]);
-    assert_eq!(db.count("select count(*) from vobiz.billing_calendar()").await, 3 * 63);
+    assert_eq!(db.texts(days).await, ["1900-01-01", "1970-01-02", "2026-03-30", "9001-01-01"]);
+    assert_eq!(db.count("select count(*) from vobiz.billing_calendar()").await, 4 * 63);
+}
+
+#[tokio::test]
+async fn a_call_from_when_zones_were_no_whole_quarters_off_is_in_one_day() {
+    let db = Database::new().await;
+    // Midnight in India was at 18:38:50 UTC then, in the midst of a quarter: that one counts for the day in which it begins.
+    store(
+        &db,
+        &[
+            ("a", "1899-12-31T18:30:00Z", r#""total_cost":1,"currency":"INR""#),
+            ("b", "1899-12-31T18:44:59Z", r#""total_cost":1,"currency":"INR""#),
+            ("c", "1899-12-31T18:45:00Z", r#""total_cost":1,"currency":"INR""#),
+            ("d", "1900-01-01T18:30:00Z", r#""total_cost":1,"currency":"INR""#),
+            ("e", "1900-01-01T18:45:00Z", r#""total_cost":1,"currency":"INR""#),
+        ],
+    )
+    .await;
+    let days = "select concat_ws(' ', day, calls) from vobiz.billing_day order by day";
+    assert_eq!(db.texts(days).await, ["1899-12-31 2", "1900-01-01 2", "1900-01-02 1"]);
+    for zone in
+        ["Asia/Kolkata", "Europe/Amsterdam", "America/New_York", "Africa/Monrovia", "Asia/Kathmandu", "UTC"]
+    {
+        db.run(&format!("update vobiz.setting set billing_zone = '{zone}'")).await;
+        assert_eq!(db.count("select sum(calls)::bigint from vobiz.billing_day").await, 5, "{zone}");
+        assert_eq!(db.count("select sum(calls)::bigint from vobiz.billing_month").await, 5, "{zone}");
+    }
 }
 
 #[tokio::test]

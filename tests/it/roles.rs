@@ -107,6 +107,7 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
         "create table vobiz.x ()",
         "select vobiz.make_partition('callback', '2030-01-01')",
         "select vobiz.cdr_as_of('infinity')",
+        "select vobiz.reopen('MA_TESTAB12', 'MA_TESTAB12', now(), now(), true)",
     ] {
         assert!(is_denied(&mut masked, write).await, "{write}");
     }
@@ -133,6 +134,82 @@ async fn repeat_callers_can_be_counted_without_their_numbers() {
     other.run("update vobiz.mask_key set key = sha256('other')").await;
     assert_ne!(db.text(hash).await, other.text(hash).await);
     masked.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_prefix_of_a_few_numbers_is_not_shown_beside_the_last_digits() {
+    let db = with_roles().await;
+    db.run("insert into vobiz.prefix values ('+919800000', 'Our own block', 'India'), ('+9122123', 'A street', 'India')").await;
+    // Seven digits in all after the code of a small country.
+    db.run("update vobiz.cdr set destination_e164 = '+6793123456' where call_id = 'a4'").await;
+    let mut masked = connect_as(&db, "vobiz_masked").await;
+    let shown =
+        "select concat_ws(' ', call_id, coalesce(prefix, '-')) from vobiz.cdr_masked order by call_id";
+    let shown: Vec<String> = all_texts(&mut masked, shown).await.unwrap().into_iter().flatten().collect();
+    assert_eq!(shown, ["a1 +91", "a2 +91", "a3 +447", "a4 -", "a5 -"]);
+    masked.close().await.unwrap();
+    assert_eq!(db.text("select prefix from vobiz.leg where call_id = 'a1'").await, "+919800000");
+    db.run("delete from vobiz.prefix where prefix like '+9198%' or prefix = '+9122123'").await;
+    let whole = "select string_agg(prefix, ' ' order by call_id) from vobiz.cdr_masked where call_id < 'a4'";
+    assert_eq!(db.text(whole).await, "+919 +9122 +447");
+}
+
+#[tokio::test]
+async fn what_acts_with_the_rights_of_its_owner_is_nobodys_to_call() {
+    let db = with_roles().await;
+    let callable = async |role: &str| {
+        db.texts(&format!(
+            "select p.oid::regprocedure::text from pg_catalog.pg_proc p
+             where p.pronamespace = 'vobiz'::regnamespace and p.prosecdef and has_function_privilege('{role}', p.oid, 'execute')"
+        ))
+        .await
+    };
+    for role in ["public", "vobiz_masked", "vobiz_finance"] {
+        assert_eq!(callable(role).await, [""; 0], "{role}");
+    }
+    assert_eq!(callable("vobiz_app").await, ["vobiz.make_partition(text,date)"]);
+    let definers =
+        "select count(*) from pg_catalog.pg_proc where pronamespace = 'vobiz'::regnamespace and prosecdef";
+    assert!(db.count(definers).await >= 10);
+    // Whose names somebody else's schema could not answer.
+    let astray =
+        format!("{definers} and not 'search_path=pg_catalog, pg_temp' = any (coalesce(proconfig, '{{}}'))");
+    assert_eq!(db.count(&astray).await, 0);
+}
+
+#[tokio::test]
+async fn the_service_fires_all_triggers_as_its_role() {
+    let db = with_roles().await;
+    db.run(
+        "insert into vobiz.day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id)
+         select 'MA_TESTAB12', d, d::timestamp at time zone 'Asia/Kolkata', (d + 1)::timestamp at time zone 'Asia/Kolkata', 'settled',
+                now() - interval '1 min', now(), 1
+         from unnest('{2026-03-10,2026-03-11,2026-03-12}'::date[]) d",
+    )
+    .await;
+    let mut app = connect_as(&db, "vobiz_app").await;
+    for sql in [
+        "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, total_cost,
+                                currency, campaign_id)
+         values ('new', 'MA_TESTAB12', 'MA_TESTAB12', 'manual', 0, now(), 1, sha256(''), '2026-03-12 04:00Z', 1, 'INR', 'C9')",
+        "update vobiz.cdr set total_cost = total_cost + 1 where call_id = 'a1'",
+        "delete from vobiz.cdr where call_id = 'a5'",
+        "insert into vobiz.customer_rule (field, value, customer) values ('campaign_id', 'C9', 'Ravi')",
+        "update vobiz.customer_rule set customer = 'Meera' where value = 'C9'",
+        "delete from vobiz.customer_rule where value = 'T1'",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut app).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    app.close().await.unwrap();
+    assert_eq!(db.count("select count(*) from vobiz.day where reopened_at is not null").await, 3);
+    let noted = "select string_agg(action, ' ' order by id) from vobiz.audit where by = 'vobiz_app'";
+    assert_eq!(
+        db.text(noted).await,
+        "cdr_changed_by_hand cdr_deleted customer_rule_changed customer_rule_changed customer_rule_changed"
+    );
+    let bill = "select string_agg(concat_ws(' ', day, customer, currency, calls, total_cost), ', ' order by day, currency) from vobiz.billing_day
+                where currency = 'INR'";
+    assert_eq!(db.text(bill).await, "2026-03-10 unassigned INR 3 2.37, 2026-03-12 Meera INR 1 1");
 }
 
 #[tokio::test]
@@ -186,6 +263,48 @@ async fn readers_are_limited_in_this_database_and_so_are_members() {
         );
     }
     db.run(&format!("drop role {analyst}")).await;
+}
+
+#[tokio::test]
+async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
+    let db = Database::empty().await;
+    let clerk = format!("clerk_owner_{}", std::process::id());
+    let (bare, half, whole) = (format!("{clerk}_bare"), format!("{clerk}_half"), format!("{clerk}_whole"));
+    vobiz_cdr::db::role::create(&mut *db.connection().await).await.unwrap();
+    // One has nothing; one lacks the second limit; one has the first here and the second everywhere.
+    db.run(&format!(
+        "create role {clerk} login; create role {bare} login in role vobiz_masked; create role {half} login in role vobiz_masked;
+         create role {whole} login in role vobiz_masked;
+         alter role {whole} set idle_in_transaction_session_timeout = '9s';
+         do $$ begin
+           execute format('grant create on database %I to {clerk}', current_database());
+           execute format('alter role {half} in database %I set statement_timeout = ''9s''', current_database());
+           execute format('alter role {whole} in database %I set statement_timeout = ''9s''', current_database());
+         end $$"
+    ))
+    .await;
+    let join = if db.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{join}options=-c%20role%3D{clerk}", db.url);
+    let applied = run(program(&["migrate", "apply"]).env("DATABASE_URL", &url));
+    let made = run(program(&["migrate", "roles"]).env("DATABASE_URL", &url));
+    // Who may, does; and what somebody has chosen stays.
+    let mended = make_roles(&db);
+    let chosen = db
+        .text(&format!(
+            "select string_agg(array_to_string(s.setconfig, ' '), ' ') from pg_catalog.pg_db_role_setting s where s.setrole = '{whole}'::regrole"
+        ))
+        .await;
+    let name = db.text("select current_database()").await;
+    db.run(&format!("drop owned by {clerk} cascade; drop role {clerk}, {bare}, {half}, {whole}")).await;
+    assert!(applied.status.success(), "{}", applied.stderr);
+    assert_eq!(made.status.code(), Some(1), "{}", made.stderr);
+    for reader in [&bare, &half] {
+        let cure = format!("alter role {reader} in database {name} set statement_timeout = '120s';");
+        assert!(made.stderr.contains(&cure), "{}", made.stderr);
+    }
+    assert!(!made.stderr.contains(&whole), "{}", made.stderr);
+    assert!(mended.status.success() && !mended.stderr.contains("without limits"), "{}", mended.stderr);
+    assert!(chosen.contains("statement_timeout=9s") && !chosen.contains("120s"), "{chosen}");
 }
 
 #[tokio::test]

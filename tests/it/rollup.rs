@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use sqlx::postgres::PgPool;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use vobiz_cdr::db::rollup;
 
 use crate::support::calls::{listed, plain, single};
@@ -370,6 +370,67 @@ async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first
     assert_eq!(taken.iter().filter(|taken| **taken).count(), 1, "{taken:?}");
     let audited = "select count(*) from vobiz.audit where action = 'customer_rule_changed'";
     assert_eq!(db.count(audited).await, 3 + 3 + 1, "what was refused is not in the log");
+}
+
+#[tokio::test]
+async fn a_database_with_another_default_isolation_keeps_its_bill() {
+    let db = Database::new().await;
+    db.run(
+        "do $$ begin
+           execute format('alter database %I set default_transaction_isolation = ''repeatable read''', current_database());
+         end $$",
+    )
+    .await;
+    let asked = "select current_setting('transaction_isolation')";
+    let mut theirs = db.url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let theirs: String = sqlx::query_scalar(asked).fetch_one(&mut theirs).await.unwrap();
+    assert_eq!(theirs, "repeatable read");
+    let pool = vobiz_cdr::db::connect(&db.url, "test", 1).unwrap();
+    let ours: String = sqlx::query_scalar(asked).fetch_one(&pool).await.unwrap();
+    assert_eq!(ours, "read committed");
+    try_run(&pool, &insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)")).await.unwrap();
+    assert_eq!(drift(&db).await, 0);
+}
+
+#[tokio::test]
+async fn whoever_changes_rules_and_forgets_it_is_sent_away() {
+    let db = Database::new().await;
+    let mut connection = db.connection().await;
+    let limit = "select current_setting('idle_in_transaction_session_timeout')";
+    for (sql, expected) in [(rule("trunk_id", "t", "Asha"), "30s"), ("select".into(), "0")] {
+        let mut transaction = connection.begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+        let found: String = sqlx::query_scalar(limit).fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(found, expected, "until the end of the transaction");
+        transaction.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn many_rules_in_one_statement_move_each_call_once() {
+    let db = Database::new().await;
+    db.run(&insert(
+        "select 'c' || i, 'MA_' || i % 3, 't' || i % 4, timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.1 from generate_series(1, 100) i",
+    ))
+    .await;
+    // An account, trunks that have calls in it and in others, and a number; for a part of the time.
+    db.run(
+        "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to)
+         select v.*, timestamptz '2026-03-02Z', timestamptz '2026-03-04Z'
+         from (values ('account_id', 'MA_0', 'Asha'), ('trunk_id', 't0', 'Ravi'), ('trunk_id', 't1', 'Meera'), ('our_number', '+918040', 'Tara')) v",
+    )
+    .await;
+    assert_eq!(drift(&db).await, 0);
+    let customers = "select string_agg(customer || ' ' || calls, ', ' order by customer) from (
+                       select customer, sum(calls) as calls from vobiz.billing_day group by customer) x";
+    assert_eq!(db.text(customers).await, "Asha 8, Meera 12, Ravi 11, Tara 1, unassigned 68");
+    db.run(
+        "update vobiz.customer_rule set customer = 'Asha', valid_to = 'infinity' where field <> 'our_number'",
+    )
+    .await;
+    assert_eq!(drift(&db).await, 0);
+    db.run("delete from vobiz.customer_rule").await;
+    assert_eq!((drift(&db).await, db.text(customers).await), (0, "unassigned 100".to_owned()));
 }
 
 #[tokio::test]

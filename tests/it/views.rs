@@ -130,6 +130,87 @@ async fn a_conversation_over_midnight_in_two_currencies_is_counted_once_and_not_
     assert_eq!(found, [r#"2026-03-10 2 - - {"INR": 1.5, "USD": 1.5}"#]);
 }
 
+/// Stores a leg: its id, account, bridge and start.
+fn leg(values: &str) -> String {
+    format!(
+        "insert into vobiz.cdr (call_id, account_id, bridge_uuid, start_time, total_cost, currency, listed_by, origin, attempts, fetched_at,
+                                revision, content_hash)
+         select v.*, 1, 'INR', 'a', 'manual', 0, now(), 1, sha256('') from ({values}) v (call_id, account_id, bridge_uuid, start_time)"
+    )
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_used_again_is_another_conversation_and_so_is_that_of_another_account() {
+    let db = Database::new().await;
+    // Days of India begin at 18:30.
+    db.run(&leg(
+        "values ('a', 'MA_1', 'again', timestamptz '2026-03-10 04:00Z'), ('b', 'MA_1', 'again', '2026-03-10 16:00Z'),
+                ('c', 'MA_1', 'again', '2026-03-11 04:00:01Z'), ('d', 'MA_1', 'again', '2026-03-20 04:00Z'),
+                ('e', 'MA_1', 'shared', '2026-03-10 04:00Z'), ('f', 'MA_2', 'shared', '2026-03-10 04:00Z'),
+                ('g', 'MA_1', '', '2026-03-10 04:00Z'), ('h', 'MA_1', '', '2026-03-10 04:00Z'), ('i', 'MA_1', null, '2026-03-10 04:00Z'),
+                ('j', 'MA_1', 'night', '2026-03-10 18:29:59Z'), ('k', 'MA_1', 'night', '2026-03-11 06:29:59Z')",
+    ))
+    .await;
+    assert_eq!(
+        rows(&db, "day account_id conversation_id legs call_ids", "vobiz.conversation order by call_ids")
+            .await,
+        [
+            "2026-03-10 MA_1 again 2 {a,b}",
+            "2026-03-11 MA_1 again 1 {c}",
+            "2026-03-20 MA_1 again 1 {d}",
+            "2026-03-10 MA_1 shared 1 {e}",
+            "2026-03-10 MA_2 shared 1 {f}",
+            "2026-03-10 MA_1 g 1 {g}",
+            "2026-03-10 MA_1 h 1 {h}",
+            "2026-03-10 MA_1 i 1 {i}",
+            "2026-03-10 MA_1 night 2 {j,k}",
+        ]
+    );
+    let day = "vobiz.conversation where day = '2026-03-11' order by call_ids";
+    assert_eq!(rows(&db, "call_ids", day).await, ["{c}"], "the others belong to the day before");
+}
+
+#[tokio::test]
+async fn a_bridge_without_end_loses_no_leg_and_counts_none_twice() {
+    let db = Database::new().await;
+    // One bridge for all, another with legs so far apart that some begin anew; over days of 23, 24 and 25 hours, and one that never was.
+    for start in ["2026-03-26", "2026-10-22", "2011-12-27"] {
+        db.run(&format!(
+            "select setseed(0.7);
+             {};
+             {}",
+            leg(&format!(
+                "select '{start} one ' || n, 'MA_1', 'one', timestamptz '{start} Z' + n * interval '37 min 11 s' from generate_series(1, 250) n"
+            )),
+            leg(&format!(
+                "select '{start} far ' || n, 'MA_1', 'far', timestamptz '{start} Z' + random() * interval '6 days' from generate_series(1, 16) n"
+            )),
+        ))
+        .await;
+    }
+    for zone in [
+        "Asia/Kolkata",
+        "Europe/London",
+        "America/Havana",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Pacific/Apia",
+    ] {
+        db.run(&format!("update vobiz.setting set billing_zone = '{zone}'")).await;
+        let counted =
+            "select concat_ws(' ', sum(legs), sum(total_cost), count(distinct call), count(call)) from (
+                         select legs, total_cost, null as call from vobiz.conversation
+                         union all
+                         select null, null, unnest(call_ids) from vobiz.conversation) x";
+        assert_eq!(db.text(counted).await, "798 798 798 798", "{zone}");
+        let wrong = "select count(*) from vobiz.conversation
+                     where day <> (first_start at time zone billing_zone)::date
+                        or (select max(day_at) from vobiz.cdr c where c.call_id = any (call_ids))
+                           >= (day + 1 + time '12:00') at time zone billing_zone";
+        assert_eq!(db.count(wrong).await, 0, "{zone}");
+    }
+}
+
 #[tokio::test]
 async fn traffic_counts_conversations_and_its_peak_counts_legs() {
     let db = Database::with_a_bill().await;
@@ -233,7 +314,7 @@ async fn every_view_adds_up_to_the_bill_in_every_zone() {
          insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, duration,
            billsec, cost, streaming_cost, total_cost, currency, call_direction, trunk_id, campaign_id, region, hangup_cause,
            hangup_cause_code, destination_e164, caller_e164, bridge_uuid)
-         select 'call-' || n, (array['MA_TESTAB12', 'SA_1', 'SA_2'])[1 + n % 3], 'MA_TESTAB12', 'sweep', 0, now(), 1, sha256('x'),
+         select 'call-' || n, (array['MA_TESTAB12', 'SA_1', 'SA_2'])[1 + n / 8 % 3], 'MA_TESTAB12', 'sweep', 0, now(), 1, sha256('x'),
            timestamptz '2026-03-26 00:00Z' + random() * interval '5 days', (random() * 500)::int,
            nullif((random() * 300)::int * (n % 4), 900), (random() * 9)::numeric(9, 5), case when n % 5 > 0 then (random() * 2)::numeric(9, 3) end,
            case when n % 11 > 0 then (random() * 11)::numeric(9, 5) end, (array['INR', 'USD', null])[1 + n % 7 % 3],
@@ -265,6 +346,12 @@ async fn every_view_adds_up_to_the_bill_in_every_zone() {
             let sql = format!("select sum({count})::bigint from vobiz.{view}");
             assert_eq!(db.count(&sql).await, 600, "{view} in {zone}");
         }
+        // 75 pairs of legs: the second one belongs to the first if it began not more than 12 hours later.
+        let apart = "select count(*) from vobiz.cdr c where not exists (
+                       select from vobiz.cdr b where b.bridge_uuid = c.bridge_uuid and b.day_at < c.day_at and b.day_at >= c.day_at - interval '12 hours')";
+        let apart = db.count(apart).await;
+        assert_eq!(db.count("select count(*) from vobiz.conversation").await, apart, "{zone}");
+        assert!((526..600).contains(&apart), "{apart}");
     }
 }
 

@@ -128,7 +128,7 @@ async fn cut_anew(
     sqlx::query!("lock table vobiz.cdr in share mode").execute(&mut *connection).await?;
     sqlx::query!(
         "with owner as materialized (
-           select id from vobiz.list_owner($1) as o (id)
+           select owner as id from vobiz.compared_owner where account_id = $1
          ), cut as (
            select day, from_at as old_from, to_at as old_to,
                   vobiz.day_start(account_id, day) as from_at, vobiz.day_start(account_id, day + 1) as to_at
