@@ -52,7 +52,7 @@ async fn each_dimension_has_its_own_keys() {
         [
             "+447 United Kingdom mobile United Kingdom 1 0.02",
             "+9122 Mumbai (landline) India 1 0.45",
-            "+919 India mobile India 1 0.90",
+            "+919800 India mobile, Airtel series India 1 0.90",
             "+9111 Delhi (landline) India 1 0.55",
             "- - - 1 0",
         ]
@@ -252,7 +252,7 @@ async fn rates_gaps_and_streams_show_what_vobiz_says() {
         [
             "+447 0 0 0 0 - - 1 0.02",
             "+9122 1 45 1 0.45 0.600000 0.450000 0 0",
-            "+919 1 61 2 0.90 0.885246 0.450000 0 0",
+            "+919800 1 61 2 0.90 0.885246 0.450000 0 0",
         ]
     );
     assert_eq!(rows(&db, "day call_id currency gap", "vobiz.cost_gap").await, ["2026-03-11 a4 USD 0.05"]);
@@ -404,14 +404,22 @@ fn visit(node: &serde_json::Value, see: &mut impl FnMut(&serde_json::Value)) {
 async fn the_longest_prefix_wins_and_users_may_add_their_own() {
     let db = Database::with_a_bill().await;
     let prefix = "select prefix from vobiz.leg where call_id = 'a1'";
-    assert_eq!(db.text(prefix).await, "+919");
+    assert_eq!(db.text(prefix).await, "+919800");
     db.run("insert into vobiz.prefix values ('+919800000', 'Our own block', 'India')").await;
     assert_eq!(db.text(prefix).await, "+919800000");
     // 8 begins mobile numbers and landlines of Bengaluru.
     db.run("update vobiz.cdr set destination_e164 = '+918023456789' where call_id = 'a1'").await;
     assert_eq!(db.text(prefix).await, "+91802");
     db.run("update vobiz.cdr set destination_e164 = '+918123456789' where call_id = 'a1'").await;
+    assert_eq!(db.text(prefix).await, "+918123");
+    // A series that several operators share.
+    db.run("update vobiz.cdr set destination_e164 = '+918005456789' where call_id = 'a1'").await;
     assert_eq!(db.text(prefix).await, "+918");
+    let operators = "select distinct name from vobiz.prefix where name like 'India mobile, %' order by 1";
+    assert_eq!(
+        db.texts(operators).await,
+        ["Airtel", "BSNL", "Jio", "MTNL", "Vi"].map(|operator| format!("India mobile, {operator} series"))
+    );
 }
 
 #[tokio::test]
