@@ -350,7 +350,7 @@ async fn database(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgre
     let own = Postgres::start(args.own()).await?;
     let url = own.url(serve::DATABASE);
     db::create_database(&url, serve::DATABASE).await?;
-    info!(psql = own.psql(serve::DATABASE), "no DATABASE_URL: a Postgres of our own is running");
+    info!(psql = own.psql(serve::DATABASE), "no DATABASE_URL: working on a Postgres of our own");
     Ok((url, Some(own)))
 }
 

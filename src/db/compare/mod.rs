@@ -169,9 +169,7 @@ pub async fn days(
 ) -> Result<Range, sqlx::Error> {
     sqlx::query_as!(
         Range,
-        r#"select $1::date::timestamp at time zone billing_zone as "from!",
-                  ($2::date + 1)::timestamp at time zone billing_zone as "until!"
-           from vobiz.setting"#,
+        r#"select vobiz.billing_start($1) as "from!", vobiz.billing_start($2::date + 1) as "until!""#,
         first,
         last
     )
