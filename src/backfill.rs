@@ -37,11 +37,11 @@ const PER_PAGE: u64 = 100;
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct BackfillArgs {
-    /// First day, as Vobiz names its days
-    #[arg(long, value_name = "DAY", required_unless_present = "resume")]
+    /// First day, YYYY-MM-DD, as Vobiz names its days
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day, required_unless_present = "resume")]
     from: Option<NaiveDate>,
     /// Last day, included [default: the day before the ledger begins, else yesterday]
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day)]
     to: Option<NaiveDate>,
     /// Only this account [default: all that are configured]
     #[arg(long, value_name = "ID")]

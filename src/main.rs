@@ -34,6 +34,7 @@ use vobiz_cdr::{db, serve};
 
 mod ask;
 mod backfill;
+mod date;
 mod dead_letters;
 mod export;
 mod person;
@@ -153,11 +154,11 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli.command, &matches)) {
         Ok(code) => code,
         Err(error) if error.is::<Mistakes>() || error.is::<Usage>() || error.is::<Wrong>() => {
-            say(&format!("vobiz-cdr: {error:#}"));
+            say(&format!("vobiz-cdr: {}", explain(&error)));
             ExitCode::from(2)
         }
         Err(error) => {
-            say(&format!("vobiz-cdr: {error:#}"));
+            say(&format!("vobiz-cdr: {}", explain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -167,6 +168,30 @@ fn main() -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
+
+/// An error and its causes, each once, in the words of Postgres where it is the one that complains.
+fn explain(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    let mut denied = false;
+    for cause in error.chain() {
+        let mut said = cause.to_string();
+        if let Some(theirs) = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error) {
+            // It adds a line of the source of Postgres.
+            let message = theirs.message();
+            words = words.replace(&theirs.to_string(), message);
+            said = said.replace(&theirs.to_string(), message);
+            denied |= theirs.code().as_deref() == Some("42501");
+        }
+        if !words.contains(&said) {
+            words = if words.is_empty() { said } else { format!("{words}: {said}") };
+        }
+    }
+    if denied {
+        words += "\nThis user may not do that. `vobiz-cdr migrate roles`, run by the owner of the schema vobiz, lets vobiz_finance and \
+                  vobiz_masked read and vobiz_app work; it is run again after each upgrade";
+    }
+    words
+}
 
 /// A word to a person. A closed stderr is no reason to panic.
 fn say(text: &str) {

@@ -29,7 +29,7 @@ const SHOWN: u32 = 100;
 #[command(group = clap::ArgGroup::new("theirs").required(true))]
 pub(crate) struct ReconcileArgs {
     /// List this day at Vobiz now, store what is new in it, and compare; YYYY-MM-DD, as Vobiz cuts days
-    #[arg(long, group = "theirs", conflicts_with_all = ["from", "to", "zone", "limit", "all", "out"], value_name = "DATE")]
+    #[arg(long, group = "theirs", conflicts_with_all = ["from", "to", "zone", "limit", "all", "out"], value_name = "DATE", value_parser = crate::date::day)]
     day: Option<NaiveDate>,
     /// Compare with the provider's CSV export in this file
     #[arg(long, group = "theirs", value_name = "FILE")]
@@ -47,10 +47,10 @@ pub(crate) struct ReconcileArgs {
     map: Option<PathBuf>,
     /// First day to compare, YYYY-MM-DD, as the billing zone of this database (vobiz.setting) cuts days [default: from the
     /// first call of theirs to the last]
-    #[arg(long, requires = "to", value_name = "DATE")]
+    #[arg(long, requires = "to", value_name = "DATE", value_parser = crate::date::day)]
     from: Option<NaiveDate>,
     /// Last day to compare, included
-    #[arg(long, requires = "from", value_name = "DATE")]
+    #[arg(long, requires = "from", value_name = "DATE", value_parser = crate::date::day)]
     to: Option<NaiveDate>,
     /// Only the calls of this account [default: of all accounts that the rows name, or all]
     #[arg(long, value_name = "ID")]

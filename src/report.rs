@@ -24,10 +24,10 @@ pub(crate) struct ReportArgs {
     #[arg(long, conflicts_with_all = ["name", "from", "to", "account", "customer"])]
     list: bool,
     /// First day, YYYY-MM-DD, in the billing zone of this database (vobiz.setting)
-    #[arg(long, required_unless_present = "list", value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day)]
     from: Option<NaiveDate>,
     /// Last day, included
-    #[arg(long, required_unless_present = "list", value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day)]
     to: Option<NaiveDate>,
     /// Only the calls of this account
     #[arg(long, value_name = "ID")]
@@ -78,7 +78,7 @@ fn checked(args: &ReportArgs) -> Result<(Report, Asked), Usage> {
         )));
     };
     let (Some(from), Some(to)) = (args.from, args.to) else {
-        return Err(Usage("give --from and --to".to_owned()));
+        return Err(Usage("give both --from and --to, such as --from 2026-03-01 --to 2026-03-31".to_owned()));
     };
     if from > to {
         return Err(Usage(format!("--from {from} lies after --to {to}, which is the last day, included")));
@@ -100,6 +100,9 @@ async fn print(
 ) -> anyhow::Result<ExitCode> {
     let zone = billing::zone(connection).await?;
     let mut lines = report.lines(connection, asked).await?;
+    if lines.is_empty() {
+        known(asked, connection).await?;
+    }
     if args.no_total {
         lines.retain(|line| !line.total);
     }
@@ -117,11 +120,30 @@ async fn print(
         Format::Csv => {
             let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
             // A reader that went away (`| head`) is no error.
-            let _ = std::io::stdout().write_all(&sheet(&columns, &lines, reader)?);
+            let _ = std::io::stdout().write_all(&sheet(asked, &zone, &columns, &lines, reader)?);
         }
         Format::Json => crate::print_line(&json(report, asked, &zone, &columns, &lines)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
+async fn known(asked: &Asked, connection: &mut PgConnection) -> anyhow::Result<()> {
+    if let Some(account) = &asked.account {
+        is_among("account", account, &billing::accounts(connection).await?)?;
+    }
+    if let Some(customer) = &asked.customer {
+        is_among("customer", customer, &billing::customers(connection).await?)?;
+    }
+    Ok(())
+}
+
+fn is_among(what: &str, asked: &str, all: &[String]) -> Result<(), Usage> {
+    if all.iter().any(|one| one == asked) {
+        return Ok(());
+    }
+    let all = if all.is_empty() { "nobody has".into() } else { all.join(", ") };
+    Err(Usage(format!("no call of the {what} {asked:?} is stored; who has any: {all}")))
 }
 
 /// The cells of a line; a total says so in its first one.
@@ -150,11 +172,21 @@ fn table(columns: &[Column], lines: &[Line]) -> String {
     table.to_string()
 }
 
-fn sheet(columns: &[Column], lines: &[Line], reader: Reader) -> std::io::Result<Vec<u8>> {
-    let header: Vec<&str> = columns.iter().map(|column| column.name).collect();
+/// A file is passed on without the words around it: each line says from when to when it is, and of which zone.
+fn sheet(
+    asked: &Asked,
+    zone: &str,
+    columns: &[Column],
+    lines: &[Line],
+    reader: Reader,
+) -> std::io::Result<Vec<u8>> {
+    let (from, to) = (asked.from.to_string(), asked.to.to_string());
+    let header: Vec<&str> =
+        columns.iter().map(|column| column.name).chain(["from", "to", "billing_zone"]).collect();
     let mut sheet = Sheet::new(Vec::new(), reader, &header)?;
     for line in lines {
-        sheet.add(cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == Kind::Number)))?;
+        let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == Kind::Number));
+        sheet.add(values.chain([&from, &to, zone].map(|said| (Some(said as &str), false))))?;
     }
     sheet.end()
 }

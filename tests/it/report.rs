@@ -25,12 +25,12 @@ async fn a_report_as_csv_ends_with_one_total_for_each_currency() {
     assert!(bill.status.success(), "{}", bill.stderr);
     assert_eq!(
         bill.stdout,
-        "customer,currency,call_direction,calls,answered,unanswered_with_cost,duration,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost\r\n\
-         Acme,INR,outbound,2,2,0,121,106,3,1.35,0,1.35,0\r\n\
-         unassigned,INR,outbound,2,0,1,27,0,0,0.02,0,0.02,1\r\n\
-         unassigned,USD,inbound,1,1,0,63,60,1,0.30,0.20,0.55,0\r\n\
-         total,INR,,4,2,1,148,106,3,1.37,0,1.37,1\r\n\
-         total,USD,,1,1,0,63,60,1,0.30,0.20,0.55,0\r\n"
+        "customer,currency,call_direction,calls,answered,unanswered_with_cost,duration,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost,from,to,billing_zone\r\n\
+         Acme,INR,outbound,2,2,0,121,106,3,1.35,0,1.35,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
+         unassigned,INR,outbound,2,0,1,27,0,0,0.02,0,0.02,1,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
+         unassigned,USD,inbound,1,1,0,63,60,1,0.30,0.20,0.55,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
+         total,INR,,4,2,1,148,106,3,1.37,0,1.37,1,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
+         total,USD,,1,1,0,63,60,1,0.30,0.20,0.55,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n"
     );
     let without = report(&db, "billing_customer", &["--format", "csv", "--no-total", "--customer", "Acme"]);
     assert_eq!(without.stdout.lines().count(), 2, "{}", without.stdout);
@@ -121,7 +121,18 @@ async fn every_report_that_is_listed_answers_and_a_wrong_one_is_told_so() {
             "leave out --customer",
         ),
         (&["report", "billing_day", "--from", "2026-03-10", "--to", "2026-03-11", "--excel"], "--format csv"),
-        (&["report", "billing_day"], "--from"),
+        (&["report", "billing_day"], "--from 2026-03-01 --to 2026-03-31"),
+        (&["report", "bill"], "report --list"),
+        (&["report", "billing_day", "--from", "2026-03", "--to", "2026-03-31"], "YYYY-MM-DD"),
+        // A wrong name must not look like a bill of nothing.
+        (
+            &["report", "billing_day", "--from", "2026-03-10", "--to", "2026-03-11", "--customer", "Acne"],
+            "who has any: Acme, unassigned",
+        ),
+        (
+            &["report", "quality_day", "--from", "2026-03-10", "--to", "2026-03-11", "--account", "MA_TEST"],
+            "who has any: MA_TESTAB12",
+        ),
     ] {
         let refused = ask(&db, arguments);
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");

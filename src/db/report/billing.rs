@@ -313,3 +313,17 @@ impl Report {
 pub async fn zone(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::query_scalar!("select billing_zone from vobiz.setting").fetch_one(connection).await
 }
+
+/// The accounts that own a stored call.
+pub async fn accounts(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(r#"select distinct account_id as "account_id!" from vobiz.billing_day order by 1"#)
+        .fetch_all(connection)
+        .await
+}
+
+/// The customers of the stored calls.
+pub async fn customers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(r#"select distinct customer as "customer!" from vobiz.billing_day order by 1"#)
+        .fetch_all(connection)
+        .await
+}
