@@ -568,7 +568,8 @@ create view vobiz.rollup_day_part as
          d.streaming_cost, d.total_cost, d.with_cost, d.without_cost
   -- The fence: the day once for each quarter, not once for each row.
   from (select b.bucket, vobiz.day_of(b.bucket, (select s.billing_zone from vobiz.setting s)) as day
-        from (select distinct bucket from vobiz.rollup_delta offset 0) b) q
+        from (select distinct bucket from vobiz.rollup_delta) b
+        offset 0) q
   join vobiz.rollup_delta d on d.bucket = q.bucket;
 comment on view vobiz.rollup_day_part is 'vobiz.rollup_part by day of the billing zone: rows to be added up.';
 do $$
