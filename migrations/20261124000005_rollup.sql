@@ -106,7 +106,30 @@ create table vobiz.rollup_delta (
 ) with (autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0);
 create index rollup_delta_bucket on vobiz.rollup_delta (bucket);
 
-comment on table  vobiz.rollup is 'Sums over vobiz.cdr by quarter of an hour. Only together with vobiz.rollup_delta do they equal it: read vobiz.billing_day, or vobiz.rollup_part. `vobiz-cdr verify` proves it.';
+-- A reseller has hundreds of customers, and a month 2,976 quarters.
+create table vobiz.rollup_day (
+  account_id     text    not null,
+  customer       text    not null,
+  day            date    not null,
+  currency       text,
+  call_direction text,
+  answered       boolean not null,
+  calls          bigint  not null,
+  duration       bigint  not null,
+  billsec        bigint  not null,
+  pulse_minutes  bigint  not null,
+  cost           numeric not null,
+  streaming_cost numeric not null,
+  total_cost     numeric not null,
+  with_cost      bigint  not null,
+  without_cost   bigint  not null,
+  constraint rollup_day_key unique nulls not distinct (day, account_id, customer, currency, call_direction, answered)
+) with (fillfactor = 70);
+alter table vobiz.rollup_day set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+-- As vobiz.billing_month says it.
+create index rollup_day_month on vobiz.rollup_day ((date_trunc('month', day::timestamp)::date));
+
+comment on table  vobiz.rollup is 'Sums over vobiz.cdr by quarter of an hour, which is what the days of any zone are made of. Only together with vobiz.rollup_delta do they equal it: read vobiz.billing_day, or vobiz.rollup_part. `vobiz-cdr verify` proves it.';
 comment on column vobiz.rollup.account_id is 'Account that owns the calls.';
 comment on column vobiz.rollup.customer is 'Customer they belong to, or ''unassigned''.';
 comment on column vobiz.rollup.bucket is 'Start of the quarter of an hour in which their day_at lies.';
@@ -123,7 +146,8 @@ comment on column vobiz.rollup.total_cost is 'Sum of total_cost; NULL counts as 
 comment on column vobiz.rollup.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup.without_cost is 'Calls whose total_cost is NULL.';
 
-comment on table  vobiz.rollup_delta is 'What has changed since it was last folded into vobiz.rollup; written by triggers in the transaction that changes vobiz.cdr or vobiz.customer_rule.';
+comment on table  vobiz.rollup_delta is 'What has changed since it was last folded into vobiz.rollup and vobiz.rollup_day; written by triggers in the transaction that changes vobiz.cdr or vobiz.customer_rule.';
+comment on table  vobiz.rollup_day is 'vobiz.rollup by day of the billing zone: folded together with it, and cut anew by a change of the zone, in the same transaction. Read vobiz.billing_day, which adds what is not folded. `vobiz-cdr verify` proves it.';
 do $$
 declare
   described record;
@@ -133,8 +157,12 @@ begin
     where attrelid = 'vobiz.rollup'::regclass and attnum > 0
   loop
     execute format('comment on column vobiz.rollup_delta.%I is %L', described.attname, described.words);
+    if described.attname <> 'bucket' then
+      execute format('comment on column vobiz.rollup_day.%I is %L', described.attname, described.words);
+    end if;
   end loop;
 end $$;
+comment on column vobiz.rollup_day.day is 'Day in the billing zone (vobiz.setting) in which their quarter of an hour begins.';
 comment on column vobiz.rollup_delta.calls is 'Legs more, or less.';
 
 create view vobiz.rollup_part as
@@ -283,6 +311,8 @@ create trigger roll_up_update
   execute function vobiz.roll_up_change();
 create trigger rollup_is_not_truncated before truncate on vobiz.rollup
   for each statement execute function vobiz.refuse('the bill would be wrong; vobiz-cdr verify --repair recomputes what differs');
+create trigger rollup_day_is_not_truncated before truncate on vobiz.rollup_day
+  for each statement execute function vobiz.refuse('the bill would be wrong; vobiz-cdr verify --repair recomputes what differs');
 create trigger rollup_delta_is_not_truncated before truncate on vobiz.rollup_delta
   for each statement execute function vobiz.refuse('the bill would be wrong; the service folds what is in it');
 
@@ -290,6 +320,89 @@ insert into vobiz.rollup
 select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
        streaming_cost, total_cost, with_cost, without_cost
 from vobiz.rollup_base;
+
+-- Days of the billing zone ---------------------------------------------------------------------------------------------
+
+create function vobiz.day_begins(day date, zone text) returns timestamptz
+  language sql immutable parallel safe
+  as $$
+    -- Where a change of the clock shows midnight twice, Postgres takes the second one: the first is midnight by the offset of
+    -- six hours before.
+    select least(
+      day::timestamp at time zone zone,
+      case when ((day::timestamp at time zone 'UTC'
+                  - (((day::timestamp at time zone zone) - interval '6 hours') at time zone zone
+                     - ((day::timestamp at time zone zone) - interval '6 hours') at time zone 'UTC')) at time zone zone)
+                = day::timestamp
+           then day::timestamp at time zone 'UTC'
+                - (((day::timestamp at time zone zone) - interval '6 hours') at time zone zone
+                   - ((day::timestamp at time zone zone) - interval '6 hours') at time zone 'UTC') end)
+  $$;
+comment on function vobiz.day_begins(date, text) is
+  'The first instant of a day in a zone: when its clocks show midnight first, or leap over it. A day ends where the next one begins, so it has 23, 24 or 25 hours.';
+
+create function vobiz.day_of(at timestamptz, zone text) returns date
+  language plpgsql immutable parallel safe cost 10
+  as $$
+  declare
+    -- What the clocks show. A change over midnight shows a day before it begins, or once more when the next one has begun.
+    shown constant date := (at at time zone zone)::date;
+  begin
+    return case when vobiz.day_begins(shown + 1, zone) <= at then shown + 1
+                when vobiz.day_begins(shown, zone) <= at then shown
+                else shown - 1 end;
+  end $$;
+comment on function vobiz.day_of(timestamptz, text) is 'The day of a zone in which an instant lies: the last one that has begun by then (vobiz.day_begins).';
+
+create function vobiz.cut_days(first date default null, last date default null) returns void
+  language plpgsql
+  as $$
+  declare
+    zone    text;
+    from_at timestamptz;
+    to_at   timestamptz;
+  begin
+    -- Nobody folds meanwhile; and what was folded, and set, until now is seen by the statements below.
+    perform pg_advisory_xact_lock(hashtextextended('vobiz rollup', 0));
+    perform vobiz.need_read_committed();
+    select s.billing_zone into zone from vobiz.setting s;
+    from_at := coalesce(vobiz.day_begins(first, zone), '-infinity');
+    to_at := coalesce(vobiz.day_begins(last + 1, zone), 'infinity');
+    delete from vobiz.rollup_day d where d.day between coalesce(first, '-infinity') and coalesce(last, 'infinity');
+    insert into vobiz.rollup_day
+    with quarter as materialized (
+      select q.bucket, vobiz.day_of(q.bucket, zone) as day
+      from (select distinct r.bucket from vobiz.rollup r where r.bucket >= from_at and r.bucket < to_at) q
+    )
+    select r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered, sum(r.calls), sum(r.duration), sum(r.billsec),
+           sum(r.pulse_minutes), sum(r.cost), sum(r.streaming_cost), sum(r.total_cost), sum(r.with_cost), sum(r.without_cost)
+    from vobiz.rollup r join quarter q on q.bucket = r.bucket
+    where r.bucket >= from_at and r.bucket < to_at
+    group by 1, 2, 3, 4, 5, 6;
+  end $$;
+comment on function vobiz.cut_days(date, date) is
+  'Makes vobiz.rollup_day of these days, both included and all where none are named, anew from vobiz.rollup. Nothing is folded until the end of the transaction.';
+
+select vobiz.cut_days();
+
+create function vobiz.apply_billing_zone() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  as $$
+  begin
+    -- A psql that somebody forgot would keep everything from being folded.
+    perform set_config('idle_in_transaction_session_timeout', '30s', true);
+    -- One that Postgres does not know is refused here, also where there is no call.
+    perform vobiz.day_of(now(), new.billing_zone);
+    perform vobiz.cut_days();
+    return null;
+  end $$;
+comment on function vobiz.apply_billing_zone() is
+  'Trigger: cuts vobiz.rollup_day by the zone that holds from now on. A transaction that then does nothing for 30 seconds is ended.';
+
+create trigger billing_zone_set after insert on vobiz.setting
+  for each row execute function vobiz.apply_billing_zone();
+create trigger billing_zone_changed after update on vobiz.setting
+  for each row when (new.billing_zone is distinct from old.billing_zone) execute function vobiz.apply_billing_zone();
 
 -- A change of rules ----------------------------------------------------------------------------------------------------
 
@@ -422,40 +535,7 @@ comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revis
 
 -- The bill -------------------------------------------------------------------------------------------------------------
 
-create function vobiz.day_begins(day date, zone text) returns timestamptz
-  language sql immutable parallel safe
-  as $$
-    -- Where a change of the clock shows midnight twice, Postgres takes the second one: the first is midnight by the offset of
-    -- six hours before.
-    select least(
-      day::timestamp at time zone zone,
-      case when ((day::timestamp at time zone 'UTC'
-                  - (((day::timestamp at time zone zone) - interval '6 hours') at time zone zone
-                     - ((day::timestamp at time zone zone) - interval '6 hours') at time zone 'UTC')) at time zone zone)
-                = day::timestamp
-           then day::timestamp at time zone 'UTC'
-                - (((day::timestamp at time zone zone) - interval '6 hours') at time zone zone
-                   - ((day::timestamp at time zone zone) - interval '6 hours') at time zone 'UTC') end)
-  $$;
-comment on function vobiz.day_begins(date, text) is
-  'The first instant of a day in a zone: when its clocks show midnight first, or leap over it. A day ends where the next one begins, so it has 23, 24 or 25 hours.';
-
--- Both of these say that they return few rows: a plan that expects many is compiled first, which takes longer than the bill of a
--- month.
-create function vobiz.buckets(from_at timestamptz, to_at timestamptz) returns setof timestamptz
-  language plpgsql immutable parallel safe rows 8
-  as $$
-  declare
-    -- Before 1972 a day need not begin with a quarter.
-    first timestamptz := vobiz.bucket_of(from_at);
-  begin
-    if first < from_at then
-      first := first + interval '15 minutes';
-    end if;
-    return query select generate_series(first, to_at - interval '1 microsecond', interval '15 minutes');
-  end $$;
-comment on function vobiz.buckets(timestamptz, timestamptz) is 'The quarters of an hour that begin from one instant on and before another.';
-
+-- It says that it returns few rows: a plan that expects many is compiled first, which takes longer than the bill of a month.
 create function vobiz.billing_calendar()
   returns table (day date, from_at timestamptz, to_at timestamptz, billing_zone text)
   language plpgsql stable parallel safe rows 100
@@ -479,8 +559,33 @@ create function vobiz.billing_calendar()
 comment on function vobiz.billing_calendar() is
   'The days of the billing zone (vobiz.setting) around which there are calls, each with its half-open range of instants: 23, 24 or 25 hours. No call lies outside of them.';
 
+create view vobiz.rollup_day_part as
+  select account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+         streaming_cost, total_cost, with_cost, without_cost
+  from vobiz.rollup_day
+  union all
+  select d.account_id, d.customer, q.day, d.currency, d.call_direction, d.answered, d.calls, d.duration, d.billsec, d.pulse_minutes, d.cost,
+         d.streaming_cost, d.total_cost, d.with_cost, d.without_cost
+  -- The fence: the day once for each quarter, not once for each row.
+  from (select b.bucket, vobiz.day_of(b.bucket, (select s.billing_zone from vobiz.setting s)) as day
+        from (select distinct bucket from vobiz.rollup_delta) b
+        offset 0) q
+  join vobiz.rollup_delta d on d.bucket = q.bucket;
+comment on view vobiz.rollup_day_part is 'vobiz.rollup_part by day of the billing zone: rows to be added up.';
+do $$
+declare
+  described record;
+begin
+  for described in
+    select attname, col_description(attrelid, attnum) as words from pg_catalog.pg_attribute
+    where attrelid = 'vobiz.rollup_day'::regclass and attnum > 0
+  loop
+    execute format('comment on column vobiz.rollup_day_part.%I is %L', described.attname, described.words);
+  end loop;
+end $$;
+
 create view vobiz.billing_day as
-  select k.day, k.billing_zone, r.account_id, r.customer, r.currency, r.call_direction,
+  select r.day, (select s.billing_zone from vobiz.setting s) as billing_zone, r.account_id, r.customer, r.currency, r.call_direction,
          sum(r.calls)::bigint as calls,
          coalesce(sum(r.calls) filter (where r.answered), 0)::bigint as answered,
          coalesce(sum(r.with_cost) filter (where not r.answered), 0)::bigint as unanswered_with_cost,
@@ -488,11 +593,8 @@ create view vobiz.billing_day as
          round(sum(r.billsec) / 60, 6) as minutes, sum(r.pulse_minutes)::bigint as pulse_minutes,
          sum(r.cost) as cost, sum(r.streaming_cost) as streaming_cost, sum(r.total_cost) as total_cost,
          sum(r.without_cost)::bigint as without_cost
-  from vobiz.billing_calendar() k
-  -- By equality: Postgres knows how many rows a quarter has, and nothing of how many lie in a range.
-  cross join lateral vobiz.buckets(k.from_at, k.to_at) as q (bucket)
-  join vobiz.rollup_part r on r.bucket = q.bucket
-  group by k.day, k.billing_zone, r.account_id, r.customer, r.currency, r.call_direction
+  from vobiz.rollup_day_part r
+  group by r.day, r.account_id, r.customer, r.currency, r.call_direction
   having sum(r.calls) <> 0;
 comment on view vobiz.billing_day is 'The bill by day of the billing zone, account, customer, currency and direction: legs, so a bridged conversation counts each of them. Amounts are Vobiz''s own, before tax, to the last digit, and equal the sums over vobiz.cdr at every instant. A call belongs to the day in which its day_at lies. Filter by day: it is fast.';
 comment on column vobiz.billing_day.day is 'Day in the billing zone, from its midnight up to the next.';
@@ -513,17 +615,21 @@ comment on column vobiz.billing_day.streaming_cost is 'Sum of streaming_cost in 
 comment on column vobiz.billing_day.total_cost is 'Sum of total_cost in currency, before tax, as Vobiz states it per leg; NULL counts as 0.';
 comment on column vobiz.billing_day.without_cost is 'Legs whose total_cost is NULL: the sum says nothing of them.';
 
+-- Not over vobiz.billing_day: its groups, which are many, would be made first.
 create view vobiz.billing_month as
-  select date_trunc('month', b.day::timestamp)::date as month, b.billing_zone, b.account_id, b.customer, b.currency, b.call_direction,
-         sum(b.calls)::bigint as calls, sum(b.answered)::bigint as answered,
-         sum(b.unanswered_with_cost)::bigint as unanswered_with_cost,
-         sum(b.duration)::bigint as duration, sum(b.billsec)::bigint as billsec,
-         round(sum(b.billsec) / 60, 6) as minutes, sum(b.pulse_minutes)::bigint as pulse_minutes,
-         sum(b.cost) as cost, sum(b.streaming_cost) as streaming_cost, sum(b.total_cost) as total_cost,
-         sum(b.without_cost)::bigint as without_cost
-  from vobiz.billing_day b
-  group by 1, 2, 3, 4, 5, 6;
-comment on view vobiz.billing_month is 'vobiz.billing_day by calendar month of the billing zone.';
+  select date_trunc('month', r.day::timestamp)::date as month, (select s.billing_zone from vobiz.setting s) as billing_zone, r.account_id,
+         r.customer, r.currency, r.call_direction,
+         sum(r.calls)::bigint as calls,
+         coalesce(sum(r.calls) filter (where r.answered), 0)::bigint as answered,
+         coalesce(sum(r.with_cost) filter (where not r.answered), 0)::bigint as unanswered_with_cost,
+         sum(r.duration)::bigint as duration, sum(r.billsec)::bigint as billsec,
+         round(sum(r.billsec) / 60, 6) as minutes, sum(r.pulse_minutes)::bigint as pulse_minutes,
+         sum(r.cost) as cost, sum(r.streaming_cost) as streaming_cost, sum(r.total_cost) as total_cost,
+         sum(r.without_cost)::bigint as without_cost
+  from vobiz.rollup_day_part r
+  group by 1, r.account_id, r.customer, r.currency, r.call_direction
+  having sum(r.calls) <> 0;
+comment on view vobiz.billing_month is 'vobiz.billing_day by calendar month of the billing zone. Filter by month: it is fast.';
 comment on column vobiz.billing_month.month is 'First day of the month.';
 do $$
 declare

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use sqlx::{Connection, PgConnection};
 use vobiz_cdr::config::DatabaseArgs;
-use vobiz_cdr::db::rollup::{self, Difference, Scope, Sums, Verified};
+use vobiz_cdr::db::rollup::{self, Scope, Sums, Verified, day};
 use vobiz_cdr::db::{compare, task};
 
 use crate::person::PersonArgs;
@@ -60,52 +60,56 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     let mut transaction = connection.begin().await?;
     compare::read_at_length(&mut transaction).await?;
     let verified = rollup::verify(&mut transaction, scope).await?;
-    let repaired = args.repair && !verified.differences.is_empty();
+    let days = rollup::day::verify(&mut transaction, scope).await?;
+    let equal = verified.differences.is_empty() && days.is_empty();
+    let repaired = args.repair && !equal;
     if repaired {
-        rollup::repair(&mut transaction, &verified.differences, &args.person.name()).await?;
+        let by = args.person.name();
+        rollup::repair(&mut transaction, &verified.differences, &by).await?;
+        rollup::day::repair(&mut transaction, &days, &by).await?;
     }
     transaction.commit().await?;
-    show(args, &verified, repaired);
-    Ok(if verified.differences.is_empty() || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    show(args, &verified, &days, repaired);
+    Ok(if equal || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(args: &VerifyArgs, verified: &Verified, repaired: bool) {
+fn show(args: &VerifyArgs, verified: &Verified, days: &[day::Difference], repaired: bool) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({
-            "equal": differences.is_empty(), "repaired": repaired, "keys": keys, "calls": calls, "differences": differences,
+            "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
+            "differences": differences, "days": days,
         });
         crate::print_line(&all.to_string());
-    } else if !differences.is_empty() {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header([
-            "account",
-            "customer",
-            "quarter (UTC)",
-            "currency",
-            "direction",
-            "answered",
-            "sum",
-            "rollup",
-            "calls",
-        ]);
+    } else {
+        let mut table = headed(["quarter (UTC)", "rollup", "calls"]);
         for difference in differences.iter().take(SHOWN) {
-            for (name, kept, real) in differing(difference) {
-                let key = &difference.key;
-                table.add_row([
-                    key.account_id.clone(),
-                    key.customer.clone(),
-                    key.bucket.format("%Y-%m-%d %H:%M").to_string(),
-                    key.currency.clone().unwrap_or_else(|| "-".into()),
-                    key.call_direction.clone().unwrap_or_else(|| "-".into()),
-                    key.answered.to_string(),
-                    name.into(),
-                    kept,
-                    real,
-                ]);
-            }
+            let key = &difference.key;
+            let place = [
+                key.account_id.clone(),
+                key.customer.clone(),
+                key.bucket.format("%Y-%m-%d %H:%M").to_string(),
+            ];
+            add(
+                &mut table,
+                place,
+                (&key.currency, &key.call_direction, key.answered),
+                [&difference.rollup, &difference.calls],
+            );
         }
-        crate::print_line(&table.to_string());
+        print(&table);
+        let mut table = headed(["day", "rollup_day", "rollup"]);
+        for difference in days.iter().take(SHOWN) {
+            let place =
+                [difference.account_id.clone(), difference.customer.clone(), difference.day.to_string()];
+            add(
+                &mut table,
+                place,
+                (&difference.currency, &difference.call_direction, difference.answered),
+                [&difference.rollup_day, &difference.rollup],
+            );
+        }
+        print(&table);
     }
     let wrong = differences.len();
     crate::say(&match (wrong, repaired) {
@@ -113,19 +117,66 @@ fn show(args: &VerifyArgs, verified: &Verified, repaired: bool) {
         (_, true) => format!("{wrong} of {keys} sums over {calls} calls differed and were repaired"),
         (_, false) => format!("{wrong} of {keys} sums over {calls} calls differ: --repair makes them right"),
     });
-    if wrong > SHOWN && !args.json {
+    if !days.is_empty() {
+        let wrong = days.len();
+        crate::say(&if repaired {
+            format!("{wrong} sums by day differed from their quarters and were repaired")
+        } else {
+            format!("{wrong} sums by day differ from their quarters: --repair makes them right")
+        });
+    }
+    if wrong.max(days.len()) > SHOWN && !args.json {
         crate::say(&format!("the first {SHOWN} are shown; --json shows all"));
     }
 }
 
-/// The sums of a key that differ: name, what is kept, what the calls add up to.
-fn differing(difference: &Difference) -> Vec<(&'static str, String, String)> {
-    named(&difference.rollup)
-        .into_iter()
-        .zip(named(&difference.calls))
-        .filter(|((_, kept), (_, real))| kept != real)
-        .map(|((name, kept), (_, real))| (name, kept, real))
-        .collect()
+/// An empty table: the time, and the names of the two sides.
+fn headed([time, kept, real]: [&str; 3]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "account",
+        "customer",
+        time,
+        "currency",
+        "direction",
+        "answered",
+        "sum",
+        kept,
+        real,
+    ]);
+    table
+}
+
+/// Adds a line for each sum of a key that differs.
+fn add(
+    table: &mut Table,
+    place: [String; 3],
+    (currency, direction, answered): (&Option<String>, &Option<String>, bool),
+    [kept, real]: [&Sums; 2],
+) {
+    let [account, customer, time] = place;
+    let or_dash = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".into());
+    for ((name, kept), (_, real)) in
+        named(kept).into_iter().zip(named(real)).filter(|(kept, real)| kept != real)
+    {
+        table.add_row([
+            account.clone(),
+            customer.clone(),
+            time.clone(),
+            or_dash(currency),
+            or_dash(direction),
+            answered.to_string(),
+            name.into(),
+            kept,
+            real,
+        ]);
+    }
+}
+
+fn print(table: &Table) {
+    if !table.is_empty() {
+        crate::print_line(&table.to_string());
+    }
 }
 
 fn named(sums: &Sums) -> [(&'static str, String); 9] {

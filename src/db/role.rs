@@ -73,7 +73,7 @@ pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
            grant select on
              vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule,
-             vobiz.cdr_revision, vobiz.rollup_part, vobiz.rollup_base, vobiz.day, vobiz.reconciliation_check,
+             vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.day, vobiz.reconciliation_check,
              vobiz.reconciliation_total, vobiz.reconciliation_difference, vobiz.safe_to_bill_move, vobiz.closed_call, vobiz.audit
              to vobiz_finance;
 

@@ -1,26 +1,30 @@
 //! The sums that are kept beside the calls: folding what triggers have noted, and proving that they equal the calls.
 //!
-//! Writers only add rows to `vobiz.rollup_delta`; folding merges them into `vobiz.rollup`. Whoever reads adds up both, so it does
-//! not matter when, or whether, anything is folded: only how fast a report is.
+//! Writers only add rows to `vobiz.rollup_delta`; folding merges them into `vobiz.rollup` (by quarter of an hour) and
+//! `vobiz.rollup_day` (by day of the billing zone). Whoever reads adds up what is folded and what is not, so it does not matter when,
+//! or whether, anything is folded: only how fast a report is.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 
 use super::audit;
 
-/// Folds up to `most` rows of the delta into the rollup, in a transaction of its own; returns how many. One folds at a time: none
-/// are folded while another does.
+pub mod day;
+
+/// Folds up to `most` rows of the delta into the sums, in a transaction of its own; returns how many. One folds at a time: none
+/// are folded while another does, or while the billing zone changes.
 pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let ours = sqlx::query_scalar!(
-        r#"select pg_try_advisory_xact_lock(hashtextextended('vobiz rollup', 0)) as "ours!""#
+        r#"select pg_try_advisory_xact_lock(hashtextextended('vobiz rollup', 0)) as "ours!" from vobiz.need_read_committed()"#
     )
     .fetch_one(&mut *transaction)
     .await?;
     if !ours {
         return Ok(0);
     }
+    // The lock is held: this statement sees the zone by which all that is folded was cut.
     let row = sqlx::query!(
         r#"with taken as (
              delete from vobiz.rollup_delta
@@ -40,20 +44,48 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
                streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
                with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
              returning bucket, calls
+           ), quarter as materialized (
+             select bucket, vobiz.day_of(bucket, (select billing_zone from vobiz.setting)) as day
+             from (select distinct bucket from taken) b
+           ), folded_day as (
+             insert into vobiz.rollup_day as r (
+               account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+               streaming_cost, total_cost, with_cost, without_cost)
+             select account_id, customer, day, currency, call_direction, answered, sum(calls), sum(duration), sum(billsec),
+                    sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost), sum(with_cost), sum(without_cost)
+             from taken join quarter using (bucket)
+             group by account_id, customer, day, currency, call_direction, answered
+             on conflict on constraint rollup_day_key do update set
+               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
+               pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
+               streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
+               with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+             returning day, calls
            )
            select (select count(*) from taken) as "taken!",
-                  (select array_agg(distinct bucket) from folded where calls = 0) as emptied"#,
+                  (select array_agg(distinct bucket) from folded where calls = 0) as emptied,
+                  (select array_agg(distinct day) from folded_day where calls = 0) as emptied_days"#,
         most
     )
     .fetch_one(&mut *transaction)
     .await?;
+    // All of it must be zero: a change may be folded before the call that it changes.
     if let Some(buckets) = row.emptied {
-        // All of it must be zero: a change may be folded before the call that it changes.
         sqlx::query!(
             "delete from vobiz.rollup
              where bucket = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
                and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
             &buckets
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    if let Some(days) = row.emptied_days {
+        sqlx::query!(
+            "delete from vobiz.rollup_day
+             where day = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
+               and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
+            &days
         )
         .execute(&mut *transaction)
         .await?;
@@ -91,7 +123,7 @@ pub struct Key {
 }
 
 /// Sums over some calls. Amounts are text: to the last digit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
     /// Legs.
     pub calls: i64,

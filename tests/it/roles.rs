@@ -102,6 +102,7 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
     }
     for write in [
         "delete from vobiz.rollup",
+        "select vobiz.cut_days()",
         "update vobiz.setting set home_country = '1'",
         "insert into vobiz.prefix values ('+1', 'x', 'x')",
         "create table vobiz.x ()",
@@ -321,6 +322,11 @@ async fn the_service_can_work_as_its_role() {
         all_texts(&mut app, "select count(*)::text from vobiz.cdr").await.unwrap(),
         [Some("6".to_owned())]
     );
+    assert!(vobiz_cdr::db::rollup::fold(&mut app, 100).await.unwrap() > 0);
+    sqlx::raw_sql("update vobiz.setting set billing_zone = 'UTC'; select vobiz.cut_days()")
+        .execute(&mut app)
+        .await
+        .unwrap();
     for denied in [
         "select * from vobiz.mask_key",
         "drop table vobiz.cdr",

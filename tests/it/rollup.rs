@@ -17,24 +17,45 @@ use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
 use crate::support::world::eventually;
 
-/// Keys whose sums are not those of their calls, in one snapshot. Written out here once more, from vobiz.cdr alone.
+/// Keys whose sums are not those of their calls, by quarter of an hour and by day of the billing zone, in one snapshot. Written out
+/// here once more, from vobiz.cdr alone.
 const DRIFT: &str = "
-    with side as (
-      select 1 as sign, account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-             streaming_cost, total_cost, with_cost, without_cost
+    with call as (
+      select account_id, vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at) as customer,
+             to_timestamp(floor(extract(epoch from day_at) / 900) * 900) as bucket, currency, call_direction,
+             billsec is not null and billsec > 0 as answered, 1 as calls, coalesce(duration, 0) as duration, coalesce(billsec, 0) as billsec,
+             ceil(coalesce(billsec, 0) / 60.0) as pulse_minutes, coalesce(cost, 0) as cost, coalesce(streaming_cost, 0) as streaming_cost,
+             coalesce(total_cost, 0) as total_cost, coalesce((total_cost > 0)::int, 0) as with_cost, (total_cost is null)::int as without_cost
+      from vobiz.cdr
+    ), side as (
+      select 1 as sign, account_id, customer, bucket::text as at, currency, call_direction, answered, calls, duration, billsec, pulse_minutes,
+             cost, streaming_cost, total_cost, with_cost, without_cost
       from vobiz.rollup_part
       union all
-      select -1, account_id, vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at),
-             to_timestamp(floor(extract(epoch from day_at) / 900) * 900), currency, call_direction, billsec is not null and billsec > 0, 1,
-             coalesce(duration, 0), coalesce(billsec, 0), ceil(coalesce(billsec, 0) / 60.0), coalesce(cost, 0),
-             coalesce(streaming_cost, 0), coalesce(total_cost, 0), coalesce((total_cost > 0)::int, 0), (total_cost is null)::int
-      from vobiz.cdr
+      select 1, account_id, customer, day::text, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+             streaming_cost, total_cost, with_cost, without_cost
+      from vobiz.rollup_day_part
+      union all
+      select -1, account_id, customer, at, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+             streaming_cost, total_cost, with_cost, without_cost
+      from call cross join vobiz.setting
+      cross join lateral (values (bucket::text), ((bucket at time zone billing_zone)::date::text)) as x (at)
     )
     select count(*) from (
-      select from side group by account_id, customer, bucket, currency, call_direction, answered
+      select from side group by account_id, customer, at, currency, call_direction, answered
       having (sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost),
               sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost))
              <> (0, 0, 0, 0, 0, 0, 0, 0, 0)) wrong";
+
+/// Zones in which the same calls lie in other days.
+const ZONES: [&str; 6] = [
+    "Asia/Kolkata",
+    "UTC",
+    "America/Los_Angeles",
+    "Pacific/Kiritimati",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+];
 
 async fn drift(db: &Database) -> i64 {
     db.count(DRIFT).await
@@ -63,6 +84,10 @@ fn insert(query: &str) -> String {
     )
 }
 
+fn set_zone(zone: &str) -> String {
+    format!("update vobiz.setting set billing_zone = '{zone}'")
+}
+
 fn rule(field: &str, value: &str, customer: &str) -> String {
     format!(
         "insert into vobiz.customer_rule (field, value, customer) values ('{field}', '{value}', '{customer}')"
@@ -86,6 +111,7 @@ enum Step {
     EndRule(u8),
     DropRule(u8),
     Fold(u8),
+    Zone(u8),
     /// A folding that is not committed.
     Break,
 }
@@ -109,6 +135,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1u8..20).prop_map(Step::EndRule),
         1 => (1u8..20).prop_map(Step::DropRule),
         2 => (1u8..9).prop_map(Step::Fold),
+        1 => (0u8..6).prop_map(Step::Zone),
         1 => Just(Step::Break),
     ];
     proptest::collection::vec(step, 1..25)
@@ -182,6 +209,7 @@ async fn take(db: &Database, step: &Step) {
             db.run(&format!("delete from vobiz.customer_rule where id % 4 = {id} % 4")).await;
         }
         Step::Fold(most) => drop(fold(db, i64::from(*most)).await),
+        Step::Zone(zone) => db.run(&set_zone(ZONES[usize::from(*zone)])).await,
         Step::Break => {
             let mut connection = db.connection().await;
             let mut transaction = connection.begin().await.unwrap();
@@ -205,7 +233,8 @@ async fn whatever_happens_to_calls_and_rules_the_sums_are_those_of_the_calls() {
                 }
                 db.run("delete from vobiz.cdr").await;
                 while fold(&db, 1000).await > 0 {}
-                prop_assert_eq!(db.count("select count(*) from vobiz.rollup_part").await, 0, "{:?}", steps);
+                let left = "select (select count(*) from vobiz.rollup_part) + (select count(*) from vobiz.rollup_day)";
+                prop_assert_eq!(db.count(left).await, 0, "{:?}", steps);
                 prop_assert_eq!(db.count("select count(*) from vobiz.billing_day").await, 0);
                 Ok(())
             })
@@ -215,7 +244,7 @@ async fn whatever_happens_to_calls_and_rules_the_sums_are_those_of_the_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_every_instant_of_writing_folding_and_new_rules_the_sums_are_those_of_the_calls() {
+async fn at_every_instant_of_writing_folding_new_rules_and_other_zones_the_sums_are_those_of_the_calls() {
     let db = Arc::new(Database::new().await);
     let over = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
@@ -270,6 +299,16 @@ async fn at_every_instant_of_writing_folding_and_new_rules_the_sums_are_those_of
             rules.run(&sql).await;
         }
     }));
+    let (zones, told) = (Arc::clone(&db), Arc::clone(&over));
+    workers.push(tokio::spawn(async move {
+        let mut n = 0;
+        while !told.load(Ordering::Relaxed) {
+            n += 1;
+            zones.run(&set_zone(ZONES[n % ZONES.len()])).await;
+            // Folding does not wait for it.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }));
     let mut looked = 0;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
     while tokio::time::Instant::now() < until {
@@ -282,6 +321,7 @@ async fn at_every_instant_of_writing_folding_and_new_rules_the_sums_are_those_of
     }
     assert_eq!(drift(&db).await, 0);
     assert!(looked > 5 && db.count("select count(*) from vobiz.cdr").await > 0);
+    assert!(db.count("select count(*) from vobiz.rollup_day").await > 0, "something was folded");
 }
 
 #[tokio::test]
@@ -316,6 +356,76 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
 }
 
 #[tokio::test]
+async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_cuts_by_it() {
+    let db = Database::new().await;
+    // 20:00 UTC is the next day in Kolkata.
+    db.run(&insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01 20:00Z', 5, 1)")).await;
+    let mut folder = db.connection().await;
+    let mut folding = folder.begin().await.unwrap();
+    assert_eq!(rollup::fold(&mut folding, 100).await.unwrap(), 1);
+
+    let pool = db.pool.clone();
+    let changing = tokio::spawn(async move { try_run(&pool, &set_zone("UTC")).await });
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let database = &db;
+    eventually("the zone waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    // A writer does not.
+    db.run(&insert("values ('two', 'MA_A', 't', timestamptz '2026-03-02 20:00Z', 5, 1)")).await;
+    let days = "select concat_ws(' ', billing_zone, day, calls) from vobiz.billing_day order by day";
+    assert_eq!(db.texts(days).await, ["Asia/Kolkata 2026-03-02 1", "Asia/Kolkata 2026-03-03 1"]);
+    folding.commit().await.unwrap();
+    changing.await.unwrap().unwrap();
+    assert_eq!(db.texts(days).await, ["UTC 2026-03-01 1", "UTC 2026-03-02 1"]);
+    assert_eq!(drift(&db).await, 0);
+
+    // The other way round: nothing is folded while the zone changes, everybody else sees the old one, and writers go on.
+    let mut changing = folder.begin().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(set_zone("Asia/Kolkata"))).execute(&mut *changing).await.unwrap();
+    let limit: String = sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')")
+        .fetch_one(&mut *changing)
+        .await
+        .unwrap();
+    assert_eq!(limit, "30s");
+    db.run(&insert("values ('three', 'MA_A', 't', timestamptz '2026-03-03 20:00Z', 5, 1)")).await;
+    assert_eq!(fold(&db, 100).await, 0);
+    assert_eq!(db.texts(days).await, ["UTC 2026-03-01 1", "UTC 2026-03-02 1", "UTC 2026-03-03 1"]);
+    changing.commit().await.unwrap();
+    let after = ["Asia/Kolkata 2026-03-02 1", "Asia/Kolkata 2026-03-03 1", "Asia/Kolkata 2026-03-04 1"];
+    assert_eq!(db.texts(days).await, after);
+    assert_eq!((fold(&db, 100).await, drift(&db).await), (2, 0));
+    assert_eq!(db.texts(days).await, after);
+    assert_eq!(
+        db.texts("select day::text from vobiz.rollup_day order by day").await,
+        ["2026-03-02", "2026-03-03", "2026-03-04"]
+    );
+}
+
+#[tokio::test]
+async fn a_zone_that_is_none_is_refused_and_so_is_a_change_that_cannot_see_what_was_folded() {
+    let db = Database::new().await;
+    let said = refusal(&db, &set_zone("Asia/Nowhere")).await;
+    assert!(said.contains("Asia/Nowhere"), "{said}");
+    db.run(&insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01 20:00Z', 5, 1)")).await;
+    let mut connection = db.connection().await;
+    let mut transaction = connection.begin_with("begin isolation level repeatable read").await.unwrap();
+    let refused = sqlx::raw_sql(AssertSqlSafe(set_zone("UTC"))).execute(&mut *transaction).await;
+    assert!(refused.unwrap_err().to_string().contains("transaction that is repeatable read"));
+    transaction.rollback().await.unwrap();
+    let mut transaction = connection.begin_with("begin isolation level repeatable read").await.unwrap();
+    let refused = rollup::fold(&mut transaction, 100).await;
+    assert!(refused.unwrap_err().to_string().contains("transaction that is repeatable read"));
+    transaction.rollback().await.unwrap();
+    // What is said anew is what is changed.
+    fold(&db, 100).await;
+    db.run("delete from vobiz.setting; insert into vobiz.setting (billing_zone) values ('UTC')").await;
+    assert_eq!(
+        db.text("select concat_ws(' ', day, billing_zone) from vobiz.billing_day").await,
+        "2026-03-01 UTC"
+    );
+    assert_eq!(drift(&db).await, 0);
+}
+
+#[tokio::test]
 async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first() {
     let db = Database::new().await;
     db.run(
@@ -335,6 +445,7 @@ async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first
     for (sql, word) in [
         ("truncate vobiz.customer_rule", "delete the rules"),
         ("truncate vobiz.rollup", "verify --repair"),
+        ("truncate vobiz.rollup_day", "verify --repair"),
         ("truncate vobiz.rollup_delta", "the service folds"),
         (
             "insert into vobiz.customer_rule (field, value, customer) values ('region', 'x', 'y')",
@@ -478,24 +589,30 @@ async fn a_folding_that_is_killed_loses_nothing() {
     db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.1 from generate_series(1, 50) i")).await;
     let bill = "select sum(total_cost)::text || ' ' || sum(calls) from vobiz.billing_month";
     assert_eq!(db.text(bill).await, "5.0 50");
-    // Killed between its first statement and its end: the row that it waits for is held here.
+    // Killed within its statement: a row that it waits for is held here, of the one table and of the other.
     fold(&db, 10).await;
     let mut blocker = db.connection().await;
-    let mut holding = blocker.begin().await.unwrap();
-    sqlx::raw_sql("select from vobiz.rollup for update").execute(&mut *holding).await.unwrap();
-    db.run("update vobiz.cdr set total_cost = total_cost + 1").await;
-    let pool = db.pool.clone();
-    let folding = tokio::spawn(async move { rollup::fold(&mut pool.acquire().await.unwrap(), 1000).await });
-    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
-    let database = &db;
-    eventually("the folding is killed", Duration::from_secs(5), async || database.count(kill).await == 1)
-        .await;
-    assert!(folding.await.unwrap().is_err());
-    holding.rollback().await.unwrap();
-    assert_eq!((db.text(bill).await, drift(&db).await), ("55.0 50".to_owned(), 0));
+    for (table, total) in [("rollup", "55.0 50"), ("rollup_day", "105.0 50")] {
+        let mut holding = blocker.begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("select from vobiz.{table} for update")))
+            .execute(&mut *holding)
+            .await
+            .unwrap();
+        db.run("update vobiz.cdr set total_cost = total_cost + 1").await;
+        let pool = db.pool.clone();
+        let folding =
+            tokio::spawn(async move { rollup::fold(&mut pool.acquire().await.unwrap(), 1000).await });
+        let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
+        let database = &db;
+        eventually("the folding is killed", Duration::from_secs(5), async || database.count(kill).await == 1)
+            .await;
+        assert!(folding.await.unwrap().is_err());
+        holding.rollback().await.unwrap();
+        assert_eq!((db.text(bill).await, drift(&db).await), (total.to_owned(), 0), "{table}");
+    }
     while fold(&db, 1000).await > 0 {}
-    assert_eq!((db.text(bill).await, drift(&db).await), ("55.0 50".to_owned(), 0));
+    assert_eq!((db.text(bill).await, drift(&db).await), ("105.0 50".to_owned(), 0));
     assert_eq!(db.count("select count(*) from vobiz.rollup_delta").await, 0);
 }
 
@@ -512,6 +629,7 @@ async fn calls_from_before_the_migration_are_in_the_sums() {
         db.run(&std::fs::read_to_string(&file).unwrap()).await;
     }
     assert_eq!(db.count("select sum(calls)::bigint from vobiz.rollup").await, 50);
+    assert_eq!(db.count("select sum(calls)::bigint from vobiz.rollup_day").await, 50);
     assert_eq!(db.text("select total_cost::text from vobiz.billing_month").await, "5.0");
     db.run("delete from vobiz.cdr where call_id = 'c1'").await;
     assert_eq!(drift(&db).await, 0);
@@ -573,6 +691,13 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
             (&"2026-05-01T00:00:00Z".into(), &"0".into(), &"0".into(), &7.into()),
         ]
     );
+    // The days still say what the quarters said.
+    let days = json["days"].as_array().unwrap();
+    let seen: Vec<_> = days
+        .iter()
+        .map(|d| (&d["day"], &d["rollup_day"]["cost"], &d["rollup"]["cost"], &d["rollup"]["calls"]))
+        .collect();
+    assert_eq!(seen, [(&"2026-03-01".into(), &"1.8".into(), &"1.7001".into(), &17.into())]);
     // 05:00 UTC of the first is in the day of Kolkata.
     assert_eq!(verify(&db, &["--from", "2026-03-01", "--to", "2026-03-01"]).status.code(), Some(1));
     assert_eq!(verify(&db, &["--from", "2026-03-02", "--to", "2026-04-30"]).status.code(), Some(0));
@@ -595,7 +720,77 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
                    from vobiz.audit where action = 'rollup_repaired' order by id";
     assert_eq!(
         db.texts(audited).await,
-        ["user (asha) MA_A 0.1001 0.1", "user (asha) MA_A 0 0.1", "user (asha) MA_B 0 0"]
+        [
+            "user (asha) MA_A 0.1001 0.1",
+            "user (asha) MA_A 0 0.1",
+            "user (asha) MA_B 0 0",
+            "user (asha) MA_A 1.8 1.7001"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn verify_finds_days_that_are_not_those_of_their_quarters_and_cuts_them_anew() {
+    let db = Database::new().await;
+    db.run(&insert(
+        "select 'c' || i, 'MA_' || i % 2, 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.10 from generate_series(1, 100) i",
+    ))
+    .await;
+    fold(&db, 1000).await;
+    let bill = "select string_agg(x::text, '; ' order by day, account_id) from vobiz.billing_day x";
+    let right = db.text(bill).await;
+    // A cost changed, days lost, and some that have no calls.
+    db.run(
+        "update vobiz.rollup_day set total_cost = total_cost + 0.0001 where day = '2026-03-02' and account_id = 'MA_0';
+         delete from vobiz.rollup_day where day = '2026-03-03';
+         insert into vobiz.rollup_day select account_id, 'Nobody', date '2026-05-01', currency, call_direction, answered, 7, 0, 0, 0, 0, 0, 0, 0, 0
+         from vobiz.rollup_day where day = '2026-03-01'",
+    )
+    .await;
+    assert_ne!(db.text(bill).await, right);
+    for (arguments, code) in [
+        (&["--from", "2026-03-04", "--to", "2026-04-30"][..], 0),
+        (&["--to", "2026-03-01"], 0),
+        (&["--from", "2026-03-02", "--to", "2026-03-02"], 1),
+        (&["--from", "2026-03-02", "--to", "2026-03-02", "--account", "MA_1"], 0),
+        (&["--from", "2026-05-01"], 1),
+    ] {
+        let found = verify(&db, arguments);
+        assert_eq!(found.status.code(), Some(code), "{arguments:?}: {}", found.stderr);
+    }
+    let wrong = verify(&db, &[]);
+    assert!(
+        wrong.stderr.contains("the rollup equals the calls: 100 sums over 100 calls")
+            && wrong.stderr.contains("5 sums by day differ from their quarters: --repair makes them right")
+            && wrong.stdout.contains("2026-05-01")
+            && wrong.stdout.contains("Nobody"),
+        "{} {}",
+        wrong.stdout,
+        wrong.stderr
+    );
+    let json: Value = serde_json::from_str(&verify(&db, &["--json"]).stdout).unwrap();
+    assert_eq!((&json["equal"], json["days"].as_array().unwrap().len()), (&false.into(), 5));
+    // Another part is not touched.
+    let part = verify(&db, &["--to", "2026-04-30", "--repair"]);
+    assert!(
+        part.status.code() == Some(0) && part.stderr.contains("3 sums by day differed"),
+        "{}",
+        part.stderr
+    );
+    assert_eq!(db.count("select count(*) from vobiz.rollup_day where customer = 'Nobody'").await, 2);
+    assert_eq!(verify(&db, &["--repair"]).status.code(), Some(0));
+    assert_eq!((db.text(bill).await, verify(&db, &[]).status.code(), drift(&db).await), (right, Some(0), 0));
+    let audited = "select concat_ws(' ', account_id, detail->>'day', detail->'was'->>'calls', detail->'is'->>'calls', detail->'is'->>'total_cost')
+                   from vobiz.audit where action = 'rollup_repaired' order by id";
+    assert_eq!(
+        db.texts(audited).await,
+        [
+            "MA_0 2026-03-02 12 12 1.2",
+            "MA_0 2026-03-03 0 12 1.2",
+            "MA_1 2026-03-03 0 12 1.2",
+            "MA_0 2026-05-01 7 0 0",
+            "MA_1 2026-05-01 7 0 0"
+        ]
     );
 }
 
@@ -605,6 +800,8 @@ async fn repairing_beside_writers_makes_it_right_and_keeps_what_they_wrote() {
     let over = Arc::new(AtomicBool::new(false));
     db.run(&insert("select 'c' || i, 'MA_A', 't', timestamptz '2026-03-01Z' + i * interval '1 s', i, 0.10 from generate_series(1, 2000) i")).await;
     db.run("update vobiz.rollup_delta set cost = cost + 1, calls = calls + 1").await;
+    fold(&db, 2).await;
+    db.run("update vobiz.rollup_day set cost = cost + 5").await;
     let (other, told) = (Arc::clone(&db), Arc::clone(&over));
     let writer = tokio::spawn(async move {
         let mut n = 0;
@@ -624,7 +821,12 @@ async fn repairing_beside_writers_makes_it_right_and_keeps_what_they_wrote() {
     });
     let clone = Arc::clone(&db);
     let repaired = tokio::task::spawn_blocking(move || verify(&clone, &["--repair"])).await.unwrap();
-    assert!(repaired.stderr.contains("were repaired"), "{}", repaired.stderr);
+    assert!(
+        repaired.stderr.contains("calls differed and were repaired")
+            && repaired.stderr.contains("sums by day differed"),
+        "{}",
+        repaired.stderr
+    );
     over.store(true, Ordering::Relaxed);
     writer.await.unwrap();
     assert_eq!(drift(&db).await, 0);
