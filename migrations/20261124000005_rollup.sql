@@ -391,14 +391,28 @@ create function vobiz.apply_billing_zone() returns trigger
   begin
     -- A psql that somebody forgot would keep everything from being folded.
     perform set_config('idle_in_transaction_session_timeout', '30s', true);
-    -- One that Postgres does not know is refused here, also where there is no call.
-    perform vobiz.day_of(now(), new.billing_zone);
     perform vobiz.cut_days();
     return null;
   end $$;
 comment on function vobiz.apply_billing_zone() is
   'Trigger: cuts vobiz.rollup_day by the zone that holds from now on. A transaction that then does nothing for 30 seconds is ended.';
 
+-- Postgres takes more for a zone than there are: IST is Israel to it, and +05:30 lies west of Greenwich.
+create function vobiz.check_billing_zone() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  as $$
+  begin
+    if not exists (select from pg_catalog.pg_timezone_names z where z.name = new.billing_zone and z.name !~ '^(posix|right)') then
+      raise exception '% is no name of a time zone', quote_literal(new.billing_zone)
+        using errcode = 'invalid_parameter_value',
+              hint = 'Take one of pg_timezone_names, such as Asia/Kolkata, Europe/London or UTC; abbreviations and offsets mean something else than they seem to.';
+    end if;
+    return new;
+  end $$;
+comment on function vobiz.check_billing_zone() is 'Trigger: refuses what is no name of a time zone.';
+
+create trigger billing_zone_checked before insert or update of billing_zone on vobiz.setting
+  for each row execute function vobiz.check_billing_zone();
 create trigger billing_zone_set after insert on vobiz.setting
   for each row execute function vobiz.apply_billing_zone();
 create trigger billing_zone_changed after update on vobiz.setting
@@ -585,7 +599,8 @@ begin
 end $$;
 
 create view vobiz.billing_day as
-  select r.day, (select s.billing_zone from vobiz.setting s) as billing_zone, r.account_id, r.customer, r.currency, r.call_direction,
+  select r.day, date_trunc('month', r.day::timestamp)::date as month, (select s.billing_zone from vobiz.setting s) as billing_zone,
+         r.account_id, r.customer, r.currency, r.call_direction,
          sum(r.calls)::bigint as calls,
          coalesce(sum(r.calls) filter (where r.answered), 0)::bigint as answered,
          coalesce(sum(r.with_cost) filter (where not r.answered), 0)::bigint as unanswered_with_cost,
@@ -598,6 +613,7 @@ create view vobiz.billing_day as
   having sum(r.calls) <> 0;
 comment on view vobiz.billing_day is 'The bill by day of the billing zone, account, customer, currency and direction: legs, so a bridged conversation counts each of them. Amounts are Vobiz''s own, before tax, to the last digit, and equal the sums over vobiz.cdr at every instant. A call belongs to the day in which its day_at lies. Filter by day: it is fast.';
 comment on column vobiz.billing_day.day is 'Day in the billing zone, from its midnight up to the next.';
+comment on column vobiz.billing_day.month is 'First day of the month of day.';
 comment on column vobiz.billing_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
 comment on column vobiz.billing_day.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_day.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
@@ -629,7 +645,7 @@ create view vobiz.billing_month as
   from vobiz.rollup_day_part r
   group by 1, r.account_id, r.customer, r.currency, r.call_direction
   having sum(r.calls) <> 0;
-comment on view vobiz.billing_month is 'vobiz.billing_day by calendar month of the billing zone. Filter by month: it is fast.';
+comment on view vobiz.billing_month is 'vobiz.billing_day by calendar month of the billing zone (shown as billing_zone): legs, amounts to the last digit. Filter by month: it is fast.';
 comment on column vobiz.billing_month.month is 'First day of the month.';
 do $$
 declare
@@ -637,7 +653,7 @@ declare
 begin
   for described in
     select attname, col_description(attrelid, attnum) as words from pg_catalog.pg_attribute
-    where attrelid = 'vobiz.billing_day'::regclass and attnum > 1
+    where attrelid = 'vobiz.billing_day'::regclass and attnum > 2
   loop
     execute format('comment on column vobiz.billing_month.%I is %L', described.attname, described.words);
   end loop;

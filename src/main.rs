@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
+use sqlx::error::DatabaseError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -172,21 +173,18 @@ struct Usage(String);
 /// An error and its causes, each once, in the words of Postgres where it is the one that complains.
 fn explain(error: &anyhow::Error) -> String {
     let mut words = String::new();
-    let mut denied = false;
+    let theirs = error.chain().find_map(|cause| cause.downcast_ref::<Box<dyn DatabaseError>>());
     for cause in error.chain() {
         let mut said = cause.to_string();
-        if let Some(theirs) = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error) {
+        if let Some(theirs) = theirs {
             // It adds a line of the source of Postgres.
-            let message = theirs.message();
-            words = words.replace(&theirs.to_string(), message);
-            said = said.replace(&theirs.to_string(), message);
-            denied |= theirs.code().as_deref() == Some("42501");
+            said = said.replace(&theirs.to_string(), theirs.message());
         }
         if !words.contains(&said) {
             words = if words.is_empty() { said } else { format!("{words}: {said}") };
         }
     }
-    if denied {
+    if theirs.is_some_and(|theirs| theirs.code().as_deref() == Some("42501")) {
         words += "\nThis user may not do that. `vobiz-cdr migrate roles`, run by the owner of the schema vobiz, lets vobiz_finance and \
                   vobiz_masked read and vobiz_app work; it is run again after each upgrade";
     }

@@ -138,7 +138,8 @@ async fn known(asked: &Asked, connection: &mut PgConnection) -> anyhow::Result<(
     Ok(())
 }
 
-fn is_among(what: &str, asked: &str, all: &[String]) -> Result<(), Usage> {
+/// Fails where what was asked for is not among those that have calls.
+pub(crate) fn is_among(what: &str, asked: &str, all: &[String]) -> Result<(), Usage> {
     if all.iter().any(|one| one == asked) {
         return Ok(());
     }

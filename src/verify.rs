@@ -7,10 +7,12 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use sqlx::{Connection, PgConnection};
 use vobiz_cdr::config::DatabaseArgs;
+use vobiz_cdr::db::report::billing;
 use vobiz_cdr::db::rollup::{self, Scope, Sums, Verified, day};
 use vobiz_cdr::db::{compare, task};
 
 use crate::person::PersonArgs;
+use crate::report::is_among;
 use crate::{Usage, reach};
 
 /// Name of the lock of those who repair.
@@ -27,10 +29,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "ID")]
     account: Option<String>,
     /// First day, YYYY-MM-DD, in the billing zone [default: from the first call on]
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day)]
     from: Option<NaiveDate>,
     /// Last day, included [default: up to the last call]
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = crate::date::day)]
     to: Option<NaiveDate>,
     /// Make right what differs, and write into the audit log what it was
     #[arg(long)]
@@ -61,6 +63,10 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     compare::read_at_length(&mut transaction).await?;
     let verified = rollup::verify(&mut transaction, scope).await?;
     let days = rollup::day::verify(&mut transaction, scope).await?;
+    if let (0, Some(account)) = (verified.keys, &args.account) {
+        // Nothing equals nothing: a wrong name must not look like a proof.
+        is_among("account", account, &billing::accounts(&mut transaction).await?)?;
+    }
     let equal = verified.differences.is_empty() && days.is_empty();
     let repaired = args.repair && !equal;
     if repaired {

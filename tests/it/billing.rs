@@ -357,3 +357,20 @@ async fn an_instant_is_in_the_day_that_has_begun_whatever_the_clocks_show() {
     let shown = format!("{sql} where (at at time zone x.zone)::date <> k.day");
     assert!(db.text(&shown).await.contains("America/St_Johns"));
 }
+
+#[tokio::test]
+async fn only_the_name_of_a_zone_is_taken_for_one() {
+    let db = Database::with_a_bill().await;
+    for zone in
+        ["IST", "+05:30", "Mars/Base", " Asia/Kolkata", "asia/kolkata", "posix/Asia/Kolkata", "posixrules"]
+    {
+        let sql = format!("update vobiz.setting set billing_zone = '{zone}'");
+        let refused =
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&db.pool).await.unwrap_err().to_string();
+        assert!(refused.contains("is no name of a time zone"), "{zone}: {refused}");
+    }
+    assert_eq!(db.text("select billing_zone from vobiz.setting").await, "Asia/Kolkata");
+    db.run("update vobiz.setting set billing_zone = 'UTC', home_country = '44'").await;
+    let month = "select string_agg(distinct month || ' ' || billing_zone, ', ') from vobiz.billing_day where month = '2026-03-01'";
+    assert_eq!(db.text(month).await, "2026-03-01 UTC");
+}

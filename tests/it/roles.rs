@@ -354,3 +354,47 @@ async fn who_may_not_create_roles_is_told_what_to_ask_for() {
     assert!(refused.stderr.contains("this user may not"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("panicked"));
 }
+
+#[tokio::test]
+async fn finance_runs_reports_and_who_may_not_is_told_which_role_may() {
+    let db = with_roles().await;
+    let join = if db.url.contains('?') { '&' } else { '?' };
+    let as_role = |role: &str| format!("{}{join}options=-c%20role%3D{role}", db.url);
+    let stranger = format!("stranger_{}", std::process::id());
+    db.run(&format!("create role {stranger} login")).await;
+    let range = ["report", "billing_day", "--from", "2026-03-10", "--to", "2026-03-11"];
+    let asked = |role: &str, more: &[&str]| run(program(more).env("DATABASE_URL", as_role(role)));
+    let (masked, finance) = (asked("vobiz_masked", &range), asked("vobiz_finance", &range));
+    let verified = asked("vobiz_finance", &["verify"]);
+    let wrong = asked("vobiz_finance", &["verify", "--account", "MA_TEST"]);
+    let numbers =
+        asked("vobiz_masked", &["report", "billing_number", "--from", "2026-03-10", "--to", "2026-03-11"]);
+    let nobody = asked(&stranger, &range);
+    let made = asked("vobiz_app", &["migrate", "roles"]);
+    db.run(&format!("drop role {stranger}")).await;
+    assert!(
+        finance.status.success() && finance.stdout == masked.stdout,
+        "{}{}",
+        finance.stderr,
+        masked.stderr
+    );
+    assert!(verified.status.success(), "{}", verified.stderr);
+    assert_eq!(wrong.status.code(), Some(2), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("who has any: MA_TESTAB12"), "{}", wrong.stderr);
+    for refused in [numbers, nobody] {
+        assert_eq!(refused.status.code(), Some(1));
+        let said = refused.stderr;
+        assert!(said.contains("vobiz_finance and vobiz_masked read"), "{said}");
+        assert_eq!(
+            (said.matches("permission denied").count(), said.contains("at line")),
+            (1, false),
+            "{said}"
+        );
+    }
+    assert_eq!(made.status.code(), Some(2), "{}", made.stderr);
+    assert!(
+        made.stderr.contains("as the owner of the schema") && made.stderr.lines().count() <= 3,
+        "{}",
+        made.stderr
+    );
+}
