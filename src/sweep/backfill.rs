@@ -28,7 +28,7 @@ const ODD: u32 = 3;
 pub struct Backfilled {
     /// Days listed.
     pub days: u32,
-    /// Of these, days that are not settled.
+    /// Of these, days that are not settled, although they have been over for an hour.
     pub unsettled: u32,
     /// Days whose list could not be read.
     pub unread: u32,
@@ -45,7 +45,7 @@ pub struct Backfilled {
 impl Backfilled {
     fn add(&mut self, checked: &Checked) {
         self.days += 1;
-        self.unsettled += u32::from(checked.state != DayState::Settled);
+        self.unsettled += u32::from(checked.state != DayState::Settled && checked.over);
         self.calls += checked.calls;
         self.new += checked.new;
         self.revised += checked.revised;
@@ -113,13 +113,8 @@ impl Sweeper {
         let mut done = Backfilled::default();
         for day in first.iter_days().take_while(|day| *day <= last).collect::<Vec<_>>().into_iter().rev() {
             let due = Due { day, cause: Cause::Recover };
-            let unsettled = done.unsettled;
             // A service that runs beside us is at these days, too.
             self.list_patiently(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
-            // Today is not over, so it says nothing that its list and ours differ.
-            if day == last {
-                done.unsettled = unsettled;
-            }
         }
         Ok(done)
     }
