@@ -62,10 +62,23 @@ fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
         .log_statements(tracing::log::LevelFilter::Off))
 }
 
+/// A connection that has been idle for so long is asked whether it lives before it is used.
+const SURELY_ALIVE: Duration = Duration::from_secs(1);
+
 /// A pool of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
 pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(size)
+        // Asking each time would cost a round trip for each of the short statements.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > SURELY_ALIVE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .acquire_timeout(Duration::from_secs(3))
         .idle_timeout(Duration::from_secs(600))
         .max_lifetime(Duration::from_secs(3600))
@@ -105,6 +118,17 @@ pub async fn hold(pool: &PgPool, limit: Duration) -> Result<Held, DbError> {
     }
 }
 
+/// A connection that is left from one piece of work for the next.
+pub type Kept = Option<PoolConnection<Postgres>>;
+
+/// The same with the connection that is left from the last piece of work, if one is.
+pub async fn hold_again(pool: &PgPool, kept: &mut Kept, limit: Duration) -> Result<Held, DbError> {
+    match kept.take() {
+        Some(connection) => Ok(Held { connection, deadline: Instant::now() + limit, limit }),
+        None => hold(pool, limit).await,
+    }
+}
+
 impl Held {
     /// The connection to work on, and the instant by which the work must be done.
     pub fn parts(&mut self) -> (&mut PgConnection, Instant) {
@@ -113,9 +137,21 @@ impl Held {
 
     /// Ends the work. A connection that did not answer in time, or broke, is closed instead of going back to the pool: nobody
     /// knows what it still does.
-    pub fn end<T>(mut self, result: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, DbError> {
+    pub fn end<T>(self, result: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, DbError> {
+        self.end_and_keep(&mut None, result)
+    }
+
+    /// The same; after work that succeeded the connection is kept for the next one.
+    pub fn end_and_keep<T>(
+        mut self,
+        kept: &mut Kept,
+        result: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, DbError> {
         match result {
-            Ok(Ok(done)) => Ok(done),
+            Ok(Ok(done)) => {
+                *kept = Some(self.connection);
+                Ok(done)
+            }
             Ok(Err(error)) => {
                 if error.as_database_error().is_none() {
                     self.connection.close_on_drop();

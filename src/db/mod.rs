@@ -28,7 +28,9 @@ pub mod task;
 pub mod version;
 
 pub use crate::timed;
-pub use connection::{DbError, Held, check_server, connect, create_database, hold, reach, unlock_all};
+pub use connection::{
+    DbError, Held, Kept, check_server, connect, create_database, hold, hold_again, reach, unlock_all,
+};
 
 /// What a failure of Postgres means for the work at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use crate::db::callback::{self, Committed, Entry, Outcome, Owed};
-use crate::db::{DbError, Fault};
+use crate::db::{self, DbError, Fault, Kept};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::timed;
@@ -86,6 +86,7 @@ impl Intake {
                 "see that Postgres runs, takes writes and has disk space",
             ),
             refused: false,
+            kept: None,
         };
         (Self { queue, room }, writer.run(waiting))
     }
@@ -137,12 +138,14 @@ struct Writer {
     trouble: Arc<Trouble>,
     /// Postgres was there at the last failure, and did not want the rows.
     refused: bool,
+    /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
+    kept: Kept,
 }
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
         self.pulse.rest();
-        while let Some(first) = waiting.recv().await {
+        while let Some(first) = self.next(&mut waiting).await {
             self.pulse.beat();
             let mut kib = first.room.num_permits();
             let mut group = vec![first];
@@ -154,6 +157,14 @@ impl Writer {
             self.settle(group).await;
             self.pulse.rest();
         }
+    }
+
+    async fn next(&mut self, waiting: &mut mpsc::UnboundedReceiver<Submission>) -> Option<Submission> {
+        if let Ok(next) = waiting.try_recv() {
+            return Some(next);
+        }
+        self.kept = None;
+        waiting.recv().await
     }
 
     async fn settle(&mut self, mut group: Vec<Submission>) {
@@ -235,12 +246,14 @@ impl Writer {
         }
     }
 
-    async fn commit(&self, group: &[Submission]) -> Result<Committed, DbError> {
+    async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&Entry> = group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
         let mut tries = 0;
         loop {
-            let result = timed!(&self.pool, self.settings.commit_timeout, |connection| async {
+            let mut held = db::hold_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
+            let (connection, deadline) = held.parts();
+            let work = async {
                 let committed =
                     callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
                 let committed = committed.await?;
@@ -248,8 +261,9 @@ impl Writer {
                     callback::probe(connection).await?;
                 }
                 Ok(committed)
-            })
-            .await;
+            };
+            let result = tokio::time::timeout_at(deadline, work).await;
+            let result = held.end_and_keep(&mut self.kept, result);
             tries += 1;
             match result {
                 Err(error) if error.fault() == Fault::Retry && tries < 4 => {}
