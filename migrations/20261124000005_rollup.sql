@@ -398,18 +398,29 @@ create function vobiz.apply_billing_zone() returns trigger
   begin
     -- A psql that somebody forgot would keep everything from being folded.
     perform set_config('idle_in_transaction_session_timeout', '30s', true);
+    -- Days of the ledger lie in the billing zone, where Vobiz's lists have not said otherwise.
+    perform vobiz.cut_ledger(a.account_id, a.day_of = 'start_time') from vobiz.account a where a.day_offset is null;
     perform vobiz.cut_days();
     return null;
   end $$;
 comment on function vobiz.apply_billing_zone() is
-  'Trigger: cuts vobiz.rollup_day by the zone that holds from now on. A transaction that then does nothing for 30 seconds is ended.';
+  'Trigger: cuts vobiz.rollup_day, and the ledger of accounts whose zone is not known, by the zone that holds from now on. A transaction that then does nothing for 30 seconds is ended.';
 
--- Postgres takes more for a zone than there are: IST is Israel to it, and +05:30 lies west of Greenwich.
+-- Postgres takes more for a zone than there are: IST is Israel to it, CET has no summer, and +05:30 lies west of Greenwich.
+create function vobiz.is_zone(zone text) returns boolean
+  language sql stable
+  as $$
+    select exists (select from pg_catalog.pg_timezone_names z where z.name = zone)
+      and zone !~ '^(posix|right)/' and zone not in ('posixrules', 'localtime', 'Factory')
+      and (zone in ('UTC', 'GMT') or not exists (select from pg_catalog.pg_timezone_abbrevs a where a.abbrev = zone))
+  $$;
+comment on function vobiz.is_zone(text) is 'Whether this is the name of a time zone, and nothing that Postgres would take for something else.';
+
 create function vobiz.check_billing_zone() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
   begin
-    if not exists (select from pg_catalog.pg_timezone_names z where z.name = new.billing_zone and z.name !~ '^(posix|right)') then
+    if not vobiz.is_zone(new.billing_zone) then
       raise exception '% is no name of a time zone', quote_literal(new.billing_zone)
         using errcode = 'invalid_parameter_value',
               hint = 'Take one of pg_timezone_names, such as Asia/Kolkata, Europe/London or UTC; abbreviations and offsets mean something else than they seem to.';
@@ -568,8 +579,8 @@ create function vobiz.billing_calendar()
   begin
     loop
       -- Nine weeks at a time, from call to call: one with an odd year costs a step more, not the centuries between.
-      first := (least((select min(r.bucket) from vobiz.rollup r where r.bucket >= reach),
-                      (select min(r.bucket) from vobiz.rollup_delta r where r.bucket >= reach)) at time zone zone)::date;
+      first := vobiz.day_of(least((select min(r.bucket) from vobiz.rollup r where r.bucket >= reach),
+                                  (select min(r.bucket) from vobiz.rollup_delta r where r.bucket >= reach)), zone);
       exit when first is null;
       return query
         select first + d, vobiz.day_begins(first + d, zone), vobiz.day_begins(first + d + 1, zone), zone

@@ -9,7 +9,7 @@ create table vobiz.prefix (
   name    text not null check (name <> ''),
   country text not null check (country <> '')
 );
-comment on table  vobiz.prefix is 'What the beginning of an E.164 number says of its place: the longest match counts. Yours to edit: insert, update and delete rows as your tariff cuts destinations. Numbers are portable in India: a series names the operator to whom it was given or fell, not the one that serves the number today. What you name shows in the totals by destination, to vobiz_masked as well: name no single numbers.';
+comment on table  vobiz.prefix is 'What the beginning of an E.164 number says of its place: the longest match counts. Yours to edit: insert, update and delete rows as your tariff cuts destinations. Numbers are portable in India: a series names the operator to whom it was given or fell, not the one that serves the number today. Every reader sees these rows: name no single numbers.';
 comment on column vobiz.prefix.prefix is 'Beginning of the number, with +, 2 to 10 characters.';
 comment on column vobiz.prefix.name is 'Name of the destination.';
 comment on column vobiz.prefix.country is 'Country or network, in English.';
@@ -380,7 +380,9 @@ comment on function vobiz.billing_start(date) is
 -- One leg: the CDR, and what the views below say of it.
 
 create view vobiz.leg as
-  select (c.day_at at time zone (select s.billing_zone from vobiz.setting s))::date as day,
+  -- Since 2011 clocks have been right about the day at every quarter of an hour; before, a few were put over midnight.
+  select case when c.day_at >= timestamptz '2011-01-01Z' then (c.day_at at time zone (select s.billing_zone from vobiz.setting s))::date
+              else vobiz.day_of(c.day_at, (select s.billing_zone from vobiz.setting s)) end as day,
          (select s.billing_zone from vobiz.setting s) as billing_zone,
          c.call_id, c.account_id, c.listed_by, c.customer, c.day_at, c.call_direction, c.our_number, c.other_number, c.destination_number, c.destination_e164,
          coalesce(p10.prefix, p9.prefix, p8.prefix, p7.prefix, p6.prefix, p5.prefix, p4.prefix, p3.prefix, p2.prefix) as prefix,

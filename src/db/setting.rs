@@ -36,12 +36,9 @@ pub async fn check(
     home_country: Option<&str>,
 ) -> Result<String, SettingError> {
     if let Some(zone) = billing_zone {
-        let known = sqlx::query_scalar!(
-            r#"select exists (select from pg_catalog.pg_timezone_names where name = $1) as "known!""#,
-            zone
-        )
-        .fetch_one(&mut *connection)
-        .await?;
+        let known = sqlx::query_scalar!(r#"select vobiz.is_zone($1) as "known!""#, zone)
+            .fetch_one(&mut *connection)
+            .await?;
         if !known {
             return Err(SettingError::UnknownZone(zone.to_owned()));
         }

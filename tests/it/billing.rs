@@ -361,9 +361,17 @@ async fn an_instant_is_in_the_day_that_has_begun_whatever_the_clocks_show() {
 #[tokio::test]
 async fn only_the_name_of_a_zone_is_taken_for_one() {
     let db = Database::with_a_bill().await;
-    for zone in
-        ["IST", "+05:30", "Mars/Base", " Asia/Kolkata", "asia/kolkata", "posix/Asia/Kolkata", "posixrules"]
-    {
+    for zone in [
+        "IST",
+        "+05:30",
+        "Mars/Base",
+        " Asia/Kolkata",
+        "asia/kolkata",
+        "posix/Asia/Kolkata",
+        "posixrules",
+        "localtime",
+        "CET",
+    ] {
         let sql = format!("update vobiz.setting set billing_zone = '{zone}'");
         let refused =
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&db.pool).await.unwrap_err().to_string();
@@ -373,4 +381,27 @@ async fn only_the_name_of_a_zone_is_taken_for_one() {
     db.run("update vobiz.setting set billing_zone = 'UTC', home_country = '44'").await;
     let month = "select string_agg(distinct month || ' ' || billing_zone, ', ') from vobiz.billing_day where month = '2026-03-01'";
     assert_eq!(db.text(month).await, "2026-03-01 UTC");
+}
+
+#[tokio::test]
+async fn a_clock_put_over_midnight_shows_no_day_twice() {
+    let db = Database::new().await;
+    db.run("update vobiz.setting set billing_zone = 'America/St_Johns'").await;
+    // In 2010 clocks went back at one minute past midnight, to the day before; nine weeks before begins a step of the calendar.
+    store(
+        &db,
+        &[
+            ("first", "2010-09-05T12:00:00Z", r#""total_cost":1,"currency":"CAD""#),
+            ("again", "2010-11-07T02:45:00Z", r#""total_cost":1,"currency":"CAD""#),
+        ],
+    )
+    .await;
+    let twice = "select count(*) - count(distinct day) from vobiz.billing_calendar()";
+    assert_eq!(db.count(twice).await, 0);
+    let (legs, bill) = (
+        "select day::text from vobiz.leg order by day",
+        "select day::text from vobiz.billing_day b order by b.day",
+    );
+    assert_eq!(db.texts(legs).await, db.texts(bill).await);
+    assert_eq!(db.count("select sum(calls)::bigint from vobiz.billing_region").await, 2);
 }

@@ -188,3 +188,48 @@ async fn a_change_reopens_the_days_of_those_whose_lists_have_shown_the_call() {
     assert_eq!(world.database.texts(reopened).await, ["MA_PARENT01", ACCOUNT]);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_billing_zone_moves_the_days_of_the_ledger() {
+    let (world, _) = one_call(Duration::ZERO).await;
+    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
+    while sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    assert_eq!(days(&world).await[..2], ["settled 1", "settled"]);
+    // Nothing was learnt from the lists: the days are those of the billing zone.
+    world.database.run("update vobiz.account set day_offset = null").await;
+    world.database.run("update vobiz.setting set billing_zone = 'America/New_York'").await;
+    let astray = "select count(*) from vobiz.day d where (from_at, to_at) is distinct from
+                    (vobiz.day_start(account_id, day), vobiz.day_start(account_id, day + 1))";
+    assert_eq!(world.database.count(astray).await, 0);
+    // The call, of three in the morning in India, belongs to the day before now; no other one changes over.
+    let states = "select concat_ws(' ', state, reopened_at is not null) from vobiz.day order by day";
+    assert_eq!(world.database.texts(states).await, ["settled t", "settled f", "open f"]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_older_than_the_check_reopens_the_day() {
+    let (world, _) = one_call(Duration::ZERO).await;
+    world
+        .database
+        .run(
+            "insert into vobiz.day (account_id, day, from_at, to_at, began_at)
+             select account_id, (vobiz.now() at time zone 'UTC')::date, vobiz.now() - interval '25 hours',
+                    vobiz.now() - interval '1 hour' + interval '1 s', vobiz.now() from vobiz.account",
+        )
+        .await;
+    let reopened = "select count(*) from vobiz.day where reopened_at is not null";
+    assert_eq!(world.database.count(reopened).await, 0);
+    // When it began, the call was younger than an hour.
+    world
+        .database
+        .run(&format!(
+            "begin; select pg_sleep(1); {}; commit",
+            "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time)
+             select 'late', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash,
+                    vobiz.now() - interval '1 hour' + interval '500 ms' from vobiz.cdr limit 1"
+        ))
+        .await;
+    assert_eq!(world.database.count(reopened).await, 1);
+    world.end().await;
+}

@@ -112,53 +112,11 @@ pub async fn learn(
     .await?;
     if let Some(was) = was {
         let start_decides = was == "start_time" && known.day_of == "start_time";
-        cut_anew(connection, account, start_decides).await?;
+        sqlx::query!("select vobiz.cut_ledger($1, $2)::text as cut", account.as_str(), start_decides)
+            .fetch_one(&mut *connection)
+            .await?;
     }
     transaction.commit().await
-}
-
-/// Moves the days to where they lie now, and reopens those between which a call changes over.
-async fn cut_anew(
-    connection: &mut PgConnection,
-    account: &AccountId,
-    start_decides: bool,
-) -> Result<(), sqlx::Error> {
-    // A writer reopens the day in which it believes its call to lie: those that believe the old days end first.
-    sqlx::query!("set local lock_timeout = '5s'").execute(&mut *connection).await?;
-    sqlx::query!("lock table vobiz.cdr in share mode").execute(&mut *connection).await?;
-    sqlx::query!(
-        "with owner as materialized (
-           select owner as id from vobiz.compared_owner where account_id = $1
-         ), cut as (
-           select day, from_at as old_from, to_at as old_to,
-                  vobiz.day_start(account_id, day) as from_at, vobiz.day_start(account_id, day + 1) as to_at
-           from vobiz.day where account_id = $1
-         ), moved as (
-           select n.day, n.from_at, n.to_at,
-                  exists (
-                    select from (values (least(n.old_from, n.from_at), greatest(n.old_from, n.from_at)),
-                                        (least(n.old_to, n.to_at), greatest(n.old_to, n.to_at))) as strip (first, last)
-                    cross join owner o
-                    join vobiz.cdr c on c.account_id = o.id and c.day_at < strip.last
-                      -- By its end or its creation a call may belong to a later day than by its start.
-                      and c.day_at >= strip.first - case when $2 then interval '0' else vobiz.longest_call() end
-                    where o.id = $1 or c.listed_by = $1) as changes
-           from cut n where $2 is false or (n.old_from, n.old_to) is distinct from (n.from_at, n.to_at)
-         )
-         update vobiz.day d set
-           from_at = m.from_at, to_at = m.to_at,
-           reopened_at = case when m.changes and d.checked_at is not null then coalesce(d.reopened_at, vobiz.now())
-                              else d.reopened_at end,
-           check_at = case when m.changes and d.checked_at is not null or d.checked_at is null and d.check_at is not null
-                           then greatest(m.to_at + interval '1 hour', vobiz.now())
-                           else d.check_at end
-         from moved m where d.account_id = $1 and d.day = m.day",
-        account.as_str(),
-        start_decides
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Writes down which field the summaries of an account add up.
