@@ -1,5 +1,6 @@
 //! Callbacks: `handler` checks and reads them and keeps nothing; `insert` writes each in a statement of its own, log and queue
-//! together, on a pool of 40 connections.
+//! together, on a pool of 40 connections with the settings of sqlx, which asks a connection whether it lives before each use;
+//! `insert-our-pool` does the same on our pool, which does not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use secrecy::SecretString;
-use sqlx::PgPool;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -34,7 +35,11 @@ struct Shared {
 pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     let token = (AccountId::new(ACCOUNT)?, SecretString::from(TOKEN));
     let pool = match args.name.as_str() {
-        "insert" => Some(db::connect(&args.database_url, "insert", CONNECTIONS)?),
+        "insert" => {
+            let options = db::connect(&args.database_url, "insert", 1)?.connect_options();
+            Some(PgPoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with((*options).clone()))
+        }
+        "insert-our-pool" => Some(db::connect(&args.database_url, "insert", CONNECTIONS)?),
         _ => None,
     };
     if let Some(pool) = &pool {

@@ -12,7 +12,7 @@ use crate::baseline;
 /// What a role is told.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct RoleArgs {
-    /// simulator, handler, insert, bare or single
+    /// simulator, handler, insert, insert-our-pool, bare or single
     pub(crate) name: String,
     /// Where it listens.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Vec<String>) -> anyhow::Result<()> {
     let args = RoleArgs::parse_from(std::iter::once("role".to_owned()).chain(arguments));
     match args.name.as_str() {
         "simulator" => super::vobiz::simulate(&args).await,
-        "handler" | "insert" => baseline::receive::run(&args).await,
+        "handler" | "insert" | "insert-our-pool" => baseline::receive::run(&args).await,
         "bare" => baseline::bare::run(&args).await,
         "single" => baseline::single::run(&args).await,
         other => anyhow::bail!("there is no role {other:?}"),

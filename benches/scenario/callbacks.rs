@@ -10,7 +10,7 @@ use crate::harness::report::say;
 use crate::harness::{Bench, database, disk, proc, requests};
 
 const NAME: &str = "callbacks";
-const VARIANTS: [&str; 3] = ["no database", "one insert each", "ours"];
+const VARIANTS: [&str; 4] = ["no database", "one insert each", "one insert each, our pool", "ours"];
 
 /// Something that takes callbacks.
 enum Door {
@@ -31,6 +31,7 @@ impl Door {
                 return Ok((Self::Ours(serve), url));
             }
             "one insert each" => "insert",
+            "one insert each, our pool" => "insert-our-pool",
             _ => "handler",
         };
         let (talking, address) = Talking::role(&[role, "--database-url", &url]).await?;
