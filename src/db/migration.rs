@@ -52,7 +52,8 @@ pub enum SchemaError {
     Behind(usize),
     /// An applied migration differs from the one in this binary.
     #[error(
-        "migration {0} was applied with another text: this database belongs to another build of vobiz-cdr"
+        "migration {0} was applied with another text: this database belongs to another build of vobiz-cdr. Run that one, or \
+         give this one a database of its own"
     )]
     Changed(i64),
     /// Another replica has been migrating for too long.

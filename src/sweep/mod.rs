@@ -340,10 +340,12 @@ async fn sweep_down<'a>(
 }
 
 fn say(account: &Account, swept: &Swept) {
-    if swept.new + swept.revised + swept.unreadable > 0 {
-        info!(account = %account.id(), ?swept, "sweep");
+    let account = account.id();
+    let &Swept { pages, rows, new, recovered, revised, unreadable } = swept;
+    if new + revised + unreadable > 0 {
+        info!(%account, pages, rows, new, recovered, revised, unreadable, "swept");
     } else {
-        debug!(account = %account.id(), ?swept, "sweep");
+        debug!(%account, pages, rows, "swept");
     }
 }
 

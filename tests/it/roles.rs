@@ -288,11 +288,13 @@ async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
     let url = format!("{}{join}options=-c%20role%3D{clerk}", db.url);
     let applied = run(program(&["migrate", "apply"]).env("DATABASE_URL", &url));
     let made = run(program(&["migrate", "roles"]).env("DATABASE_URL", &url));
-    // Who may, does; and what somebody has chosen stays.
+    // Who may, does; and what somebody has chosen stays. Roles are those of the whole cluster: other tests limit them in their databases.
     let mended = make_roles(&db);
     let chosen = db
         .text(&format!(
-            "select string_agg(array_to_string(s.setconfig, ' '), ' ') from pg_catalog.pg_db_role_setting s where s.setrole = '{whole}'::regrole"
+            "select string_agg(array_to_string(s.setconfig, ' '), ' ') from pg_catalog.pg_db_role_setting s
+             where s.setrole = '{whole}'::regrole
+               and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database d where d.datname = current_database()))"
         ))
         .await;
     let name = db.text("select current_database()").await;
