@@ -249,6 +249,11 @@ impl Reader<'_> {
         Ok(self.glance().await?.is_some_and(|glance| glance.is_backlog()))
     }
 
+    /// Whether single fetches cannot keep up just now, or somebody is at it.
+    pub(super) async fn is_behind(&self) -> Result<bool, SweepError> {
+        Ok(self.glance().await?.is_some_and(|glance| glance.held || glance.is_backlog()))
+    }
+
     /// The backlog, if there is one that nobody holds.
     pub(super) async fn backlog(&self) -> Result<Option<Backlog>, SweepError> {
         if !self.glance().await?.is_some_and(|glance| glance.is_backlog() && !glance.held) {

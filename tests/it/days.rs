@@ -626,3 +626,24 @@ async fn a_list_that_is_not_of_the_day_settles_nothing_and_teaches_nothing() {
     assert_eq!(world.text(believed).await, "start_time");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_waits_for_a_backlog_but_not_for_ever() {
+    let (world, _, _) = settled_day().await;
+    world.database.run("update vobiz.day set check_at = vobiz.now() where state = 'settled'").await;
+    for n in 0..40 {
+        world.owe(&format!("behind-{n}"), true).await;
+    }
+    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
+    let checked = async || sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some();
+    assert!(!checked().await, "the walk through the backlog comes first");
+    world
+        .database
+        .run("update vobiz.day set check_at = vobiz.now() - interval '2 hours' where state = 'settled'")
+        .await;
+    assert!(checked().await, "it has waited for long enough");
+    world.database.run("update vobiz.day set check_at = vobiz.now() where state = 'settled'").await;
+    world.database.run("update vobiz.cdr_queue set due_at = vobiz.now() + interval '1 hour'").await;
+    assert!(checked().await, "nothing is due");
+    world.end().await;
+}

@@ -86,7 +86,7 @@ async fn whoever_writes_something_else_holds_up_no_check() {
 async fn whoever_writes_after_it_began_reopens_the_day() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut connection = world.database.connection().await;
-    let due = day::due(&mut connection, &id()).await.unwrap().unwrap();
+    let due = day::due(&mut connection, &id(), Duration::ZERO).await.unwrap().unwrap();
     let check = day::begin(&mut connection, &id(), due.day).await.unwrap();
     let mut late = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("late").execute(&mut *late).await.unwrap();

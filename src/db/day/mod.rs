@@ -16,6 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
+use super::account::interval;
 use crate::vobiz::AccountId;
 
 /// Why a day is checked.
@@ -96,8 +97,13 @@ pub struct Due {
     pub cause: Cause,
 }
 
-/// Makes the rows of an account's days up to today, and returns the day that has been due for longest, if one is.
-pub async fn due(connection: &mut PgConnection, account: &AccountId) -> Result<Option<Due>, sqlx::Error> {
+/// Makes the rows of an account's days up to today, and returns the day that has been due for longest, if one is and has been
+/// for at least so long.
+pub async fn due(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    at_least: Duration,
+) -> Result<Option<Due>, sqlx::Error> {
     sqlx::query!(
         "insert into vobiz.day (account_id, day, from_at, to_at, check_at)
          select $1, d.day, vobiz.day_start($1, d.day), vobiz.day_start($1, d.day + 1),
@@ -115,10 +121,11 @@ pub async fn due(connection: &mut PgConnection, account: &AccountId) -> Result<O
     let row = sqlx::query!(
         r#"select day, state, to_at, reopened_at is not null as "reopened!", vobiz.now() as "now!"
            from vobiz.day
-           where account_id = $1 and check_at <= vobiz.now()
+           where account_id = $1 and check_at <= vobiz.now() - $2::interval
            -- A day that goes on differing holds up no other.
            order by state in ('differs', 'unproven') and reopened_at is null, check_at, day limit 1"#,
-        account.as_str()
+        account.as_str(),
+        interval(at_least) as _
     )
     .fetch_optional(connection)
     .await?;

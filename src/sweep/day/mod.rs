@@ -31,6 +31,10 @@ const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Whoever stores calls for us gives up sooner than that: so an older transaction is none of ours.
 const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
 
+/// While a backlog is resolved by the list, a check would read the same pages beside it, at half the rate for both. No longer
+/// than this: somewhere there may always be one.
+const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
+
 /// What came of the check of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -98,12 +102,15 @@ impl super::Sweeper {
         pulse: &crate::pulse::Pulse,
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Option<Checked>, SweepError> {
-        let due = timed!(&self.pool, DB_TIMEOUT, |connection| day::due(connection, account.id())).await?;
-        let Some(due) = due else { return Ok(None) };
-        if account.is_paused().await? {
+        let due = async |at_least| {
+            timed!(&self.pool, DB_TIMEOUT, |connection| day::due(connection, account.id(), at_least)).await
+        };
+        if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
         let reader = Reader { right: Right::Settle, ..self.reader("settle", account, pulse, stop) };
+        let wait = if reader.is_behind().await? { WAITS_FOR_A_BACKLOG } else { Duration::ZERO };
+        let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_alone(reader, due).await;
         if !matches!(checked, Ok(_) | Err(SweepError::Stopped | SweepError::Paused)) {
             // Other days may fare better.
