@@ -45,7 +45,7 @@ struct Args {
     /// Minutes into which the customer's day of nine hours is pressed, at a load that is higher by as much
     #[arg(long, default_value_t = 54, value_name = "MINUTES")]
     day_minutes: u32,
-    /// The built `bench/peers`; without it, peers are left out and the report says so
+    /// The built `benches/peers`; without it, peers are left out and the report says so
     #[arg(long, env = "BENCH_PEERS", value_name = "FILE")]
     peers: Option<PathBuf>,
     /// Also print where Postgres spends its time, by statement (pg_stat_statements, which costs a little itself)

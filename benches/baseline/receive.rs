@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vobiz_cdr::db;
-use vobiz_cdr::listen::{self, listen};
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::serve::port::{self, listen};
 use vobiz_cdr::vobiz::{AccountId, Callback, Proof, Verifier, callback};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::harness::role::{RoleArgs, orders, say};
 use crate::harness::{ACCOUNT, PUBLIC_URL, TOKEN};
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     say(&format!("ready {}", listener.local_addr()?));
     let pulse = Metrics::new().pulses.start("port", Duration::from_secs(60));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(listen(listener, router, listen::PUBLIC, pulse, stop.clone()));
+    let serving = tokio::spawn(listen(listener, router, port::PUBLIC, pulse, stop.clone()));
     while orders().next_line().await?.is_some() {}
     stop.cancel();
     Ok(serving.await?)

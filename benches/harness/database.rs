@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
-use vobiz_cdr::db::{self, migration};
+use vobiz_cdr::db;
+use vobiz_cdr::db::base::migration;
 use vobiz_cdr::postgres::Postgres;
 use vobiz_cdr::vobiz::AccountId;
 

@@ -7,8 +7,8 @@ use sqlx::PgPool;
 
 use super::Account;
 use crate::config::{AccountConfig, VobizConfig};
+use crate::db::{self, timed};
 use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, http_client};
-use crate::{db, timed};
 
 /// A few short statements.
 const PATIENCE: Duration = Duration::from_secs(10);

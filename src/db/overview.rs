@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::day::standing::{self, LedgerSeen};
-use super::migration::{self, SchemaError, State};
-use super::partition;
+use super::base::migration::{self, SchemaError, State};
+use super::base::partition;
+use super::ledger::status::{self, LedgerSeen};
 
 /// How an account stands.
 #[derive(Debug, Clone, Serialize)]
@@ -172,7 +172,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
-    let ledger = standing::look(&mut *connection).await?;
+    let ledger = status::look(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,

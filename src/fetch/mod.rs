@@ -8,10 +8,10 @@
 //! The promise: a call leaves the queue only together with its CDR, or as a dead letter, or closed with its evidence. What
 //! is cut off falls due again.
 
-mod floor;
-mod hand;
-mod settle;
-mod siblings;
+mod other_accounts;
+mod scan_start;
+mod slot;
+mod store;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use tracing::{debug, error, warn};
 use crate::account::{AHEAD, Account};
 use crate::db::DbError;
 use crate::db::queue::{self, Lease};
-use crate::metrics::Metrics;
-use crate::pulse::Pulse;
-use crate::timed;
-use floor::Floor;
-use hand::Outcome;
-use siblings::Siblings;
+use crate::db::timed;
+use crate::watch::heartbeat::Pulse;
+use crate::watch::metrics::Metrics;
+use other_accounts::Siblings;
+use scan_start::Floor;
+use slot::Outcome;
 
 /// How the worker behaves.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Fetcher {
     async fn work(&self, stop: &CancellationToken, until_idle: bool) {
         let (finished, outcomes) = mpsc::unbounded_channel();
         let tracker = TaskTracker::new();
-        let settler = tokio::spawn(settle::run(self.pool.clone(), outcomes, self.metrics.clone()));
+        let settler = tokio::spawn(store::run(self.pool.clone(), outcomes, self.metrics.clone()));
         let pulse = self.metrics.pulses.start("fetch", PATIENCE);
         let trouble = self.metrics.trouble(
             "the queue cannot be read, so nothing is fetched and nothing is lost",
@@ -250,7 +250,7 @@ impl Fetcher {
                 tokio::time::sleep(wait).await;
             }
             let call_id = lease.call_id().clone();
-            let attending = AssertUnwindSafe(hand::attend(&account, lease, &siblings, &metrics)).catch_unwind();
+            let attending = AssertUnwindSafe(slot::attend(&account, lease, &siblings, &metrics)).catch_unwind();
             let Ok(outcome) = attending.await else {
                 error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
                 return;

@@ -8,8 +8,8 @@
 //! receives, commit a callback, and nothing else: a load balancer must not throw callbacks away because Vobiz denies us.
 //! `/status`: 503 when a person must act, with what and how.
 
-mod look;
 mod page;
+mod poll;
 mod status;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -24,9 +24,9 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 
 use crate::account::Account;
-use crate::metrics::Metrics;
-use crate::trouble::Trouble;
-use look::Looks;
+use crate::watch::condition::Trouble;
+use crate::watch::metrics::Metrics;
+use poll::Looks;
 pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
 
 /// Whoever asks whether we are ready waits no longer than this.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
 use super::{Ops, Phase};
-use crate::db::day::standing::{DifferencesSeen, LedgerSeen};
+use crate::db::ledger::status::{DifferencesSeen, LedgerSeen};
 use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
 
 /// All reasons for a pause: each has its series.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::db::day::standing::LedgerSeen;
+use crate::db::ledger::status::LedgerSeen;
 use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
 
 /// Clocks that differ by more than this, in seconds, are wrong.

@@ -5,9 +5,9 @@
 //!
 //! The promise: a 200 means committed to Postgres. If that cannot be, the answer is 503, and Vobiz calls again.
 
-mod door;
-mod intake;
+mod endpoint;
+mod group_commit;
 mod refusal;
 
-pub use door::{Door, DoorSettings, Policy, router};
-pub use intake::{Intake, IntakeSettings, NotCommitted};
+pub use endpoint::{Door, DoorSettings, router};
+pub use group_commit::{Intake, IntakeSettings, NotCommitted};

@@ -7,7 +7,7 @@ use std::io::{BufRead, Read};
 use ::csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::{Wrong, row};
-use crate::db::compare::TheirCall;
+use crate::db::reconcile::TheirCall;
 use crate::vobiz::CallId;
 
 /// What we read, and the names of its columns in the export; of several the first that says something counts. The start is

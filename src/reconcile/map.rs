@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Wrong;
-use crate::db::compare::{COLUMNS, Matching};
+use crate::db::reconcile::{COLUMNS, Matching};
 
 /// The content of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]

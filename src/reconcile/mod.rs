@@ -1,7 +1,7 @@
 //! Our calls beside somebody else's list of them: the provider's export, or a table that the owner has already. Their list is read
 //! a few thousand rows at a time into temporary tables, where Postgres compares; nothing is stored, healed or changed.
 //!
-//! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::compare`).
+//! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::reconcile`).
 
 mod csv;
 mod map;
@@ -16,7 +16,7 @@ use sqlx::{Connection, PgConnection};
 pub use csv::Export;
 pub use map::Map;
 
-use crate::db::compare::{self, Counts, FIELDS, Range, Scope, TableError, Total};
+use crate::db::reconcile::{self, Counts, FIELDS, Range, Scope, TableError, Total};
 use crate::vobiz::AccountId;
 
 /// Rows loaded in one statement.
@@ -85,7 +85,7 @@ pub struct Asked {
     pub account: Option<AccountId>,
 }
 
-/// A comparison; its differences are read by [`compare::differences`] on the same connection.
+/// A comparison; its differences are read by [`reconcile::differences`] on the same connection.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// Whether both sides say the same: never, where neither was asked for days nor theirs has a row, because nothing proves
@@ -116,7 +116,7 @@ pub async fn with_csv(
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, zone).await?;
     let mut export = Export::open(input)?;
-    compare::prepare(connection).await?;
+    reconcile::prepare(connection).await?;
     let mut compared = Vec::new();
     if let Some(export) = &mut export {
         compared = FIELDS.into_iter().filter(|field| export.has(field)).collect();
@@ -125,11 +125,11 @@ pub async fn with_csv(
             if calls.is_empty() {
                 break;
             }
-            compare::load(connection, &calls, zone).await?;
+            reconcile::load(connection, &calls, zone).await?;
         }
     }
     let mut transaction = connection.begin_with(READ_ONLY).await?;
-    compare::read_at_length(&mut transaction).await?;
+    reconcile::read_at_length(&mut transaction).await?;
     let range = asked_range(&mut transaction, asked).await?;
     let comparison = finish(&mut transaction, asked, range, None, compared).await?;
     transaction.commit().await?;
@@ -145,20 +145,20 @@ pub async fn with_table(
     asked: &Asked,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, &map.zone).await?;
-    compare::prepare(connection).await?;
+    reconcile::prepare(connection).await?;
     let mut transaction = connection.begin_with(READ_ONLY).await?;
-    compare::read_at_length(&mut transaction).await?;
+    reconcile::read_at_length(&mut transaction).await?;
     let range = asked_range(&mut transaction, asked).await?;
-    compare::open(&mut transaction, table, &map.columns, range, &map.zone).await?;
+    reconcile::open(&mut transaction, table, &map.columns, range, &map.zone).await?;
     let mut line = 0;
     loop {
-        let rows = compare::fetch(&mut transaction).await?;
+        let rows = reconcile::fetch(&mut transaction).await?;
         if rows.is_empty() {
             break;
         }
         let calls: Vec<_> = rows.iter().zip(line + 1..).map(|(row, line)| row::of_table(line, row)).collect();
         line += i64::try_from(calls.len()).unwrap_or_default();
-        compare::load(&mut transaction, &calls, &map.zone).await?;
+        reconcile::load(&mut transaction, &calls, &map.zone).await?;
     }
     let compared = FIELDS.into_iter().filter(|field| map.has(field)).collect();
     let comparison = finish(&mut transaction, asked, range, Some(map.matching), compared).await?;
@@ -170,7 +170,7 @@ pub async fn with_table(
 const READ_ONLY: &str = "begin isolation level repeatable read read only";
 
 async fn check_zone(connection: &mut PgConnection, zone: &str) -> Result<(), ReconcileError> {
-    if compare::knows_zone(connection, zone).await? {
+    if reconcile::knows_zone(connection, zone).await? {
         return Ok(());
     }
     Err(Wrong::Zone(zone.to_owned()).into())
@@ -178,7 +178,7 @@ async fn check_zone(connection: &mut PgConnection, zone: &str) -> Result<(), Rec
 
 async fn asked_range(connection: &mut PgConnection, asked: &Asked) -> Result<Option<Range>, sqlx::Error> {
     match asked.days {
-        Some((first, last)) => compare::days(connection, first, last).await.map(Some),
+        Some((first, last)) => reconcile::days(connection, first, last).await.map(Some),
         None => Ok(None),
     }
 }
@@ -188,10 +188,10 @@ async fn finish(
     connection: &mut PgConnection,
     asked: &Asked,
     range: Option<Range>,
-    matching: Option<compare::Matching>,
+    matching: Option<reconcile::Matching>,
     compared: Vec<&'static str>,
 ) -> Result<Comparison, ReconcileError> {
-    let span = compare::span(connection).await?;
+    let span = reconcile::span(connection).await?;
     let accounts = match &asked.account {
         Some(account) => Some(vec![account.as_str().to_owned()]),
         None => Some(span.accounts).filter(|named| !named.is_empty()),
@@ -200,14 +200,14 @@ async fn finish(
     let theirs = span.first.zip(span.last);
     let theirs = theirs.map(|(from, last)| Range { from, until: last + chrono::TimeDelta::microseconds(1) });
     let range = range.or(theirs);
-    if range.is_none() && span.rows > 0 && !compare::all_unreadable(connection).await? {
+    if range.is_none() && span.rows > 0 && !reconcile::all_unreadable(connection).await? {
         return Err(Wrong::NoTimes.into());
     }
     // Without any time there is no call of ours to compare with, but unreadable rows are still to be said.
     let nothing = Range { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
     let scope = Scope { range: range.unwrap_or(nothing), accounts };
-    compare::pair(connection, &scope, matching).await?;
-    let counts = compare::counts(connection).await?;
+    reconcile::pair(connection, &scope, matching).await?;
+    let counts = reconcile::counts(connection).await?;
     Ok(Comparison {
         equal: counts.differences() == 0 && (span.rows > 0 || asked.days.is_some()),
         rows: span.rows,
@@ -216,6 +216,6 @@ async fn finish(
         accounts: scope.accounts,
         compared,
         counts,
-        totals: compare::totals(connection).await?,
+        totals: reconcile::totals(connection).await?,
     })
 }

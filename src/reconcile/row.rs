@@ -1,7 +1,7 @@
 //! One row of somebody else's list, from the texts in it to a call of theirs. Pure. Read as leniently as a CDR, but a value that
 //! cannot be read makes the row unreadable: it is reported, never compared by halves and never dropped.
 
-use crate::db::compare::{COLUMNS, TheirCall};
+use crate::db::reconcile::{COLUMNS, TheirCall};
 use crate::vobiz::written;
 
 /// Reads a row. `says` gives the text of one of [`COLUMNS`], if the row has it.

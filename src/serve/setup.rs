@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
-use crate::db::{self, migration, setting};
+use crate::db;
+use crate::db::base::{migration, setting};
+use crate::db::timed;
 use crate::receive::DoorSettings;
-use crate::timed;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
 /// A few short statements.
@@ -42,7 +43,7 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     let mut connection = db::reach(pool).await?;
     migration::check(&mut connection).await?;
     db::check_server(&mut connection).await?;
-    db::partition::ensure(&mut connection).await.context("partitions")?;
+    db::base::partition::ensure(&mut connection).await.context("partitions")?;
     let home = setting::check(
         &mut connection,
         config.billing_zone.as_deref(),

@@ -6,90 +6,39 @@
 //!
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 //!
-//! Each day is listed alone some time after its end, and compared with what we hold (`day/`): that is the proof.
-//!
 //! When more calls are due than single fetches get through, they are resolved by pages of the list: by a walk, or by the sweep
 //! itself if one is due (`walk.rs`).
 
-mod backfill;
-mod day;
-mod days;
-mod page;
-mod walk;
+mod drain;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, join3};
-use sqlx::{Connection, PgConnection, PgPool};
-use tokio::time::timeout;
+use futures_util::future::{join, join_all};
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::account::{Account, Right};
 use crate::db::account::{self, SweepPlan};
 use crate::db::cdr::Origin;
-use crate::db::{self, backlog};
-use crate::metrics::Metrics;
-use crate::pulse::{Pulse, Pulses};
-use crate::timed;
-use crate::trouble::Trouble;
-use crate::vobiz::{FetchError, ListQuery};
-pub use backfill::Backfilled;
-pub use day::Checked;
-use page::{DB_TIMEOUT, Found, MOST_PAGES, PER_PAGE, Reader};
-use walk::Walk;
-pub use walk::Walked;
+use crate::db::queue::backlog;
+use crate::db::timed;
+use crate::list::{
+    DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time,
+};
+use crate::vobiz::ListQuery;
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::{Pulse, Pulses};
+use crate::watch::metrics::Metrics;
+use drain::Walk;
+pub use drain::Walked;
 
-/// The longest pause after sweeps that failed.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
 /// A page is asked for, answered and stored within this, or the sweep is wedged.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// From so many calls on it is worth that a sweep that is due is the walk too, so that their pages are not read twice. For
 /// fewer, the wide overlap must not be put off.
 const SWEEP_WALKS_FROM: i64 = 10 * PER_PAGE as i64;
-
-/// Why a sweep or a walk did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum SweepError {
-    /// The list could not be read.
-    #[error("the CDR list: {0}")]
-    List(#[from] FetchError),
-    /// Postgres failed.
-    #[error(transparent)]
-    Db(#[from] db::DbError),
-    /// The list does not end.
-    #[error("more than {MOST_PAGES} pages of the list")]
-    Endless,
-    /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
-    #[error("the CDR list is odd: {0}")]
-    Odd(&'static str),
-    /// Somebody has been writing since before the check of a day began, so what they write may have been missed.
-    #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
-    Busy,
-    /// The account stayed paused.
-    #[error("the account is paused")]
-    Paused,
-    /// We were told to stop.
-    #[error("stopped")]
-    Stopped,
-}
-
-impl SweepError {
-    /// The failure for the log: without what Vobiz said, which may hold numbers.
-    fn brief(&self) -> String {
-        match self {
-            Self::List(error) => format!("the CDR list: {}", error.brief()),
-            other => other.to_string(),
-        }
-    }
-}
-
-impl From<sqlx::Error> for SweepError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Db(error.into())
-    }
-}
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,7 +84,6 @@ pub struct Sweeper {
 struct Loops {
     sweep: Arc<Pulse>,
     walk: Arc<Pulse>,
-    settle: Arc<Pulse>,
 }
 
 impl Sweeper {
@@ -148,23 +96,15 @@ impl Sweeper {
         };
         let loops = accounts
             .iter()
-            .map(|account| Loops {
-                sweep: pulse("sweep", account),
-                walk: pulse("walk", account),
-                settle: pulse("settle", account),
-            })
+            .map(|account| Loops { sweep: pulse("sweep", account), walk: pulse("walk", account) })
             .collect();
         Self { pool, accounts, every, metrics, loops }
     }
 
-    /// Sweeps, walks and checks days until told to stop, each account by itself.
+    /// Sweeps and walks until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
         let loops = self.accounts.iter().zip(&self.loops).map(|(account, loops)| {
-            join3(
-                self.sweep_on(account, &loops.sweep, &stop),
-                self.walk_on(account, &loops.walk, &stop),
-                self.settle_on(account, &loops.settle, &stop),
-            )
+            join(self.sweep_on(account, &loops.sweep, &stop), self.walk_on(account, &loops.walk, &stop))
         });
         join_all(loops).await;
     }
@@ -181,11 +121,11 @@ impl Sweeper {
         while !stop.is_cancelled() {
             pulse.beat();
             match self.sweep_with(account, pulse, stop).await {
-                Err(SweepError::Stopped) => {}
+                Err(ListError::Stopped) => {}
                 // Not due, paused, or another replica's: the next one may begin as soon as it can.
                 Ok(None) => failed = 0,
                 // The pause itself was said.
-                Err(SweepError::Paused) => failed += 1,
+                Err(ListError::Paused) => failed += 1,
                 Ok(Some((swept, _))) => {
                     failed = 0;
                     trouble.over();
@@ -224,10 +164,10 @@ impl Sweeper {
         account: &'a Account,
         pulse: &'a Pulse,
         stop: &'a CancellationToken,
-    ) -> Reader<'a> {
+    ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
         let (right, origin) = (Right::Sweep, Origin::Sweep);
-        Reader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
+        ListReader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
     }
 
     /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
@@ -235,7 +175,7 @@ impl Sweeper {
         &self,
         account: &Account,
         stop: &CancellationToken,
-    ) -> Result<Option<Swept>, SweepError> {
+    ) -> Result<Option<Swept>, ListError> {
         let swept = self.sweep_with(account, &self.pulse(account, |loops| &loops.sweep), stop).await?;
         Ok(swept.map(|(swept, _)| swept))
     }
@@ -246,7 +186,7 @@ impl Sweeper {
         account: &Account,
         pulse: &Pulse,
         stop: &CancellationToken,
-    ) -> Result<Option<(Swept, Option<Walked>)>, SweepError> {
+    ) -> Result<Option<(Swept, Option<Walked>)>, ListError> {
         let plan = timed!(&self.pool, DB_TIMEOUT, |connection| account::plan_sweep(
             connection,
             account.id(),
@@ -275,13 +215,13 @@ impl Sweeper {
     /// holds the calls that are due, for as long as a walk would.
     async fn sweep(
         &self,
-        reader: Reader<'_>,
+        reader: ListReader<'_>,
         plan: SweepPlan,
         holder: &mut PgConnection,
-    ) -> Result<(Swept, Option<Walked>), SweepError> {
+    ) -> Result<(Swept, Option<Walked>), ListError> {
         let account = reader.account;
         if !account.ensure_access().await {
-            return Err(SweepError::Paused);
+            return Err(ListError::Paused);
         }
         let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_WALKS_FROM);
         let (plan, mut walk) = match backlog {
@@ -302,13 +242,13 @@ impl Sweeper {
 /// Reads the list down to `plan.down_to`. By which column Vobiz sorts is unknown: only a page on which everything is older ends
 /// the sweep.
 async fn sweep_down<'a>(
-    reader: Reader<'a>,
+    reader: ListReader<'a>,
     plan: &SweepPlan,
     holder: &mut PgConnection,
     walk: &mut Option<Walk<'a>>,
     walked: &mut Option<Walked>,
     swept: &mut Swept,
-) -> Result<(), SweepError> {
+) -> Result<(), ListError> {
     let account = reader.account;
     let mut before = Vec::new();
     for number in 1..=MOST_PAGES {
@@ -316,7 +256,7 @@ async fn sweep_down<'a>(
         let page = reader.read(&query, walk.as_ref().map(Walk::due_to)).await?;
         swept.add(page.found);
         if !page.call_ids.is_empty() && page.call_ids == before {
-            return Err(SweepError::Odd("the same page came twice"));
+            return Err(ListError::Odd("the same page came twice"));
         }
         if let Some(walking) = walk
             && !walking.goes_on(number, &page, false).await?
@@ -336,7 +276,7 @@ async fn sweep_down<'a>(
         }
         before = page.call_ids;
     }
-    Err(SweepError::Endless)
+    Err(ListError::Endless)
 }
 
 fn say(account: &Account, swept: &Swept) {
@@ -346,33 +286,5 @@ fn say(account: &Account, swept: &Swept) {
         info!(%account, pages, rows, new, recovered, revised, unreadable, "swept");
     } else {
         debug!(%account, pages, rows, "swept");
-    }
-}
-
-/// Work on a connection that is outside the pool.
-async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SweepError> {
-    within(DB_TIMEOUT, work).await
-}
-
-/// The same, for work that takes longer.
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, SweepError> {
-    match timeout(limit, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(db::DbError::TimedOut(limit).into()),
-    }
-}
-
-/// Ends a connection that held a lock. The lock goes first: a connection that closes keeps it for a moment, and the next one may
-/// begin at once.
-async fn close(mut holder: PgConnection) {
-    let closed = timeout(DB_TIMEOUT, async {
-        db::unlock_all(&mut holder).await?;
-        holder.close().await
-    });
-    if !matches!(closed.await, Ok(Ok(()))) {
-        debug!("the connection of a lock did not close well");
     }
 }

@@ -6,8 +6,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 

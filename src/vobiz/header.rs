@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, header};
 
 /// A `Retry-After` beyond this is taken for a mistake: nobody wants to be silent for a day because of a header.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -22,5 +22,5 @@ pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};
 pub use payload::{Overlap, Payload};
-pub use signature::{Nonces, Proof, Verifier};
+pub use signature::{Nonces, Proof, SignaturePolicy, Verifier};
 pub use value::Moment;

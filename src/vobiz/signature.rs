@@ -9,15 +9,26 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::AccountId;
+
+/// What a callback must prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignaturePolicy {
+    /// A signature or the secret path; else 403.
+    Required,
+    /// Unproven callbacks are taken, as speculative.
+    Optional,
+    /// Nothing is checked; every call is speculative.
+    Off,
+}
 
 /// What made us believe a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

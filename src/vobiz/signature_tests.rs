@@ -1,4 +1,4 @@
-use axum::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::Value;
 

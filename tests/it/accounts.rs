@@ -99,7 +99,7 @@ async fn replicas_that_reserve_at_the_same_time_get_different_slots() {
 #[tokio::test]
 async fn an_account_that_nobody_registered_gets_no_slot() {
     let db = Database::empty().await;
-    vobiz_cdr::db::migration::apply(&db.pool, MINUTE).await.unwrap();
+    vobiz_cdr::db::base::migration::apply(&db.pool, MINUTE).await.unwrap();
     assert_eq!(reserve(&db, 10.0, 5).await.count, 0);
     assert!(account::standing(&mut *db.connection().await, &account()).await.unwrap().is_none());
     pause(&db, PauseReason::Denied, MINUTE).await;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::db::backfill::{self, Range};
-use vobiz_cdr::db::task;
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::db::base::task;
+use vobiz_cdr::db::ledger::backfill::{self, Range};
+use vobiz_cdr::ledger::{Backfilled, Ledger};
+use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
-use vobiz_cdr::sweep::{Backfilled, SweepError, Sweeper};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
@@ -48,8 +49,8 @@ fn place(world: &World, started_at: DateTime<Utc>) {
     world.vobiz.place_call(spec);
 }
 
-fn sweeper(world: &World) -> Sweeper {
-    Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
+fn checker(world: &World) -> Ledger {
+    Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
 }
 
 async fn start(world: &World, first: NaiveDate, last: NaiveDate) -> Range {
@@ -57,7 +58,7 @@ async fn start(world: &World, first: NaiveDate, last: NaiveDate) -> Range {
 }
 
 async fn list(world: &World, range: &Range) -> Backfilled {
-    sweeper(world).backfill(&world.accounts[0], range, &CancellationToken::new()).await.unwrap()
+    checker(world).backfill(&world.accounts[0], range, &CancellationToken::new()).await.unwrap()
 }
 
 async fn ledger_day(world: &World) -> String {
@@ -106,9 +107,9 @@ async fn a_backfill_that_is_stopped_goes_on_where_it_was() {
         .await;
         stop.cancel();
     };
-    let sweeper = sweeper(&world);
-    let (stopped, ()) = tokio::join!(sweeper.backfill(&world.accounts[0], &range, &stop), half);
-    assert!(matches!(stopped, Err(SweepError::Stopped)), "{stopped:?}");
+    let ledger = checker(&world);
+    let (stopped, ()) = tokio::join!(ledger.backfill(&world.accounts[0], &range, &stop), half);
+    assert!(matches!(stopped, Err(ListError::Stopped)), "{stopped:?}");
     let rest = backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap().unwrap();
     assert!(rest.next < last && rest.next >= first, "{rest:?}");
     let done = list(&world, &rest).await;
@@ -125,7 +126,7 @@ async fn a_range_with_a_gap_to_the_ledger_does_not_move_it_until_the_gap_is_clos
     list(&world, &start(&world, first, first + Days::new(2)).await).await;
     assert_eq!(ledger_day(&world).await, before);
     // The days between are nobody's.
-    sweeper(&world).check_if_due(&world.accounts[0], &CancellationToken::new()).await.unwrap();
+    checker(&world).check_if_due(&world.accounts[0], &CancellationToken::new()).await.unwrap();
     assert_eq!(world.database.count("select count(*) from vobiz.reconciliation_check").await, 3);
     list(&world, &start(&world, first + Days::new(3), last).await).await;
     assert_eq!(ledger_day(&world).await, first.to_string());
@@ -141,7 +142,7 @@ async fn a_backfill_beside_a_running_service_waits_its_turn() {
         .execute(&world.database.pool)
         .await
         .unwrap();
-    let (stop, service) = (CancellationToken::new(), sweeper(&world));
+    let (stop, service) = (CancellationToken::new(), checker(&world));
     let told = stop.clone();
     let running = tokio::spawn(async move { service.run(told).await });
     let done = list(&world, &start(&world, first, last).await).await;
@@ -165,7 +166,7 @@ async fn what_a_restore_lost_is_listed_again() {
         .await
         .unwrap();
     assert!(world.stored().await < 20);
-    let done = sweeper(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
+    let done = checker(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
     assert_eq!((world.stored().await, done.unsettled), (21, 0), "{done:?}");
     let open =
         "select count(*) from vobiz.reconciliation_day where to_at < vobiz.now() and state <> 'settled'";
@@ -181,10 +182,10 @@ async fn a_recovery_beside_a_running_service_lists_each_day_once() {
     sqlx::query("delete from vobiz.cdr").execute(&world.database.pool).await.unwrap();
     let checks = "select count(*) from vobiz.reconciliation_check";
     let before = world.database.count(checks).await;
-    let (stop, service) = (CancellationToken::new(), sweeper(&world));
+    let (stop, service) = (CancellationToken::new(), checker(&world));
     let told = stop.clone();
     let running = tokio::spawn(async move { service.run(told).await });
-    let done = sweeper(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
+    let done = checker(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
     stop.cancel();
     running.await.unwrap();
     assert_eq!((done.unsettled, world.stored().await), (0, 18), "{done:?}");
@@ -381,9 +382,9 @@ async fn a_resumed_backfill_answers_for_the_days_before_the_interruption_too() {
     let range = start(&world, first, last).await;
     list(&world, &Range { first: last, ..range.clone() }).await;
     world.database.run("update vobiz.cdr set total_cost = total_cost + 1").await;
-    let due = vobiz_cdr::db::day::Due { day: last, cause: vobiz_cdr::db::day::Cause::Again };
+    let due = vobiz_cdr::db::ledger::Due { day: last, cause: vobiz_cdr::db::ledger::Cause::Again };
     let origin = vobiz_cdr::db::cdr::Origin::Backfill;
-    sweeper(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await.unwrap();
+    checker(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await.unwrap();
     let done = command(&world, &["backfill", "--resume"]);
     assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
     assert!(done.stdout.contains("differs"), "{}", done.stdout);

@@ -75,7 +75,7 @@ async fn the_bill_of_ten_calls_is_what_a_person_computes() {
         ["Asia/KolkataMA_TESTAB12"]
     );
     // The same after folding, to the last digit.
-    vobiz_cdr::db::rollup::fold(&mut *db.connection().await, 1000).await.unwrap();
+    vobiz_cdr::db::bill::rollup::fold(&mut *db.connection().await, 1000).await.unwrap();
     assert_eq!(db.texts(DAY).await, expected);
 }
 
@@ -220,7 +220,7 @@ async fn partition_the_total(start: &str, rounds: u64) {
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await.unwrap();
         assert_eq!(found, total, "round {round}: {zone}, {first} to {last}");
         if round % 100 == 50 {
-            vobiz_cdr::db::rollup::fold(&mut connection, 1500).await.unwrap();
+            vobiz_cdr::db::bill::rollup::fold(&mut connection, 1500).await.unwrap();
         }
     }
 }
@@ -285,7 +285,7 @@ async fn a_month_of_three_hundred_customers_reads_its_days_and_nothing_else() {
     )
     .await;
     let mut connection = db.connection().await;
-    while vobiz_cdr::db::rollup::fold(&mut connection, 20_000).await.unwrap() > 0 {}
+    while vobiz_cdr::db::bill::rollup::fold(&mut connection, 20_000).await.unwrap() > 0 {}
     // As whoever comes with psql, when there is a year of them.
     for sql in [
         "insert into vobiz.rollup_day

@@ -203,7 +203,7 @@ async fn the_logs_are_append_only_and_nothing_is_emptied_at_once() {
     let month = "select relname::text from pg_catalog.pg_inherits join pg_catalog.pg_class on oid = inhrelid
                  where inhparent = 'vobiz.cdr_revision'::regclass order by 1 desc limit 1";
     db.stop_clock("2031-01-15T00:00:00Z".parse().unwrap()).await;
-    vobiz_cdr::db::partition::ensure(&mut *db.connection().await).await.unwrap();
+    vobiz_cdr::db::base::partition::ensure(&mut *db.connection().await).await.unwrap();
     let month = db.text(month).await;
     db.upsert(&[&plain("late", "2031-04-02T00:00:00Z".parse().unwrap())]).await;
     assert_eq!(month, "cdr_revision_2031_04");

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use vobiz_cdr::db::compare::{self, Difference};
+use vobiz_cdr::db::reconcile::{self as rows, Difference};
 use vobiz_cdr::reconcile::{self, Asked, Comparison, Map, ReconcileError, Wrong};
 use vobiz_cdr::vobiz::AccountId;
 
@@ -35,14 +35,14 @@ impl Database {
     async fn with_csv(&self, text: &str, zone: &str, asked: &Asked) -> (Comparison, Vec<Difference>) {
         let mut connection = self.connection().await;
         let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), zone, asked).await.unwrap();
-        (comparison, compare::differences(&mut connection, None).try_collect().await.unwrap())
+        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
     }
 
     async fn with_table(&self, table: &str, map: &str, asked: &Asked) -> (Comparison, Vec<Difference>) {
         let mut connection = self.connection().await;
         let map = Map::read(map).unwrap();
         let comparison = reconcile::with_table(&mut connection, table, &map, asked).await.unwrap();
-        (comparison, compare::differences(&mut connection, None).try_collect().await.unwrap())
+        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
     }
 
     /// A table as a customer might have it; rows are SQL.
@@ -115,7 +115,7 @@ async fn an_export_equals_the_calls_it_was_made_of() {
         comparison.accounts.as_deref(),
         Some(&["MA_TESTAB12".to_owned(), "MA_XXXXXXXX".to_owned()][..])
     );
-    assert_eq!(comparison.compared, compare::FIELDS);
+    assert_eq!(comparison.compared, rows::FIELDS);
     assert_eq!(total(&comparison, "total_cost"), [Some("0.75"), Some("0.75"), Some("0")]);
 }
 
@@ -373,7 +373,7 @@ async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
         }
         let asked = days("2026-03-25", "2026-03-25");
         let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), "UTC", &asked).await.unwrap();
-        let found: Vec<_> = compare::differences(&mut connection, None).try_collect().await.unwrap();
+        let found: Vec<_> = rows::differences(&mut connection, None).try_collect().await.unwrap();
         assert_eq!(kinds(&found), expected, "{text}");
         assert_eq!(comparison.equal, expected.is_empty());
     }

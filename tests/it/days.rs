@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
-use vobiz_cdr::db::day;
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::db::ledger;
+use vobiz_cdr::ledger::{Checked, Ledger};
 use vobiz_cdr::simulator::{CallSpec, DayOf, Options, SummaryCost};
-use vobiz_cdr::sweep::{Checked, Sweeper};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
@@ -52,15 +52,15 @@ fn at(world: &World, began: DateTime<Utc>, hours: f64) -> String {
     world.vobiz.place_call(spec).call_id
 }
 
-fn sweeper(world: &World) -> Sweeper {
-    Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
+fn checker(world: &World) -> Ledger {
+    Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
 }
 
 /// Checks all days that are due.
 async fn check(world: &World) -> Vec<Checked> {
-    let (sweeper, stop) = (sweeper(world), CancellationToken::new());
+    let (ledger, stop) = (checker(world), CancellationToken::new());
     let mut checked = Vec::new();
-    while let Some(one) = sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap() {
+    while let Some(one) = ledger.check_if_due(&world.accounts[0], &stop).await.unwrap() {
         checked.push(one);
         assert!(checked.len() < 20, "the days do not come to an end: {checked:?}");
     }
@@ -294,8 +294,8 @@ async fn of_two_replicas_one_checks() {
     at(&world, began, 3.0);
     let other: Vec<Arc<Account>> =
         vec![account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
-    let replica = Sweeper::new(world.database.pool.clone(), other.clone(), Duration::ZERO, Metrics::new());
-    let (ours, stop) = (sweeper(&world), CancellationToken::new());
+    let replica = Ledger::new(world.database.pool.clone(), other.clone(), Duration::ZERO, Metrics::new());
+    let (ours, stop) = (checker(&world), CancellationToken::new());
     let (a, b) =
         tokio::join!(ours.check_if_due(&world.accounts[0], &stop), replica.check_if_due(&other[0], &stop));
     let (a, b) = (a.unwrap(), b.unwrap());
@@ -502,9 +502,9 @@ async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
     world.advance(TimeDelta::days(10)).await;
     // Nothing has swept for ten days; somebody asks for a single one.
     let day = (began + TimeDelta::days(9) + TimeDelta::minutes(330)).date_naive();
-    let due = day::Due { day, cause: day::Cause::Manual };
+    let due = ledger::Due { day, cause: ledger::Cause::Manual };
     let origin = vobiz_cdr::db::cdr::Origin::Manual;
-    let checked = sweeper(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await;
+    let checked = checker(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await;
     assert_eq!(checked.unwrap().state.as_str(), "settled");
     let (safe, held_by) = safe_to(&world).await;
     assert_eq!(safe, began + TimeDelta::days(2), "{held_by}");
@@ -540,7 +540,7 @@ async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
     let (world, began, _) = settled_day().await;
-    let known = vobiz_cdr::db::day::bound::Known {
+    let known = vobiz_cdr::db::ledger::bound::Known {
         bounds: vec![],
         day_of: "start_time".into(),
         offset: Some(0),
@@ -548,7 +548,9 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
         summary_cost: None,
         ledger_since: began,
     };
-    vobiz_cdr::db::day::bound::learn(&mut *world.database.connection().await, &id(), &known).await.unwrap();
+    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+        .await
+        .unwrap();
     // All days move. Calls change over from the first one to the day before it; beside the second one there are none.
     let moved = "select concat_ws(' ', state, extract(hour from from_at at time zone 'UTC')) from vobiz.reconciliation_day order by day";
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "settled 0", "open 0"]);
@@ -559,8 +561,10 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
     world.sweep().await;
     hurry(&world).await;
     check(&world).await;
-    let known = vobiz_cdr::db::day::bound::Known { day_of: "end_time".into(), ..known };
-    vobiz_cdr::db::day::bound::learn(&mut *world.database.connection().await, &id(), &known).await.unwrap();
+    let known = vobiz_cdr::db::ledger::bound::Known { day_of: "end_time".into(), ..known };
+    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+        .await
+        .unwrap();
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "reopened 0", "reopened 0", "open 0"]);
     world.end().await;
 }
@@ -634,8 +638,11 @@ async fn a_check_waits_for_a_backlog_but_not_for_ever() {
     for n in 0..40 {
         world.owe(&format!("behind-{n}"), true).await;
     }
-    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
-    let checked = async || sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some();
+    // So slow that single fetches would take four seconds.
+    let slow = account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 10.0);
+    let ledger = Ledger::new(world.database.pool.clone(), vec![slow.clone()], Duration::ZERO, Metrics::new());
+    let stop = CancellationToken::new();
+    let checked = async || ledger.check_if_due(&slow, &stop).await.unwrap().is_some();
     assert!(!checked().await, "the walk through the backlog comes first");
     world
         .database

@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::db::day;
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::db::ledger;
+use vobiz_cdr::ledger::Ledger;
 use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
-use vobiz_cdr::sweep::Sweeper;
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
@@ -38,8 +38,8 @@ async fn one_call(latency: Duration) -> (World, DateTime<Utc>) {
     (world, began)
 }
 
-fn sweeper(world: &World) -> Sweeper {
-    Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
+fn checker(world: &World) -> Ledger {
+    Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
 }
 
 async fn days(world: &World) -> Vec<String> {
@@ -54,10 +54,10 @@ async fn a_check_waits_for_whoever_was_writing_when_it_began_and_sees_what_they_
     let (world, _) = one_call(Duration::ZERO).await;
     let mut early = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("early").execute(&mut *early).await.unwrap();
-    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
+    let (ledger, stop) = (checker(&world), CancellationToken::new());
     let before = world.vobiz.stats().requests_of(RequestKind::List);
     let account = world.accounts[0].clone();
-    let mut check = pin!(sweeper.check_if_due(&account, &stop));
+    let mut check = pin!(ledger.check_if_due(&account, &stop));
     assert!(timeout(Duration::from_millis(1500), &mut check).await.is_err(), "it did not wait");
     assert_eq!(world.vobiz.stats().requests_of(RequestKind::List), before, "waiting costs no request");
     early.commit().await.unwrap();
@@ -73,9 +73,9 @@ async fn whoever_writes_something_else_holds_up_no_check() {
     let mut elsewhere = world.database.pool.begin().await.unwrap();
     sqlx::query("create table public.of_theirs as select 1 as one").execute(&mut *elsewhere).await.unwrap();
     sqlx::query("select from vobiz.cdr for key share").execute(&mut *elsewhere).await.unwrap();
-    let sweeper = sweeper(&world);
+    let ledger = checker(&world);
     let stop = CancellationToken::new();
-    let check = sweeper.check_if_due(&world.accounts[0], &stop);
+    let check = ledger.check_if_due(&world.accounts[0], &stop);
     let checked = timeout(Duration::from_secs(10), check).await.expect("it waited").unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
     elsewhere.rollback().await.unwrap();
@@ -86,8 +86,8 @@ async fn whoever_writes_something_else_holds_up_no_check() {
 async fn whoever_writes_after_it_began_reopens_the_day() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut connection = world.database.connection().await;
-    let due = day::due(&mut connection, &id(), Duration::ZERO).await.unwrap().unwrap();
-    let check = day::begin(&mut connection, &id(), due.day).await.unwrap();
+    let due = ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap().unwrap();
+    let check = ledger::begin(&mut connection, &id(), due.day).await.unwrap();
     let mut late = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("late").execute(&mut *late).await.unwrap();
     assert!(
@@ -111,7 +111,7 @@ async fn whoever_writes_after_it_began_reopens_the_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_that_loses_its_connection_says_nothing() {
     let (world, _) = one_call(Duration::from_millis(700)).await;
-    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
+    let (ledger, stop) = (checker(&world), CancellationToken::new());
     let cut = async {
         let holder = "select count(pg_terminate_backend(pid)) from pg_locks
              where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
@@ -121,7 +121,7 @@ async fn a_check_that_loses_its_connection_says_nothing() {
         })
         .await;
     };
-    let (checked, ()) = tokio::join!(sweeper.check_if_due(&world.accounts[0], &stop), cut);
+    let (checked, ()) = tokio::join!(ledger.check_if_due(&world.accounts[0], &stop), cut);
     assert!(checked.is_err(), "{checked:?}");
     assert_eq!(world.database.count("select count(*) from vobiz.reconciliation_check").await, 0);
     let held_by = world.text("select held_by from vobiz.safe_to_bill").await;
@@ -131,7 +131,7 @@ async fn a_check_that_loses_its_connection_says_nothing() {
     );
     // What it left behind harms nobody.
     world.database.run("update vobiz.day set check_at = from_at where began_at is not null").await;
-    let checked = sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().unwrap();
+    let checked = ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
     assert_eq!(world.database.count("select count(*) from vobiz.day where error is not null").await, 0);
     world.end().await;
@@ -140,8 +140,8 @@ async fn a_check_that_loses_its_connection_says_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_that_is_being_compared_holds_up_only_who_changes_its_calls() {
     let (world, began) = one_call(Duration::ZERO).await;
-    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
-    while sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    let (ledger, stop) = (checker(&world), CancellationToken::new());
+    while ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
     assert_eq!(days(&world).await[..2], ["settled 1", "settled"]);
     // As a comparison does.
     let mut compares = world.database.pool.begin().await.unwrap();
@@ -192,8 +192,8 @@ async fn a_change_reopens_the_days_of_those_whose_lists_have_shown_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_billing_zone_moves_the_days_of_the_ledger() {
     let (world, _) = one_call(Duration::ZERO).await;
-    let (sweeper, stop) = (sweeper(&world), CancellationToken::new());
-    while sweeper.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    let (ledger, stop) = (checker(&world), CancellationToken::new());
+    while ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
     assert_eq!(days(&world).await[..2], ["settled 1", "settled"]);
     // Nothing was learnt from the lists: the days are those of the billing zone.
     world.database.run("update vobiz.account set day_offset = null").await;

@@ -459,7 +459,7 @@ async fn a_paused_account_is_not_swept() {
         world.database.pool.clone(),
         world.accounts.clone(),
         Duration::ZERO,
-        vobiz_cdr::metrics::Metrics::new(),
+        vobiz_cdr::watch::metrics::Metrics::new(),
     );
     let stop = tokio_util::sync::CancellationToken::new();
     assert_eq!(sweeper.sweep_if_due(&world.accounts[0], &stop).await.unwrap(), None);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Months, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
-use vobiz_cdr::db::migration::{self, SchemaError, State};
-use vobiz_cdr::db::{self, partition};
+use vobiz_cdr::db;
+use vobiz_cdr::db::base::migration::{self, SchemaError, State};
+use vobiz_cdr::db::base::partition;
 use vobiz_cdr::vobiz::Fields;
 
 use crate::support::calls::plain;

@@ -3,10 +3,10 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use vobiz_cdr::listen::{Limits, listen};
-use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
+use vobiz_cdr::serve::port::{Limits, listen};
 use vobiz_cdr::simulator::{CallSpec, CallbackKind, Options, Simulator};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::{ACCOUNT, Database};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use vobiz_cdr::db::account::{self, PauseReason};
+use vobiz_cdr::db::cdr;
+use vobiz_cdr::db::queue::callback;
 use vobiz_cdr::db::queue::{self, Depth, Failed, Then};
-use vobiz_cdr::db::{callback, cdr};
 use vobiz_cdr::retry::ErrorClass;
 
 use crate::support::calls::{LEASE, account, announced, call_id, failed, plain, try_lease, waiting};

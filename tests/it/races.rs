@@ -9,10 +9,11 @@ use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use sqlx::{Connection, PgConnection};
+use vobiz_cdr::db::base::clock::Clock;
 use vobiz_cdr::db::cdr::{self, Incoming};
-use vobiz_cdr::db::clock::Clock;
+use vobiz_cdr::db::queue::callback;
 use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
-use vobiz_cdr::db::{Fault, callback, fault};
+use vobiz_cdr::db::{Fault, fault};
 use vobiz_cdr::retry::ErrorClass;
 
 use crate::support::calls::{account, announce, failed, plain, single, try_lease};

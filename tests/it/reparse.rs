@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::Value;
 use sqlx::Connection;
+use vobiz_cdr::db::base::task::{self, Task};
 use vobiz_cdr::db::cdr;
-use vobiz_cdr::db::task::{self, Task};
 
 use crate::support::calls::{DIFFERS_FROM_ITS_VERSIONS, listed, single};
 use crate::support::database::Database;

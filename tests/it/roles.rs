@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
-use vobiz_cdr::db::partition;
+use vobiz_cdr::db::base::partition;
 
 use crate::support::calls::plain;
 use crate::support::database::Database;
@@ -271,7 +271,7 @@ async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
     let db = Database::empty().await;
     let clerk = format!("clerk_owner_{}", std::process::id());
     let (bare, half, whole) = (format!("{clerk}_bare"), format!("{clerk}_half"), format!("{clerk}_whole"));
-    vobiz_cdr::db::role::create(&mut *db.connection().await).await.unwrap();
+    vobiz_cdr::db::base::role::create(&mut *db.connection().await).await.unwrap();
     // One has nothing; one lacks the second limit; one has the first here and the second everywhere.
     db.run(&format!(
         "create role {clerk} login; create role {bare} login in role vobiz_masked; create role {half} login in role vobiz_masked;
@@ -324,7 +324,7 @@ async fn the_service_can_work_as_its_role() {
         all_texts(&mut app, "select count(*)::text from vobiz.cdr").await.unwrap(),
         [Some("6".to_owned())]
     );
-    assert!(vobiz_cdr::db::rollup::fold(&mut app, 100).await.unwrap() > 0);
+    assert!(vobiz_cdr::db::bill::rollup::fold(&mut app, 100).await.unwrap() > 0);
     sqlx::raw_sql("update vobiz.setting set billing_zone = 'UTC'; select vobiz.cut_days()")
         .execute(&mut app)
         .await

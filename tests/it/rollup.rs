@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
-use vobiz_cdr::db::rollup;
+use vobiz_cdr::db::bill::rollup;
 
 use crate::support::calls::{listed, plain, single};
 use crate::support::database::Database;

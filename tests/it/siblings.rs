@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use vobiz_cdr::account::Account;
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
-use vobiz_cdr::metrics::Metrics;
 use vobiz_cdr::simulator::{self, Answer, CallSpec, RetryAfter};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};

@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::ledger::Ledger;
 use vobiz_cdr::simulator::{self, CallSpec, Options, Simulator};
 use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::vobiz::{AccountId, CallId, Credentials, PathStyle};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::world::{TOKEN, account, credentials, noon};
@@ -43,10 +44,11 @@ fn place(vobiz: &Simulator, account: &str, started_at: DateTime<Utc>) {
 /// Sweeps each account and checks all of its days.
 async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
     let sweeper = Sweeper::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
+    let ledger = Ledger::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
     let stop = CancellationToken::new();
     for account in accounts {
         sweeper.sweep_if_due(account, &stop).await.unwrap();
-        while sweeper.check_if_due(account, &stop).await.unwrap().is_some() {}
+        while ledger.check_if_due(account, &stop).await.unwrap().is_some() {}
     }
 }
 

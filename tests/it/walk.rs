@@ -7,11 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::ServeConfig;
-use vobiz_cdr::db::backlog;
-use vobiz_cdr::metrics::Metrics;
+use vobiz_cdr::db::queue::backlog;
+use vobiz_cdr::db::timed;
+use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{Answer, Call, CallSpec, Options, Progress, RequestKind, RetryAfter, Traffic};
-use vobiz_cdr::sweep::{SweepError, Sweeper, Walked};
-use vobiz_cdr::timed;
+use vobiz_cdr::sweep::{Sweeper, Walked};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::{account as id, try_lease};
 use crate::support::database::{ACCOUNT, Database};
@@ -57,7 +58,7 @@ async fn owe_since(world: &World, calls: &[Call]) {
 }
 
 /// One walk now at so many requests a second, where no sweep is due.
-async fn walk(world: &World, max_rps: f64) -> Result<Option<Walked>, SweepError> {
+async fn walk(world: &World, max_rps: f64) -> Result<Option<Walked>, ListError> {
     swept_just_now(world).await;
     let paced = paced(world, max_rps);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
@@ -487,7 +488,7 @@ async fn the_word_to_stop_ends_a_walk_within_a_page_and_its_hold_with_it() {
     let began = tokio::time::Instant::now();
     stop.cancel();
     let ended = walking.await.unwrap();
-    assert!(matches!(ended, Err(SweepError::Stopped)), "{ended:?}");
+    assert!(matches!(ended, Err(ListError::Stopped)), "{ended:?}");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(hold(&world).await, "∅");
     let stored = world.stored().await;
@@ -520,7 +521,7 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
         .await;
     world.vobiz.set_token(ACCOUNT, "rotated away");
     let ended = walking.await.unwrap();
-    assert!(matches!(ended, Err(SweepError::Paused)), "{ended:?}");
+    assert!(matches!(ended, Err(ListError::Paused)), "{ended:?}");
     assert_eq!(world.pause_reason().await, "denied");
     assert_eq!(hold(&world).await, "∅");
     let left = owed(&world).await;

@@ -1,12 +1,13 @@
 //! CDRs and their revisions: upsert a group, and which of some calls are missing.
 //!
-//! The promise: a stored CDR never goes back in time (see [`super::version`]), no version of it is lost, and a group is
+//! The promise: a stored CDR never goes back in time (see [`version`]), no version of it is lost, and a group is
 //! stored as a whole or not at all, in the caller's transaction.
 
 mod differ;
 mod rebuild;
 pub mod reparse;
 mod revision;
+pub mod version;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::version::{Side, Verdict, Version, judge};
 use crate::vobiz::{AccountId, CallId, Cdr, Payload};
+use version::{Side, Verdict, Version, judge};
 use write::OnConflict;
 
 /// Who brought a CDR first.

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::Incoming;
 use super::differ::{Difference, differ};
 use super::rebuild::{self, Folded, Impossible, Shown};
-use crate::db::audit;
+use crate::db::base::audit;
 use crate::vobiz::Payload;
 
 /// What rebuilding did, as counts of calls.

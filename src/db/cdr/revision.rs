@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
-use crate::db::version::Version;
+use crate::db::cdr::version::Version;
 use crate::vobiz::{Fields, Payload};
 
 /// The version that a row of `vobiz.cdr` shows.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use vobiz_cdr::receive::Policy;
+use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Knock, Setup, TOKEN, sample};
@@ -120,7 +120,7 @@ async fn a_call_that_the_queue_refuses_is_not_logged_as_owed() {
 #[tokio::test]
 async fn replicas_take_the_same_calls_at_once() {
     let database = Database::new().await;
-    let open = || Setup { policy: Policy::Optional, ..Setup::default() }.open(&database.pool);
+    let open = || Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     let doors = [open(), open(), open()];
     let mut waiting = Vec::new();
     for (turn, door) in doors.iter().enumerate() {
@@ -142,8 +142,9 @@ async fn replicas_take_the_same_calls_at_once() {
 #[tokio::test]
 async fn any_bytes_are_taken_and_kept_as_they_are() {
     let database = Database::new().await;
-    let door = Setup { policy: Policy::Off, max_speculative_per_minute: 1_000_000, ..Setup::default() }
-        .open(&database.pool);
+    let door =
+        Setup { policy: SignaturePolicy::Off, max_speculative_per_minute: 1_000_000, ..Setup::default() }
+            .open(&database.pool);
     let files = [
         "hangup_outbound.form",
         "trunk_hangup.json",

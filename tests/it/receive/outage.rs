@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use vobiz_cdr::db;
-use vobiz_cdr::receive::Policy;
+use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Answer, Knock, OpenDoor, Setup, TOKEN};
@@ -189,7 +189,7 @@ async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
 async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
     let database = Database::new().await;
     let door = Setup {
-        policy: Policy::Optional,
+        policy: SignaturePolicy::Optional,
         max_speculative_per_minute: 10,
         commit_timeout: Duration::from_millis(200),
         ..Setup::default()
@@ -211,8 +211,9 @@ async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
 async fn a_group_taken_one_by_one_counts_repeats_once_too() {
     let database = Database::new().await;
     database.run("alter table vobiz.callback add constraint no_poison check (event <> 'Poison')").await;
-    let door = Setup { policy: Policy::Optional, max_speculative_per_minute: 10, ..Setup::default() }
-        .open(&database.pool);
+    let door =
+        Setup { policy: SignaturePolicy::Optional, max_speculative_per_minute: 10, ..Setup::default() }
+            .open(&database.pool);
     let lock = database.lock_log().await;
     let first = door.send_all([Knock::post("Event=Ring")]);
     database.writer_waits().await;

@@ -1,6 +1,6 @@
 //! What a callback makes us owe, and what a second one changes about it.
 
-use vobiz_cdr::receive::Policy;
+use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Knock, Setup, TOKEN};
@@ -135,7 +135,7 @@ async fn a_repeated_callback_owes_one_cdr() {
 #[tokio::test]
 async fn fifty_callbacks_of_one_call_at_once_owe_one_cdr() {
     let database = Database::new().await;
-    let door = Setup { policy: Policy::Optional, ..Setup::default() }.open(&database.pool);
+    let door = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     let knocks = (0..50).map(|n| {
         let knock = Knock::post(format!("Event=Hangup&CallUUID=a&n={n}"));
         if n % 2 == 0 { knock.by_v3(TOKEN) } else { knock }
@@ -151,7 +151,7 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
     for at_once in [false, true] {
         let database = Database::new().await;
         let door = Setup {
-            policy: Policy::Optional,
+            policy: SignaturePolicy::Optional,
             accounts: vec![ACCOUNT, OTHER],
             tokens: vec![(ACCOUNT, TOKEN), (OTHER, OTHER_TOKEN)],
             ..Setup::default()
@@ -268,7 +268,7 @@ async fn a_callback_revives_no_dead_letter_and_hurries_no_lease() {
 async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
     let database = Database::new().await;
     let setup = Setup {
-        policy: Policy::Optional,
+        policy: SignaturePolicy::Optional,
         accounts: vec![ACCOUNT, OTHER],
         max_speculative_per_minute: 3,
         ..Setup::default()

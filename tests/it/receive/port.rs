@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::listen::{Limits, PUBLIC, listen};
-use vobiz_cdr::pulse::Pulses;
+use vobiz_cdr::serve::port::{Limits, PUBLIC, listen};
+use vobiz_cdr::watch::heartbeat::Pulses;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Knock, OpenDoor, PATH, SECRET, Setup, TOKEN};

@@ -1,7 +1,7 @@
 //! Who is let in, and what that proves.
 
 use serde_json::Value;
-use vobiz_cdr::receive::Policy;
+use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::door::{Knock, PATH, SECRET, Setup, TOKEN, URL, hmac, sample};
@@ -285,9 +285,9 @@ async fn what_proxies_write_into_headers_proves_nothing_and_spoils_nothing() {
 #[tokio::test]
 async fn the_policy_decides_what_an_unproven_callback_is_worth() {
     for (policy, unproven, signed) in [
-        (Policy::Required, None, "v3"),
-        (Policy::Optional, Some("speculative"), "v3"),
-        (Policy::Off, Some("speculative"), "none"),
+        (SignaturePolicy::Required, None, "v3"),
+        (SignaturePolicy::Optional, Some("speculative"), "v3"),
+        (SignaturePolicy::Off, Some("speculative"), "none"),
     ] {
         let database = Database::new().await;
         let door = Setup { policy, ..Setup::default() }.open(&database.pool);
@@ -403,7 +403,7 @@ async fn a_nonce_proves_one_call_only() {
 #[tokio::test]
 async fn a_replayed_nonce_is_worth_nothing_where_signatures_are_optional() {
     let database = Database::new().await;
-    let door = Setup { policy: Policy::Optional, ..Setup::default() }.open(&database.pool);
+    let door = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     for call_id in ["a", "b"] {
         assert_eq!(door.status(Knock::hangup(call_id).signed("v3", TOKEN, URL, "1")).await, 200);
     }

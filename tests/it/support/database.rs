@@ -9,7 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
-use vobiz_cdr::db::{self, migration};
+use vobiz_cdr::db;
+use vobiz_cdr::db::base::migration;
 use vobiz_cdr::postgres::{Options, Postgres as Server};
 use vobiz_cdr::vobiz::AccountId;
 

@@ -15,9 +15,10 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use sqlx::{PgPool, Postgres, Transaction};
 use tower::ServiceExt;
-use vobiz_cdr::metrics::Metrics;
-use vobiz_cdr::receive::{Door, DoorSettings, Intake, IntakeSettings, Policy, router};
+use vobiz_cdr::receive::{Door, DoorSettings, Intake, IntakeSettings, router};
+use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, Verifier};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
 
@@ -32,7 +33,7 @@ pub(crate) const SECRET: &str = "a-secret-path-segment";
 
 /// What a door is made of. By default: signatures or the secret are required, and there is one account.
 pub(crate) struct Setup<'a> {
-    pub(crate) policy: Policy,
+    pub(crate) policy: SignaturePolicy,
     pub(crate) accounts: Vec<&'a str>,
     pub(crate) tokens: Vec<(&'a str, &'a str)>,
     pub(crate) urls: Vec<&'a str>,
@@ -44,7 +45,7 @@ pub(crate) struct Setup<'a> {
 impl Default for Setup<'_> {
     fn default() -> Self {
         Self {
-            policy: Policy::Required,
+            policy: SignaturePolicy::Required,
             accounts: vec![ACCOUNT],
             tokens: vec![(ACCOUNT, TOKEN)],
             urls: vec![URL],

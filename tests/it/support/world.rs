@@ -10,14 +10,14 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::{AccountConfig, Part, ServeConfig};
-use vobiz_cdr::db::callback::{self, Entry, Outcome, Owed};
+use vobiz_cdr::db::queue::callback::{self, Entry, Outcome, Owed};
+use vobiz_cdr::db::{self, timed};
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
-use vobiz_cdr::metrics::Metrics;
-use vobiz_cdr::receive::Policy;
 use vobiz_cdr::simulator::{self, Call, CallSpec, Options, Simulator};
 use vobiz_cdr::sweep::{Sweeper, Swept};
+use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, Proof, http_client};
-use vobiz_cdr::{db, timed};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
 
@@ -190,7 +190,7 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         api_url: Url::parse(api).unwrap(),
         callback_urls: vec!["https://calls.example.com/vobiz/hangup".into()],
         callback_secrets: vec!["test-secret-path-0123".into()],
-        policy: Policy::Required,
+        policy: SignaturePolicy::Required,
         first_fetch_delay: Duration::from_millis(100),
         sweep_interval: Duration::from_secs(3600),
         concurrency: 16,

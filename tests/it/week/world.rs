@@ -9,7 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
-use vobiz_cdr::db::{self, migration};
+use vobiz_cdr::db;
+use vobiz_cdr::db::base::migration;
 use vobiz_cdr::postgres::{Options as ServerOptions, Postgres as Server};
 use vobiz_cdr::simulator::{Account, Answer, Call, CallSpec, Faults, Options, Progress, Simulator};
 

@@ -1,0 +1,348 @@
+//! One configured account as the flows see it: its client, its share of the rate limit, and the way to find out whether a
+//! failure is the call's trouble or the account's.
+//!
+//! Fetching and sweeping both ask Vobiz through this, so that every request counts against the one limit and a pause that
+//! one of them finds holds for both, and for all replicas.
+
+mod open;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tracing::{info, warn};
+
+use crate::db::DbError;
+use crate::db::account::{self, PauseReason, Slots, Standing};
+use crate::db::timed;
+use crate::retry::Streak;
+use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
+use crate::watch::condition::Trouble;
+
+pub use open::open;
+
+/// Requests are reserved no further ahead than this, so that a pause takes hold at once.
+pub const AHEAD: Duration = Duration::from_millis(250);
+
+/// Who asks, in the order of their rights to the rate limit. Whoever may reserve further ahead gets the next slot; those who
+/// must be content with what is left still get one request every so often, or they would never come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// One request for a call that is owed.
+    Fetch,
+    /// A sweep, a walk, and whoever asks whether an account works: one request at a time, so they always get their turn.
+    Sweep,
+    /// The check of a day.
+    Settle,
+    /// The history.
+    Backfill,
+}
+
+impl Right {
+    /// How far ahead a request may be reserved, after so long a wait.
+    fn ahead(self, waited: Duration) -> Duration {
+        let after = |floor: u64| {
+            if waited < Duration::from_secs(floor) { LEFT_OVER } else { Self::Sweep.ahead(waited) }
+        };
+        match self {
+            Self::Fetch => AHEAD,
+            Self::Sweep => AHEAD * 2,
+            Self::Settle => after(2),
+            Self::Backfill => after(5),
+        }
+    }
+}
+
+/// How far ahead one looks for a slot that nobody else wants: fetching at its limit leaves none so near.
+const LEFT_OVER: Duration = Duration::from_millis(50);
+/// Between two probes of an account that is denied, unavailable or unreadable.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// Every short piece of work on Postgres.
+const DB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whose trouble it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The list works: the account is fine, the call alone is in trouble.
+    CallAlone,
+    /// The list works, but only since the path or the token was found anew: ask for the call again.
+    AccessChanged,
+    /// The list fails too: the account is paused now.
+    Paused,
+}
+
+/// How much has to work for an account to be fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Its list.
+    List,
+    /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
+    Single,
+}
+
+/// An account and all that is known of it in this process.
+#[derive(Debug)]
+pub struct Account {
+    /// The client that asks for it.
+    pub client: Client,
+    /// Requests a second, over all replicas.
+    pub max_rps: f64,
+    /// Equal failures in a row.
+    pub streak: Mutex<Streak>,
+    pool: PgPool,
+    verdict: tokio::sync::Mutex<Option<(Instant, Verdict)>>,
+    finding: tokio::sync::Mutex<()>,
+    /// The last pause that was logged, and until when it was to last.
+    said: Mutex<Option<(PauseReason, Instant)>>,
+    probing: Trouble,
+}
+
+impl Account {
+    /// An account on this database.
+    pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
+        let probing = Trouble::of(
+            "probe failed, the account stays paused",
+            "it is tried again every minute; `vobiz-cdr status` says what to do",
+            client.account_id().as_str(),
+        );
+        Self {
+            client,
+            max_rps,
+            streak: Mutex::default(),
+            pool,
+            verdict: tokio::sync::Mutex::default(),
+            finding: tokio::sync::Mutex::default(),
+            said: Mutex::default(),
+            probing,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &AccountId {
+        self.client.account_id()
+    }
+
+    /// Waits for the right to send one request.
+    pub async fn pace(&self, right: Right) {
+        let began = Instant::now();
+        loop {
+            let ahead = right.ahead(began.elapsed());
+            let reserved = timed!(&self.pool, DB_TIMEOUT, |connection| account::reserve(
+                connection,
+                self.id(),
+                self.max_rps,
+                1,
+                ahead
+            ))
+            .await;
+            match reserved {
+                Ok(Slots { count: 1.., wait, .. }) => {
+                    tokio::time::sleep(wait).await;
+                    return;
+                }
+                Ok(Slots { wait, .. }) => {
+                    tokio::time::sleep(wait.saturating_sub(ahead).max(Duration::from_millis(5))).await;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    /// How it stands; claims the probe if one is due.
+    pub async fn standing(&self) -> Result<Option<Standing>, DbError> {
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::standing(connection, self.id())).await
+    }
+
+    /// Pauses it for all replicas.
+    pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
+        // All that was in flight may find the same; it is said once a pause.
+        let is_new = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = said.is_some_and(|(before, until)| before == reason && Instant::now() < until);
+            *said = Some((reason, Instant::now() + length));
+            !known
+        };
+        if is_new {
+            let seconds = length.as_secs_f64();
+            warn!(account = %self.id(), reason = reason.as_str(), seconds, why, "account paused");
+        }
+        let paused = timed!(&self.pool, DB_TIMEOUT, |connection| account::pause(
+            connection,
+            self.id(),
+            reason,
+            length
+        ));
+        if let Err(error) = paused.await {
+            warn!(account = %self.id(), %error, "the pause could not be written down");
+        }
+    }
+
+    /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
+    pub async fn ensure_access(&self) -> bool {
+        self.client.style().is_some()
+            || self.verify("finding out the API path", Depth::List).await != Verdict::Paused
+    }
+
+    /// Whether it is being asked just now if the account works: until the answer is there, nobody should fetch more.
+    pub fn is_in_question(&self) -> bool {
+        self.verdict.try_lock().is_err()
+    }
+
+    /// Finds out the path and the token, unless that is under way already.
+    pub async fn find_access_once(&self) {
+        if let Ok(_alone) = self.finding.try_lock() {
+            self.ensure_access().await;
+        }
+    }
+
+    /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
+    pub async fn verify(&self, why: &str, depth: Depth) -> Verdict {
+        let asked = Instant::now();
+        let mut verdict = self.verdict.lock().await;
+        if let Some((found_at, known)) = *verdict
+            && found_at >= asked
+        {
+            return known;
+        }
+        let before = self.client.access();
+        let found = match self.find_access(depth).await {
+            Ok(()) if self.client.access() == before => Verdict::CallAlone,
+            Ok(()) => Verdict::AccessChanged,
+            // Asked because of many 404 or refusals: one bad moment of the API answers nothing, and is no reason to pause.
+            Err(FetchError::Unavailable(_)) if depth == Depth::Single => Verdict::CallAlone,
+            Err(error) => {
+                let (reason, length) = reason_for(&error);
+                self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
+                Verdict::Paused
+            }
+        };
+        *verdict = Some((Instant::now(), found));
+        found
+    }
+
+    /// A page of the list failed: a 429 pauses the account; anything else only if its first page fails as well.
+    pub async fn list_failed(&self, error: &FetchError) {
+        if let (reason @ PauseReason::Throttled, length) = reason_for(error) {
+            self.pause(reason, length, "the CDR list").await;
+        } else {
+            self.verify("a page of the CDR list failed", Depth::List).await;
+        }
+    }
+
+    /// Whether it is paused. Claims no probe.
+    pub async fn is_paused(&self) -> Result<bool, DbError> {
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::is_paused(connection, self.id())).await
+    }
+
+    /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::standing`].
+    pub async fn probe(&self, reason: &str) {
+        // An outage shows in the list; the other two may concern single records alone.
+        let depth = if reason == PauseReason::Unavailable.as_str() { Depth::List } else { Depth::Single };
+        match self.find_access(depth).await {
+            Ok(()) => {
+                self.probing.over();
+                info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
+                let resumed = timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(
+                    connection,
+                    self.id(),
+                    reason
+                ));
+                if let Err(error) = resumed.await {
+                    warn!(account = %self.id(), %error, "the end of the pause could not be written down");
+                }
+            }
+            Err(error) => {
+                self.probing.hit(&error.brief());
+            }
+        }
+    }
+
+    /// Finds a path and a token that work, one list request a candidate. Fails as the present access does, or the first one;
+    /// an API that is away says nothing about credentials and ends the search.
+    async fn find_access(&self, depth: Depth) -> Result<(), FetchError> {
+        let before = self.client.access();
+        let mut failure = None;
+        for candidate in self.client.candidates() {
+            match self.try_access(candidate, depth).await {
+                Ok(()) => {
+                    self.client.use_access(candidate);
+                    if before != Some(candidate) {
+                        self.write_down_access().await;
+                    }
+                    return Ok(());
+                }
+                Err(denied @ FetchError::Denied(_)) => failure = failure.or(Some(denied)),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(failure.unwrap_or_else(|| FetchError::Denied("no token configured".into())))
+    }
+
+    async fn write_down_access(&self) {
+        let Some(style) = self.client.style() else { return };
+        let written = timed!(&self.pool, DB_TIMEOUT, |connection| async {
+            account::set_api_path(&mut *connection, self.id(), style.as_casing()).await?;
+            account::answered(connection, self.id()).await
+        });
+        if let Err(error) = written.await {
+            warn!(account = %self.id(), %error, "the API path could not be written down");
+        }
+    }
+
+    /// Tries one path and token: a list request, and with [`Depth::Single`] the newest listed call by itself. A call that is
+    /// listed exists, so a 404 or a refusal of it is the access's fault.
+    async fn try_access(&self, access: Access, depth: Depth) -> Result<(), FetchError> {
+        self.pace(Right::Sweep).await;
+        let page =
+            self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
+        let newest = match page {
+            Ok(page) => page.rows.into_iter().next(),
+            // An empty list is a 200 (documented): a 404 means a wrong path.
+            Err(FetchError::NotYet(said)) => return Err(FetchError::Denied(said)),
+            Err(error) => return Err(error),
+        };
+        match newest {
+            Some(Ok(row)) if depth == Depth::Single => {
+                self.pace(Right::Sweep).await;
+                match self.client.fetch_with(access, &row.call_id).await {
+                    Ok(_) => Ok(()),
+                    Err(FetchError::NotYet(said) | FetchError::Refused(said)) => {
+                        Err(FetchError::Denied(said))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Some(Err(error)) if depth == Depth::Single => {
+                Err(FetchError::Unreadable { why: error.to_string(), body: bytes::Bytes::new() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn reason_for(error: &FetchError) -> (PauseReason, Duration) {
+    match error {
+        FetchError::Throttled { retry_after, .. } => {
+            (PauseReason::Throttled, retry_after.unwrap_or(PROBE_EVERY))
+        }
+        FetchError::Unavailable(_) => (PauseReason::Unavailable, PROBE_EVERY),
+        FetchError::Unreadable { .. } => (PauseReason::Unreadable, PROBE_EVERY),
+        FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
+            (PauseReason::Denied, PROBE_EVERY)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rights_have_an_order_and_each_has_a_floor() {
+        let all = [Right::Sweep, Right::Fetch, Right::Settle, Right::Backfill];
+        let ahead = |seconds| all.map(|right| right.ahead(Duration::from_secs(seconds)).as_millis());
+        assert_eq!(ahead(0), [500, 250, 50, 50]);
+        assert_eq!(ahead(2), [500, 250, 500, 50]);
+        assert_eq!(ahead(5), [500, 250, 500, 500]);
+    }
+}

@@ -1,0 +1,69 @@
+//! What several subcommands take: a day, who does it, the address of a service; and what is wrong with what was asked for.
+
+use std::net::SocketAddr;
+
+use chrono::NaiveDate;
+use clap::Args;
+
+/// What was asked for cannot be meant so; the words say what to write instead. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Usage(pub(super) String);
+
+#[derive(Debug, Clone, Copy, Args)]
+/// Where a service on this machine answers.
+pub(super) struct OpsAddress {
+    /// Address of the service's ops port
+    #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    pub(super) ops_listen: SocketAddr,
+}
+
+/// Who works here.
+#[derive(Debug, Clone, Args)]
+pub(super) struct AuthorArgs {
+    /// Who does it, for the audit log [default: the user of this machine]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+impl AuthorArgs {
+    /// The name for the audit log; never empty.
+    pub(super) fn name(&self) -> String {
+        let named =
+            self.by.clone().or_else(|| std::env::var("USER").ok()).or_else(|| std::env::var("LOGNAME").ok());
+        let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+    }
+}
+
+/// Reads a day; what cannot be meant so says how to write one.
+pub(super) fn day(text: &str) -> Result<NaiveDate, String> {
+    NaiveDate::parse_from_str(text, "%Y-%m-%d")
+        .ok()
+        .filter(|day| day.to_string() == text)
+        .ok_or_else(|| "write a day of the calendar as YYYY-MM-DD, such as 2026-03-31".into())
+}
+
+/// Fails where what was asked for is not among those that have calls.
+pub(super) fn is_among(what: &str, asked: &str, all: &[String]) -> Result<(), Usage> {
+    if all.iter().any(|one| one == asked) {
+        return Ok(());
+    }
+    let all = if all.is_empty() { "nobody has".into() } else { all.join(", ") };
+    Err(Usage(format!("no call of the {what} {asked:?} is stored; who has any: {all}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_written_out_and_nothing_else_is_one() {
+        assert_eq!(day("2026-03-31"), Ok(NaiveDate::from_ymd_opt(2026, 3, 31).unwrap()));
+        for text in
+            ["", "2026-03", "2026-13-01", "2026-02-30", "26-03-01", "2026-3-01", "yesterday", "+2026-03-1"]
+        {
+            assert!(day(text).unwrap_err().contains("YYYY-MM-DD"), "{text}");
+        }
+    }
+}

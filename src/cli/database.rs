@@ -1,0 +1,67 @@
+//! The database of a command: the one that was named, else a Postgres of our own; chosen here and nowhere else.
+
+use crate::config::DatabaseArgs;
+use crate::db;
+use crate::db::base::migration;
+use crate::postgres::{Postgres, Reached};
+use secrecy::ExposeSecret;
+use sqlx::{PgConnection, PgPool};
+use tracing::info;
+
+/// Name of the database in a Postgres of our own.
+pub(super) const DATABASE: &str = "vobiz";
+
+/// The URL of the database for a command that runs by itself: where none was named, a Postgres of our own is started, and is the
+/// caller's to stop.
+pub(super) async fn open(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
+    if let Some(url) = args.url()? {
+        return Ok((url.expose_secret().to_owned(), None));
+    }
+    let own = Postgres::start(args.own()).await?;
+    let url = own.url(DATABASE);
+    db::create_database(&url, DATABASE).await?;
+    info!(psql = own.psql(DATABASE), "no DATABASE_URL: working on a Postgres of our own");
+    Ok((url, Some(own)))
+}
+
+/// For a command that looks or mends, also beside a service that has our own Postgres running. Does a piece of work on a pool of so many connections, on a schema that this binary understands. `name` is what Postgres
+/// shows of us.
+pub(crate) async fn on_pool<T>(
+    args: &DatabaseArgs,
+    name: &str,
+    size: u32,
+    work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (url, own) = if let Some(url) = args.url()? {
+        (url.expose_secret().to_owned(), None)
+    } else {
+        let own = Reached::reach(&args.own(), DATABASE).await?;
+        (own.url(), Some(own))
+    };
+    let pool = db::connect(&url, name, size)?;
+    let done = checked(&pool, work).await;
+    pool.close().await;
+    if let Some(own) = own {
+        own.release().await?;
+    }
+    done
+}
+
+async fn checked<T>(
+    pool: &PgPool,
+    work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut connection = db::reach(pool).await?;
+    migration::check(&mut connection).await?;
+    drop(connection);
+    work(pool).await
+}
+
+/// The same on one connection.
+pub(crate) async fn on_database<T>(
+    args: &DatabaseArgs,
+    name: &str,
+    work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    on_pool(args, name, 1, async |pool| work(&mut *pool.acquire().await?).await).await
+}

@@ -1,0 +1,219 @@
+//! `vobiz-cdr export`: the itemised calls of one customer in one month, as files that prove themselves.
+//!
+//! Files are written beside their final names and renamed when all of them are whole; the manifest comes last, so a folder with a
+//! manifest has everything in it.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::cli::output;
+use crate::config::DatabaseArgs;
+use crate::db::bill::itemised::{self, COLUMNS, TOTALS};
+use anyhow::{Context, bail};
+use chrono::{Datelike, NaiveDate};
+use clap::Args;
+use futures_util::TryStreamExt;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+use crate::cli::args::Usage;
+use crate::cli::csv::{Reader, Sheet};
+use crate::cli::database;
+
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct ExportArgs {
+    /// The customer, as vobiz.customer_rule names it, or unassigned
+    #[arg(long, value_name = "NAME")]
+    customer: String,
+    /// The month, YYYY-MM, in the billing zone of this database (vobiz.setting)
+    #[arg(long, value_parser = month, value_name = "MONTH")]
+    month: NaiveDate,
+    /// Folder for the files; made if it is not there
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+    /// For a spreadsheet: no value is taken for a formula, phone numbers stay as they are, as text
+    #[arg(long)]
+    excel: bool,
+    /// Calls in one file at most
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    rows_per_file: u64,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn month(text: &str) -> Result<NaiveDate, &'static str> {
+    let day = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d");
+    day.ok().filter(|_| text.len() == 7).ok_or("write a month such as 2026-03")
+}
+
+/// Writes the files. Exit code 1 where the customer has no call in the month.
+pub(in crate::cli) async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let files = Files::new(args)?;
+    database::on_database(&args.database, "export", async |connection| {
+        itemised::begin_snapshot(connection).await?;
+        let done = write(args, files, connection).await;
+        // After a failure the connection is closed, which ends it too; a second error would hide the first.
+        if done.is_ok() {
+            itemised::end_snapshot(connection).await?;
+        }
+        done
+    })
+    .await
+}
+
+async fn write(
+    args: &ExportArgs,
+    mut files: Files,
+    connection: &mut PgConnection,
+) -> anyhow::Result<ExitCode> {
+    let totals = itemised::totals(connection, &args.customer, args.month).await?;
+    if totals.is_empty() {
+        let named = itemised::customers(connection, args.month).await?;
+        let named = if named.is_empty() { "nobody".to_owned() } else { named.join(", ") };
+        output::stderr_line(&format!(
+            "vobiz-cdr: {} has no call in {}; who has: {named}",
+            args.customer,
+            args.month.format("%Y-%m")
+        ));
+        return Ok(ExitCode::FAILURE);
+    }
+    // Everything but the numbers is text to a spreadsheet.
+    let number = |at: usize, texts: usize, of: usize| at >= of - texts;
+    let mut calls = itemised::calls(connection, &args.customer, args.month);
+    let (mut sheet, mut rows, mut parts) = (None, 0_u64, 0_u32);
+    while let Some(cells) = calls.try_next().await? {
+        if sheet.is_none() {
+            parts += 1;
+            sheet = Some(files.begin(&format!("{parts:03}.csv"), &COLUMNS)?);
+        }
+        if let Some(open) = &mut sheet {
+            // duration, billsec, pulse_minutes; currency stands before the amounts.
+            let numeric = |at| number(at, 3, COLUMNS.len()) || (14..17).contains(&at);
+            open.add(cells.iter().enumerate().map(|(at, cell)| (cell.as_deref(), numeric(at))))?;
+        }
+        rows += 1;
+        if rows.is_multiple_of(args.rows_per_file)
+            && let Some(full) = sheet.take()
+        {
+            files.end(full)?;
+        }
+    }
+    drop(calls);
+    if let Some(last) = sheet {
+        files.end(last)?;
+    }
+    let mut sheet = files.begin("totals.csv", &TOTALS)?;
+    for total in &totals {
+        sheet.add(
+            total.cells.iter().enumerate().map(|(at, cell)| (cell.as_deref(), number(at, 7, TOTALS.len()))),
+        )?;
+    }
+    files.end(sheet)?;
+    let manifest = files.finish()?;
+    output::stderr_line(&format!(
+        "{rows} calls in {parts} files; {} proves them: sha256sum -c {0}",
+        manifest.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of one export, on their way.
+struct Files {
+    dir: PathBuf,
+    stem: String,
+    reader: Reader,
+    /// Name and hash of each that is whole.
+    done: Vec<(String, String)>,
+    open: Option<String>,
+}
+
+impl Files {
+    fn new(args: &ExportArgs) -> anyhow::Result<Self> {
+        if args.customer.trim().is_empty() {
+            bail!(Usage("--customer: say whose calls".to_owned()));
+        }
+        let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let customer: String = args.customer.chars().map(safe).collect();
+        let stem =
+            format!("{}-{}-{:02}", customer.trim_start_matches('.'), args.month.year(), args.month.month());
+        let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
+        let files = Self { dir: args.dir.clone(), stem, reader, done: Vec::new(), open: None };
+        let manifest = files.path(&files.manifest());
+        if manifest.exists() {
+            bail!(Usage(format!(
+                "{} is there already: what was handed out is not overwritten; choose another --dir",
+                manifest.display()
+            )));
+        }
+        fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+        Ok(files)
+    }
+
+    fn manifest(&self) -> String {
+        format!("{}.sha256", self.stem)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn begin(&mut self, end: &str, header: &[&str]) -> anyhow::Result<Sheet<Hashed>> {
+        let name = format!("{}-{end}", self.stem);
+        let path = part(&self.path(&name));
+        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        self.open = Some(name);
+        let out = Hashed { file: BufWriter::new(file), hash: Sha256::new() };
+        Ok(Sheet::new(out, self.reader, header)?)
+    }
+
+    fn end(&mut self, sheet: Sheet<Hashed>) -> anyhow::Result<()> {
+        let Hashed { mut file, hash } = sheet.end()?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        if let Some(name) = self.open.take() {
+            self.done.push((name, hex::encode(hash.finalize())));
+        }
+        Ok(())
+    }
+
+    /// Gives all files their names; returns the path of the manifest.
+    fn finish(self) -> anyhow::Result<PathBuf> {
+        let mut manifest = Vec::new();
+        for (name, hash) in &self.done {
+            let path = self.path(name);
+            fs::rename(part(&path), &path).with_context(|| path.display().to_string())?;
+            writeln!(manifest, "{hash}  {name}")?;
+        }
+        let path = self.path(&self.manifest());
+        fs::write(part(&path), manifest).with_context(|| path.display().to_string())?;
+        fs::rename(part(&path), &path)?;
+        Ok(path)
+    }
+}
+
+fn part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+/// A file that knows the hash of what was written.
+struct Hashed {
+    file: BufWriter<File>,
+    hash: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,217 @@
+//! `vobiz-cdr report NAME`: a billing view for a range of days, as a table, CSV or JSON. Every sum comes from Postgres.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use chrono::NaiveDate;
+use clap::{Args, ValueEnum};
+
+use crate::cli::output::{self, table};
+use crate::config::DatabaseArgs;
+use crate::db::bill::billing::{self, Asked, Column, Kind, Line, Report};
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+
+use crate::cli::args::{Usage, is_among};
+use crate::cli::csv::{Reader, Sheet};
+use crate::cli::database;
+
+/// Flags of `report`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct ReportArgs {
+    /// Which report: see --list
+    #[arg(required_unless_present = "list", value_name = "NAME")]
+    name: Option<String>,
+    /// Say which reports there are
+    #[arg(long, conflicts_with_all = ["name", "from", "to", "account", "customer"])]
+    list: bool,
+    /// First day, YYYY-MM-DD, in the billing zone of this database (vobiz.setting)
+    #[arg(long, value_name = "DATE", value_parser = crate::cli::args::day)]
+    from: Option<NaiveDate>,
+    /// Last day, included
+    #[arg(long, value_name = "DATE", value_parser = crate::cli::args::day)]
+    to: Option<NaiveDate>,
+    /// Only the calls of this account
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+    /// Only the calls of this customer (vobiz.customer_rule), or unassigned
+    #[arg(long, value_name = "NAME")]
+    customer: Option<String>,
+    /// table, csv (RFC 4180, values as they are) or json (one object)
+    #[arg(long, default_value = "table", value_name = "FORMAT", hide_possible_values = true)]
+    format: Format,
+    /// With csv: for a spreadsheet. No value is taken for a formula, phone numbers stay as they are, as text
+    #[arg(long)]
+    excel: bool,
+    /// Without the totals, of which there is one for each currency
+    #[arg(long)]
+    no_total: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+/// Prints the report. Exit code 2 where there is none of this name.
+pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    if args.list {
+        for report in Report::ALL {
+            output::stdout_line(&format!("{:20} {}", report.name(), report.about()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (report, asked) = checked(args)?;
+    database::on_database(&args.database, "report", async |connection| {
+        print(args, report, &asked, connection).await
+    })
+    .await
+}
+
+fn checked(args: &ReportArgs) -> Result<(Report, Asked), Usage> {
+    let name = args.name.as_deref().unwrap_or_default();
+    let Some(report) = Report::named(name) else {
+        return Err(Usage(format!(
+            "there is no report {name:?}: `vobiz-cdr report --list` says which there are"
+        )));
+    };
+    let (Some(from), Some(to)) = (args.from, args.to) else {
+        return Err(Usage("give both --from and --to, such as --from 2026-03-01 --to 2026-03-31".to_owned()));
+    };
+    if from > to {
+        return Err(Usage(format!("--from {from} lies after --to {to}, which is the last day, included")));
+    }
+    if args.excel && args.format != Format::Csv {
+        return Err(Usage("--excel goes with --format csv".to_owned()));
+    }
+    if args.customer.is_some() && !report.knows_customers() {
+        return Err(Usage(format!("{name} does not know customers: leave out --customer")));
+    }
+    Ok((report, Asked { from, to, account: args.account.clone(), customer: args.customer.clone() }))
+}
+
+async fn print(
+    args: &ReportArgs,
+    report: Report,
+    asked: &Asked,
+    connection: &mut PgConnection,
+) -> anyhow::Result<ExitCode> {
+    let zone = billing::zone(connection).await?;
+    let mut lines = report.lines(connection, asked).await?;
+    if lines.is_empty() {
+        known(asked, connection).await?;
+    }
+    if args.no_total {
+        lines.retain(|line| !line.total);
+    }
+    let columns = report.columns();
+    match args.format {
+        Format::Table => {
+            output::stderr_line(&format!(
+                "{}, {} to {}, both included ({zone})",
+                report.about(),
+                asked.from,
+                asked.to
+            ));
+            output::stdout_line(&laid_out(&columns, &lines));
+        }
+        Format::Csv => {
+            let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
+            // A reader that went away (`| head`) is no error.
+            let _ = std::io::stdout().write_all(&sheet(asked, &zone, &columns, &lines, reader)?);
+        }
+        Format::Json => output::stdout_line(&json(report, asked, &zone, &columns, &lines)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
+async fn known(asked: &Asked, connection: &mut PgConnection) -> anyhow::Result<()> {
+    if let Some(account) = &asked.account {
+        is_among("account", account, &billing::accounts(connection).await?)?;
+    }
+    if let Some(customer) = &asked.customer {
+        is_among("customer", customer, &billing::customers(connection).await?)?;
+    }
+    Ok(())
+}
+
+/// The cells of a line; a total says so in its first one.
+fn cells(line: &Line) -> impl Iterator<Item = Option<&str>> {
+    line.cells
+        .iter()
+        .enumerate()
+        .map(|(at, cell)| if line.total && at == 0 { Some("total") } else { cell.as_deref() })
+}
+
+fn laid_out(columns: &[Column], lines: &[Line]) -> String {
+    let numbers = columns.iter().zip(0..).filter(|(column, _)| column.kind == Kind::Number).map(|(_, at)| at);
+    let mut table = table::open(columns.iter().map(|column| column.name), numbers);
+    for line in lines {
+        // In a total, the columns that it does not go by are empty.
+        let empty = if line.total { "" } else { "-" };
+        table.add_row(cells(line).map(|cell| cell.map_or_else(|| empty.to_owned(), table::plain)));
+    }
+    table.to_string()
+}
+
+/// A file is passed on without the words around it: each line says from when to when it is, and of which zone.
+fn sheet(
+    asked: &Asked,
+    zone: &str,
+    columns: &[Column],
+    lines: &[Line],
+    reader: Reader,
+) -> std::io::Result<Vec<u8>> {
+    let (from, to) = (asked.from.to_string(), asked.to.to_string());
+    let header: Vec<&str> =
+        columns.iter().map(|column| column.name).chain(["from", "to", "billing_zone"]).collect();
+    let mut sheet = Sheet::new(Vec::new(), reader, &header)?;
+    for line in lines {
+        let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == Kind::Number));
+        sheet.add(values.chain([&from, &to, zone].map(|said| (Some(said as &str), false))))?;
+    }
+    sheet.end()
+}
+
+fn json(
+    report: Report,
+    asked: &Asked,
+    zone: &str,
+    columns: &[Column],
+    lines: &[Line],
+) -> serde_json::Result<String> {
+    let rows = |total: bool| -> serde_json::Result<Vec<String>> {
+        lines.iter().filter(|line| line.total == total).map(|line| object(columns, line)).collect()
+    };
+    Ok(format!(
+        r#"{{"report":{},"from":"{}","to":"{}","billing_zone":{},"rows":[{}],"totals":[{}]}}"#,
+        serde_json::to_string(report.name())?,
+        asked.from,
+        asked.to,
+        serde_json::to_string(zone)?,
+        rows(false)?.join(","),
+        rows(true)?.join(",")
+    ))
+}
+
+/// A line as an object. Numbers are numbers, digit by digit as Postgres prints them; a total has what it goes by.
+fn object(columns: &[Column], line: &Line) -> serde_json::Result<String> {
+    let mut members = Vec::new();
+    for (column, cell) in columns.iter().zip(&line.cells) {
+        let value = match cell {
+            None if line.total && column.name != "currency" => continue,
+            None => RawValue::from_string("null".to_owned())?,
+            // Postgres has numbers that JSON has not (NaN, Infinity): those are text.
+            Some(text) if column.kind == Kind::Number => RawValue::from_string(text.clone())
+                .or_else(|_| RawValue::from_string(serde_json::to_string(text)?))?,
+            Some(text) => RawValue::from_string(serde_json::to_string(text)?)?,
+        };
+        members.push(format!("{}:{value}", serde_json::to_string(column.name)?));
+    }
+    Ok(format!("{{{}}}", members.join(",")))
+}

@@ -1,0 +1,110 @@
+//! `vobiz-cdr serve`: the settings, the database, and the service until it is told to stop.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::database;
+use super::output;
+use super::signals::{OnHangup, stop_on_signal};
+use crate::config::{ServeArgs, ServeConfig, effective, unknown_variables};
+use crate::postgres::Postgres;
+use crate::serve::{Ending, Service};
+
+/// Runs the service; or with `--check` prints its settings. `command` and `matches` are the whole command line, as it may be and
+/// as it is.
+pub(super) async fn run(
+    args: ServeArgs,
+    command: &Command,
+    matches: &ArgMatches,
+) -> anyhow::Result<ExitCode> {
+    for name in unknown_variables(command) {
+        warn!(
+            name,
+            "this variable is not a setting of vobiz-cdr: a slip of the pen? See `vobiz-cdr serve --help`"
+        );
+    }
+    // From here on a SIGHUP is heard, and attended to once the service runs.
+    let hangup = signal(SignalKind::hangup())?;
+    let config = args.check()?;
+    if args.check_only {
+        return Ok(show(&config, command, matches));
+    }
+    allow_many_connections();
+    let stop = stop_on_signal(OnHangup::Ignore)?;
+    let (url, mut own) = database::open(&args.database).await?;
+    let migrate = config.migrate.unwrap_or(own.is_some());
+    let serve = async {
+        let service = tokio::select! {
+            service = Service::prepare(config, &url, migrate) => service?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        service.run_with_reloads(stop, Ending::Patient, reload_on_hangup(args, hangup)).await
+    };
+    let served = tokio::select! {
+        served = serve => served,
+        status = died(own.as_mut()) => Err(anyhow::anyhow!(
+            "our own Postgres ended by itself ({status}): see postgres.log in its data folder, then start the service again"
+        )),
+    };
+    if let Some(own) = own {
+        let stopped = own.stop().await;
+        served?;
+        stopped?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints the effective settings.
+fn show(config: &ServeConfig, command: &Command, matches: &ArgMatches) -> ExitCode {
+    if let (Some(serve), Some(matches)) =
+        (command.find_subcommand("serve"), matches.subcommand_matches("serve"))
+    {
+        output::stdout_line(effective(serve, matches, config).trim_end());
+    }
+    ExitCode::SUCCESS
+}
+
+/// The usual limit of 1024 open files is less than the connections we are willing to hold.
+fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+/// The settings as they are read anew with each SIGHUP: files are, the environment of a process does not change. Settings that
+/// are wrong are said and change nothing.
+fn reload_on_hangup(args: ServeArgs, mut hangup: Signal) -> mpsc::Receiver<ServeConfig> {
+    let (newer, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match args.check() {
+                Ok(config) => {
+                    if newer.send(config).await.is_err() {
+                        return;
+                    }
+                }
+                Err(mistakes) => error!(%mistakes, "SIGHUP: not reloaded, the old settings stay"),
+            }
+        }
+    });
+    reloads
+}
+
+/// Waits until our own Postgres ends by itself; for ever, where there is none.
+async fn died(own: Option<&mut Postgres>) -> String {
+    match own {
+        Some(own) => own.exited().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        None => std::future::pending().await,
+    }
+}

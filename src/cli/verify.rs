@@ -1,0 +1,191 @@
+//! `vobiz-cdr verify`: the sums that the bill is read from, proved against the calls.
+
+use std::process::ExitCode;
+
+use crate::cli::output::{self, table};
+use crate::config::DatabaseArgs;
+use crate::db::base::task;
+use crate::db::bill::billing;
+use crate::db::bill::rollup::{self, Scope, Sums, Verified};
+use crate::db::bill::rollup_day;
+use crate::db::reconcile;
+use chrono::NaiveDate;
+use clap::Args;
+use comfy_table::Table;
+use sqlx::{Connection, PgConnection};
+
+use crate::cli::args::{AuthorArgs, Usage, is_among};
+use crate::cli::database;
+
+/// Name of the lock of those who repair.
+const TASK: &str = "verify";
+/// Keys that a person is shown.
+const SHOWN: usize = 50;
+
+/// Flags of `verify`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct VerifyArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Only calls of this account
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+    /// First day, YYYY-MM-DD, in the billing zone [default: from the first call on]
+    #[arg(long, value_name = "DATE", value_parser = crate::cli::args::day)]
+    from: Option<NaiveDate>,
+    /// Last day, included [default: up to the last call]
+    #[arg(long, value_name = "DATE", value_parser = crate::cli::args::day)]
+    to: Option<NaiveDate>,
+    /// Make right what differs, and write into the audit log what it was
+    #[arg(long)]
+    repair: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    person: AuthorArgs,
+}
+
+/// Compares, and repairs where it is to. Exit code 0 where all is right in the end, 1 where it is not, 2 if it cannot be done now.
+pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    if args.from.zip(args.to).is_some_and(|(from, to)| from > to) {
+        return Err(Usage("--from lies after --to: swap them".into()).into());
+    }
+    database::on_database(&args.database, "verify", async |connection| on_database(args, connection).await)
+        .await
+}
+
+async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
+    // Two who repair at once would add what is missing twice.
+    if args.repair && !task::try_lock(connection, TASK).await? {
+        output::stderr_line("another verify --repair is at work on this database: wait for its end");
+        return Ok(ExitCode::from(2));
+    }
+    let scope = Scope { account_id: args.account.as_deref(), from: args.from, to: args.to };
+    let mut transaction = connection.begin().await?;
+    reconcile::read_at_length(&mut transaction).await?;
+    let verified = rollup::verify(&mut transaction, scope).await?;
+    let days = rollup_day::verify(&mut transaction, scope).await?;
+    if let (0, Some(account)) = (verified.keys, &args.account) {
+        // Nothing equals nothing: a wrong name must not look like a proof.
+        is_among("account", account, &billing::accounts(&mut transaction).await?)?;
+    }
+    let equal = verified.differences.is_empty() && days.is_empty();
+    let repaired = args.repair && !equal;
+    if repaired {
+        let by = args.person.name();
+        rollup::repair(&mut transaction, &verified.differences, &by).await?;
+        rollup_day::repair(&mut transaction, &days, &by).await?;
+    }
+    transaction.commit().await?;
+    show(args, &verified, &days, repaired);
+    Ok(if equal || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::Difference], repaired: bool) {
+    let Verified { keys, calls, differences } = verified;
+    if args.json {
+        let all = serde_json::json!({
+            "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
+            "differences": differences, "days": days,
+        });
+        output::stdout_line(&all.to_string());
+    } else {
+        let mut table = headed(["quarter (UTC)", "rollup", "calls"]);
+        for difference in differences.iter().take(SHOWN) {
+            let key = &difference.key;
+            let place = [
+                key.account_id.clone(),
+                key.customer.clone(),
+                key.bucket.format("%Y-%m-%d %H:%M").to_string(),
+            ];
+            add(
+                &mut table,
+                place,
+                (&key.currency, &key.call_direction, key.answered),
+                [&difference.rollup, &difference.calls],
+            );
+        }
+        print(&table);
+        let mut table = headed(["day", "rollup_day", "rollup"]);
+        for difference in days.iter().take(SHOWN) {
+            let place =
+                [difference.account_id.clone(), difference.customer.clone(), difference.day.to_string()];
+            add(
+                &mut table,
+                place,
+                (&difference.currency, &difference.call_direction, difference.answered),
+                [&difference.rollup_day, &difference.rollup],
+            );
+        }
+        print(&table);
+    }
+    let wrong = differences.len();
+    output::stderr_line(&match (wrong, repaired) {
+        (0, _) => format!("the rollup equals the calls: {keys} sums over {calls} calls"),
+        (_, true) => format!("{wrong} of {keys} sums over {calls} calls differed and were repaired"),
+        (_, false) => format!("{wrong} of {keys} sums over {calls} calls differ: --repair makes them right"),
+    });
+    if !days.is_empty() {
+        let wrong = days.len();
+        output::stderr_line(&if repaired {
+            format!("{wrong} sums by day differed from their quarters and were repaired")
+        } else {
+            format!("{wrong} sums by day differ from their quarters: --repair makes them right")
+        });
+    }
+    if wrong.max(days.len()) > SHOWN && !args.json {
+        output::stderr_line(&format!("the first {SHOWN} are shown; --json shows all"));
+    }
+}
+
+/// An empty table: the time, and the names of the two sides.
+fn headed([time, kept, real]: [&str; 3]) -> Table {
+    table::open(["account", "customer", time, "currency", "direction", "answered", "sum", kept, real], 7..9)
+}
+
+/// Adds a line for each sum of a key that differs.
+fn add(
+    table: &mut Table,
+    place: [String; 3],
+    (currency, direction, answered): (&Option<String>, &Option<String>, bool),
+    [kept, real]: [&Sums; 2],
+) {
+    let [account, customer, time] = place;
+    let or_dash = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".into());
+    for ((name, kept), (_, real)) in
+        named(kept).into_iter().zip(named(real)).filter(|(kept, real)| kept != real)
+    {
+        table.add_row([
+            account.clone(),
+            customer.clone(),
+            time.clone(),
+            or_dash(currency),
+            or_dash(direction),
+            answered.to_string(),
+            name.into(),
+            kept,
+            real,
+        ]);
+    }
+}
+
+fn print(table: &Table) {
+    if !table.is_empty() {
+        output::stdout_line(&table.to_string());
+    }
+}
+
+fn named(sums: &Sums) -> [(&'static str, String); 9] {
+    [
+        ("calls", sums.calls.to_string()),
+        ("duration", sums.duration.to_string()),
+        ("billsec", sums.billsec.to_string()),
+        ("pulse_minutes", sums.pulse_minutes.to_string()),
+        ("cost", sums.cost.clone()),
+        ("streaming_cost", sums.streaming_cost.clone()),
+        ("total_cost", sums.total_cost.clone()),
+        ("with_cost", sums.with_cost.to_string()),
+        ("without_cost", sums.without_cost.to_string()),
+    ]
+}

@@ -1,0 +1,12 @@
+//! What everything in `db` stands on: connections, the one clock, shared settings, the schema itself, long tasks, the audit log.
+
+pub mod audit;
+pub mod clock;
+pub(super) mod connection;
+pub(super) mod fault;
+pub mod migration;
+pub mod partition;
+pub mod role;
+pub mod setting;
+pub mod task;
+pub(super) mod time;

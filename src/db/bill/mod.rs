@@ -1,0 +1,8 @@
+//! The bill: the sums that are kept beside the calls, and the questions that finance asks of them.
+
+pub mod billing;
+mod detail;
+pub mod itemised;
+pub mod report;
+pub mod rollup;
+pub mod rollup_day;

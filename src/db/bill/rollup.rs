@@ -1,0 +1,317 @@
+//! The sums that are kept beside the calls: folding what triggers have noted, and proving that they equal the calls.
+//!
+//! Writers only add rows to `vobiz.rollup_delta`; folding merges them into `vobiz.rollup` (by quarter of an hour) and
+//! `vobiz.rollup_day` (by day of the billing zone). Whoever reads adds up what is folded and what is not, so it does not matter when,
+//! or whether, anything is folded: only how fast a report is.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection};
+
+use crate::db::base::audit;
+
+/// Folds up to `most` rows of the delta into the sums, in a transaction of its own; returns how many. One folds at a time: none
+/// are folded while another does, or while the billing zone changes.
+pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let ours = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended('vobiz rollup', 0)) as "ours!" from vobiz.need_read_committed()"#
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if !ours {
+        return Ok(0);
+    }
+    // The lock is held: this statement sees the zone by which all that is folded was cut.
+    let row = sqlx::query!(
+        r#"with taken as (
+             delete from vobiz.rollup_delta
+             where ctid = any (array(select ctid from vobiz.rollup_delta limit $1 for update skip locked))
+             returning *
+           ), folded as (
+             insert into vobiz.rollup as r (
+               account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+               streaming_cost, total_cost, with_cost, without_cost)
+             select account_id, customer, bucket, currency, call_direction, answered, sum(calls), sum(duration), sum(billsec),
+                    sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost), sum(with_cost), sum(without_cost)
+             from taken
+             group by account_id, customer, bucket, currency, call_direction, answered
+             on conflict on constraint rollup_key do update set
+               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
+               pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
+               streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
+               with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+             returning bucket, calls
+           ), quarter as materialized (
+             select bucket, vobiz.day_of(bucket, (select billing_zone from vobiz.setting)) as day
+             from (select distinct bucket from taken) b
+           ), folded_day as (
+             insert into vobiz.rollup_day as r (
+               account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+               streaming_cost, total_cost, with_cost, without_cost)
+             select account_id, customer, day, currency, call_direction, answered, sum(calls), sum(duration), sum(billsec),
+                    sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost), sum(with_cost), sum(without_cost)
+             from taken join quarter using (bucket)
+             group by account_id, customer, day, currency, call_direction, answered
+             on conflict on constraint rollup_day_key do update set
+               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
+               pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
+               streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
+               with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+             returning day, calls
+           )
+           select (select count(*) from taken) as "taken!",
+                  (select array_agg(distinct bucket) from folded where calls = 0) as emptied,
+                  (select array_agg(distinct day) from folded_day where calls = 0) as emptied_days"#,
+        most
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    // All of it must be zero: a change may be folded before the call that it changes.
+    if let Some(buckets) = row.emptied {
+        sqlx::query!(
+            "delete from vobiz.rollup
+             where bucket = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
+               and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
+            &buckets
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    if let Some(days) = row.emptied_days {
+        sqlx::query!(
+            "delete from vobiz.rollup_day
+             where day = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
+               and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
+            &days
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(row.taken.try_into().unwrap_or_default())
+}
+
+/// Which part of the sums to prove; nothing set means all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope<'a> {
+    /// Only calls of this account.
+    pub account_id: Option<&'a str>,
+    /// First day in the billing zone.
+    pub from: Option<NaiveDate>,
+    /// Last day in the billing zone, included.
+    pub to: Option<NaiveDate>,
+}
+
+/// What the sums are kept by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Key {
+    /// Account that owns the calls.
+    pub account_id: String,
+    /// Customer they belong to.
+    pub customer: String,
+    /// Start of the quarter of an hour.
+    pub bucket: DateTime<Utc>,
+    /// Currency of the costs.
+    pub currency: Option<String>,
+    /// inbound, outbound, …
+    pub call_direction: Option<String>,
+    /// Whether billsec > 0.
+    pub answered: bool,
+}
+
+/// Sums over some calls. Amounts are text: to the last digit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Legs.
+    pub calls: i64,
+    /// Seconds, ringing and talking.
+    pub duration: i64,
+    /// Seconds talked.
+    pub billsec: i64,
+    /// Minutes talked, each call rounded up.
+    pub pulse_minutes: i64,
+    /// Sum of `cost`.
+    pub cost: String,
+    /// Sum of `streaming_cost`.
+    pub streaming_cost: String,
+    /// Sum of `total_cost`.
+    pub total_cost: String,
+    /// Calls whose `total_cost` is above 0.
+    pub with_cost: i64,
+    /// Calls whose `total_cost` is NULL.
+    pub without_cost: i64,
+}
+
+/// A key whose sums are not those of its calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The key.
+    #[serde(flatten)]
+    pub key: Key,
+    /// What is kept: the rollup and what is not folded yet.
+    pub rollup: Sums,
+    /// What the calls add up to.
+    pub calls: Sums,
+}
+
+/// What a look at the sums and the calls found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Keys of either side.
+    pub keys: i64,
+    /// Calls that were added up.
+    pub calls: i64,
+    /// Those that differ, by time.
+    pub differences: Vec<Difference>,
+}
+
+/// Adds up the calls and compares, key by key, in one statement, which sees both sides at one instant. It reads all calls of the
+/// scope.
+#[expect(clippy::too_many_lines, reason = "one statement: a line or two for each sum, on both sides")]
+pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<Verified, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"with span as (
+             select coalesce(vobiz.day_begins($2, billing_zone), '-infinity') as from_at,
+                    coalesce(vobiz.day_begins($3::date + 1, billing_zone), 'infinity') as to_at
+             from vobiz.setting
+           ), side as (
+             select true as kept, account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
+                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+             from vobiz.rollup_part
+             where ($1::text is null or account_id = $1)
+               and bucket >= (select from_at from span) and bucket < (select to_at from span)
+             union all
+             -- As vobiz.rollup_base, with a condition on the calls themselves, which an index knows.
+             select false, account_id, customer, vobiz.bucket_of(day_at), currency, call_direction, coalesce(billsec > 0, false),
+                    count(*), sum(duration), sum(billsec), sum(vobiz.pulse_minutes(billsec)), sum(cost), sum(streaming_cost),
+                    sum(total_cost), count(*) filter (where total_cost > 0), count(*) filter (where total_cost is null)
+             from vobiz.customer_cdr
+             where ($1::text is null or account_id = $1)
+               and day_at >= (select from_at from span) and day_at < (select to_at from span)
+             group by 2, 3, 4, 5, 6, 7
+           ), key as materialized (
+             select account_id, customer, bucket, currency, call_direction, answered,
+                    coalesce(sum(calls) filter (where kept), 0)::bigint as calls,
+                    coalesce(sum(duration) filter (where kept), 0)::bigint as duration,
+                    coalesce(sum(billsec) filter (where kept), 0)::bigint as billsec,
+                    coalesce(sum(pulse_minutes) filter (where kept), 0)::bigint as pulse_minutes,
+                    coalesce(sum(cost) filter (where kept), 0) as cost,
+                    coalesce(sum(streaming_cost) filter (where kept), 0) as streaming_cost,
+                    coalesce(sum(total_cost) filter (where kept), 0) as total_cost,
+                    coalesce(sum(with_cost) filter (where kept), 0)::bigint as with_cost,
+                    coalesce(sum(without_cost) filter (where kept), 0)::bigint as without_cost,
+                    coalesce(sum(calls) filter (where not kept), 0)::bigint as true_calls,
+                    coalesce(sum(duration) filter (where not kept), 0)::bigint as true_duration,
+                    coalesce(sum(billsec) filter (where not kept), 0)::bigint as true_billsec,
+                    coalesce(sum(pulse_minutes) filter (where not kept), 0)::bigint as true_pulse_minutes,
+                    coalesce(sum(cost) filter (where not kept), 0) as true_cost,
+                    coalesce(sum(streaming_cost) filter (where not kept), 0) as true_streaming_cost,
+                    coalesce(sum(total_cost) filter (where not kept), 0) as true_total_cost,
+                    coalesce(sum(with_cost) filter (where not kept), 0)::bigint as true_with_cost,
+                    coalesce(sum(without_cost) filter (where not kept), 0)::bigint as true_without_cost
+             from side
+             group by 1, 2, 3, 4, 5, 6
+           )
+           select n.keys as "keys!", n.all_calls as "all_calls!",
+                  k.account_id as "account_id?", k.customer as "customer?", k.bucket as "bucket?", k.currency as "currency?",
+                  k.call_direction as "call_direction?", k.answered as "answered?",
+                  k.calls as "calls?", k.duration as "duration?", k.billsec as "billsec?", k.pulse_minutes as "pulse_minutes?",
+                  trim_scale(k.cost)::text as "cost?", trim_scale(k.streaming_cost)::text as "streaming_cost?", trim_scale(k.total_cost)::text as "total_cost?",
+                  k.with_cost as "with_cost?", k.without_cost as "without_cost?",
+                  k.true_calls as "true_calls?", k.true_duration as "true_duration?", k.true_billsec as "true_billsec?",
+                  k.true_pulse_minutes as "true_pulse_minutes?", trim_scale(k.true_cost)::text as "true_cost?",
+                  trim_scale(k.true_streaming_cost)::text as "true_streaming_cost?", trim_scale(k.true_total_cost)::text as "true_total_cost?",
+                  k.true_with_cost as "true_with_cost?", k.true_without_cost as "true_without_cost?"
+           from (select count(*) as keys, coalesce(sum(true_calls), 0)::bigint as all_calls from key
+                 where calls <> 0 or true_calls <> 0) n
+           left join key k
+             on (k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost)
+                <> (k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost,
+                    k.true_total_cost, k.true_with_cost, k.true_without_cost)
+           order by k.bucket, k.account_id, k.customer, k.currency, k.call_direction, k.answered"#,
+        scope.account_id,
+        scope.from,
+        scope.to
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut verified = Verified { keys: 0, calls: 0, differences: Vec::new() };
+    for row in rows {
+        (verified.keys, verified.calls) = (row.keys, row.all_calls);
+        // The one row without a key, where nothing differs.
+        let (Some(account_id), Some(customer), Some(bucket), Some(answered)) =
+            (row.account_id, row.customer, row.bucket, row.answered)
+        else {
+            continue;
+        };
+        let (currency, call_direction) = (row.currency, row.call_direction);
+        verified.differences.push(Difference {
+            key: Key { account_id, customer, bucket, currency, call_direction, answered },
+            rollup: Sums {
+                calls: row.calls.unwrap_or_default(),
+                duration: row.duration.unwrap_or_default(),
+                billsec: row.billsec.unwrap_or_default(),
+                pulse_minutes: row.pulse_minutes.unwrap_or_default(),
+                cost: row.cost.unwrap_or_default(),
+                streaming_cost: row.streaming_cost.unwrap_or_default(),
+                total_cost: row.total_cost.unwrap_or_default(),
+                with_cost: row.with_cost.unwrap_or_default(),
+                without_cost: row.without_cost.unwrap_or_default(),
+            },
+            calls: Sums {
+                calls: row.true_calls.unwrap_or_default(),
+                duration: row.true_duration.unwrap_or_default(),
+                billsec: row.true_billsec.unwrap_or_default(),
+                pulse_minutes: row.true_pulse_minutes.unwrap_or_default(),
+                cost: row.true_cost.unwrap_or_default(),
+                streaming_cost: row.true_streaming_cost.unwrap_or_default(),
+                total_cost: row.true_total_cost.unwrap_or_default(),
+                with_cost: row.true_with_cost.unwrap_or_default(),
+                without_cost: row.true_without_cost.unwrap_or_default(),
+            },
+        });
+    }
+    Ok(verified)
+}
+
+/// Makes these keys right, in the caller's transaction, and writes into the audit log what they said before. What is missing is
+/// added as a delta: whatever was written to the calls since they were added up has brought its own, so nobody has to wait.
+/// Only once for each [`verify`].
+pub async fn repair(
+    connection: &mut PgConnection,
+    differences: &[Difference],
+    by: &str,
+) -> Result<(), sqlx::Error> {
+    audit::sign(&mut *connection, by).await?;
+    let json = serde_json::to_string(differences).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query!(
+        r#"with wrong as (
+             select d.* from json_to_recordset($1::text::json) as d (
+               account_id text, customer text, bucket timestamptz, currency text, call_direction text, answered boolean, rollup json,
+               calls json)
+           ), side as (
+             select w.*, s.sign, s.sums
+             from wrong w cross join lateral (values (-1, w.rollup), (1, w.calls)) as s (sign, sums)
+           ), added as (
+             insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
+                                             pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
+             select account_id, customer, bucket, currency, call_direction, answered, sum(sign * (sums->>'calls')::bigint),
+                    sum(sign * (sums->>'duration')::bigint), sum(sign * (sums->>'billsec')::bigint),
+                    sum(sign * (sums->>'pulse_minutes')::bigint), sum(sign * (sums->>'cost')::numeric),
+                    sum(sign * (sums->>'streaming_cost')::numeric), sum(sign * (sums->>'total_cost')::numeric),
+                    sum(sign * (sums->>'with_cost')::bigint), sum(sign * (sums->>'without_cost')::bigint)
+             from side
+             group by account_id, customer, bucket, currency, call_direction, answered
+           )
+           insert into vobiz.audit (action, account_id, detail)
+           select 'rollup_repaired', account_id,
+                  json_build_object('customer', customer, 'bucket', bucket, 'currency', currency, 'call_direction', call_direction,
+                                    'answered', answered, 'was', rollup, 'is', calls)
+           from wrong"#,
+        json
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Ranges of days that an operator has listed: how far each got, and how the ledger grows with them.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::{Connection, PgConnection};
+
+use crate::vobiz::AccountId;
+
+/// A range that is being listed, from its last day back to its first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// Its number.
+    pub id: i64,
+    /// First day.
+    pub first: NaiveDate,
+    /// Last day, the first to be listed.
+    pub last: NaiveDate,
+    /// The day that is listed next.
+    pub next: NaiveDate,
+}
+
+/// The unfinished range of an account.
+pub async fn unfinished(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<Option<Range>, sqlx::Error> {
+    sqlx::query_as!(
+        Range,
+        r#"select id, first_day as first, last_day as last, next_day as "next!"
+           from vobiz.backfill where account_id = $1 and finished_at is null"#,
+        account.as_str()
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Starts a range. An unfinished one of the account is in the way, unless it is dropped first.
+pub async fn start(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<Range, sqlx::Error> {
+    let id = sqlx::query_scalar!(
+        "insert into vobiz.backfill (account_id, first_day, last_day, next_day) values ($1, $2, $3, $3) returning id",
+        account.as_str(),
+        first,
+        last
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Range { id, first, last, next: last })
+}
+
+/// Forgets the unfinished range of an account. What it stored stays.
+pub async fn drop_unfinished(connection: &mut PgConnection, account: &AccountId) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "delete from vobiz.backfill where account_id = $1 and finished_at is null",
+        account.as_str()
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Writes down that a day of a range is done; with its first day the range is.
+pub async fn advance(connection: &mut PgConnection, id: i64, day: NaiveDate) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update vobiz.backfill set
+           next_day = case when $2 > first_day then $2 - 1 end,
+           finished_at = case when $2 > first_day then null else vobiz.now() end
+         where id = $1 and next_day = $2",
+        id,
+        day
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Moves the beginning of an account's ledger back over the days before it that were compared, as far as there is no gap.
+/// Returns where it begins, if it moved.
+pub async fn extend_ledger(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with began as (
+             select account_id, ledger_since, vobiz.day_on(account_id, ledger_since) as day
+             from vobiz.account where account_id = $1
+           ), run as (
+             -- Days that follow each other up to the first one of the ledger, and whether Vobiz listed a call: of empty days
+             -- beyond the last of these nobody knows whether there was no call, or Vobiz's memory ends.
+             select d.day, b.day - row_number() over (order by d.day desc)::int = d.day as joins,
+                    exists (select from vobiz.reconciliation_total t where t.check_id = d.check_id and t.calls_there > 0) as has_calls
+             from began b join vobiz.day d on d.account_id = b.account_id and d.day < b.day and d.checked_at is not null
+           ), reached as (
+             select coalesce((select min(day) from run where joins and has_calls),
+                             -- The first day of the ledger may be counted whole, once it was compared.
+                             (select d.day from began b join vobiz.day d using (account_id, day) where d.checked_at is not null)) as day
+           )
+           update vobiz.account a set
+             ledger_since = vobiz.day_start(a.account_id, r.day),
+             -- The first sweep goes down to where the ledger began, and not through all of its history.
+             sweep_from = coalesce(a.sweep_from, a.ledger_since)
+           from reached r
+           where a.account_id = $1 and vobiz.day_start(a.account_id, r.day) < a.ledger_since
+           returning a.ledger_since as "ledger_since!""#,
+        account.as_str()
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The days that a restore may have cost calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reopened {
+    /// The first one.
+    pub first: NaiveDate,
+    /// The last one: today.
+    pub last: NaiveDate,
+    /// When they were reopened.
+    pub at: DateTime<Utc>,
+}
+
+/// After a restore: whatever was stored since an instant may be gone. Its days are reopened and due, and the next sweep goes
+/// down to it.
+pub async fn reopen_since(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    since: DateTime<Utc>,
+) -> Result<Reopened, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let connection = &mut *transaction;
+    sqlx::query!(
+        "update vobiz.account set sweep_from = least(sweep_from, $2), swept_wide_at = least(swept_wide_at, $2), swept_at = null
+         where account_id = $1",
+        account.as_str(),
+        since
+    )
+    .execute(&mut *connection)
+    .await?;
+    let days = sqlx::query!(
+        r#"select vobiz.day_on($1, $2) as "first!", vobiz.day_on($1, vobiz.now()) as "last!", vobiz.now() as "at!""#,
+        account.as_str(),
+        since
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    super::ensure(&mut *connection, account, days.first, days.last).await?;
+    sqlx::query!(
+        "update vobiz.day set
+           reopened_at = case when checked_at is not null then coalesce(reopened_at, vobiz.now()) end,
+           check_at = case when to_at < vobiz.now() then vobiz.now() else to_at + interval '1 hour' end
+         where account_id = $1 and day >= $2",
+        account.as_str(),
+        days.first
+    )
+    .execute(connection)
+    .await?;
+    transaction.commit().await?;
+    Ok(Reopened { first: days.first, last: days.last, at: days.at })
+}

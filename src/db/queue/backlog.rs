@@ -1,0 +1,193 @@
+//! The backlog of an account, and the hold under which list pages resolve it.
+//!
+//! A hold says: calls that fell due at or before an instant are being looked for in the list, and nobody leases them
+//! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
+//! minute and is renewed with every page: if its holder dies, it runs out, and the calls are leased as ever.
+//!
+//! Only whoever has the right to walk ([`try_lock`]) sets a hold.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::db::base::time::interval;
+use crate::vobiz::AccountId;
+
+/// How much is due above the hold, at one glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Calls due; counted no further than just beyond the threshold.
+    pub calls: i64,
+    /// More than so many are a backlog: what single fetches do not get through in three seconds.
+    pub threshold: i64,
+    /// Somebody holds calls just now.
+    pub held: bool,
+}
+
+impl Glance {
+    /// Whether single fetches cannot keep up.
+    pub fn is_backlog(&self) -> bool {
+        self.calls > self.threshold
+    }
+}
+
+/// A backlog, counted to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Calls that are due at this instant or before it belong to it.
+    pub due_to: DateTime<Utc>,
+    /// How many they are.
+    pub calls: i64,
+    /// When the first of them was owed.
+    pub oldest: DateTime<Utc>,
+    /// When the last of them was owed.
+    pub newest: DateTime<Utc>,
+}
+
+/// Takes a glance at what is due for an account. Two short index ranges, however much is due.
+pub async fn glance(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    max_rps: f64,
+) -> Result<Option<Glance>, sqlx::Error> {
+    sqlx::query_as!(
+        Glance,
+        r#"with bound as (
+             select greatest(25, ceil(3 * $2::float8
+                      * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8)))::bigint as threshold,
+                    coalesce(listing_until > vobiz.now(), false) as held,
+                    case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above
+             from vobiz.account where account_id = $1
+           )
+           select threshold as "threshold!", held as "held!",
+                  (select count(*) from (
+                     select from vobiz.cdr_queue q
+                     where q.account_id = $1 and q.dead_at is null and q.certain
+                       and q.due_at > (select above from bound) and q.due_at <= vobiz.now()
+                     limit (select threshold + 1 from bound)) as certain)
+                + (select count(*) from (
+                     select from vobiz.cdr_queue q
+                     where q.account_id = $1 and q.dead_at is null and not q.certain
+                       and q.due_at > (select above from bound) and q.due_at <= vobiz.now()
+                     limit (select threshold + 1 from bound)) as speculative) as "calls!"
+           from bound"#,
+        account.as_str(),
+        max_rps
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Counts all that is due for an account; `None` if nothing is. Reads every row of it: only where there is a backlog.
+pub async fn measure(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<Option<Backlog>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select vobiz.now() as "now!", count(*) as "calls!", min(enqueued_at) as oldest, max(enqueued_at) as newest
+           from vobiz.cdr_queue
+           where account_id = $1 and dead_at is null and certain in (true, false) and due_at <= vobiz.now()"#,
+        account.as_str()
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.oldest.zip(row.newest).map(|(oldest, newest)| Backlog {
+        due_to: row.now,
+        calls: row.calls,
+        oldest,
+        newest,
+    }))
+}
+
+/// Takes the right to walk for an account, for the life of the connection; false if somebody else has it.
+pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select pg_try_advisory_lock(hashtextextended('vobiz walk ' || $1, 0)) as "locked!""#,
+        account.as_str()
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Gives that right back.
+pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "select pg_advisory_unlock(hashtextextended('vobiz walk ' || $1, 0))",
+        account.as_str()
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+/// Holds the calls that fell due at or before an instant, from now on for `length`; also renews a hold.
+pub async fn hold(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    due_to: DateTime<Utc>,
+    length: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update vobiz.account set listed_due_to = $2, listing_until = vobiz.now() + $3 where account_id = $1",
+        account.as_str(),
+        due_to,
+        interval(length) as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets the calls of a hold go. Another one that came since stays.
+pub async fn let_go(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    due_to: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update vobiz.account set listed_due_to = null, listing_until = null
+         where account_id = $1 and listed_due_to = $2",
+        account.as_str(),
+        due_to
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What the queue knows of a call that a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwedCall {
+    /// Single fetches answered for it so far.
+    pub attempts: i32,
+    /// When its first callback was committed; `None` if no callback owes it.
+    pub announced_at: Option<DateTime<Utc>>,
+    /// When it falls due, or fell.
+    pub due_at: DateTime<Utc>,
+    /// It is a dead letter.
+    pub dead: bool,
+}
+
+/// Which of these calls are owed. Locks nothing, since rows of `cdr` are locked first: a callback that comes in between is
+/// noted when the debt is paid.
+pub async fn owed(
+    connection: &mut PgConnection,
+    call_ids: &[&str],
+) -> Result<HashMap<String, OwedCall>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select call_id, attempts, announced_at, due_at, dead_at is not null as "dead!"
+           from vobiz.cdr_queue where call_id = any($1)"#,
+        call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let (attempts, announced_at) = (row.attempts, row.announced_at);
+            (row.call_id, OwedCall { attempts, announced_at, due_at: row.due_at, dead: row.dead })
+        })
+        .collect())
+}

@@ -1,0 +1,202 @@
+//! Dead letters, as a person looks at them, brings them back or closes them.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+
+use crate::db::base::audit;
+use crate::db::{cdr, queue};
+use crate::vobiz::CallId;
+
+/// A call that was given up, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetter {
+    /// The call.
+    pub call_id: String,
+    /// The account that was asked.
+    pub account_id: String,
+    /// Why it died: never_appeared, refused, unreadable or unstorable.
+    pub class: String,
+    /// The last failure in words.
+    pub last_error: String,
+    /// Requests answered for it.
+    pub attempts: i32,
+    /// When its first callback was committed.
+    pub announced_at: Option<DateTime<Utc>>,
+    /// When its present class of failure began.
+    pub first_failed_at: Option<DateTime<Utc>>,
+    /// When it died.
+    pub dead_at: DateTime<Utc>,
+    /// The answer that could not be read or stored, as text, where one was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_body: Option<String>,
+}
+
+/// Which dead letters; nothing set means all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Which<'a> {
+    /// Only of this account.
+    pub account_id: Option<&'a str>,
+    /// Only of this class.
+    pub class: Option<&'a str>,
+}
+
+/// Lists dead letters without their bodies, the newest first.
+pub async fn list(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    most: i64,
+) -> Result<Vec<DeadLetter>, sqlx::Error> {
+    sqlx::query_as!(
+        DeadLetter,
+        r#"select call_id, account_id, error_class as "class!", last_error as "last_error!", attempts, announced_at,
+                  first_failed_at, dead_at as "dead_at!", null::text as last_body
+           from vobiz.cdr_queue
+           where dead_at is not null and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
+           order by dead_at desc, call_id
+           limit $3"#,
+        which.account_id,
+        which.class,
+        most
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// One dead letter with its body; none if the call is no dead letter.
+pub async fn get(connection: &mut PgConnection, call_id: &CallId) -> Result<Option<DeadLetter>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select call_id, account_id, error_class as "class!", last_error as "last_error!", attempts, announced_at,
+                  first_failed_at, dead_at as "dead_at!", last_body
+           from vobiz.cdr_queue where call_id = $1 and dead_at is not null"#,
+        call_id.as_str()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| DeadLetter {
+        call_id: row.call_id,
+        account_id: row.account_id,
+        class: row.class,
+        last_error: row.last_error,
+        attempts: row.attempts,
+        announced_at: row.announced_at,
+        first_failed_at: row.first_failed_at,
+        dead_at: row.dead_at,
+        last_body: row.last_body.map(|body| String::from_utf8_lossy(&body).into_owned()),
+    }))
+}
+
+/// Brings back all dead letters of a kind, a thousand a transaction, so that a running service is not held up. Returns how
+/// many; those that die anew meanwhile are left alone.
+pub async fn revive_all(connection: &mut PgConnection, which: Which<'_>) -> Result<u64, sqlx::Error> {
+    let began = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
+    let mut revived = 0;
+    loop {
+        let call_ids = some(&mut *connection, which, began).await?;
+        if call_ids.is_empty() {
+            return Ok(revived);
+        }
+        let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
+        let mut transaction = connection.begin().await?;
+        revived += queue::revive(&mut transaction, &call_ids).await?;
+        transaction.commit().await?;
+    }
+}
+
+/// A thousand of a kind that died by an instant.
+async fn some(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    by: DateTime<Utc>,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select call_id from vobiz.cdr_queue
+         where dead_at <= $3 and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
+         order by call_id
+         limit 1000",
+        which.account_id,
+        which.class,
+        by
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Who closes dead letters, and why: it is written into the audit log.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing<'a> {
+    /// The person.
+    pub by: &'a str,
+    /// Why they may be given up for good.
+    pub reason: &'a str,
+}
+
+/// Closes dead letters for good, in one transaction: they leave the queue for `vobiz.closed_call`, with their evidence, and
+/// the audit log says who did it and why. Returns which of them were dead letters; what is owed and alive stays. A later
+/// callback for a closed call owes it again.
+pub async fn close(
+    connection: &mut PgConnection,
+    call_ids: &[&str],
+    closing: Closing<'_>,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    audit::sign(&mut transaction, closing.by).await?;
+    // The lock order of the whole service, also where no row of `cdr` is to be changed: whoever stores one of them now
+    // pays its debt first.
+    cdr::lock(&mut transaction, call_ids).await?;
+    queue::lock(&mut transaction, call_ids).await?;
+    let closed = sqlx::query_scalar!(
+        r#"with closed as (
+             delete from vobiz.cdr_queue where call_id = any($1) and dead_at is not null returning *
+           ), kept as (
+             insert into vobiz.closed_call (call_id, account_id, certain, reason, evidence, announced_at)
+             select call_id, account_id, certain, 'by_operator',
+                    format('%s: %s, after %s requests', error_class, last_error, attempts), announced_at
+             from closed order by call_id
+           ), audited as (
+             insert into vobiz.audit (action, call_id, account_id, reason, detail)
+             select 'dead_letter_closed', call_id, account_id, $2,
+                    json_build_object(
+                      'class', error_class, 'last_error', last_error, 'attempts', attempts, 'announced_at', announced_at,
+                      'first_failed_at', first_failed_at, 'dead_at', dead_at,
+                      -- Bytes that are no text are written as \ooo.
+                      'last_body', encode(last_body, 'escape'))
+             from closed order by call_id
+           )
+           select call_id as "call_id!" from closed"#,
+        call_ids as &[&str],
+        closing.reason
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(closed)
+}
+
+/// Closes all dead letters of a kind, a thousand a transaction. Returns how many.
+pub async fn close_all(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    closing: Closing<'_>,
+) -> Result<u64, sqlx::Error> {
+    let began = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
+    let mut closed = 0;
+    loop {
+        let call_ids = some(&mut *connection, which, began).await?;
+        if call_ids.is_empty() {
+            return Ok(closed);
+        }
+        let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
+        closed += close(&mut *connection, &call_ids, closing).await?.len() as u64;
+    }
+}
+
+/// Which of these calls are owed and alive.
+pub async fn owed(connection: &mut PgConnection, call_ids: &[&str]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select call_id from vobiz.cdr_queue where call_id = any($1) and dead_at is null order by call_id",
+        call_ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -1,0 +1,41 @@
+//! How much is owed.
+
+use sqlx::PgConnection;
+
+/// Whether any call is due whose account is not paused and which no hold keeps for the list.
+pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+             select from vobiz.cdr_queue q join vobiz.account a using (account_id)
+             where q.dead_at is null and q.due_at <= vobiz.now()
+               and q.due_at > case when a.listing_until > vobiz.now() then a.listed_due_to else '-infinity' end
+               and (a.pause_reason is null or (a.pause_reason = 'throttled' and a.paused_until <= vobiz.now()))
+           ) as "due!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// How many calls are owed, as one glance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Owed and alive.
+    pub owed: i64,
+    /// Of these, due by now.
+    pub due: i64,
+    /// Dead letters.
+    pub dead: i64,
+}
+
+/// Counts the queue.
+pub async fn depth(connection: &mut PgConnection) -> Result<Depth, sqlx::Error> {
+    sqlx::query_as!(
+        Depth,
+        r#"select count(*) filter (where dead_at is null) as "owed!",
+                  count(*) filter (where dead_at is null and due_at <= vobiz.now()) as "due!",
+                  count(*) filter (where dead_at is not null) as "dead!"
+           from vobiz.cdr_queue"#
+    )
+    .fetch_one(connection)
+    .await
+}

@@ -1,0 +1,164 @@
+//! Leasing: who may ask for which owed calls, and until when.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::db::account::Slots;
+use crate::db::base::clock::Clock;
+use crate::db::base::time::{interval, seconds};
+use crate::retry::{ErrorClass, History};
+use crate::vobiz::{AccountId, CallId};
+
+/// The right to settle one owed call, until the lease runs out. Neither `Clone` nor `Copy`: it is settled once, by value.
+#[derive(Debug)]
+pub struct Lease {
+    call_id: CallId,
+    account_id: AccountId,
+    id: i64,
+    clock: Clock,
+    /// Requests answered for the call before this one.
+    pub attempts: i32,
+    /// The failures so far.
+    pub history: History,
+    /// When its first callback was committed.
+    pub announced_at: Option<DateTime<Utc>>,
+    /// SIP Call-ID of a trunk call.
+    pub sip_call_id: Option<String>,
+    /// The CDR is stored already: nothing is to be fetched, the row only has to go.
+    pub stored: bool,
+    /// When it had fallen due.
+    pub due_at: DateTime<Utc>,
+    /// Calls that fell due earlier are held for the list at this moment.
+    pub beside_hold: bool,
+}
+
+impl Lease {
+    /// The call.
+    pub fn call_id(&self) -> &CallId {
+        &self.call_id
+    }
+
+    /// The account to ask.
+    pub fn account_id(&self) -> &AccountId {
+        &self.account_id
+    }
+
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// Now, by the clock of Postgres.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+}
+
+/// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
+/// may be asked for within `ahead`. None while the account is paused, and none that a hold keeps for the list
+/// ([`super::backlog`]). With a `floor`, certain calls that fell due before it are not looked for.
+pub async fn lease(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    most: u32,
+    max_rps: f64,
+    ahead: Duration,
+    lease_for: Duration,
+    floor: Option<DateTime<Utc>>,
+) -> Result<(Vec<Lease>, Slots), sqlx::Error> {
+    let sent = Instant::now();
+    let rows = sqlx::query!(
+        r#"with pace as (
+             -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
+             select greatest(next_slot, vobiz.now()) as first_slot,
+                    -- Calls under a hold are left to whoever reads the list.
+                    case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above,
+                    $3 * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8) as rate
+             from vobiz.account
+             where account_id = $1
+               and (pause_reason is null or (pause_reason = 'throttled' and paused_until <= vobiz.now()))
+             for no key update
+           ), room as (
+             select first_slot, rate, above > '-infinity' as beside_hold,
+                    case when first_slot > vobiz.now() + $4 then 0
+                         else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
+                    end as slots
+             from pace
+           ), certain as (
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             from vobiz.cdr_queue q
+             where q.account_id = $1 and q.dead_at is null and q.certain
+               and q.due_at > (select greatest(above, $6) from pace) and q.due_at <= vobiz.now()
+             order by q.due_at
+             -- No room, no rows: a limit of null would be no limit.
+             limit coalesce((select slots from room), 0)
+             -- Rows that another replica is leasing or settling are not waited for.
+             for update of q skip locked
+           ), speculative as (
+             -- What anybody may have made up only gets the slots that certain calls leave.
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             from vobiz.cdr_queue q
+             where q.account_id = $1 and q.dead_at is null and not q.certain
+               and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
+             order by q.due_at
+             limit greatest(coalesce((select slots from room), 0) - (select count(*) from certain), 0)
+             for update of q skip locked
+           ), due as (
+             select * from certain union all select * from speculative
+           ), leased as (
+             update vobiz.cdr_queue q set due_at = vobiz.now() + $5, lease_id = nextval('vobiz.lease_id')
+             from due where q.call_id = due.call_id
+             returning q.*, due.stored, due.due_at as was_due_at
+           ), taken as (
+             update vobiz.account a
+             set next_slot = r.first_slot + make_interval(secs => (select count(*) from leased where not stored) / r.rate)
+             from room r where a.account_id = $1 and exists (select from leased where not stored)
+           )
+           select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
+                  case when first_not_yet_at is not null
+                       then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
+                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_hold as "beside_hold!", vobiz.now() as "now!",
+                  extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
+           from leased, room
+           order by was_due_at"#,
+        account.as_str(),
+        i64::from(most),
+        max_rps,
+        interval(ahead) as _,
+        interval(lease_for) as _,
+        floor,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut slots = Slots { count: 0, wait: Duration::ZERO, every: Duration::ZERO };
+    let mut leases = Vec::with_capacity(rows.len());
+    for row in rows {
+        slots = Slots {
+            count: slots.count + u32::from(!row.stored),
+            wait: seconds(row.wait),
+            every: seconds(1.0 / row.rate),
+        };
+        // The table holds no other ids: every way in goes through CallId.
+        let Ok(call_id) = CallId::new(&row.call_id) else { continue };
+        leases.push(Lease {
+            call_id,
+            account_id: account.clone(),
+            id: row.lease_id,
+            clock: Clock::new(row.now, sent),
+            attempts: row.attempts,
+            history: History {
+                certain: row.certain,
+                class: row.error_class.as_deref().and_then(ErrorClass::parse),
+                failures: u32::try_from(row.failures).unwrap_or(0),
+                not_yet_for: row.not_yet_for.map(seconds),
+            },
+            announced_at: row.announced_at,
+            sip_call_id: row.sip_call_id,
+            stored: row.stored,
+            due_at: row.was_due_at,
+            beside_hold: row.beside_hold,
+        });
+    }
+    Ok((leases, slots))
+}

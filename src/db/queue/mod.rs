@@ -1,0 +1,25 @@
+//! The queue: one row per call we owe. Enqueueing is in [`callback`], since a callback is logged and owed in one
+//! statement; leasing in [`lease`](fn@lease), the verbs that end a lease in `outcome.rs`.
+//!
+//! ```text
+//!                 lease (due_at moves on)             stored: the row is gone
+//!   owed, due  ───────────────────────────▶  leased ───────────────────────────▶  (vobiz.cdr)
+//!      ▲  ▲                                   │  │ │
+//!      │  └───────── postpone, release ───────┘  │ └── close (speculative) ────▶  (vobiz.closed_call)
+//!      └──────────── revive ──────  dead  ◀──────┘ bury
+//! ```
+//!
+//! A lease that is cut off needs no care: its row just falls due again. Postponing, burying and closing are fenced by
+//! `lease_id`: a late holder changes nothing. Storing is not: a stored CDR pays the debt, whoever held the lease.
+
+pub mod backlog;
+pub mod callback;
+pub mod dead_letter;
+mod depth;
+mod lease;
+pub mod other_accounts;
+mod outcome;
+
+pub use depth::{Depth, any_due, depth};
+pub use lease::{Lease, lease};
+pub use outcome::{Failed, Then, bury, close, close_as_other_id, complete, lock, postpone, release, revive};

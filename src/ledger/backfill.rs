@@ -1,0 +1,172 @@
+//! Lists a range of days because an operator asks for it: the history before the service was there, or what a restore lost.
+//! Each day is a check like any other (`check.rs`), from the last day back to the first, so that the ledger grows without a gap.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Checked, Ledger};
+use crate::account::Account;
+use crate::db::Fault;
+use crate::db::cdr::Origin;
+use crate::db::ledger::backfill::{self, Range, Reopened};
+use crate::db::ledger::record::DayState;
+use crate::db::ledger::{Cause, Due};
+use crate::db::timed;
+use crate::list::{DB_TIMEOUT, ListError};
+use crate::vobiz::{FetchError, ListQuery};
+
+/// Between two tries of a day whose list cannot be read: this, doubling.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// A list that is odd so often stays odd: the other days go on without it.
+const ODD: u32 = 3;
+
+/// What listing a range brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backfilled {
+    /// Days listed.
+    pub days: u32,
+    /// Of these, days that are not settled, although they have been over for an hour.
+    pub unsettled: u32,
+    /// Days whose list could not be read.
+    pub unread: u32,
+    /// Calls listed.
+    pub calls: u64,
+    /// Calls stored for the first time.
+    pub new: usize,
+    /// Calls with a new version.
+    pub revised: usize,
+    /// Pages read.
+    pub requests: u32,
+}
+
+impl Backfilled {
+    fn add(&mut self, checked: &Checked) {
+        self.days += 1;
+        self.unsettled += u32::from(checked.state != DayState::Settled && checked.over);
+        self.calls += checked.calls;
+        self.new += checked.new;
+        self.revised += checked.revised;
+        self.requests += checked.requests;
+    }
+}
+
+impl Ledger {
+    /// How many calls Vobiz lists for a range of days: one request.
+    pub async fn count(&self, account: &Account, range: &Range) -> Result<Option<i64>, ListError> {
+        if !account.ensure_access().await {
+            return Err(ListError::Paused);
+        }
+        account.pace(crate::account::Right::Backfill).await;
+        let query =
+            ListQuery { page: 1, per_page: 1, days: Some((range.first, range.last)), ..ListQuery::default() };
+        Ok(account.client.list_cdrs(&query).await?.total)
+    }
+
+    /// Lists the rest of a range, and moves the beginning of the ledger with it. Goes on through outages and pauses, until told
+    /// to stop.
+    pub async fn backfill(
+        &self,
+        account: &Account,
+        range: &Range,
+        stop: &CancellationToken,
+    ) -> Result<Backfilled, ListError> {
+        let (mut done, mut began) = (Backfilled::default(), None);
+        for day in
+            range.first.iter_days().take_while(|day| *day <= range.next).collect::<Vec<_>>().iter().rev()
+        {
+            let due = Due { day: *day, cause: Cause::Backfill };
+            let unread = done.unread;
+            self.list_patiently(account, due, Origin::Backfill, None, stop, &mut done).await?;
+            if done.unread > unread {
+                // The range stays unfinished at this day.
+                continue;
+            }
+            let moved = timed!(&self.pool, DB_TIMEOUT, |connection| async {
+                backfill::advance(&mut *connection, range.id, *day).await?;
+                backfill::extend_ledger(connection, account.id()).await
+            });
+            began = moved.await?.or(began);
+        }
+        if let Some(since) = began {
+            info!(account = %account.id(), %since, "the ledger begins earlier now");
+        }
+        Ok(done)
+    }
+
+    /// Lists every day since an instant again, the last one first: after a restore.
+    pub async fn recover(
+        &self,
+        account: &Account,
+        since: DateTime<Utc>,
+        stop: &CancellationToken,
+    ) -> Result<Backfilled, ListError> {
+        let Reopened { first, last, at } =
+            timed!(&self.pool, DB_TIMEOUT, |connection| backfill::reopen_since(
+                connection,
+                account.id(),
+                since
+            ))
+            .await?;
+        let mut done = Backfilled::default();
+        for day in first.iter_days().take_while(|day| *day <= last).collect::<Vec<_>>().into_iter().rev() {
+            let due = Due { day, cause: Cause::Recover };
+            // A service that runs beside us is at these days, too.
+            self.list_patiently(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
+        }
+        Ok(done)
+    }
+
+    async fn list_patiently(
+        &self,
+        account: &Account,
+        due: Due,
+        origin: Origin,
+        settled_since: Option<DateTime<Utc>>,
+        stop: &CancellationToken,
+        done: &mut Backfilled,
+    ) -> Result<(), ListError> {
+        let (mut wait, mut odd) = (AGAIN.0, 0);
+        loop {
+            let error = match self.check_unless(account, due, settled_since, origin, stop).await {
+                Ok(checked) => {
+                    if let Some(checked) = &checked {
+                        done.add(checked);
+                    }
+                    return Ok(());
+                }
+                Err(ListError::Stopped) => return Err(ListError::Stopped),
+                Err(error) => error,
+            };
+            // What neither time nor a token mends: a day of which Vobiz keeps nothing any more, or rows that Postgres does not take.
+            let stays = match &error {
+                ListError::Odd(_) | ListError::Endless => true,
+                ListError::List(error) => matches!(
+                    error,
+                    FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. }
+                ),
+                ListError::Db(error) => error.fault() == Fault::Data,
+                ListError::Busy | ListError::Paused | ListError::Stopped => false,
+            };
+            if stays {
+                odd += 1;
+                if odd == ODD {
+                    warn!(account = %account.id(), day = %due.day, error = error.brief(), "the list of this day cannot be read: it is left out");
+                    done.unread += 1;
+                    return Ok(());
+                }
+            }
+            warn!(
+                account = %account.id(), day = %due.day, error = error.brief(), seconds = wait.as_secs(),
+                "the list of this day could not be read: it is tried again"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return Err(ListError::Stopped),
+            }
+            wait = wait.saturating_mul(2).min(AGAIN.1);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What the list of a day and its summary prove, in words. Pure.
+
+use rust_decimal::{Decimal, RoundingStrategy};
+
+use crate::db::ledger::compare::{Difference, Differences, Side, Total};
+use crate::db::ledger::record::DayState;
+use crate::vobiz::Summary;
+
+/// Calls that are named in the reason.
+const NAMED: usize = 3;
+
+/// All that a check has seen.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    /// The summary of the first page, and of the last one.
+    pub(super) summaries: (Option<&'a Summary>, Option<&'a Summary>),
+    /// Rows of the whole list, as the last page says.
+    pub(super) total: Option<i64>,
+    /// Rows that could not be read, each with why.
+    pub(super) unreadable: &'a [String],
+    /// Rows that lie in no zone's version of the day.
+    pub(super) outside: i64,
+    /// Call by call.
+    pub(super) differences: &'a Differences,
+    /// Both sides.
+    pub(super) totals: &'a [Total],
+    /// The field that the summaries of this account add up, if that is known.
+    pub(super) summary_cost: Option<&'a str>,
+    /// The day has been over for an hour.
+    pub(super) over: bool,
+}
+
+/// What it proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) state: DayState,
+    /// Why it is not settled.
+    pub(super) reason: Option<String>,
+    /// Which field the summary adds up: `total_cost`, `cost` or `either`.
+    pub(super) summary_cost: Option<&'static str>,
+    /// What differs besides the calls.
+    pub(super) besides: Vec<Difference>,
+}
+
+pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
+    let verdict =
+        |state, reason: Option<String>| Verdict { state, reason, summary_cost: None, besides: vec![] };
+    let there = sum(seen.totals.iter().map(|total| total.there));
+    let here = sum(seen.totals.iter().map(|total| total.here));
+    if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
+        let reason =
+            format!("Vobiz lists no call, and {} are here: an empty list proves nothing", here.calls);
+        return verdict(DayState::Unproven, Some(reason));
+    }
+    if seen.outside > 0 {
+        let reason = format!(
+            "{} of {} calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for",
+            seen.outside, there.calls
+        );
+        return verdict(DayState::Unproven, Some(reason));
+    }
+    let (Some(first), Some(last)) = seen.summaries else {
+        return verdict(DayState::Unproven, Some("the list came without a summary".into()));
+    };
+    if first != last || seen.total.is_some_and(|total| last.calls.is_some_and(|calls| calls != total)) {
+        return verdict(DayState::Unproven, Some("the list changed while it was read".into()));
+    }
+    let (besides, summary_cost) = hold_against(last, there, seen);
+    let mut reasons = in_words(seen);
+    reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
+        let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
+        format!(
+            "Vobiz's summary says {} {}, its own rows say {}",
+            value(&difference.field),
+            value(&difference.there),
+            value(&difference.here)
+        )
+    }));
+    if reasons.is_empty() && !seen.over {
+        let reason = "it equals Vobiz's list, but it has not been over for an hour";
+        return Verdict { summary_cost, ..verdict(DayState::Unproven, Some(reason.into())) };
+    }
+    if reasons.is_empty() {
+        return Verdict { summary_cost, ..verdict(DayState::Settled, None) };
+    }
+    Verdict { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
+}
+
+fn sum(sides: impl Iterator<Item = Side>) -> Side {
+    sides.fold(Side::default(), |sum, side| Side {
+        calls: sum.calls + side.calls,
+        duration: sum.duration + side.duration,
+        billsec: sum.billsec + side.billsec,
+        cost: sum.cost + side.cost,
+        total: sum.total + side.total,
+    })
+}
+
+/// Holds the summary against the sums of its own rows.
+fn hold_against(summary: &Summary, rows: Side, seen: &Seen<'_>) -> (Vec<Difference>, Option<&'static str>) {
+    let mut differences: Vec<Difference> = seen
+        .unreadable
+        .iter()
+        .map(|why| Difference {
+            kind: "unreadable".into(),
+            call_id: None,
+            field: None,
+            here: None,
+            there: Some(why.clone()),
+        })
+        .collect();
+    let mut differs = |field: &str, rows: String, said: Option<String>| {
+        differences.push(Difference {
+            kind: "summary".into(),
+            call_id: None,
+            field: Some(field.into()),
+            here: Some(rows),
+            there: said,
+        });
+    };
+    // With rows that could not be read the sums say nothing; that the rows could not be read is said already.
+    if !seen.unreadable.is_empty() {
+        return (differences, None);
+    }
+    for (field, said, rows) in [
+        ("totalCalls", summary.calls, rows.calls),
+        ("total_duration_seconds", summary.duration_seconds, rows.duration),
+        ("total_billable_seconds", summary.billable_seconds, rows.billsec),
+    ] {
+        if said != Some(rows) {
+            differs(field, rows.to_string(), said.map(|said| said.to_string()));
+        }
+    }
+    // Different currencies must not be added up: the summary's cost means nothing then.
+    let currencies = seen.totals.iter().filter(|total| total.there.calls > 0).count();
+    if currencies > 1 {
+        return (differences, None);
+    }
+    let Some(said) = summary.total_cost else {
+        differs("total_cost", rows.total.normalize().to_string(), None);
+        return (differences, None);
+    };
+    let equals = |sum: Decimal| {
+        // At the decimals that are printed; more of them than the rows have are what a binary sum leaves over.
+        let decimals = said.scale().min(sum.scale().max(2));
+        let rounded = |value: Decimal, how| value.round_dp_with_strategy(decimals, how);
+        [RoundingStrategy::MidpointAwayFromZero, RoundingStrategy::MidpointNearestEven]
+            .into_iter()
+            .any(|how| rounded(sum, how) == rounded(said, how))
+    };
+    let fits = match (equals(rows.total), equals(rows.cost)) {
+        (true, true) => Some("either"),
+        (true, false) => Some("total_cost"),
+        (false, true) => Some("cost"),
+        (false, false) => None,
+    };
+    let as_known = match (fits, seen.summary_cost) {
+        (Some("either"), _) | (Some(_), None) => true,
+        (Some(fits), Some(known)) => fits == known,
+        (None, _) => false,
+    };
+    if !as_known {
+        let ours = if seen.summary_cost == Some("cost") { rows.cost } else { rows.total };
+        differs("total_cost", ours.normalize().to_string(), Some(said.to_string()));
+    }
+    (differences, fits)
+}
+
+fn calls(n: u32) -> String {
+    if n == 1 { "1 call".into() } else { format!("{n} calls") }
+}
+
+/// What differs call by call, with the money and the first ids.
+fn in_words(seen: &Seen<'_>) -> Vec<String> {
+    let found = seen.differences;
+    let verb = |n: u32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    let mut reasons = Vec::new();
+    if !seen.unreadable.is_empty() {
+        let n = seen.unreadable.len();
+        reasons.push(format!("{n} {} of the list could not be read", if n == 1 { "row" } else { "rows" }));
+    }
+    for (kind, n, words) in [
+        ("differs", found.differing, verb(found.differing, "differs", "differ")),
+        ("missing_here", found.missing_here, verb(found.missing_here, "is missing here", "are missing here")),
+        (
+            "missing_there",
+            found.missing_there,
+            verb(found.missing_there, "is missing at Vobiz", "are missing at Vobiz"),
+        ),
+    ] {
+        if n > 0 {
+            reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
+        }
+    }
+    let money: Vec<String> = seen
+        .totals
+        .iter()
+        .filter(|total| total.here.total != total.there.total)
+        .map(|total| {
+            let difference = (total.here.total - total.there.total).abs().normalize();
+            let side = if total.here.total > total.there.total { "more" } else { "less" };
+            format!("{difference} {} {side} here", total.currency)
+        })
+        .collect();
+    if !money.is_empty() {
+        reasons.insert(0, money.join(", "));
+    }
+    reasons
+}
+
+fn named(found: &Differences, kind: &str, n: u32) -> String {
+    let mut ids: Vec<&str> =
+        found.first.iter().filter(|d| d.kind == kind).filter_map(|d| d.call_id.as_deref()).collect();
+    ids.dedup();
+    ids.truncate(NAMED);
+    let more = if n as usize > ids.len() { ", …" } else { "" };
+    format!("{}{more}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(calls: i64, seconds: i64, cost: &str, total: &str) -> Side {
+        Side {
+            calls,
+            duration: seconds,
+            billsec: seconds,
+            cost: cost.parse().unwrap(),
+            total: total.parse().unwrap(),
+        }
+    }
+
+    fn summary(calls: i64, seconds: i64, cost: &str) -> Summary {
+        Summary {
+            calls: Some(calls),
+            duration_seconds: Some(seconds),
+            billable_seconds: Some(seconds),
+            total_cost: Some(cost.parse().unwrap()),
+            text: String::new(),
+        }
+    }
+
+    fn judged(summary: &Summary, there: Side, known: Option<&str>) -> Verdict {
+        let totals = [Total { currency: "INR".into(), here: there, there }];
+        judge(&Seen {
+            summaries: (Some(summary), Some(summary)),
+            total: Some(summary.calls.unwrap()),
+            unreadable: &[],
+            outside: 0,
+            differences: &Differences::default(),
+            totals: &totals,
+            summary_cost: known,
+            over: true,
+        })
+    }
+
+    #[test]
+    fn the_field_that_the_summary_adds_up_is_found_out() {
+        let rows = side(3, 90, "1.20", "1.45");
+        let fits = |said: &str, known| {
+            let verdict = judged(&summary(3, 90, said), rows, known);
+            (verdict.state, verdict.summary_cost)
+        };
+        assert_eq!(fits("1.45", None), (DayState::Settled, Some("total_cost")));
+        assert_eq!(fits("1.2", None), (DayState::Settled, Some("cost")));
+        assert_eq!(
+            fits("1.5", None),
+            (DayState::Settled, Some("total_cost")),
+            "at the decimals that were printed"
+        );
+        assert_eq!(fits("1", None), (DayState::Settled, Some("either")));
+        assert_eq!(fits("1.4500000000000002", None), (DayState::Settled, Some("total_cost")), "a binary sum");
+        assert_eq!(fits("1.46", None), (DayState::Differs, None));
+        assert_eq!(fits("1.4600000000000002", None), (DayState::Differs, None));
+        assert_eq!(fits("1.45", Some("total_cost")), (DayState::Settled, Some("total_cost")));
+        assert_eq!(fits("1.45", Some("cost")), (DayState::Differs, Some("total_cost")), "it was another one");
+    }
+
+    #[test]
+    fn seconds_and_calls_must_be_equal() {
+        let rows = side(3, 90, "1", "1");
+        assert_eq!(
+            judged(&summary(4, 90, "1"), rows, None).reason.unwrap(),
+            "Vobiz's summary says totalCalls 4, its own rows say 3"
+        );
+        assert_eq!(judged(&summary(3, 91, "1"), rows, None).besides.len(), 2);
+        let mut none = summary(3, 90, "1");
+        none.total_cost = None;
+        assert_eq!(judged(&none, rows, None).state, DayState::Differs);
+    }
+
+    #[test]
+    fn currencies_are_not_added_up() {
+        let one = side(1, 30, "1", "1");
+        let totals = [("INR", one), ("USD", one)].map(|(currency, side)| Total {
+            currency: currency.into(),
+            here: side,
+            there: side,
+        });
+        let summary = summary(2, 60, "99");
+        let verdict = judge(&Seen {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(2),
+            unreadable: &[],
+            outside: 0,
+            differences: &Differences::default(),
+            totals: &totals,
+            summary_cost: None,
+            over: true,
+        });
+        assert_eq!((verdict.state, verdict.summary_cost), (DayState::Settled, None));
+    }
+
+    #[test]
+    fn what_proves_nothing_settles_nothing() {
+        let held = [Total { currency: "INR".into(), here: side(2, 60, "1", "1"), there: Side::default() }];
+        let (empty, full) = (summary(0, 0, "0"), summary(2, 60, "1"));
+        let judged = |summaries, totals, total| {
+            let differences = Differences { missing_there: 2, ..Differences::default() };
+            let seen = Seen {
+                summaries,
+                total,
+                unreadable: &[],
+                outside: 0,
+                differences: &differences,
+                totals,
+                summary_cost: None,
+                over: true,
+            };
+            judge(&seen)
+        };
+        let verdict = judged((Some(&empty), Some(&empty)), &held, Some(0));
+        assert_eq!(verdict.state, DayState::Unproven);
+        assert!(verdict.reason.unwrap().contains("an empty list proves nothing"));
+        for summaries in [(None, None), (Some(&empty), Some(&full))] {
+            assert_eq!(judged(summaries, &[], None).state, DayState::Unproven);
+        }
+        assert_eq!(judged((Some(&full), Some(&full)), &[], Some(3)).state, DayState::Unproven);
+    }
+
+    #[test]
+    fn a_day_that_is_not_over_is_not_settled() {
+        let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
+        let totals = [Total { currency: "INR".into(), here: side, there: side }];
+        let verdict = judge(&Seen {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(1),
+            unreadable: &[],
+            outside: 0,
+            differences: &Differences::default(),
+            totals: &totals,
+            summary_cost: None,
+            over: false,
+        });
+        assert_eq!((verdict.state, verdict.summary_cost), (DayState::Unproven, Some("either")));
+    }
+
+    #[test]
+    fn an_empty_day_is_settled() {
+        let verdict = judged(&summary(0, 0, "0"), Side::default(), None);
+        assert_eq!((verdict.state, verdict.reason), (DayState::Settled, None));
+    }
+
+    #[test]
+    fn a_mismatch_says_which_calls_differ_and_by_how_much() {
+        let (here, there) = (side(2, 60, "1.01", "1.01"), side(2, 60, "1", "1"));
+        let totals = [Total { currency: "INR".into(), here, there }];
+        let differs = |call_id: &str, field: &str| Difference {
+            kind: "differs".into(),
+            call_id: Some(call_id.into()),
+            field: Some(field.into()),
+            here: Some("0.51".into()),
+            there: Some("0.50".into()),
+        };
+        let differences = Differences {
+            differing: 1,
+            missing_here: 5,
+            first: vec![
+                differs("a", "cost"),
+                differs("a", "total_cost"),
+                Difference { kind: "missing_here".into(), ..differs("b", "") },
+            ],
+            ..Differences::default()
+        };
+        let summary = summary(2, 60, "1");
+        let verdict = judge(&Seen {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(2),
+            unreadable: &[],
+            outside: 0,
+            differences: &differences,
+            totals: &totals,
+            summary_cost: None,
+            over: true,
+        });
+        assert_eq!(verdict.state, DayState::Differs);
+        assert_eq!(
+            verdict.reason.unwrap(),
+            "0.01 INR more here; 1 call differs: a; 5 calls are missing here: b, …"
+        );
+    }
+}

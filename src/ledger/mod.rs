@@ -1,0 +1,84 @@
+//! The ledger: each day of each account is listed alone some time after its end and compared with what we hold. That is the
+//! proof, and what it says moves safe_to_bill.
+//!
+//! One check at a time over all replicas and accounts' days ([`check`]); a backfill and a recovery are checks of many days.
+
+mod backfill;
+mod check;
+mod evaluate;
+mod schedule;
+mod zone;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::{Account, Right};
+use crate::db::cdr::Origin;
+use crate::list::ListReader;
+use crate::watch::heartbeat::{Pulse, Pulses};
+use crate::watch::metrics::Metrics;
+pub use backfill::Backfilled;
+pub use check::Checked;
+
+/// A page is asked for, answered and stored within this, or the check is wedged.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks whether a day is due.
+const TICK: Duration = Duration::from_secs(10);
+
+/// The ledger of some accounts.
+#[derive(Debug)]
+pub struct Ledger {
+    pool: PgPool,
+    accounts: Vec<Arc<Account>>,
+    every: Duration,
+    metrics: Metrics,
+    /// In the order of the accounts.
+    loops: Vec<Arc<Pulse>>,
+}
+
+impl Ledger {
+    /// The ledger of these accounts.
+    pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
+        let pulse = |account: &Arc<Account>| {
+            let pulse = metrics.pulses.start(&format!("settle {}", account.id()), PATIENCE);
+            pulse.rest();
+            pulse
+        };
+        let loops = accounts.iter().map(pulse).collect();
+        Self { pool, accounts, every, metrics, loops }
+    }
+
+    /// Checks days as they fall due until told to stop, each account by itself.
+    pub async fn run(&self, stop: CancellationToken) {
+        let loops = self.accounts.iter().zip(&self.loops);
+        join_all(loops.map(|(account, pulse)| self.settle_on(account, pulse, &stop))).await;
+    }
+
+    /// Between two looks whether something is due.
+    fn tick(&self) -> Duration {
+        (self.every / 10).clamp(Duration::from_millis(100), TICK)
+    }
+
+    /// The pulse of an account; for one that is not ours, a new one that nobody looks at.
+    fn pulse(&self, account: &Account) -> Arc<Pulse> {
+        let place = self.accounts.iter().position(|ours| ours.id() == account.id());
+        let ours = place.and_then(|place| self.loops.get(place));
+        ours.map_or_else(|| Pulses::default().start("", PATIENCE), Arc::clone)
+    }
+
+    fn reader<'a>(
+        &'a self,
+        flow: &'static str,
+        (right, origin): (Right, Origin),
+        account: &'a Account,
+        pulse: &'a Pulse,
+        stop: &'a CancellationToken,
+    ) -> ListReader<'a> {
+        let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
+        ListReader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
+    }
+}

@@ -1,0 +1,76 @@
+//! The loop that checks days as they fall due, one account by itself, and keeps the record of how far it is safe to bill.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Ledger;
+use crate::account::Account;
+use crate::db::ledger::safe_to_bill;
+use crate::db::timed;
+use crate::list::{DB_TIMEOUT, LONGEST_BACKOFF, ListError};
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::Pulse;
+
+/// Between two looks where safe_to_bill stands, where no check has moved it: it counts what is owed.
+const NOTE_EVERY: Duration = Duration::from_secs(30);
+
+impl Ledger {
+    /// Checks the days of an account until told to stop.
+    pub(super) async fn settle_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
+        let tick = self.tick();
+        let mut failed = 0;
+        let trouble = Trouble::of(
+            "days cannot be compared with the CDR list, so it is not known up to when it is safe to bill",
+            "it is tried again; the error says whose turn it is",
+            account.id().as_str(),
+        );
+        let mut next_note = Instant::now();
+        while !stop.is_cancelled() {
+            pulse.beat();
+            let mut wait = tick;
+            match self.check_with(account, pulse, stop).await {
+                Err(ListError::Stopped) => {}
+                Ok(None) => failed = 0,
+                Ok(Some(_)) => {
+                    (failed, wait, next_note) = (0, Duration::ZERO, Instant::now());
+                    trouble.over();
+                }
+                // The pause itself was said.
+                Err(ListError::Paused) => failed += 1,
+                Err(error) => {
+                    failed += 1;
+                    trouble.hit(&error.brief());
+                }
+            }
+            if Instant::now() >= next_note {
+                next_note = Instant::now() + NOTE_EVERY;
+                self.note_safe_to_bill(account).await;
+            }
+            pulse.rest();
+            let backoff = wait.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Writes down where safe_to_bill stands, if it moved, so that it can be said since when, and that it moved back.
+    async fn note_safe_to_bill(&self, account: &Account) {
+        let moved = timed!(&self.pool, DB_TIMEOUT, |connection| safe_to_bill::note(connection, account.id()));
+        match moved.await {
+            Ok(Some(moved)) if moved.back => {
+                let (from, to) = (moved.from, moved.to);
+                warn!(account = %account.id(), ?from, %to, held_by = moved.held_by, "safe to bill moved back");
+            }
+            Ok(Some(moved)) => {
+                info!(account = %account.id(), to = %moved.to, held_by = moved.held_by, "safe to bill");
+            }
+            Ok(None) => {}
+            // It is tried again with the next tick, and a Postgres that is away is said elsewhere.
+            Err(error) => tracing::debug!(account = %account.id(), %error, "safe to bill could not be noted"),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading the list of CDRs: what sweep and ledger share. A page is asked for in its turn and stored; what is wrong with the
+//! list has one error type.
+
+mod reader;
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::db;
+use crate::vobiz::FetchError;
+pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, Page};
+
+/// The longest pause after reads that failed.
+pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
+
+/// Why a list was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The list could not be read.
+    #[error("the CDR list: {0}")]
+    List(#[from] FetchError),
+    /// Postgres failed.
+    #[error(transparent)]
+    Db(#[from] db::DbError),
+    /// The list does not end.
+    #[error("more than {MOST_PAGES} pages of the list")]
+    Endless,
+    /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
+    #[error("the CDR list is odd: {0}")]
+    Odd(&'static str),
+    /// Somebody has been writing since before the check of a day began, so what they write may have been missed.
+    #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
+    Busy,
+    /// The account stayed paused.
+    #[error("the account is paused")]
+    Paused,
+    /// We were told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl ListError {
+    /// The failure for the log: without what Vobiz said, which may hold numbers.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::List(error) => format!("the CDR list: {}", error.brief()),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for ListError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// Work on a connection that is outside the pool.
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, ListError> {
+    within(DB_TIMEOUT, work).await
+}
+
+/// The same, for work that takes longer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, ListError> {
+    match timeout(limit, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(db::DbError::TimedOut(limit).into()),
+    }
+}
+
+/// Ends a connection that held a lock. The lock goes first: a connection that closes keeps it for a moment, and the next one may
+/// begin at once.
+pub(crate) async fn close(mut holder: PgConnection) {
+    let closed = timeout(DB_TIMEOUT, async {
+        db::unlock_all(&mut holder).await?;
+        holder.close().await
+    });
+    if !matches!(closed.await, Ok(Ok(()))) {
+        debug!("the connection of a lock did not close well");
+    }
+}

@@ -1,0 +1,358 @@
+//! One page of the list, from its slot in the rate limit to its rows in the tables: what sweep and ledger share.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::ListError;
+use crate::account::{Account, Right};
+use crate::db::base::clock::Clock;
+use crate::db::cdr::{Incoming, Origin};
+use crate::db::queue;
+use crate::db::queue::backlog::{self, Backlog};
+use crate::db::timed;
+use crate::db::{self, Fault, cdr};
+use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, RowError, Summary};
+use crate::watch::heartbeat::Pulse;
+use crate::watch::metrics::Metrics;
+
+/// Rows a page: the most that Vobiz gives (documented).
+pub(crate) const PER_PAGE: u32 = 100;
+/// A list that needs more pages than this is a backfill; whoever reads it stops and says so.
+pub(crate) const MOST_PAGES: u32 = 20_000;
+pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
+/// A page is asked for so often before the list counts as failing: thousands of pages must not be read again for one bad moment
+/// of the API.
+const TRIES: u32 = 4;
+
+/// Who reads the list of an account, and how it says that it moves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListReader<'a> {
+    pub(crate) pool: &'a PgPool,
+    pub(crate) metrics: &'a Metrics,
+    /// All configured accounts: a row of another main one among them is none of ours.
+    pub(crate) accounts: &'a [Arc<Account>],
+    pub(crate) account: &'a Account,
+    /// One of [`crate::watch::metrics::LIST_FLOWS`].
+    pub(crate) flow: &'static str,
+    /// Its place in the order of rights to the rate limit.
+    pub(crate) right: Right,
+    /// How a call came to be known that nothing had announced.
+    pub(crate) origin: Origin,
+    pub(crate) pulse: &'a Pulse,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// A page that is stored.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Its readable rows in their order.
+    pub(crate) call_ids: Vec<CallId>,
+    /// Pages of the whole list, as it says.
+    pub(crate) pages: Option<i64>,
+    /// No page follows.
+    pub(crate) is_last: bool,
+    /// The latest instant of its newest row.
+    pub(crate) newest: Option<DateTime<Utc>>,
+    /// The latest instant of its oldest row.
+    pub(crate) oldest: Option<DateTime<Utc>>,
+    /// What it brought.
+    pub(crate) found: Found,
+    /// Its rows as they came, those of other configured main accounts among them.
+    pub(crate) rows: Vec<Cdr>,
+    /// Why rows could not be read.
+    pub(crate) unreadable: Vec<String>,
+    /// Vobiz's own totals over all pages.
+    pub(crate) summary: Option<Summary>,
+    /// Rows of the whole list, as it says.
+    pub(crate) total: Option<i64>,
+}
+
+/// The readable rows of a page.
+#[derive(Debug, Default)]
+struct Sorted {
+    ours: Vec<Incoming>,
+    /// Of another configured main account.
+    foreign: Vec<Cdr>,
+    unreadable: Vec<String>,
+}
+
+/// What pages brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Rows, repeats included.
+    pub(crate) rows: usize,
+    /// Calls stored for the first time.
+    pub(crate) new: usize,
+    /// Of these, calls that nothing had owed.
+    pub(crate) recovered: usize,
+    /// Calls with a new version.
+    pub(crate) revised: usize,
+    /// Rows that could not be read.
+    pub(crate) unreadable: usize,
+    /// Owed calls that it paid.
+    pub(crate) paid: u64,
+    /// Of these, calls under the hold.
+    pub(crate) held: u64,
+}
+
+impl Found {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.new += other.new;
+        self.recovered += other.recovered;
+        self.revised += other.revised;
+        self.unreadable += other.unreadable;
+        self.paid += other.paid;
+        self.held += other.held;
+    }
+}
+
+impl ListReader<'_> {
+    /// Reads a page and stores it. `held_to` is the hold under which the reader looks for calls.
+    pub(crate) async fn read(
+        &self,
+        query: &ListQuery,
+        held_to: Option<DateTime<Utc>>,
+    ) -> Result<Page, ListError> {
+        let (listed, clock, requested_at) = self.ask_patiently(query).await?;
+        self.metrics.list_pages.with_label_values(&[self.flow]).inc();
+        if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
+            return Err(ListError::Odd("an empty page where its pagination promises rows"));
+        }
+        let is_last = listed.rows.is_empty() || listed.has_next == Some(false);
+        let mut found = Found { rows: listed.rows.len(), ..Found::default() };
+        let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
+        let Sorted { mut ours, foreign, mut unreadable } = self.sort_out(listed.rows, requested_at);
+        let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
+        let (newest, oldest) = (instants().max(), instants().min());
+        let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
+        self.store(&mut ours, held_to, clock, &mut found, &mut unreadable).await?;
+        found.unreadable = unreadable.len();
+        self.pulse.beat();
+        let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
+        Ok(Page { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
+    }
+
+    /// Asks for a page in its turn. A 429 is waited for and a bad moment is outlasted: the page is asked for again, not the whole
+    /// list. Also says when it was asked for: a version is as old as its request, however long the answer took.
+    async fn ask_patiently(&self, query: &ListQuery) -> Result<(ListPage, Clock, DateTime<Utc>), ListError> {
+        let account = self.account;
+        for attempt in 1.. {
+            self.wait_while_paused().await?;
+            // At a low rate a slot may be minutes away.
+            self.pulse.rest();
+            tokio::select! {
+                () = account.pace(self.right) => {}
+                () = self.stop.cancelled() => return Err(ListError::Stopped),
+            }
+            self.pulse.beat();
+            let clock = timed!(self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
+            let requested_at = clock.now();
+            let error = match account.client.list_cdrs(query).await {
+                Ok(listed) => return Ok((listed, clock, requested_at)),
+                Err(error) => error,
+            };
+            account.list_failed(&error).await;
+            let throttled = matches!(error, FetchError::Throttled { .. });
+            if attempt >= TRIES || !throttled {
+                let paused = account.is_paused().await?;
+                if paused {
+                    return Err(ListError::Paused);
+                }
+                if attempt >= TRIES {
+                    return Err(error.into());
+                }
+            }
+            debug!(account = %account.id(), page = query.page, error = error.brief(), "a page of the list failed");
+            if !throttled {
+                self.sleep(Duration::from_millis(500 << attempt)).await?;
+            }
+        }
+        Err(ListError::Paused)
+    }
+
+    /// A pause that a fetch found holds for the list too; a short one is waited for.
+    async fn wait_while_paused(&self) -> Result<(), ListError> {
+        for _ in 0..120 {
+            self.pulse.beat();
+            if self.stop.is_cancelled() {
+                return Err(ListError::Stopped);
+            }
+            if !self.account.is_paused().await? {
+                return Ok(());
+            }
+            self.sleep(Duration::from_secs(1)).await?;
+        }
+        Err(ListError::Paused)
+    }
+
+    pub(crate) async fn sleep(&self, length: Duration) -> Result<(), ListError> {
+        tokio::select! {
+            () = tokio::time::sleep(length) => Ok(()),
+            () = self.stop.cancelled() => Err(ListError::Stopped),
+        }
+    }
+
+    /// Sorts the rows of a page.
+    fn sort_out(&self, rows: Vec<Result<Cdr, RowError>>, requested_at: DateTime<Utc>) -> Sorted {
+        let account = self.account;
+        let mut sorted = Sorted::default();
+        for row in rows {
+            match row {
+                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr),
+                Ok(cdr) => {
+                    sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
+                }
+                Err(error) => {
+                    warn!(account = %account.id(), %error, "a row of the list could not be read");
+                    sorted.unreadable.push(error.to_string());
+                }
+            }
+        }
+        sorted
+    }
+
+    fn is_foreign(&self, cdr: &Cdr) -> bool {
+        let asked = self.account.id();
+        cdr.account_id.as_ref().is_some_and(|owner| {
+            owner != asked
+                && owner.as_str().starts_with("MA_")
+                && asked.as_str().starts_with("MA_")
+                && self.accounts.iter().any(|other| other.id() == owner)
+        })
+    }
+
+    /// Stores a page in one transaction; one that fails on data row by row.
+    async fn store(
+        &self,
+        rows: &mut [Incoming],
+        held_to: Option<DateTime<Utc>>,
+        clock: Clock,
+        found: &mut Found,
+        unreadable: &mut Vec<String>,
+    ) -> Result<(), ListError> {
+        match self.commit(rows, held_to, clock).await {
+            Ok(stored) => found.add(stored),
+            Err(error) if error.fault() == Fault::Data => {
+                for row in rows {
+                    match self.commit(std::slice::from_mut(row), held_to, clock).await {
+                        Ok(stored) => found.add(stored),
+                        Err(error) if error.fault() == Fault::Data => {
+                            warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
+                            unreadable.push(format!("{}: Postgres refuses it: {error}", row.cdr.call_id));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        rows: &mut [Incoming],
+        held_to: Option<DateTime<Utc>>,
+        clock: Clock,
+    ) -> Result<Found, db::DbError> {
+        if rows.is_empty() {
+            return Ok(Found::default());
+        }
+        let mut tries = 0;
+        let (found, new) = loop {
+            let result =
+                timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, held_to, self.origin))
+                    .await;
+            tries += 1;
+            match result {
+                Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
+                result => break result?,
+            }
+        };
+        self.metrics.recovered.inc_by(found.recovered as u64);
+        let now = clock.now();
+        for row in rows.iter().filter(|row| new.contains(row.cdr.call_id.as_str())) {
+            if let Some(ended_at) = row.cdr.fields.end_time {
+                let age = (now - ended_at).as_seconds_f64().max(0.0);
+                self.metrics.freshness_seconds.observe(age);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl ListReader<'_> {
+    async fn glance(&self) -> Result<Option<backlog::Glance>, ListError> {
+        let (id, max_rps) = (self.account.id(), self.account.max_rps);
+        Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::glance(connection, id, max_rps)).await?)
+    }
+
+    pub(crate) async fn has_backlog(&self) -> Result<bool, ListError> {
+        Ok(self.glance().await?.is_some_and(|glance| glance.is_backlog()))
+    }
+
+    /// Whether single fetches cannot keep up just now, or somebody is at it.
+    pub(crate) async fn is_behind(&self) -> Result<bool, ListError> {
+        Ok(self.glance().await?.is_some_and(|glance| glance.held || glance.is_backlog()))
+    }
+
+    /// The backlog, if there is one that nobody holds.
+    pub(crate) async fn backlog(&self) -> Result<Option<Backlog>, ListError> {
+        if !self.glance().await?.is_some_and(|glance| glance.is_backlog() && !glance.held) {
+            return Ok(None);
+        }
+        let account = self.account.id();
+        Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::measure(connection, account)).await?)
+    }
+}
+
+/// Stores rows and pays their debts; also says which of them were not stored before.
+async fn store(
+    connection: &mut PgConnection,
+    rows: &mut [Incoming],
+    held_to: Option<DateTime<Utc>>,
+    origin: Origin,
+) -> Result<(Found, BTreeSet<String>), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let ids: Vec<CallId> = rows.iter().map(|row| row.cdr.call_id.clone()).collect();
+    let mut call_ids: Vec<&str> = ids.iter().map(CallId::as_str).collect();
+    call_ids.sort_unstable();
+    let owed = backlog::owed(&mut transaction, &call_ids).await?;
+    // A call that a callback had announced is the callback's, whoever brings its CDR: another origin means that without the list
+    // nobody would know of it.
+    for row in rows.iter_mut() {
+        let announced = owed.get(row.cdr.call_id.as_str()).filter(|owed| owed.announced_at.is_some());
+        row.origin = if announced.is_some() { Origin::Callback } else { origin };
+        row.announced_at = announced.and_then(|owed| owed.announced_at);
+        row.attempts = announced.map_or(0, |owed| owed.attempts);
+    }
+    let held = owed.values().filter(|owed| !owed.dead && held_to.is_some_and(|to| owed.due_at <= to)).count();
+    let new = cdr::missing(&mut transaction, &ids).await?;
+    let done = cdr::upsert(&mut transaction, &rows.iter().collect::<Vec<_>>()).await?;
+    queue::lock(&mut transaction, &call_ids).await?;
+    let paid = queue::complete(&mut transaction, &call_ids).await?;
+    transaction.commit().await?;
+    let found = Found {
+        new: done.new,
+        // A call that is owed although it is stored already is rare: between a sweep and the lease that finds it so.
+        recovered: done.new.saturating_sub(usize::try_from(paid).unwrap_or(usize::MAX)),
+        revised: done.revised,
+        paid,
+        held: held as u64,
+        ..Found::default()
+    };
+    Ok((found, new))
+}
+
+/// The last instant that a row tells of.
+fn latest(cdr: &Cdr) -> Option<DateTime<Utc>> {
+    let fields = &cdr.fields;
+    [fields.start_time, fields.end_time, fields.created_at].into_iter().flatten().max()
+}

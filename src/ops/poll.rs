@@ -1,0 +1,153 @@
+//! Looking at Postgres, every few seconds, and remembering what was seen.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Ops;
+use crate::db::DbError;
+use crate::db::overview::{self, Quick, Thorough};
+use crate::db::timed;
+
+/// A Postgres that takes longer does not answer.
+const QUICK_WITHIN: Duration = Duration::from_secs(3);
+/// The whole index of a large queue takes its time.
+const THOROUGH_WITHIN: Duration = Duration::from_secs(60);
+/// Between two thorough looks, at least.
+const THOROUGH_EVERY: Duration = Duration::from_secs(15);
+/// They may take this part of one connection's time, however large the queue is: a twentieth.
+const THOROUGH_SHARE: u32 = 20;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What was seen, and when.
+#[derive(Debug)]
+pub(super) struct Looks {
+    pub(super) answers: bool,
+    /// Since when it has been so.
+    pub(super) since: Instant,
+    pub(super) quick: Option<(Instant, Quick)>,
+    pub(super) thorough: Option<(Instant, Thorough)>,
+    /// Seconds by which Postgres's wall clock is ahead of ours.
+    pub(super) clock_skew: Option<f64>,
+}
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self { answers: false, since: Instant::now(), quick: None, thorough: None, clock_skew: None }
+    }
+
+    fn turn(&mut self, answers: bool) {
+        if self.answers != answers {
+            (self.answers, self.since) = (answers, Instant::now());
+        }
+    }
+}
+
+impl Ops {
+    /// Looks until told to stop. `pool` serves nothing else, so that a look never waits behind the work it looks at; it has two
+    /// connections, so that a quick look never waits behind a thorough one.
+    pub async fn look_on(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
+        tokio::join!(self.look_quickly_on(&pool, &stop), self.look_thoroughly_on(&pool, &stop));
+    }
+
+    async fn look_quickly_on(&self, pool: &PgPool, stop: &CancellationToken) {
+        let pulse = self.metrics.pulses.start("look", PATIENCE);
+        while !stop.is_cancelled() {
+            pulse.beat();
+            let answered = self.look(pool).await;
+            // Nobody may ask for a while, and what has ended should not be shown on.
+            if answered && !self.metrics.lasting_troubles().is_empty() {
+                let _ = self.ready().await;
+            }
+            pulse.rest();
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.look_every) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn look_thoroughly_on(&self, pool: &PgPool, stop: &CancellationToken) {
+        let pulse = self.metrics.pulses.start("count", PATIENCE);
+        while !stop.is_cancelled() {
+            pulse.beat();
+            let mut wait = self.settings.look_every;
+            let answers = self.looks.lock().unwrap_or_else(PoisonError::into_inner).answers;
+            if answers {
+                let took = self.look_thoroughly(pool).await;
+                wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
+            }
+            pulse.rest();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn look(&self, pool: &PgPool) -> bool {
+        let sent = std::time::SystemTime::now();
+        let seen = timed!(pool, QUICK_WITHIN, |connection| overview::quick(connection)).await;
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.turn(seen.is_ok());
+        match seen {
+            Ok(quick) => {
+                looks.clock_skew = Some(skew(quick.clock, sent, std::time::SystemTime::now()));
+                looks.quick = Some((Instant::now(), quick));
+                true
+            }
+            Err(error) => {
+                // Those who wait for Postgres say so in the log; here it is shown.
+                debug!(%error, "Postgres was looked at in vain");
+                false
+            }
+        }
+    }
+
+    async fn look_thoroughly(&self, pool: &PgPool) -> Duration {
+        let began = Instant::now();
+        match timed!(pool, THOROUGH_WITHIN, |connection| overview::thorough(connection)).await {
+            Ok(thorough) => {
+                let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+                looks.thorough = Some((Instant::now(), thorough));
+                self.uncounted.over();
+            }
+            // A connection that broke says that Postgres went away, which the next quick look shows.
+            Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
+                debug!(%error, "the queue could not be counted");
+            }
+            Err(error) => self.uncounted.hit(&error),
+        }
+        began.elapsed()
+    }
+}
+
+/// How many seconds a clock that was read between two readings of ours is ahead; zero where it lies between them.
+fn skew(theirs: DateTime<Utc>, before: std::time::SystemTime, after: std::time::SystemTime) -> f64 {
+    let (before, after) = (DateTime::<Utc>::from(before), DateTime::<Utc>::from(after));
+    if theirs > after {
+        (theirs - after).as_seconds_f64()
+    } else if theirs < before {
+        (theirs - before).as_seconds_f64()
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_between_two_readings_is_right() {
+        let before = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let after = before + Duration::from_secs(2);
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let skews: Vec<f64> = [95, 100, 101, 102, 110].map(|seconds| skew(at(seconds), before, after)).into();
+        assert_eq!(skews, [-5.0, 0.0, 0.0, 0.0, 8.0]);
+    }
+}

@@ -1,0 +1,341 @@
+//! The door: routes, proof and policy. A handler cannot be handed a callback that the policy refuses.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::group_commit::Intake;
+use super::refusal::{Refusal, Refusals};
+use crate::db::queue::callback::{Entry, Outcome, Owed};
+use crate::vobiz::SignaturePolicy;
+use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
+use crate::watch::metrics::Metrics;
+
+/// Longest body, in bytes. A captured hang-up has 674.
+const BODY_LIMIT: usize = 256 * 1024;
+/// A body that takes longer is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Vobiz gives up after 3 s (documented): better to say 503 in time.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
+
+/// What the door needs to know.
+#[derive(Debug)]
+pub struct DoorSettings {
+    /// What a callback must prove.
+    pub policy: SignaturePolicy,
+    /// The configured accounts.
+    pub accounts: Vec<AccountId>,
+    /// Tokens, URLs and secrets.
+    pub verifier: Verifier,
+}
+
+/// The state behind the routes.
+#[derive(Debug)]
+pub struct Door {
+    settings: RwLock<Arc<DoorSettings>>,
+    intake: Intake,
+    nonces: Mutex<Nonces>,
+    refusals: Refusals,
+    metrics: Metrics,
+}
+
+impl Door {
+    /// A door in front of an intake.
+    pub fn new(settings: DoorSettings, intake: Intake, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            settings: RwLock::new(Arc::new(settings)),
+            intake,
+            nonces: Mutex::new(Nonces::default()),
+            refusals: Refusals::default(),
+            metrics,
+        })
+    }
+
+    /// Callbacks that come from now on are checked by these; those in hand by what was in force when they came.
+    pub fn reload(&self, settings: DoorSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<DoorSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The public port: the callback path and `/healthz`, nothing else.
+pub fn router(door: Arc<Door>) -> Router {
+    let callback = get(receive).post(receive);
+    Router::new()
+        .route("/callbacks/vobiz", callback.clone())
+        .route("/callbacks/vobiz/", callback.clone())
+        .route("/callbacks/vobiz/{secret}", callback.clone())
+        .route("/callbacks/vobiz/{secret}/", callback.clone())
+        .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
+        .route("/callbacks/vobiz/{account}/{secret}/", callback)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&door), count))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(no_such_path)
+        .with_state(door)
+}
+
+/// Counts what callbacks are answered, and how long it takes.
+async fn count(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let result = match response.status() {
+        StatusCode::OK => "committed",
+        StatusCode::FORBIDDEN => "refused",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        _ => "bad_request",
+    };
+    door.metrics.callbacks.with_label_values(&[result]).inc();
+    door.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
+    response
+}
+
+/// A slip in a URL at Vobiz loses callbacks, so it is counted and said. Whatever else strangers ask for is not.
+async fn no_such_path(State(door): State<Arc<Door>>, uri: Uri) -> StatusCode {
+    if uri.path().starts_with("/callbacks") {
+        door.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
+        door.refusals.count(Refusal::WrongPath, Instant::now());
+    }
+    StatusCode::NOT_FOUND
+}
+
+async fn receive(State(door): State<Arc<Door>>, callback: VerifiedCallback) -> Response {
+    let VerifiedCallback { entry, owed } = callback;
+    let id = entry.id;
+    match tokio::time::timeout(ANSWER_WITHIN, door.intake.commit(entry, owed)).await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => {
+            debug!(%id, %error, "callback answered 503");
+            busy()
+        }
+        // It may still be committed; Vobiz will call again, and a repeat is harmless.
+        Err(_) => {
+            debug!(%id, "callback not committed in time: answered 503");
+            busy()
+        }
+    }
+}
+
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+}
+
+/// A callback that may come in: its proof was checked by the policy, and it was read as far as it can be.
+struct VerifiedCallback {
+    entry: Entry,
+    owed: Option<Owed>,
+}
+
+impl FromRequest<Arc<Door>> for VerifiedCallback {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let settings = door.settings();
+        let place = Place::of(&mut parts, door, &settings).await;
+        let body = read(body).await?;
+        let seen = Seen {
+            id: Uuid::now_v7(),
+            callback: callback::parse(parts.uri.query(), &body),
+            remote_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip().to_string()),
+            query: parts.uri.query().map(|query| query.replace('\0', "")),
+            body,
+        };
+        match door.prove(&settings, &parts.headers, &place, &seen) {
+            Ok(proof) => {
+                let announces = seen.callback.ended.is_some();
+                let callback = admit(&settings, &place, seen, proof);
+                if announces && callback.owed.is_none() {
+                    door.refusals.count(Refusal::NoAccount, Instant::now());
+                }
+                Ok(callback)
+            }
+            Err(refusal) => {
+                if door.refusals.count(refusal, Instant::now()) {
+                    let note = Some(refusal.as_str().to_owned());
+                    door.intake.note(seen.into_entry(None, Proof::None, Outcome::Refused, note));
+                }
+                Err(StatusCode::FORBIDDEN.into_response())
+            }
+        }
+    }
+}
+
+/// What the path says.
+#[derive(Default)]
+struct Place {
+    account: Option<AccountId>,
+    has_secret: bool,
+    secret_is_ours: bool,
+}
+
+impl Place {
+    async fn of(parts: &mut axum::http::request::Parts, door: &Arc<Door>, settings: &DoorSettings) -> Self {
+        let segments: Vec<(String, String)> =
+            Path::from_request_parts(parts, door).await.map(|Path(segments)| segments).unwrap_or_default();
+        let mut place = Self::default();
+        for (name, value) in segments {
+            match name.as_str() {
+                "secret" => {
+                    place.has_secret = true;
+                    place.secret_is_ours = settings.verifier.is_secret(&value);
+                }
+                _ => place.account = settings.configured(AccountId::new(&value).ok().as_ref()),
+            }
+        }
+        place
+    }
+}
+
+/// A callback as it was read, before anything is believed.
+struct Seen {
+    id: Uuid,
+    callback: Callback,
+    remote_address: Option<String>,
+    query: Option<String>,
+    body: Bytes,
+}
+
+impl Seen {
+    fn into_entry(
+        self,
+        account: Option<AccountId>,
+        proof: Proof,
+        outcome: Outcome,
+        note: Option<String>,
+    ) -> Entry {
+        // What nobody proved may not fill the disk either: of it, the beginning is kept.
+        let keep = match (outcome, proof) {
+            (Outcome::Refused, _) => 4 * 1024,
+            (_, Proof::None) => 8 * 1024,
+            _ => BODY_LIMIT,
+        };
+        let cut = self.body.len() > keep;
+        let note = if cut {
+            let said = note.map(|note| note + "; ").unwrap_or_default();
+            Some(format!("{said}the first {keep} of {} bytes are kept", self.body.len()))
+        } else {
+            note
+        };
+        Entry {
+            id: self.id,
+            event: self.callback.event,
+            call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
+            account_id: account,
+            proof,
+            outcome,
+            note,
+            remote_address: self.remote_address,
+            query: self.query,
+            body: if cut { Bytes::copy_from_slice(&self.body[..keep]) } else { self.body },
+        }
+    }
+}
+
+/// What was proved, and whose token proved it.
+struct Proved {
+    proof: Proof,
+    account: Option<AccountId>,
+}
+
+impl DoorSettings {
+    fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
+        account.filter(|account| self.accounts.contains(*account)).cloned()
+    }
+}
+
+impl Door {
+    /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
+    fn prove(
+        &self,
+        settings: &DoorSettings,
+        headers: &HeaderMap,
+        place: &Place,
+        seen: &Seen,
+    ) -> Result<Proved, Refusal> {
+        let unproven = Proved { proof: Proof::None, account: None };
+        if settings.policy == SignaturePolicy::Off {
+            return Ok(unproven);
+        }
+        let mut refusal = if place.has_secret && !place.secret_is_ours {
+            Refusal::WrongSecret
+        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
+            Refusal::WrongSignature
+        } else {
+            Refusal::NoProof
+        };
+        if let Some(proven) = settings.verifier.verify(headers, &seen.body) {
+            let call_id =
+                seen.callback.ended.as_ref().map(|ended| &ended.call_id).or(seen.callback.call_id.as_ref());
+            // A body without a call counts as one more call: else the headers of one request would prove any number of them.
+            let call_id = call_id.map_or("", CallId::as_str);
+            let replayed = {
+                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+                nonces.seen_with_another_call(&proven.nonces, call_id)
+            };
+            if !replayed {
+                return Ok(Proved { proof: proven.proof, account: proven.account });
+            }
+            refusal = Refusal::Replayed;
+        }
+        if place.secret_is_ours {
+            return Ok(Proved { proof: Proof::Secret, account: None });
+        }
+        if settings.policy == SignaturePolicy::Optional { Ok(unproven) } else { Err(refusal) }
+    }
+}
+
+/// Decides what a callback that came in announces, and to which account it belongs.
+fn admit(settings: &DoorSettings, place: &Place, seen: Seen, proved: Proved) -> VerifiedCallback {
+    let account_proven = proved.account.is_some();
+    let account = proved
+        .account
+        .or_else(|| seen.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
+        .or_else(|| place.account.clone())
+        .or_else(|| match settings.accounts.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        });
+    let owed = seen.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
+        call_id: ended.call_id.clone(),
+        account_id: account.clone(),
+        account_proven,
+        certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
+        sip_call_id: ended.sip_call_id.clone(),
+    });
+    let mut note = seen.callback.note.clone();
+    if seen.callback.ended.is_some() && account.is_none() {
+        note = Some(Refusal::NoAccount.as_str().to_owned());
+    }
+    let outcome = if owed.is_some() { Outcome::Owed } else { Outcome::Logged };
+    VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
+}
+
+async fn read(body: Body) -> Result<Bytes, Response> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
+        }
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into_response()),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
+    }
+}

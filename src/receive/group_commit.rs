@@ -1,0 +1,333 @@
+//! The intake: callbacks gather here while the last group commits, then go as one group themselves.
+//!
+//! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
+//! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{debug, warn};
+
+use crate::db::queue::callback::{self, Committed, Entry, Outcome, Owed};
+use crate::db::timed;
+use crate::db::{self, DbError, Fault, Kept};
+use crate::vobiz::AccountId;
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::Pulse;
+use crate::watch::metrics::Metrics;
+
+/// Bytes that may wait, in units of 1 KiB.
+const CAPACITY_KIB: usize = 32 * 1024;
+/// Callbacks in one statement.
+const GROUP: usize = 1000;
+/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. An intake full of the
+/// longest bodies in one statement would not on a slow disk, and neither would the next one.
+const GROUP_KIB: usize = 4 * 1024;
+/// A group moves on within this, also one that goes one by one: every step of it has the commit's timeout.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the intake behaves.
+#[derive(Debug, Clone)]
+pub struct IntakeSettings {
+    /// A new call is due this long after its callback.
+    pub first_fetch_delay: Duration,
+    /// New speculative calls an account may owe in a minute.
+    pub max_speculative_per_minute: u32,
+    /// A commit that takes longer has failed.
+    pub commit_timeout: Duration,
+}
+
+/// Why a callback was not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCommitted {
+    /// Too much is waiting already.
+    #[error("the intake is full")]
+    Full,
+    /// Postgres did not take it, or not in time.
+    #[error("Postgres did not commit it")]
+    Failed,
+}
+
+struct Submission {
+    /// The callback; none for a probe, which goes the whole way and writes nothing.
+    entry: Option<Entry>,
+    owed: Option<Owed>,
+    answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
+    room: OwnedSemaphorePermit,
+}
+
+/// The near side of the intake: handlers submit here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    queue: mpsc::UnboundedSender<Submission>,
+    room: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
+    pub fn new(
+        pool: PgPool,
+        settings: IntakeSettings,
+        metrics: &Metrics,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        // The semaphore bounds the queue: by bytes, which is what matters.
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(CAPACITY_KIB));
+        let writer = Writer {
+            pool,
+            cap: SpeculativeCap::new(settings.max_speculative_per_minute),
+            settings,
+            pulse: metrics.pulses.start("intake", PATIENCE),
+            trouble: metrics.trouble(
+                "callbacks cannot be committed and are answered 503",
+                "see that Postgres runs, takes writes and has disk space",
+            ),
+            refused: false,
+            kept: None,
+        };
+        (Self { queue, room }, writer.run(waiting))
+    }
+
+    /// Hands a callback over and waits until it is committed.
+    pub(super) async fn commit(&self, entry: Entry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+        let (answer, committed) = oneshot::channel();
+        self.submit(Some(entry), owed, Some(answer))?;
+        committed.await.unwrap_or(Err(NotCommitted::Failed))
+    }
+
+    /// Whether a callback could be committed right now: the same way through, with a statement that writes no row.
+    pub async fn probe(&self) -> Result<(), NotCommitted> {
+        let (answer, committed) = oneshot::channel();
+        self.submit(None, None, Some(answer))?;
+        committed.await.unwrap_or(Err(NotCommitted::Failed))
+    }
+
+    /// KiB that wait, and how many may.
+    pub fn fill(&self) -> (usize, usize) {
+        (CAPACITY_KIB - self.room.available_permits(), CAPACITY_KIB)
+    }
+
+    /// Hands over something that nobody waits for; it is dropped when there is no room.
+    pub(super) fn note(&self, entry: Entry) {
+        // Losing a sample of what was refused anyway is no loss.
+        let _ = self.submit(Some(entry), None, None);
+    }
+
+    fn submit(
+        &self,
+        entry: Option<Entry>,
+        owed: Option<Owed>,
+        answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
+    ) -> Result<(), NotCommitted> {
+        let bytes =
+            entry.as_ref().map_or(0, |entry| entry.body.len() + entry.query.as_ref().map_or(0, String::len));
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
+        self.queue.send(Submission { entry, owed, answer, room }).map_err(|_| NotCommitted::Failed)
+    }
+}
+
+struct Writer {
+    pool: PgPool,
+    settings: IntakeSettings,
+    cap: SpeculativeCap,
+    pulse: Arc<Pulse>,
+    trouble: Arc<Trouble>,
+    /// Postgres was there at the last failure, and did not want the rows.
+    refused: bool,
+    /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
+    kept: Kept,
+}
+
+impl Writer {
+    async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
+        self.pulse.rest();
+        while let Some(first) = self.next(&mut waiting).await {
+            self.pulse.beat();
+            let mut kib = first.room.num_permits();
+            let mut group = vec![first];
+            while group.len() < GROUP && kib < GROUP_KIB {
+                let Ok(next) = waiting.try_recv() else { break };
+                kib += next.room.num_permits();
+                group.push(next);
+            }
+            self.settle(group).await;
+            self.pulse.rest();
+        }
+    }
+
+    async fn next(&mut self, waiting: &mut mpsc::UnboundedReceiver<Submission>) -> Option<Submission> {
+        if let Ok(next) = waiting.try_recv() {
+            return Some(next);
+        }
+        self.kept = None;
+        waiting.recv().await
+    }
+
+    async fn settle(&mut self, mut group: Vec<Submission>) {
+        let now = Instant::now();
+        for submission in &mut group {
+            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
+            if !self.cap.take(&owed.account_id, now) {
+                submission.owed = None;
+                if let Some(entry) = &mut submission.entry {
+                    entry.outcome = Outcome::Logged;
+                    entry.note = Some("over the cap on speculative calls: left to the sweep".into());
+                }
+            }
+        }
+        let mut unannounced = Vec::new();
+        match self.commit(&group).await {
+            Ok(committed) => {
+                // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
+                if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
+                    self.refused = false;
+                    self.trouble.over();
+                }
+                self.cap.refund(&group, &committed.new, now);
+                unannounced = committed.stored_unannounced;
+                answer(group, Ok(()));
+            }
+            // The same again, one by one: the one that Postgres refuses must not cost the others their 200.
+            Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
+                debug!(error = %error, callbacks = group.len(), "a group of callbacks fails on data: one by one");
+                let mut singles = group.into_iter();
+                for submission in singles.by_ref() {
+                    let single = [submission];
+                    self.pulse.beat();
+                    match self.commit(&single).await {
+                        Ok(committed) => {
+                            self.cap.refund(&single, &committed.new, now);
+                            unannounced.extend(committed.stored_unannounced);
+                            answer(single, Ok(()));
+                        }
+                        Err(error) => {
+                            self.cap.refund(&single, &[], now);
+                            // Postgres went away meanwhile: not a timeout more for each of the rest.
+                            let away = error.fault() == Fault::Ours;
+                            if away {
+                                self.refused = error.refuses_rows();
+                                self.trouble.hit(&error);
+                            } else {
+                                let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
+                                warn!(id, %error, "Postgres refuses this callback: answered 503");
+                            }
+                            answer(single, Err(NotCommitted::Failed));
+                            if away {
+                                break;
+                            }
+                        }
+                    }
+                }
+                let rest: Vec<Submission> = singles.collect();
+                self.cap.refund(&rest, &[], now);
+                answer(rest, Err(NotCommitted::Failed));
+            }
+            Err(error) => {
+                self.refused = error.refuses_rows();
+                self.trouble.hit(&error);
+                // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
+                self.cap.refund(&group, &[], now);
+                answer(group, Err(NotCommitted::Failed));
+            }
+        }
+        if !unannounced.is_empty() {
+            let told =
+                timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
+                    connection,
+                    &unannounced
+                ));
+            if let Err(error) = told.await {
+                debug!(error = %error, "stored CDRs did not learn of their callback; the log knows it");
+            }
+        }
+    }
+
+    async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
+        let entries: Vec<&Entry> = group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
+        let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
+        let mut tries = 0;
+        loop {
+            let mut held = db::hold_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
+            let (connection, deadline) = held.parts();
+            let work = async {
+                let committed =
+                    callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
+                let committed = committed.await?;
+                if entries.is_empty() {
+                    callback::probe(connection).await?;
+                }
+                Ok(committed)
+            };
+            let result = tokio::time::timeout_at(deadline, work).await;
+            let result = held.end_and_keep(&mut self.kept, result);
+            tries += 1;
+            match result {
+                Err(error) if error.fault() == Fault::Retry && tries < 4 => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
+    for answer in group.into_iter().filter_map(|submission| submission.answer) {
+        // Whoever waited may have given up; what is committed stays committed.
+        let _ = answer.send(result);
+    }
+}
+
+/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota.
+struct SpeculativeCap {
+    per_minute: u32,
+    taken: HashMap<AccountId, (Instant, u32)>,
+}
+
+impl SpeculativeCap {
+    fn new(per_minute: u32) -> Self {
+        Self { per_minute, taken: HashMap::new() }
+    }
+
+    fn take(&mut self, account: &AccountId, now: Instant) -> bool {
+        let (since, taken) = self.taken.entry(account.clone()).or_insert((now, 0));
+        if now.duration_since(*since) >= Duration::from_secs(60) {
+            (*since, *taken) = (now, 0);
+        }
+        let free = *taken < self.per_minute;
+        *taken += u32::from(free);
+        free
+    }
+
+    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
+    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
+        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
+        for owed in
+            group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
+        {
+            if !new.remove(owed.call_id.as_str())
+                && let Some((since, taken)) = self.taken.get_mut(&owed.account_id)
+                && now.duration_since(*since) < Duration::from_secs(60)
+            {
+                *taken = taken.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_is_per_account_and_minute() {
+        let mut cap = SpeculativeCap::new(2);
+        let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
+        let start = Instant::now();
+        assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));
+        assert!(cap.take(&two, start));
+        assert!(cap.take(&one, start + Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,392 @@
+//! Runs receive, fetch, sweep and ops together until told to stop.
+//!
+//! A loop that ends by itself is a defect: then all of it ends with an error, and whoever runs us starts us again. Nothing is
+//! green while dead. The ops port comes first and goes last, so that there is always somebody to ask.
+
+pub mod port;
+mod setup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::FutureExt;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::account::{self, Account};
+use crate::config::{Part, ServeConfig};
+use crate::db::{self, timed};
+use crate::fetch::{FetchSettings, Fetcher};
+use crate::ledger::Ledger;
+use crate::ops::{self, Ops, OpsSettings, Phase};
+use crate::receive::{Door, Intake, IntakeSettings, router};
+use crate::sweep::Sweeper;
+use crate::vobiz::HomeCountry;
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::Pulse;
+use crate::watch::metrics::Metrics;
+use port::listen;
+
+/// A lease outlives the longest request by this much: time for its slot and its settling. After a crash, what was in hand
+/// falls due again when the leases end, so they are no longer than that.
+const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
+/// After the word to stop, callbacks are taken this long: trunk webhooks are not sent again (documented).
+const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
+/// The loops end within this, and all of the ending within 25 s.
+const END_WITHIN: Duration = Duration::from_secs(22);
+/// Between two foldings of the rollup. What is not folded is read as well: more of it makes reports slower, never wrong.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+/// Rows folded in one transaction.
+const FOLD_MOST: i64 = 20_000;
+/// A folding that takes longer is broken off.
+const FOLD_WITHIN: Duration = Duration::from_secs(30);
+const FOLD_PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at Postgres for the ops port.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A service that is set up and ready to run. Its ops port answers already.
+#[derive(Debug)]
+pub struct Service {
+    public: Option<TcpListener>,
+    ops: Arc<Ops>,
+    ops_port: OpsPort,
+    url: String,
+    pool: PgPool,
+    config: ServeConfig,
+    home: HomeCountry,
+    accounts: Vec<Arc<Account>>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct OpsPort {
+    address: SocketAddr,
+    server: AbortOnDropHandle<()>,
+    stop: CancellationToken,
+}
+
+/// How patiently a service ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Takes callbacks for five more seconds: the ordinary way.
+    Patient,
+    /// Ends as soon as what is in hand is finished: where nobody calls any more.
+    AtOnce,
+}
+
+/// A loop that ended. If it was told to, all is well.
+struct Ended {
+    name: &'static str,
+    told: CancellationToken,
+}
+
+impl Service {
+    /// Opens the ops port, checks the schema (or migrates), the shared settings and the accounts, and binds the public port.
+    /// `url` is the database.
+    pub async fn prepare(config: ServeConfig, url: &str, migrate: bool) -> anyhow::Result<Self> {
+        let metrics = Metrics::new();
+        let ops = Ops::new(
+            OpsSettings {
+                parts: config.parts.iter().map(|part| part.as_str()).collect(),
+                sweep_interval: config.sweep_interval,
+                look_every: LOOK_EVERY,
+            },
+            metrics.clone(),
+        );
+        let ops_port = open_ops_port(&config, &ops, &metrics).await?;
+        let pool = db::connect(url, "worker", config.concurrency.clamp(4, 8))?;
+        let home = setup::database(&pool, &config, migrate).await?;
+        let accounts = account::open(&pool, &config.vobiz(), home).await?;
+        let public = if config.parts.contains(&Part::Receive) {
+            let bound = TcpListener::bind(config.listen).await;
+            Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
+        } else {
+            None
+        };
+        Ok(Self { public, ops, ops_port, url: url.to_owned(), pool, config, home, accounts, metrics })
+    }
+
+    /// Address of the public port; an error for a service that does not receive.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public
+            .as_ref()
+            .map_or_else(|| Err(std::io::ErrorKind::NotConnected.into()), TcpListener::local_addr)
+    }
+
+    /// Address of the ops port.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_port.address
+    }
+
+    /// Runs until `stop`, then ends in order: fetching and sweeping at once, the door a little later, all within 25 s.
+    pub async fn run(self, stop: CancellationToken, ending: Ending) -> anyhow::Result<()> {
+        let (_nobody, never) = mpsc::channel(1);
+        self.run_with_reloads(stop, ending, never).await
+    }
+
+    /// The same; accounts, tokens, rates and secrets are those of the newest settings that came in. What else differs in them
+    /// needs a restart.
+    pub async fn run_with_reloads(
+        self,
+        stop: CancellationToken,
+        ending: Ending,
+        mut reloads: mpsc::Receiver<ServeConfig>,
+    ) -> anyhow::Result<()> {
+        let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
+        let intake_pool = db::connect(&url, "receive", 2)?;
+        let look_pool = db::connect(&url, "ops", 2)?;
+        let stop_door = CancellationToken::new();
+        let mut loops = JoinSet::new();
+
+        let address = public.as_ref().map(TcpListener::local_addr).transpose()?;
+        let door = public.map(|listener| {
+            open_door(listener, &intake_pool, &config, &ops, &metrics, &stop_door, &mut loops)
+        });
+        let crew = Crew { pool: pool.clone(), metrics: metrics.clone() };
+        ops.set_accounts(accounts.clone());
+        let mut stop_crew = crew.start(&config, accounts, &mut loops);
+        let stop_rest = CancellationToken::new();
+        run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
+        let pulse = metrics.pulses.start("rollup", FOLD_PATIENCE);
+        run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), pulse, stop_rest.clone()));
+        run_loop(
+            &mut loops,
+            "look",
+            &stop_rest,
+            Arc::clone(&ops).look_on(look_pool.clone(), stop_rest.clone()),
+        );
+        ops.enter(Phase::Running);
+        say_ready(&config, address, ops_port.address);
+
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = loops.join_next() => match ended {
+                    Ok(Ended { told, .. }) if told.is_cancelled() => {}
+                    Ok(Ended { name, .. }) => bail!("{name} ended by itself: this is a defect; start the service again"),
+                    Err(error) => bail!("a loop broke off ({error}): this is a defect; start the service again"),
+                },
+                _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
+                Some(newer) = reloads.recv() => {
+                    // The door needs no database: its new tokens and secrets count at once.
+                    if let Some(door) = &door {
+                        door.reload(setup::door(&newer));
+                    }
+                    let set_up = tokio::select! {
+                        set_up = setup::accounts_anew(&pool, &newer, home) => set_up,
+                        () = stop.cancelled() => break,
+                    };
+                    let accounts = match set_up {
+                        Ok(accounts) => accounts,
+                        Err(error) => {
+                            warn!(
+                                error = format!("{error:#}"),
+                                "reloaded for callbacks only, fetching goes on with the old settings: send SIGHUP again when Postgres answers"
+                            );
+                            continue;
+                        }
+                    };
+                    ops.set_accounts(accounts.clone());
+                    // The new crew starts at once: leases keep it off what the old one still has in hand.
+                    stop_crew.cancel();
+                    metrics.pulses.keep(|name| {
+                        let swept = ["sweep ", "walk ", "settle "].iter().find_map(|flow| name.strip_prefix(flow));
+                        swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
+                    });
+                    stop_crew = crew.start(&newer, accounts, &mut loops);
+                    info!(accounts = newer.accounts.len(), secrets = newer.callback_secrets.len(), "reloaded: accounts, tokens, rates and callback secrets");
+                }
+            }
+        }
+
+        info!("stopping: callbacks are taken a little longer, what is in hand is finished");
+        ops.enter(Phase::Stopping);
+        ops.set_probe(None);
+        drop(door);
+        stop_crew.cancel();
+        stop_rest.cancel();
+        let finished = timeout(END_WITHIN, async {
+            if ending == Ending::Patient && address.is_some() {
+                tokio::time::sleep(ACCEPT_AFTER_STOP).await;
+            }
+            stop_door.cancel();
+            while loops.join_next().await.is_some() {}
+        });
+        if finished.await.is_err() {
+            warn!("not everything ended in time: what is left falls due again");
+        }
+        drop(loops);
+        ops_port.stop.cancel();
+        let closed = async {
+            // Whoever holds a connection of the ops port open does not hold us up.
+            let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
+            intake_pool.close().await;
+            look_pool.close().await;
+            pool.close().await;
+        };
+        if timeout(Duration::from_secs(2), closed).await.is_err() {
+            warn!("connections to Postgres were still busy at the end");
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Those who fetch and sweep. A crew lives from one reload to the next.
+struct Crew {
+    pool: PgPool,
+    metrics: Metrics,
+}
+
+impl Crew {
+    /// Sets a crew to work for these accounts; the token sends it home.
+    fn start(
+        &self,
+        config: &ServeConfig,
+        accounts: Vec<Arc<Account>>,
+        loops: &mut JoinSet<Ended>,
+    ) -> CancellationToken {
+        let stop = CancellationToken::new();
+        if config.parts.contains(&Part::Fetch) {
+            let settings = FetchSettings {
+                concurrency: config.concurrency,
+                lease: config.request_timeout + LEASE_BEYOND_REQUEST,
+            };
+            let fetcher = Fetcher::new(self.pool.clone(), accounts.clone(), settings, self.metrics.clone());
+            let told = stop.clone();
+            run_loop(loops, "fetch", &stop, async move { fetcher.run(told).await });
+        }
+        if config.parts.contains(&Part::Sweep) {
+            let sweeper = Sweeper::new(
+                self.pool.clone(),
+                accounts.clone(),
+                config.sweep_interval,
+                self.metrics.clone(),
+            );
+            let told = stop.clone();
+            run_loop(loops, "sweep", &stop, async move { sweeper.run(told).await });
+            let ledger =
+                Ledger::new(self.pool.clone(), accounts, config.sweep_interval, self.metrics.clone());
+            let told = stop.clone();
+            run_loop(loops, "ledger", &stop, async move { ledger.run(told).await });
+        }
+        stop
+    }
+}
+
+fn run_loop(
+    loops: &mut JoinSet<Ended>,
+    name: &'static str,
+    told: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let told = told.clone();
+    loops.spawn(async move {
+        work.await;
+        Ended { name, told }
+    });
+}
+
+async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
+    let listener = TcpListener::bind(config.ops_listen)
+        .await
+        .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
+    let (address, stop) = (listener.local_addr()?, CancellationToken::new());
+    let pulse = metrics.pulses.start("ops port", Duration::from_secs(60));
+    let server = tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), port::OPS, pulse, stop.clone()));
+    Ok(OpsPort { address, server: AbortOnDropHandle::new(server), stop })
+}
+
+fn open_door(
+    listener: TcpListener,
+    pool: &PgPool,
+    config: &ServeConfig,
+    ops: &Arc<Ops>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    loops: &mut JoinSet<Ended>,
+) -> Arc<Door> {
+    let settings = IntakeSettings {
+        first_fetch_delay: config.first_fetch_delay,
+        max_speculative_per_minute: config.max_speculative_per_minute,
+        commit_timeout: Duration::from_millis(2300),
+    };
+    let (intake, writer) = Intake::new(pool.clone(), settings, metrics);
+    let probed = intake.clone();
+    ops.set_probe(Some(Box::new(move || {
+        let intake = probed.clone();
+        async move { intake.probe().await.map_err(|error| error.to_string()) }.boxed()
+    })));
+    let door = Door::new(setup::door(config), intake, metrics.clone());
+    let pulse = metrics.pulses.start(ops::PORT, Duration::from_secs(60));
+    let serving = listen(listener, router(Arc::clone(&door)), port::PUBLIC, pulse, stop.clone());
+    run_loop(loops, "receive", stop, serving);
+    run_loop(loops, "intake", stop, writer);
+    door
+}
+
+fn say_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) {
+    let accounts = config.accounts.len();
+    if let Some(address) = public {
+        info!(%address, %ops, accounts, "ready: callbacks at /callbacks/vobiz");
+    } else {
+        let parts: Vec<&str> = config.parts.iter().map(|part| part.as_str()).collect();
+        info!(%ops, accounts, parts = parts.join(","), "ready");
+    }
+}
+
+/// Partitions are made months ahead, so a failure here has weeks to be mended.
+async fn keep_partitions(pool: PgPool, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            () = stop.cancelled() => return,
+        }
+        let ensured =
+            timed!(&pool, Duration::from_secs(30), |connection| db::base::partition::ensure(connection));
+        match ensured.await {
+            Ok(0) => {}
+            Ok(made) => info!(made, "partitions made"),
+            Err(error) => warn!(%error, "partitions could not be made: trying again in an hour"),
+        }
+    }
+}
+
+/// Folds what the triggers noted, so that reports have less to add up. Every replica tries; one does it.
+async fn fold_rollup(pool: PgPool, pulse: Arc<Pulse>, stop: CancellationToken) {
+    let trouble = Trouble::new(
+        "the rollup cannot be folded, so reports become slower; they stay right",
+        "it is tried again; the error says whose turn it is",
+    );
+    while !stop.is_cancelled() {
+        pulse.beat();
+        let folded =
+            timed!(&pool, FOLD_WITHIN, |connection| db::bill::rollup::fold(connection, FOLD_MOST)).await;
+        match folded {
+            Ok(folded) => {
+                trouble.over();
+                if folded == FOLD_MOST.unsigned_abs() {
+                    continue;
+                }
+            }
+            // That Postgres is away is said by those who suffer from it.
+            Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
+                trouble.hit(&error);
+            }
+            Err(_) => {}
+        }
+        pulse.rest();
+        tokio::select! {
+            () = tokio::time::sleep(FOLD_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

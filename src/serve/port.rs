@@ -1,0 +1,138 @@
+//! A port: connections that are bounded in number and in patience. (`axum::serve` sets no timer, so a client that never
+//! finishes its headers would hold a connection for ever.)
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use tracing::debug;
+
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::Pulse;
+
+/// How patient a port is, and how full it may get.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A client has this long to send its headers, and an idle connection is kept this long.
+    pub headers_within: Duration,
+    /// Connections at once; further ones wait in the kernel's backlog.
+    pub connections: usize,
+}
+
+/// The public port. The cap times the longest body is more memory than a container has, but a body only comes after headers
+/// that are ours to judge, and an honest callback has 674 bytes.
+pub const PUBLIC: Limits = Limits { headers_within: Duration::from_secs(10), connections: 2048 };
+/// The ops port: a few scrapers and people.
+pub const OPS: Limits = Limits { headers_within: Duration::from_secs(10), connections: 64 };
+
+/// Serves until told to stop; then lets the requests in hand end. The caller bounds the waiting.
+pub async fn listen(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let tracker = TaskTracker::new();
+    let full = Trouble::new(
+        "the port is full: new connections wait until others end",
+        "see who holds so many open: a proxy, or an attack",
+    );
+    let refused =
+        Trouble::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
+    // Whoever comes in vain is not seen from inside: a port that stands full or cannot accept is as good as wedged.
+    let mut failing = false;
+    loop {
+        if !failing {
+            pulse.beat();
+        }
+        if room.available_permits() == 0 {
+            full.hit(&limits.connections);
+        } else if room.available_permits() > limits.connections / 10 {
+            full.over();
+        }
+        // A full house leaves connections in the kernel's backlog instead of taking them in.
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit,
+            () = stop.cancelled() => break,
+        };
+        if !failing {
+            pulse.rest();
+        }
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => {
+                    failing = false;
+                    refused.over();
+                    accepted
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: the next one may be closed soon.
+                    refused.hit(&error);
+                    if !failing {
+                        pulse.beat();
+                    }
+                    failing = true;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => break,
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        tracker.spawn(async move {
+            converse(stream, address, router, limits.headers_within, stop).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    tracker.close();
+    tracker.wait().await;
+}
+
+async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    headers_within: Duration,
+    stop: CancellationToken,
+) {
+    // An answer is one small segment: do not wait for more.
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
+        let router = router.clone();
+        async move {
+            Ok::<_, Infallible>(
+                router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
+            )
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(headers_within)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%address, %error, "connection ended badly");
+    }
+}

@@ -1,0 +1,411 @@
+//! The walk: a backlog is resolved by pages of the list, a hundred calls a request, instead of one request a call.
+//!
+//! A walk holds the calls that are due when it begins ([`crate::db::queue::backlog`]), reads the list of their days newest first, and
+//! lets go of what the list does not show, which is then fetched singly. Calls that fall due meanwhile are fetched singly all
+//! along; if they become a backlog themselves, the head of the list is read in between.
+//!
+//! It ends as soon as single fetches are the cheaper way ([`Course`]), so it never costs much more than they would.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Sweeper;
+use crate::account::Account;
+use crate::db::queue::backlog::{self, Backlog};
+use crate::db::timed;
+use crate::list::{self, DB_TIMEOUT, ListError, ListReader, MOST_PAGES, PER_PAGE, Page};
+use crate::vobiz::ListQuery;
+use crate::watch::condition::Trouble;
+use crate::watch::heartbeat::Pulse;
+
+/// Between two looks for a backlog.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A hold outlives its last page by this.
+const HOLD: Duration = Duration::from_secs(60);
+/// The first pause after a walk that was not worth it, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// A page that pays fewer calls than this is no better than fetching them.
+const WORTH: u64 = 3;
+/// An announced call may lie this much deeper in the list than its callback came.
+const LATE_CALLBACK: TimeDelta = TimeDelta::hours(1);
+
+/// What a walk did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Pages read.
+    pub pages: u32,
+    /// Owed calls that they paid.
+    pub paid: u64,
+    /// Calls that were let go: the list did not show them, or they are fetched sooner than found.
+    pub left: u64,
+}
+
+impl Walked {
+    /// Whether it was clearly cheaper than fetching singly.
+    pub fn was_worth_it(&self) -> bool {
+        self.paid >= 2 * u64::from(self.pages)
+    }
+}
+
+/// How far a walk has come: decides, from numbers alone, whether it goes on.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    walked: Walked,
+    /// What the last two pages paid.
+    recent: [u64; 2],
+}
+
+impl Course {
+    fn new(calls: u64) -> Self {
+        Self { walked: Walked { left: calls, ..Walked::default() }, recent: [WORTH, WORTH] }
+    }
+
+    /// A page out of the course, read for calls that are not held.
+    fn count(&mut self, paid: u64, held: u64) {
+        self.walked.pages += 1;
+        self.walked.paid += paid;
+        self.walked.left = self.walked.left.saturating_sub(held);
+    }
+
+    /// The next page: what it paid, and how much of that was held.
+    fn read(&mut self, paid: u64, held: u64) {
+        self.count(paid, held);
+        self.recent = [self.recent[1], paid];
+    }
+
+    /// Whether the next page is worth its request: all the pages that are left cost less than fetching the calls that are left,
+    /// or the list is dense with owed calls just here.
+    fn goes_on(&self, pages_left: Option<u64>) -> bool {
+        let left = self.walked.left;
+        let cheaper = pages_left.is_some_and(|pages| 0 < pages && pages < left);
+        cheaper || (left >= WORTH && self.recent.iter().sum::<u64>() >= WORTH)
+    }
+}
+
+/// How many pages lie before a goal, if the list goes on as it has come: `None` if that cannot be said, 0 once it is reached.
+fn pages_before(
+    read: u32,
+    newest: Option<DateTime<Utc>>,
+    reached: Option<DateTime<Utc>>,
+    goal: DateTime<Utc>,
+) -> Option<u64> {
+    let (newest, reached) = (newest?, reached?);
+    let (come, to_go) = ((newest - reached).num_milliseconds(), (reached - goal).num_milliseconds());
+    if to_go <= 0 {
+        return Some(0);
+    }
+    u64::try_from(i128::from(read) * i128::from(to_go) / i128::from(come.max(1))).ok()
+}
+
+/// The fewer pages of what the list says and what its pace says; only the list knows what lies beyond the goal.
+fn pages_left(page: u32, listed: Option<i64>, estimated: Option<u64>) -> Option<u64> {
+    let listed = listed.and_then(|pages| u64::try_from(pages - i64::from(page)).ok());
+    match (listed, estimated) {
+        (Some(listed), Some(estimated @ 1..)) => Some(listed.min(estimated)),
+        (Some(listed), _) => Some(listed),
+        (None, estimated) => estimated,
+    }
+}
+
+/// How long nobody walks after a walk: `unpaid` of them in a row were not worth it, the last of which took so long.
+fn pause_after(unpaid: u32, took: Duration) -> Duration {
+    match unpaid {
+        0 => LOOK_EVERY,
+        // At most half of the time goes into walks that pay nothing.
+        _ => PAUSE.0.saturating_mul(1 << (unpaid - 1).min(10)).min(PAUSE.1).max(took),
+    }
+}
+
+/// A walk under way, or a sweep that does its work. Whoever has one has the right to walk.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    reader: ListReader<'a>,
+    backlog: Backlog,
+    course: Course,
+    /// The newest instant of the list.
+    newest: Option<DateTime<Utc>>,
+    /// When to look next whether fresh calls have become a backlog.
+    next_look: Instant,
+}
+
+impl<'a> Walk<'a> {
+    /// Takes a hold of a backlog.
+    pub(super) async fn begin(reader: ListReader<'a>, backlog: Backlog) -> Result<Self, ListError> {
+        let calls = u64::try_from(backlog.calls).unwrap_or(0);
+        let course = Course::new(calls);
+        let walk = Self { reader, backlog, course, newest: None, next_look: Instant::now() + LOOK_EVERY };
+        walk.hold().await?;
+        Ok(walk)
+    }
+
+    /// The hold.
+    pub(super) fn due_to(&self) -> DateTime<Utc> {
+        self.backlog.due_to
+    }
+
+    async fn hold(&self) -> Result<(), ListError> {
+        let account = self.reader.account.id();
+        timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::hold(
+            connection,
+            account,
+            self.backlog.due_to,
+            HOLD
+        ))
+        .await?;
+        Ok(())
+    }
+
+    /// After a page: whether to go on. Then the hold is renewed, and the head of the list is read first if fresh calls wait.
+    /// `bounded`: the list ends a little below the backlog, so its own count of pages means something.
+    pub(super) async fn goes_on(
+        &mut self,
+        number: u32,
+        page: &Page,
+        bounded: bool,
+    ) -> Result<bool, ListError> {
+        self.course.read(page.found.paid, page.found.held);
+        self.newest = self.newest.max(page.newest);
+        let goal = self.backlog.oldest - LATE_CALLBACK;
+        let estimated = pages_before(number, self.newest, page.oldest, goal);
+        let left = pages_left(number, page.pages.filter(|_| bounded), estimated);
+        if page.is_last || !self.course.goes_on(left) {
+            return Ok(false);
+        }
+        self.hold().await?;
+        self.relieve().await?;
+        Ok(true)
+    }
+
+    /// Once a second, sees whether the calls that fell due since are a backlog too, and reads the head of the list for them: they
+    /// must not wait for the end of a deep walk.
+    async fn relieve(&mut self) -> Result<(), ListError> {
+        if Instant::now() < self.next_look {
+            return Ok(());
+        }
+        self.next_look = Instant::now() + LOOK_EVERY;
+        if !self.reader.has_backlog().await? {
+            return Ok(());
+        }
+        let mut head = Walked::default();
+        for page in 1..=MOST_PAGES {
+            let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
+            let read = self.reader.read(&query, Some(self.due_to())).await?;
+            self.course.count(read.found.paid, read.found.held);
+            head = Walked { pages: page, paid: head.paid + read.found.paid, left: 0 };
+            self.hold().await?;
+            if read.is_last || read.found.paid < WORTH {
+                break;
+            }
+        }
+        if !head.was_worth_it() && self.reader.has_backlog().await? {
+            self.next_look = Instant::now() + PAUSE.0;
+        }
+        Ok(())
+    }
+
+    /// Reads the list of the backlog's days until the walk ends.
+    async fn read_on(&mut self) -> Result<(), ListError> {
+        // A day more on each side: neither the zone of Vobiz's days nor the time that puts a call into one is known, and a call may
+        // have begun the day before its callback came.
+        let first = self.backlog.oldest.date_naive().pred_opt().unwrap_or(chrono::NaiveDate::MIN);
+        let last = self.backlog.newest.date_naive().succ_opt().unwrap_or(chrono::NaiveDate::MAX);
+        for page in 1..=MOST_PAGES {
+            let query =
+                ListQuery { page, per_page: PER_PAGE, days: Some((first, last)), ..ListQuery::default() };
+            let read = self.reader.read(&query, Some(self.due_to())).await?;
+            if !self.goes_on(page, &read, true).await? {
+                return Ok(());
+            }
+        }
+        Err(ListError::Endless)
+    }
+
+    /// Lets the held calls go, and says what became of the walk.
+    pub(super) async fn let_go(self) -> Walked {
+        let (account, Walked { pages, paid, left }) = (self.reader.account.id(), self.course.walked);
+        let done = timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::let_go(
+            connection,
+            account,
+            self.backlog.due_to
+        ));
+        if let Err(error) = done.await {
+            debug!(%account, %error, "a hold could not be ended: it runs out within a minute");
+        }
+        info!(%account, pages, paid, left, "walked through a backlog by pages of the list");
+        self.course.walked
+    }
+}
+
+impl Sweeper {
+    /// Looks for a backlog of an account until told to stop.
+    pub(super) async fn walk_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
+        let trouble = Trouble::of(
+            "the CDR list cannot be walked, so a backlog is fetched call by call",
+            "it is tried again; the error says whose turn it is",
+            account.id().as_str(),
+        );
+        let mut unpaid = 0;
+        while !stop.is_cancelled() {
+            pulse.beat();
+            let began = Instant::now();
+            let wait = match self.walk_with(account, pulse, stop).await {
+                // No backlog, paused, or another replica's.
+                Ok(None) | Err(ListError::Paused | ListError::Stopped) => LOOK_EVERY,
+                Ok(Some(walked)) => {
+                    trouble.over();
+                    // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
+                    let reader = self.reader("walk", account, pulse, stop);
+                    let done =
+                        walked.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
+                    unpaid = if done { 0 } else { unpaid + 1 };
+                    pause_after(unpaid, began.elapsed())
+                }
+                Err(error) => {
+                    trouble.hit(&error.brief());
+                    unpaid += 1;
+                    pause_after(unpaid, began.elapsed())
+                }
+            };
+            pulse.rest();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Walks through the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is
+    /// due as well and the backlog is deep, the sweep is the walk.
+    pub async fn walk_if_owed(
+        &self,
+        account: &Account,
+        stop: &CancellationToken,
+    ) -> Result<Option<Walked>, ListError> {
+        self.walk_with(account, &self.pulse(account, |loops| &loops.walk), stop).await
+    }
+
+    async fn walk_with(
+        &self,
+        account: &Account,
+        pulse: &Pulse,
+        stop: &CancellationToken,
+    ) -> Result<Option<Walked>, ListError> {
+        let reader = self.reader("walk", account, pulse, stop);
+        let Some(backlog) = reader.backlog().await? else { return Ok(None) };
+        if account.is_paused().await? {
+            return Ok(None);
+        }
+        if backlog.calls >= super::SWEEP_WALKS_FROM
+            && let Some((swept, walked)) = self.sweep_with(account, pulse, stop).await?
+        {
+            super::say(account, &swept);
+            return Ok(walked);
+        }
+        let mut holder = self.pool.acquire().await?.detach();
+        let result = match list::in_time(backlog::try_lock(&mut holder, account.id())).await {
+            // Whoever had the right before may just have walked.
+            Ok(true) => match reader.backlog().await {
+                Ok(Some(backlog)) => Self::walk(reader, backlog).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        list::close(holder).await;
+        result
+    }
+
+    async fn walk(reader: ListReader<'_>, backlog: Backlog) -> Result<Walked, ListError> {
+        if !reader.account.ensure_access().await {
+            return Err(ListError::Paused);
+        }
+        let mut walk = Walk::begin(reader, backlog).await?;
+        let result = walk.read_on().await;
+        let walked = walk.let_go().await;
+        if let Err(ListError::Endless) = result {
+            warn!(account = %reader.account.id(), "a walk gave up after {MOST_PAGES} pages");
+        }
+        result.map(|()| walked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn course(calls: u64, pages: &[(u64, u64)]) -> Course {
+        let mut course = Course::new(calls);
+        for (paid, held) in pages {
+            course.read(*paid, *held);
+        }
+        course
+    }
+
+    #[test]
+    fn a_walk_goes_on_while_a_page_is_the_cheaper_request() {
+        for (calls, pages, pages_left, goes_on) in [
+            // An outage: more calls than pages, whatever the last ones paid.
+            (200_000, vec![(100, 100)], Some(6000), true),
+            (200_000, vec![(0, 0), (0, 0), (0, 0)], Some(1900), true),
+            // A small backlog in a large list: as long as the pages are dense.
+            (40, vec![(90, 30)], Some(6000), true),
+            (40, vec![(90, 30), (4, 4)], Some(6000), true),
+            (40, vec![(0, 0)], Some(6000), true),
+            (40, vec![(0, 0), (0, 0)], Some(6000), false),
+            (40, vec![(90, 30), (0, 0), (2, 2)], Some(6000), false),
+            (40, vec![(90, 30), (0, 0), (2, 2)], Some(7), true),
+            // Nothing left, or so little that a page cannot beat fetching it.
+            (40, vec![(90, 40)], Some(1), false),
+            (40, vec![(90, 38)], Some(6000), false),
+            (40, vec![(90, 38)], None, false),
+            // Past the last of them, by the pace of the list.
+            (40, vec![(0, 0), (2, 2)], Some(0), false),
+            (40, vec![(0, 0), (3, 0)], Some(0), true),
+            (40, vec![(90, 30)], None, true),
+        ] {
+            let course = course(calls, &pages);
+            assert_eq!(course.goes_on(pages_left), goes_on, "{calls} {pages:?} {pages_left:?}");
+        }
+    }
+
+    #[test]
+    fn the_pace_of_the_list_says_how_far_the_goal_is() {
+        let at = |minutes: i64| DateTime::from_timestamp(minutes * 60, 0);
+        let goal = at(100).unwrap();
+        assert_eq!(pages_before(10, at(200), at(190), goal), Some(90));
+        assert_eq!(pages_before(10, at(200), at(100), goal), Some(0));
+        assert_eq!(pages_before(10, at(200), at(50), goal), Some(0));
+        assert_eq!(pages_before(10, None, at(190), goal), None);
+        // A page all of whose rows are of one instant is no pace: as far as can be.
+        assert!(pages_before(1, at(200), at(200), goal).unwrap() > 1_000_000);
+        // A row that comes out of order.
+        assert!(pages_before(1, at(190), at(200), goal).unwrap() > 1_000_000);
+        for (page, listed, estimated, left) in [
+            (10, Some(4500), Some(90), Some(90)),
+            (10, Some(20), Some(90), Some(10)),
+            (10, Some(20), Some(0), Some(10)),
+            (10, None, Some(90), Some(90)),
+            (10, None, Some(0), Some(0)),
+            (10, Some(5), None, None),
+            (10, None, None, None),
+        ] {
+            assert_eq!(pages_left(page, listed, estimated), left, "{page} {listed:?} {estimated:?}");
+        }
+    }
+
+    #[test]
+    fn walks_that_pay_nothing_come_ever_less_often() {
+        let pauses: Vec<u64> =
+            (0..7).map(|unpaid| pause_after(unpaid, Duration::from_secs(5)).as_secs()).collect();
+        assert_eq!(pauses, [1, 30, 60, 120, 240, 480, 600]);
+        assert_eq!(pause_after(1, Duration::from_secs(900)), Duration::from_secs(900));
+        assert_eq!(pause_after(0, Duration::from_secs(900)), LOOK_EVERY);
+        assert_eq!(pause_after(u32::MAX, Duration::ZERO), PAUSE.1);
+        let walked = |pages, paid| Walked { pages, paid, left: 0 };
+        assert!(walked(10, 20).was_worth_it() && !walked(10, 19).was_worth_it());
+    }
+}
