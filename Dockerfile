@@ -16,7 +16,7 @@ ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY Cargo.toml Cargo.lock build.rs sqlx.toml ./
 COPY .cargo .cargo
 RUN awk '/^\[/ { skip = /^\[\[(test|bench|example)\]\]/ } !skip' Cargo.toml > kept && mv kept Cargo.toml \
-    && mkdir src migrations && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+    && mkdir -p src migrations/repeatable && echo 'text 0' > migrations/repeatable/ORDER && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked && rm -r src
 
 COPY migrations migrations

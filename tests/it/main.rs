@@ -28,6 +28,7 @@ mod rollup;
 mod serve;
 mod siblings;
 mod simulator;
+mod sql_layout;
 mod sub_accounts;
 mod support;
 mod views;

@@ -16,9 +16,10 @@ use crate::support::database::Database;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The migration files, name to text.
+/// The numbered files, name to text.
 fn files() -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir("migrations").unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.map(|file| (file.to_str().unwrap().to_owned(), std::fs::read(&file).unwrap())).collect()
 }
 
@@ -57,10 +58,31 @@ fn an_applied_migration_is_never_edited() {
     }
 }
 
+#[test]
+fn a_changed_text_has_a_new_number() {
+    const LIST: &str = "tests/data/repeatable.sha256";
+    let (number, hash) = migration::text();
+    let listed = std::fs::read_to_string(LIST).unwrap();
+    let listed: Vec<(&str, i32)> = listed
+        .lines()
+        .map(|line| line.split_once("  text ").unwrap())
+        .map(|(hash, number)| (hash, number.parse().unwrap()))
+        .collect();
+    assert!(listed.is_sorted_by(|a, b| a.1 < b.1), "{LIST}: each number once, and upwards");
+    let (newest, of) = *listed.last().unwrap();
+    assert!(
+        newest == hex::encode(hash) && of == number,
+        "migrations/repeatable/ was changed. Databases know the text by its number: raise `text {of}` on the first line of ORDER by \
+         one, and add the line `{}  text {number}` to {LIST}. (Only while no release holds the last number: change its line.)",
+        hex::encode(hash)
+    );
+}
+
 #[tokio::test]
 async fn an_empty_database_is_migrated_once() {
     let db = Database::empty().await;
-    let all = files().len();
+    // The numbered files, and the text of what can be replaced. (Nothing in the folders below is taken for a migration.)
+    let all = files().len() + 1;
     assert_eq!(states(&db).await, vec![State::Pending; all]);
     let behind = check(&db).await.unwrap_err();
     assert!(matches!(behind, SchemaError::Behind(n) if n == all), "{behind}");
@@ -89,7 +111,7 @@ async fn replicas_that_start_together_migrate_once() {
     });
     let mut applied = futures_util::future::join_all(replicas).await;
     applied.sort_unstable();
-    assert_eq!(applied, [vec![0; 7], vec![files().len()]].concat());
+    assert_eq!(applied, [vec![0; 7], vec![files().len() + 1]].concat());
     let locks = "select count(*) from pg_catalog.pg_locks where locktype = 'advisory'
                    and database = (select oid from pg_catalog.pg_database where datname = current_database())";
     db.comes_to(0, locks).await;
@@ -115,17 +137,102 @@ async fn another_text_under_a_known_number_is_refused_and_a_later_number_is_not(
     .await;
     check(&db).await.unwrap();
     assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 0);
-    assert_eq!(states(&db).await.pop(), Some(State::Ahead));
+    assert_eq!(states(&db).await[files().len()], State::Ahead);
 
-    db.run("update vobiz._sqlx_migrations set checksum = '\\xdead' where version = 20261123000003").await;
+    db.run("update vobiz._sqlx_migrations set checksum = '\\xdead' where version = 3").await;
     assert_eq!(states(&db).await[2], State::Changed);
     let refused = check(&db).await.unwrap_err();
-    assert!(matches!(refused, SchemaError::Changed(20_261_123_000_003)), "{refused}");
+    assert!(matches!(refused, SchemaError::Changed(3)), "{refused}");
     assert!(matches!(migration::apply(&db.pool, PATIENCE).await, Err(SchemaError::Changed(_))));
 
-    db.run("delete from vobiz._sqlx_migrations where version = 20261123000003").await;
+    db.run("delete from vobiz._sqlx_migrations where version = 3").await;
     let behind = check(&db).await.unwrap_err();
     assert!(matches!(behind, SchemaError::Behind(1)), "{behind}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_build_is_left_alone() {
+    let db = Database::new().await;
+    db.run("update vobiz._sqlx_migrations set version = 20261123000000 + version").await;
+    let refused = check(&db).await.unwrap_err();
+    assert!(matches!(refused, SchemaError::Foreign(20_261_123_000_001)), "{refused}");
+    assert!(matches!(migration::apply(&db.pool, PATIENCE).await, Err(SchemaError::Foreign(_))));
+}
+
+/// A view as an older or newer binary left it: it shows nothing.
+async fn with_another_view(db: &Database, number: i32) {
+    db.run(&format!(
+        "create or replace view vobiz.rollup_part as
+           select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
+                  streaming_cost, total_cost, with_cost, without_cost from vobiz.rollup where false;
+         update vobiz.repeatable set number = {number}, hash = sha256('another')"
+    ))
+    .await;
+}
+
+const OTHER_VIEW: &str = "select count(*) from pg_catalog.pg_class
+    where oid = 'vobiz.rollup_part'::regclass and pg_get_viewdef(oid) ilike '%false%'";
+
+#[tokio::test]
+async fn an_older_text_is_replaced_and_a_newer_one_is_not() {
+    let db = Database::new().await;
+    let (number, hash) = migration::text();
+    with_another_view(&db, number + 1).await;
+    assert_eq!(states(&db).await.last(), Some(&State::Ahead));
+    check(&db).await.unwrap();
+    assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 0);
+    assert_eq!(db.count(OTHER_VIEW).await, 1, "the newer one stays");
+    let granted = vobiz_cdr::db::base::role::grant(&mut *db.connection().await).await.unwrap_err();
+    assert!(granted.to_string().contains("newer vobiz-cdr"), "{granted}");
+
+    // An older one (where there is one), and one of the same number that no release separates from ours.
+    for behind in [number - 1, number].into_iter().filter(|number| *number > 0) {
+        with_another_view(&db, behind).await;
+        let refused = check(&db).await.unwrap_err();
+        assert!(matches!(refused, SchemaError::Behind(1)), "{refused}");
+        assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 1);
+        assert_eq!(db.count(OTHER_VIEW).await, 0);
+        check(&db).await.unwrap();
+    }
+    assert_eq!(db.text("select encode(hash, 'hex') from vobiz.repeatable").await, hex::encode(hash));
+}
+
+#[tokio::test]
+async fn a_numbered_file_makes_the_text_due_again() {
+    let db = Database::new().await;
+    // As if the last file had not been applied: it makes a table, and that wants its grants.
+    db.run(
+        "drop view vobiz.cdr_masked; drop table vobiz.mask_key;
+         delete from vobiz._sqlx_migrations where version = (select max(version) from vobiz._sqlx_migrations)",
+    )
+    .await;
+    assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 2);
+    assert_eq!(db.count("select count(*) from vobiz.cdr_masked").await, 0);
+    check(&db).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_text_waits_for_a_report_that_runs_and_gives_up_in_the_end() {
+    let db = Database::new().await;
+    db.run("update vobiz.repeatable set hash = sha256('another')").await;
+    let mut reading = db.pool.begin().await.unwrap();
+    sqlx::query("select from vobiz.billing_day").execute(&mut *reading).await.unwrap();
+    let gave_up = migration::apply(&db.pool, Duration::ZERO).await.unwrap_err();
+    assert!(
+        matches!(gave_up, SchemaError::Text { file: "views/billing_day.sql", .. })
+            || gave_up.to_string().contains("lock timeout"),
+        "{gave_up}"
+    );
+    let others = async {
+        // It lets others read in between.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(db.count("select count(*) from vobiz.billing_day").await, 0);
+        }
+        reading.rollback().await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(migration::apply(&db.pool, PATIENCE), others);
+    assert_eq!(applied.unwrap(), 1);
 }
 
 #[tokio::test]

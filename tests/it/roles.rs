@@ -115,6 +115,26 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
     masked.close().await.unwrap();
 }
 
+/// Views that no reader is given, and why.
+const PRIVATE: [(&str, &str); 1] =
+    [("compared_owner", "what the ledger compares of whom: views and functions of ours read it for others")];
+
+#[tokio::test]
+async fn every_view_is_granted_to_a_reader_or_private_for_a_reason() {
+    let db = with_roles().await;
+    let hidden = db
+        .texts(
+            "select relname::text from pg_catalog.pg_class c where relnamespace = 'vobiz'::regnamespace and relkind = 'v'
+             and not has_table_privilege('vobiz_masked', c.oid, 'select') and not has_table_privilege('vobiz_finance', c.oid, 'select')",
+        )
+        .await;
+    assert_eq!(
+        hidden,
+        PRIVATE.map(|(view, _)| view),
+        "grant it in migrations/repeatable/grants.sql, or list it above"
+    );
+}
+
 #[tokio::test]
 async fn repeat_callers_can_be_counted_without_their_numbers() {
     let db = with_roles().await;
@@ -345,7 +365,7 @@ async fn who_may_not_create_roles_is_told_what_to_ask_for() {
     let db = Database::with_a_bill().await;
     let clerk = format!("clerk_roles_{}", std::process::id());
     db.run(&format!(
-        "create role {clerk} login; grant usage on schema vobiz to {clerk}; grant select on vobiz._sqlx_migrations to {clerk}"
+        "create role {clerk} login; grant usage on schema vobiz to {clerk}; grant select on vobiz._sqlx_migrations, vobiz.repeatable to {clerk}"
     ))
     .await;
     let join = if db.url.contains('?') { '&' } else { '?' };

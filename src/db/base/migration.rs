@@ -1,12 +1,22 @@
 //! The schema: which migrations this binary holds, which the database has, and how it gets the rest.
 //!
+//! Two halves. Numbered files (tables, indexes, constraints, seeds) run once each and are never edited. The text of
+//! `migrations/repeatable/` (views, functions, triggers, grants) has one number and one hash: where they differ from those in
+//! the database, all of it runs in one transaction. A newer text is left alone, since a release works on the schema of the next one.
+//!
 //! Forward only. Several replicas may start at once: one migrates, the others wait and find it done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
+
+/// `migrations/repeatable/` as build.rs reads it through ORDER.
+mod text {
+    include!(concat!(env!("OUT_DIR"), "/repeatable.rs"));
+}
 
 /// The migrations of this binary. Our lock stands in for sqlx's, and a schema that is ahead is no error.
 fn migrator() -> Migrator {
@@ -20,10 +30,14 @@ const TABLE: &str = "vobiz._sqlx_migrations";
 /// Key of the advisory lock under which migrations run ("vobiz" in ASCII).
 const LOCK: i64 = 0x76_6f_62_69_7a;
 
-/// One migration as `migrate status` shows it.
+/// A report that runs holds its views for as long. The replacement does not wait for it longer than this at a time, since whoever
+/// comes after waits behind it.
+const TEXT_TRY: Duration = Duration::from_millis(500);
+
+/// One migration as `migrate status` shows it; the last one is the text of `migrations/repeatable/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Number of the migration: its time.
+    /// Number of the migration, or of the text.
     pub version: i64,
     /// Its file name in words.
     pub description: String,
@@ -47,8 +61,10 @@ pub enum State {
 /// Why the schema cannot be worked on.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// Some migrations are missing.
-    #[error("the schema is behind by {0} migrations: run `vobiz-cdr migrate apply`, or set CDR_MIGRATE=true")]
+    /// Some migrations are missing, or the text of views, functions, triggers and grants is an older one.
+    #[error(
+        "the schema is behind ({0} steps, see `vobiz-cdr migrate status`): run `vobiz-cdr migrate apply`, or set CDR_MIGRATE=true"
+    )]
     Behind(usize),
     /// An applied migration differs from the one in this binary.
     #[error(
@@ -56,6 +72,20 @@ pub enum SchemaError {
          give this one a database of its own"
     )]
     Changed(i64),
+    /// It has migrations, and none of them is one of ours.
+    #[error(
+        "the database has migration {0} and none of this binary's: it belongs to another build of vobiz-cdr. Run that one, or \
+         give this one a database of its own"
+    )]
+    Foreign(i64),
+    /// A file of the text failed.
+    #[error("migrations/repeatable/{file}: {source}")]
+    Text {
+        /// The file.
+        file: &'static str,
+        /// What Postgres said.
+        source: sqlx::Error,
+    },
     /// Another replica has been migrating for too long.
     #[error("another process has held the migration lock for {0:?}: see pg_locks (advisory) and try again")]
     Locked(Duration),
@@ -67,8 +97,36 @@ pub enum SchemaError {
     Sql(#[from] sqlx::Error),
 }
 
+/// The number of the text in this binary, and the SHA-256 over its files and their names.
+pub fn text() -> (i32, [u8; 32]) {
+    let mut hash = Sha256::new();
+    for (file, sql) in text::FILES {
+        for part in [file, sql] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    (text::NUMBER, hash.finalize().into())
+}
+
+/// Who may do what: the last file of the text.
+pub(super) fn grants() -> &'static str {
+    text::FILES.last().map_or("", |(_, sql)| sql)
+}
+
 /// Compares the database with this binary. A database without the schema has everything pending.
 pub async fn status(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaError> {
+    let mut steps = numbered(connection).await?;
+    steps.push(Step {
+        version: text::NUMBER.into(),
+        description: "text of views, functions, triggers and grants".into(),
+        state: text_state(connection).await?,
+    });
+    Ok(steps)
+}
+
+/// The numbered files.
+async fn numbered(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaError> {
     let exists =
         sqlx::query_scalar!(r#"select to_regclass('vobiz._sqlx_migrations') is not null as "exists!""#)
             .fetch_one(&mut *connection)
@@ -100,20 +158,59 @@ pub async fn status(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaEr
     Ok(steps)
 }
 
-/// Fails unless this binary can work on the schema: nothing pending, nothing changed. Ahead is fine, since a release works
-/// on the schema of the next one.
-pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
-    let steps = status(connection).await?;
+/// The text of the database against ours. Two texts of one number are builds that no release separates: ours is applied.
+async fn text_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+    let exists = sqlx::query_scalar!(r#"select to_regclass('vobiz.repeatable') is not null as "exists!""#)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(State::Pending);
+    }
+    let there = sqlx::query!("select number, hash from vobiz.repeatable").fetch_optional(connection).await?;
+    let (number, hash) = text();
+    Ok(match there {
+        Some(there) if there.number > number => State::Ahead,
+        Some(there) if there.number == number && there.hash == hash => State::Applied,
+        _ => State::Pending,
+    })
+}
+
+/// Whether the text in force is a newer one than ours.
+pub(super) async fn text_is_ahead(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    Ok(text_state(connection).await? == State::Ahead)
+}
+
+/// Refuses a database of which a numbered file is not the one that this binary knows under its number, or that has none of ours.
+fn refuse(steps: &[Step]) -> Result<(), SchemaError> {
     if let Some(changed) = steps.iter().find(|step| step.state == State::Changed) {
         return Err(SchemaError::Changed(changed.version));
     }
-    match steps.iter().filter(|step| step.state == State::Pending).count() {
+    let foreign = steps.iter().find(|step| step.state == State::Ahead);
+    match foreign {
+        Some(foreign) if !steps.iter().any(|step| step.state == State::Applied) => {
+            Err(SchemaError::Foreign(foreign.version))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pending(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| step.state == State::Pending).count()
+}
+
+/// Fails unless this binary can work on the schema: nothing pending, nothing changed. Ahead is fine, since a release works
+/// on the schema of the next one.
+pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let steps = numbered(connection).await?;
+    refuse(&steps)?;
+    let text = text_state(connection).await? == State::Pending;
+    match pending(&steps) + usize::from(text) {
         0 => Ok(()),
         behind => Err(SchemaError::Behind(behind)),
     }
 }
 
-/// Applies what is pending and makes the partitions; returns how many migrations were applied.
+/// Applies what is pending and makes the partitions; returns how many steps were applied.
 ///
 /// The lock is polled: a replica blocked in `pg_advisory_lock` would hold a snapshot on which `create index concurrently` of
 /// the one that migrates waits for ever.
@@ -138,14 +235,71 @@ async fn apply_locked(connection: &mut PgConnection, patience: Duration) -> Resu
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let steps = status(connection).await?;
-    if let Some(changed) = steps.iter().find(|step| step.state == State::Changed) {
-        return Err(SchemaError::Changed(changed.version));
-    }
-    let pending = steps.iter().filter(|step| step.state == State::Pending).count();
-    if pending > 0 {
+    let steps = numbered(connection).await?;
+    refuse(&steps)?;
+    let mut applied = pending(&steps);
+    if applied > 0 {
+        // A new table needs its grants, and what a file has dropped its text: they are due, whatever happens in between.
+        if text_state(connection).await? == State::Applied {
+            sqlx::query!("update vobiz.repeatable set hash = sha256('')").execute(&mut *connection).await?;
+        }
         migrator().run(&mut *connection).await?;
     }
+    if text_state(connection).await? == State::Pending {
+        apply_text_in_time(connection, started + patience).await?;
+        applied += 1;
+    }
     super::partition::ensure(connection).await?;
-    Ok(pending)
+    Ok(applied)
+}
+
+/// Applies the text, again where somebody else holds what it replaces.
+async fn apply_text_in_time(
+    connection: &mut PgConnection,
+    until: tokio::time::Instant,
+) -> Result<(), SchemaError> {
+    loop {
+        let outcome = apply_text(connection).await;
+        let contended = |error: &sqlx::Error| {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            // lock_not_available, deadlock_detected
+            matches!(code.as_deref(), Some("55P03" | "40P01"))
+        };
+        match outcome {
+            Err(SchemaError::Text { source: ref error, .. } | SchemaError::Sql(ref error))
+                if contended(error) && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn apply_text(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let mut transaction = connection.begin().await?;
+    let limit = TEXT_TRY.as_millis().to_string();
+    sqlx::query!("select set_config('lock_timeout', $1, true) as timeout", limit)
+        .fetch_one(&mut *transaction)
+        .await?;
+    // What writers lock first, in their order: replacing a trigger locks its table, and would meet them in a ring.
+    sqlx::query!("lock table vobiz.setting, vobiz.customer_rule, vobiz.cdr in share row exclusive mode")
+        .execute(&mut *transaction)
+        .await?;
+    for (file, sql) in text::FILES {
+        sqlx::raw_sql(*sql)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|source| SchemaError::Text { file, source })?;
+    }
+    let (number, hash) = text();
+    sqlx::query!(
+        "insert into vobiz.repeatable (number, hash) values ($1, $2)
+         on conflict (only_row) do update set number = excluded.number, hash = excluded.hash, applied_at = vobiz.now()",
+        number,
+        &hash
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await?)
 }

@@ -1,9 +1,7 @@
-//! The roles that may read or serve: made once for the whole cluster, their rights in this database renewed each time.
-//!
-//! Whom a view shows something is decided by grants alone: a view reads with the rights of its owner. So the masked role is given
-//! views one by one, and nothing that a later version adds reaches it unasked.
+//! The roles that may read or serve: made once for the whole cluster, their rights in this database renewed each time. What
+//! those are says `migrations/repeatable/grants.sql`.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 /// The roles.
 pub const ROLES: [&str; 3] = ["vobiz_masked", "vobiz_finance", "vobiz_app"];
@@ -52,49 +50,18 @@ pub async fn create(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Gives the roles what they need in this database, and takes away what an earlier version gave too much.
+/// Gives the roles what they need in this database, and takes away what an earlier version gave too much:
+/// `migrations/repeatable/grants.sql`.
 pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // Who may not is told so by the first grant that fails, not by a warning for each table.
-    sqlx::query!("set client_min_messages = error").execute(&mut *connection).await?;
-    sqlx::query!(
-        "do $$
-         begin
-           revoke all on all tables in schema vobiz from vobiz_masked, vobiz_finance, vobiz_app;
-           grant usage on schema vobiz to vobiz_masked, vobiz_finance, vobiz_app;
-
-           grant select on
-             vobiz.billing_day, vobiz.billing_month, vobiz.billing_account_day, vobiz.billing_trunk, vobiz.billing_campaign,
-             vobiz.billing_region, vobiz.billing_hangup, vobiz.billing_sub_account,
-             vobiz.cost_gap, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
-             vobiz.cdr_change, vobiz.safe_to_bill, vobiz.reconciliation_day, vobiz.callback_loss,
-             vobiz.prefix, vobiz.hangup_cause,
-             -- Whether a command of ours understands the schema.
-             vobiz._sqlx_migrations,
-             -- A function in a view reads with the rights of whoever asks: these are settings, states of accounts,
-             -- bounds of days, and sums.
-             vobiz.setting, vobiz.account, vobiz.day_bound, vobiz.rollup, vobiz.rollup_delta
-             to vobiz_masked, vobiz_finance;
-
-           grant select on
-             -- By the prefix: with a few calls and the last digits of cdr_masked that would be a number.
-             vobiz.billing_destination, vobiz.cost_per_minute,
-             vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule,
-             vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.day, vobiz.reconciliation_check,
-             vobiz.reconciliation_total, vobiz.reconciliation_difference, vobiz.safe_to_bill_move, vobiz.closed_call, vobiz.audit
-             to vobiz_finance;
-
-           grant select, insert, update, delete on all tables in schema vobiz to vobiz_app;
-           -- What the service does not do, it may not do.
-           revoke all on vobiz.mask_key from vobiz_app;
-           revoke insert, update, delete on vobiz._sqlx_migrations from vobiz_app;
-           grant truncate on vobiz.listed_call to vobiz_app;
-           grant usage on all sequences in schema vobiz to vobiz_app;
-           grant execute on function vobiz.make_partition(text, date) to vobiz_app;
-         end $$"
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    // This binary does not know what the newer one grants.
+    if super::migration::text_is_ahead(connection).await? {
+        return Err(sqlx::Error::Configuration(
+            "the grants in force are those of a newer vobiz-cdr: run `migrate roles` of that one".into(),
+        ));
+    }
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(super::migration::grants()).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// A reader without limits.

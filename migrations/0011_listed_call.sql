@@ -1,0 +1,49 @@
+-- What lists have shown: the rows of a day while it is compared, and whose calls they were.
+
+-- The list of a day while it is read and compared. After a crash of Postgres it is empty, and the check begins anew.
+create unlogged table vobiz.listed_call (
+  account_id     text not null,
+  list_day       date not null,
+  call_id        text not null,
+  owner          text not null,
+  start_time     timestamptz,
+  end_time       timestamptz,
+  created_at     timestamptz,
+  updated_at     timestamptz,
+  call_direction text,
+  duration       integer,
+  billsec        integer,
+  cost           numeric,
+  streaming_cost numeric,
+  total_cost     numeric,
+  currency       text,
+  primary key (account_id, call_id, list_day)
+);
+
+comment on table  vobiz.listed_call is 'Working table of a check under way: the rows of the list. Not logged, and emptied after each check.';
+comment on column vobiz.listed_call.account_id is 'The account whose list is read.';
+comment on column vobiz.listed_call.list_day is 'The day whose list showed the row.';
+comment on column vobiz.listed_call.call_id is 'The call.';
+comment on column vobiz.listed_call.owner is 'Account that owns the call.';
+comment on column vobiz.listed_call.start_time is 'As listed.';
+comment on column vobiz.listed_call.end_time is 'As listed.';
+comment on column vobiz.listed_call.created_at is 'As listed.';
+comment on column vobiz.listed_call.updated_at is 'As listed.';
+comment on column vobiz.listed_call.call_direction is 'As listed.';
+comment on column vobiz.listed_call.duration is 'As listed, seconds.';
+comment on column vobiz.listed_call.billsec is 'As listed, seconds.';
+comment on column vobiz.listed_call.cost is 'As listed.';
+comment on column vobiz.listed_call.streaming_cost is 'As listed.';
+comment on column vobiz.listed_call.total_cost is 'As listed.';
+comment on column vobiz.listed_call.currency is 'As listed.';
+
+create table vobiz.listed_owner (
+  account_id text not null references vobiz.account,
+  owner      text not null,
+  primary key (account_id, owner)
+);
+create index listed_owner_owner on vobiz.listed_owner (owner);
+
+comment on table  vobiz.listed_owner is 'Other accounts of which the lists of an account have shown calls: a change to one of these reopens its day, too.';
+comment on column vobiz.listed_owner.account_id is 'The account whose list was read.';
+comment on column vobiz.listed_owner.owner is 'The account that owns the calls.';

@@ -1,0 +1,103 @@
+create or replace function vobiz.apply_customer_rule() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  as $$
+  declare
+    removed  vobiz.customer_rule[] := '{}';
+    added    vobiz.customer_rule[] := '{}';
+    touching vobiz.customer_rule[];
+    clash    record;
+    -- What the touching rules name, and from when to when.
+    numbers   text[];
+    campaigns text[];
+    trunks    text[];
+    accounts  text[];
+    owners    text[];
+    first     timestamptz;
+    after     timestamptz;
+  begin
+    if tg_op <> 'INSERT' then
+      removed := array(select r from was r);
+    end if;
+    if tg_op <> 'DELETE' then
+      added := array(select r from "is" r);
+    end if;
+
+    select a.id as a, b.id as b, a.field, a.value into clash
+    from unnest(added) a
+    join vobiz.customer_rule b on b.field = a.field and b.value = a.value and b.id <> a.id
+                              and b.valid_from < a.valid_to and b.valid_to > a.valid_from
+    order by 1, 2 limit 1;
+    if found then
+      raise exception 'rules % and % overlap: both say whose calls those with % = ''%'' are', clash.a, clash.b, clash.field, clash.value
+        using errcode = 'exclusion_violation',
+              hint = 'End the one before the other begins: set its valid_to to the valid_from of the other.';
+    end if;
+
+    touching := removed || added;
+    select coalesce(array_agg(value) filter (where field = 'our_number'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'campaign_id'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'trunk_id'), '{}'),
+           coalesce(array_agg(value) filter (where field = 'account_id'), '{}'), min(valid_from), max(valid_to)
+    into numbers, campaigns, trunks, accounts, first, after
+    from unnest(touching);
+    -- The calls of some accounts and some time are ranges of an index. Numbers, campaigns and trunks are in none: they are looked for
+    -- in all accounts.
+    owners := accounts;
+    if cardinality(numbers || campaigns || trunks) > 0 then
+      with recursive owner as (
+        select min(c.account_id) as id from vobiz.cdr c
+        union all
+        select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+      )
+      select array_agg(id) into owners from owner where id is not null;
+    end if;
+
+    insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
+                                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
+    with before as materialized (
+      select * from vobiz.customer_rule where id not in (select id from unnest(added))
+      union all
+      select * from unnest(removed)
+    ), touched as materialized (
+      select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
+             c.billsec, c.duration, c.cost, c.streaming_cost, c.total_cost
+      from vobiz.customer_cdr c
+      where c.account_id = any (owners) and c.day_at >= first and c.day_at < after
+        and (c.our_number = any (numbers) or c.campaign_id = any (campaigns) or c.trunk_id = any (trunks)
+             or c.account_id = any (accounts))
+    ), moved as (
+      select c.*, coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned') as former
+      from touched c
+      left join before n
+        on n.field = 'our_number' and n.value = c.our_number and n.valid_from <= c.day_at and n.valid_to > c.day_at
+      left join before k
+        on k.field = 'campaign_id' and k.value = c.campaign_id and k.valid_from <= c.day_at and k.valid_to > c.day_at
+      left join before t
+        on t.field = 'trunk_id' and t.value = c.trunk_id and t.valid_from <= c.day_at and t.valid_to > c.day_at
+      left join before a
+        on a.field = 'account_id' and a.value = c.account_id and a.valid_from <= c.day_at and a.valid_to > c.day_at
+    ), summed as (
+      select m.account_id, m.former, m.customer, vobiz.bucket_of(m.day_at) as bucket, m.currency, m.call_direction,
+             coalesce(m.billsec > 0, false) as answered, count(*) as calls, coalesce(sum(m.duration), 0) as duration,
+             coalesce(sum(m.billsec), 0) as billsec, coalesce(sum(vobiz.pulse_minutes(m.billsec)), 0) as pulse_minutes,
+             coalesce(sum(m.cost), 0) as cost, coalesce(sum(m.streaming_cost), 0) as streaming_cost,
+             coalesce(sum(m.total_cost), 0) as total_cost, count(*) filter (where m.total_cost > 0) as with_cost,
+             count(*) filter (where m.total_cost is null) as without_cost
+      from moved m
+      where m.customer <> m.former
+      group by 1, 2, 3, 4, 5, 6, 7
+    )
+    select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered, x.sign * s.calls, x.sign * s.duration,
+           x.sign * s.billsec, x.sign * s.pulse_minutes, x.sign * s.cost, x.sign * s.streaming_cost, x.sign * s.total_cost,
+           x.sign * s.with_cost, x.sign * s.without_cost
+    from summed s cross join lateral (values (-1, s.former), (1, s.customer)) as x (sign, customer);
+
+    insert into vobiz.audit (action, account_id, detail)
+    select 'customer_rule_changed', case when coalesce(i.field, w.field) = 'account_id' then coalesce(i.value, w.value) end,
+           json_build_object('was', to_json(w), 'is', to_json(i))
+    from unnest(removed) w full join unnest(added) i on i.id = w.id
+    order by coalesce(i.id, w.id);
+    return null;
+  end $$;
+comment on function vobiz.apply_customer_rule() is
+  'Trigger: refuses rules that overlap, moves the sums of the calls that have another customer now, and notes the change in vobiz.audit.';

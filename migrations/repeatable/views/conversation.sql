@@ -1,0 +1,74 @@
+create or replace view vobiz.conversation as
+  select k.day, k.month, k.billing_zone, k.account_id, x.customer, x.conversation_id, x.legs, x.call_ids, x.call_direction,
+         x.first_start, x.last_end, x.answered, x.effective, x.outcome, x.ring_time, x.post_dial_delay, x.talked_seconds, x.billsec,
+         case when x.currencies <= 1 then x.currency end as currency,
+         case when x.currencies <= 1 then x.total_cost end as total_cost,
+         (select jsonb_object_agg(m.currency, m.amount)
+          from (select coalesce(e.currency, 'unknown') as currency, sum(e.amount) as amount
+                from unnest(x.leg_currency, x.leg_cost) e (currency, amount) group by 1) m) as total_cost_by_currency
+  from vobiz.billing_account_day k
+  cross join lateral (
+    select l.conversation_id,
+           count(*) as legs,
+           array_agg(l.call_id order by l.day_at, l.call_id) as call_ids,
+           (array_agg(l.customer order by l.day_at, l.call_id))[1] as customer,
+           (array_agg(l.call_direction order by l.day_at, l.call_id))[1] as call_direction,
+           (array_agg(l.outcome order by l.day_at, l.call_id))[1] as outcome,
+           (array_agg(l.ring_time order by l.day_at, l.call_id))[1] as ring_time,
+           (array_agg(extract(epoch from l.progress_time - l.start_time) order by l.day_at, l.call_id))[1] as post_dial_delay,
+           min(l.day_at) as first_start,
+           max(l.end_time) as last_end,
+           bool_or(l.answered) as answered,
+           bool_or(l.effective) as effective,
+           coalesce(max(l.billsec), 0) as talked_seconds,
+           coalesce(sum(l.billsec), 0) as billsec,
+           count(distinct coalesce(l.currency, '')) as currencies,
+           min(l.currency) as currency,
+           coalesce(sum(l.total_cost), 0) as total_cost,
+           array_agg(l.currency) as leg_currency,
+           array_agg(coalesce(l.total_cost, 0)) as leg_cost
+    from (
+      select c.conversation_id, c.before, c.call_id, c.day_at, c.end_time, c.start_time, c.progress_time, c.customer, c.call_direction,
+             c.outcome, c.ring_time, c.answered, c.effective, c.billsec, c.currency, c.total_cost, c.number,
+             min(c.day_at) over (partition by c.conversation_id, c.number) as began
+      from (
+        select b.conversation_id, b.before, b.call_id, b.day_at, b.end_time, b.start_time, b.progress_time, b.customer, b.call_direction,
+               b.outcome, b.ring_time, b.answered, b.effective, b.billsec, b.currency, b.total_cost,
+               count(*) filter (where b.day_at > b.before + interval '12 hours') over (
+                      partition by b.conversation_id order by b.day_at, b.call_id) as number
+        from (
+          select coalesce(nullif(l.bridge_uuid, ''), l.call_id) as conversation_id,
+                 lag(l.day_at) over (partition by coalesce(nullif(l.bridge_uuid, ''), l.call_id) order by l.day_at, l.call_id) as before,
+                 l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
+                 l.answered, l.effective, l.billsec, l.currency, l.total_cost
+          from vobiz.leg l
+          where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
+            and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) b) c) l
+    -- A conversation belongs to the day in which it began, and takes legs until noon of the next: so half a day to either side shows
+    -- all of it, and each leg belongs to one conversation of one day.
+    where l.began >= k.from_at or l.day_at >= (k.day + time '12:00') at time zone k.billing_zone
+    group by l.conversation_id, l.number
+    having min(l.day_at) >= k.from_at and min(l.day_at) < k.to_at) x;
+
+comment on view   vobiz.conversation is 'Legs of one account that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. A leg that begins more than 12 hours after the one before it, or after noon of the day after the first, begins a further conversation with the same id. Each leg is in one row, so adding up total_cost over conversations gives the same as over legs.';
+comment on column vobiz.conversation.day is 'Day of the first leg in the billing zone.';
+comment on column vobiz.conversation.month is 'First day of the month of day.';
+comment on column vobiz.conversation.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.conversation.account_id is 'Account that owns the legs.';
+comment on column vobiz.conversation.customer is 'Customer of the first leg.';
+comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg. One that Vobiz uses again later has several rows.';
+comment on column vobiz.conversation.legs is 'How many legs.';
+comment on column vobiz.conversation.call_ids is 'The legs, by their start.';
+comment on column vobiz.conversation.call_direction is 'Direction of the first leg.';
+comment on column vobiz.conversation.first_start is 'Start of the first leg.';
+comment on column vobiz.conversation.last_end is 'End of the last leg to end.';
+comment on column vobiz.conversation.answered is 'Whether a leg was answered (billsec over 0).';
+comment on column vobiz.conversation.effective is 'Whether a leg was answered or reached its end in the network (busy, no answer, …).';
+comment on column vobiz.conversation.outcome is 'Our grouping of the hangup cause of the first leg.';
+comment on column vobiz.conversation.ring_time is 'Seconds until the first leg was answered or ended.';
+comment on column vobiz.conversation.post_dial_delay is 'Seconds from the start of the first leg to its ringing.';
+comment on column vobiz.conversation.talked_seconds is 'billsec of the longest leg: how long people talked.';
+comment on column vobiz.conversation.billsec is 'Sum of billsec over the legs: what is billed.';
+comment on column vobiz.conversation.currency is 'Currency, if all legs have the same; else NULL.';
+comment on column vobiz.conversation.total_cost is 'Sum of total_cost, before tax, if all legs have one currency; else NULL: see total_cost_by_currency.';
+comment on column vobiz.conversation.total_cost_by_currency is 'Sum of total_cost by currency, as JSON.';
