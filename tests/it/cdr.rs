@@ -3,30 +3,38 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
+use vobiz_cdr::db::cdr::Incoming;
+use vobiz_cdr::db::ledger::listed;
 use vobiz_cdr::db::{Fault, cdr, fault};
 use vobiz_cdr::vobiz::{CdrFields, HomeCountry, decode_list};
 
-use crate::support::calls::{decode, incoming, plain, single};
+use crate::support::calls::{account, decode, incoming, plain, single};
 use crate::support::database::Database;
-
-const SINGLES: [&str; 9] = [
-    "cdr_answered.json",
-    "cdr_big_id_small_money.json",
-    "cdr_disposition_answered.json",
-    "cdr_null_keys_omitted.json",
-    "cdr_short_call.json",
-    "cdr_streaming.json",
-    "cdr_trunk_outbound.json",
-    "cdr_unanswered.json",
-    "partner_cdr_single_bare.json",
-];
-const LISTS: [&str; 4] =
-    ["cdr_list_page.json", "cdr_recent.json", "cdr_search_page.json", "partner_cdr_list.json"];
 
 fn sample(name: &str) -> String {
     std::fs::read_to_string(format!("tests/data/vobiz/{name}")).unwrap()
+}
+
+/// The samples of records as one is fetched, or of pages of a list.
+fn samples(kind: &str) -> Vec<String> {
+    let index: Vec<Value> = serde_json::from_str(&sample("index.json")).unwrap();
+    let wanted = |entry: &&Value| {
+        let of = entry["kind"].as_str().unwrap();
+        of == kind || of.strip_prefix("partner_") == Some(kind)
+    };
+    let names: Vec<String> =
+        index.iter().filter(wanted).map(|entry| entry["file"].as_str().unwrap().to_owned()).collect();
+    assert!(names.len() >= 4, "{names:?}");
+    names
+}
+
+/// The rows of a page of the list.
+fn rows_of(page: &str, requested_at: DateTime<Utc>) -> Vec<Incoming> {
+    let rows = decode_list(page.as_bytes(), HomeCountry::INDIA).unwrap().rows;
+    rows.into_iter().map(|row| incoming(row.unwrap(), requested_at, false)).collect()
 }
 
 /// The column of a key of Vobiz's.
@@ -65,9 +73,9 @@ async fn columns_say_what_the_payload_says(db: &Database) {
 
 #[tokio::test]
 async fn every_captured_single_record_is_stored_as_it_was_written() {
-    for name in SINGLES {
+    for name in samples("cdr_single") {
         let db = Database::new().await;
-        let body = sample(name);
+        let body = sample(&name);
         let now = db.now().await;
         let done = db.upsert(&[&single(&body, now)]).await;
         assert_eq!((done.new, done.revised, done.unchanged), (1, 0, 0), "{name}");
@@ -88,17 +96,134 @@ async fn every_captured_single_record_is_stored_as_it_was_written() {
 
 #[tokio::test]
 async fn every_captured_list_is_stored_as_it_was_written() {
-    for name in LISTS {
+    for name in samples("cdr_list").into_iter().filter(|name| name != "cdr_list_empty.json") {
         let db = Database::new().await;
-        let now = db.now().await;
-        let rows = decode_list(sample(name).as_bytes(), HomeCountry::INDIA).unwrap().rows;
-        let rows: Vec<_> = rows.into_iter().map(|row| incoming(row.unwrap(), now, false)).collect();
+        let rows = rows_of(&sample(&name), db.now().await);
         let done = db.upsert(&rows.iter().collect::<Vec<_>>()).await;
         assert_eq!(done.new, rows.len(), "{name}");
         columns_say_what_the_payload_says(&db).await;
         let sources = db.texts("select distinct source from vobiz.cdr_revision").await;
         assert_eq!(sources, ["list"], "{name}");
     }
+}
+
+#[tokio::test]
+async fn no_column_is_empty_in_every_sample() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    let mut rows: Vec<Incoming> =
+        samples("cdr_single").iter().map(|name| single(&sample(name), now).fetched(1, Some(now))).collect();
+    for name in samples("cdr_list") {
+        rows.extend(rows_of(&sample(&name), now));
+    }
+    db.upsert(&rows.iter().collect::<Vec<_>>()).await;
+    let columns = "select column_name::text from information_schema.columns where table_schema = 'vobiz' and table_name = 'cdr'";
+    for column in db.texts(columns).await {
+        let filled = db.count(&format!("select count({column}) from vobiz.cdr")).await;
+        assert!(
+            filled > 0,
+            "{column} is null in every sample: who takes it for another column is not found out"
+        );
+    }
+}
+
+/// The sample in which no two values are alike, beside them a key that is unknown and comes twice.
+fn every_key() -> String {
+    let body: Value = serde_json::from_str(&sample("cdr_every_key.json")).unwrap();
+    let mut values: Vec<String> = body["data"].as_object().unwrap().values().map(Value::to_string).collect();
+    values.sort();
+    values.dedup();
+    assert_eq!(values.len(), CdrFields::KEYS.len() + 2, "each key has a value of its own");
+    assert!(!values.iter().any(|value| value == "null"));
+    decode(&sample("cdr_every_key.json")).payload.into_text().replacen('{', r#"{"odd":6,"odd":7,"#, 1)
+}
+
+#[tokio::test]
+async fn every_column_holds_its_own_key_whichever_way_it_came() {
+    let body = every_key();
+    let page = format!(r#"{{"data":[{body}],"success":true}}"#);
+    for (way, before, is_list) in [
+        ("a fetched record", None, false),
+        ("a row of a list", None, true),
+        ("a record over an older one", Some(false), false),
+        ("a row of a list over an older one", Some(true), true),
+        ("a row of a list over an older record", Some(false), true),
+    ] {
+        let db = Database::new().await;
+        let (now, announced) = (db.now().await, db.now().await - TimeDelta::minutes(5));
+        if let Some(is_list) = before {
+            let older = r#"{"uuid":"2c3d4e5f-6071-4283-84a5-b6c7d8e9f0a1","account_id":"SA_OLDER","cost":7}"#;
+            let older = incoming(decode(older), now - TimeDelta::minutes(1), !is_list);
+            db.upsert(&[&older.fetched(3, Some(announced))]).await;
+        }
+        let row = if is_list { rows_of(&page, now).remove(0) } else { single(&body, now) };
+        let (hash, origin) = (hex::encode(row.content_hash), row.origin);
+        db.upsert(&[&row.fetched(3, Some(announced))]).await;
+
+        let payload: Value = serde_json::from_str(&body).unwrap();
+        let stored: Value = serde_json::from_str(
+            &db.text("select (to_jsonb(c) || jsonb_build_object('content_hash', encode(content_hash, 'hex')))::text from vobiz.cdr c")
+                .await,
+        )
+        .unwrap();
+        for key in CdrFields::KEYS.into_iter().chain(["uuid", "account_id"]) {
+            let (is, said) = (&stored[column(key)], &payload[key]);
+            match said.as_str().filter(|_| key.ends_with("_time") || key.ends_with("_at")) {
+                Some(said) => assert_eq!(instant(is), instant(&json!(said)), "{way}: {key}"),
+                None if said.is_f64() => assert_eq!(is.as_f64(), said.as_f64(), "{way}: {key}"),
+                None => assert_eq!(is, said, "{way}: {key}"),
+            }
+        }
+        let ours = json!({
+            "listed_by": "MA_TESTAB12",
+            "origin": if before == Some(false) { "callback" } else { origin.as_str() },
+            "attempts": 3,
+            "content_hash": hash,
+            "caller_e164": "+919123400001",
+            "destination_e164": "+918012300002",
+            "our_number": "+918012300002",
+            "other_number": "+919123400001",
+            "extra": {"odd": 7},
+            "notes": ["odd: given more than once, the last one counts"],
+            "revision": if before.is_some() { 2 } else { 1 },
+        });
+        for (column, expected) in ours.as_object().unwrap() {
+            assert_eq!(&stored[column], expected, "{way}: {column}");
+        }
+        assert_eq!(instant(&stored["first_callback_at"]), announced, "{way}");
+        assert_eq!(instant(&stored["fetched_at"]), now, "{way}");
+        assert_eq!(stored["day_at"], stored["start_time"], "{way}");
+    }
+}
+
+fn instant(value: &Value) -> DateTime<Utc> {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_the_check_of_a_day_notes_of_a_list_is_what_the_list_says() {
+    let db = Database::new().await;
+    let body = every_key();
+    let (first, again) =
+        (decode(r#"{"uuid":"2c3d4e5f-6071-4283-84a5-b6c7d8e9f0a1","cost":7}"#), decode(&body));
+    let day = again.fields.start_time.unwrap().date_naive();
+    for row in [&first, &again] {
+        listed::note(&mut *db.connection().await, &account(), day, &[row]).await.unwrap();
+    }
+    let payload: Value = serde_json::from_str(&body).unwrap();
+    let stored: Value =
+        serde_json::from_str(&db.text("select to_jsonb(l)::text from vobiz.listed_call l").await).unwrap();
+    let mut compared = 0;
+    for (column, is) in stored.as_object().unwrap() {
+        let Some(said) = payload.get(if column == "owner" { "account_id" } else { column }) else { continue };
+        match said.as_str().filter(|_| column.ends_with("_time") || column.ends_with("_at")) {
+            Some(said) => assert_eq!(instant(is), instant(&json!(said)), "{column}"),
+            None if column == "account_id" => assert_eq!(is, "MA_TESTAB12", "the one that was asked"),
+            None => assert_eq!(is.to_string(), said.to_string(), "{column}"),
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 13, "{stored}");
 }
 
 #[tokio::test]

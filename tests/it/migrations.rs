@@ -277,7 +277,6 @@ async fn every_documented_field_is_a_column() {
         .await;
     let keys = CdrFields::KEYS.into_iter().map(|key| if key == "id" { "vobiz_id" } else { key });
     let fields: Vec<&str> = keys.chain(["call_id", "account_id"]).collect();
-    assert_eq!(fields.len(), 43);
     for field in fields {
         assert!(columns.iter().any(|column| column == field), "{field}");
     }
