@@ -40,7 +40,7 @@ enum MigrateVerb {
 pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let (url, own) = database::open(&args.database).await?;
     let pool = db::connect(&url, "migrate", 1)?;
-    drop(db::reach(&pool).await?);
+    drop(db::open(&pool).await?);
     let done = match args.verb {
         MigrateVerb::Apply => {
             let applied = migration::apply(&pool, Duration::from_secs(300)).await?;

@@ -7,11 +7,11 @@ use sqlx::PgConnection;
 
 use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
-use super::ledger::status::{self, LedgerSeen};
+use super::ledger::status::{self, LedgerSnapshot};
 
 /// How an account stands.
 #[derive(Debug, Clone, Serialize)]
-pub struct AccountSeen {
+pub struct AccountSnapshot {
     /// The account.
     pub account_id: String,
     /// Casing of the API path that works; none until found out.
@@ -46,7 +46,7 @@ pub struct AccountSeen {
 
 /// Dead letters of an account and class.
 #[derive(Debug, Clone, Serialize)]
-pub struct DeadSeen {
+pub struct DeadLetterSnapshot {
     /// The account.
     pub account_id: String,
     /// Why they died.
@@ -67,12 +67,12 @@ pub struct Quick {
     /// It takes no writes: a standby, or one that was set to read only.
     pub read_only: bool,
     /// All accounts that have a row, sorted.
-    pub accounts: Vec<AccountSeen>,
+    pub accounts: Vec<AccountSnapshot>,
 }
 
 /// Calls that an account owes.
 #[derive(Debug, Clone, Serialize)]
-pub struct OwedSeen {
+pub struct OwedSnapshot {
     /// The account.
     pub account_id: String,
     /// Due by now: to be fetched as soon as the rate limit lets them.
@@ -85,11 +85,11 @@ pub struct OwedSeen {
 #[derive(Debug, Clone)]
 pub struct Thorough {
     /// The queue without its dead letters, by account.
-    pub owed: Vec<OwedSeen>,
+    pub owed: Vec<OwedSnapshot>,
     /// Dead letters, sorted by account and class.
-    pub dead: Vec<DeadSeen>,
+    pub dead: Vec<DeadLetterSnapshot>,
     /// The ledger of days.
-    pub ledger: LedgerSeen,
+    pub ledger: LedgerSnapshot,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -103,7 +103,7 @@ pub struct Thorough {
 /// Takes a quick look.
 pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
     let accounts = sqlx::query_as!(
-        AccountSeen,
+        AccountSnapshot,
         r#"select a.account_id, a.api_path,
                   case when p.paused then a.pause_reason end as pause_reason,
                   case when p.paused then extract(epoch from vobiz.now() - a.paused_since)::float8 end as paused_seconds,
@@ -157,7 +157,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
 /// Takes a thorough look.
 pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::Error> {
     let owed = sqlx::query_as!(
-        OwedSeen,
+        OwedSnapshot,
         r#"select account_id, count(*) filter (where due_at <= vobiz.now()) as "due!",
                   count(*) filter (where due_at > vobiz.now()) as "waiting!"
            from vobiz.cdr_queue where dead_at is null group by account_id order by account_id"#
@@ -165,7 +165,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     .fetch_all(&mut *connection)
     .await?;
     let dead = sqlx::query_as!(
-        DeadSeen,
+        DeadLetterSnapshot,
         r#"select account_id, error_class as "class!", count(*) as "calls!",
                   extract(epoch from vobiz.now() - min(dead_at))::float8 as "oldest_seconds!"
            from vobiz.cdr_queue where dead_at is not null group by 1, 2 order by 1, 2"#

@@ -1,5 +1,5 @@
 //! The pulse of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
-//! wedged, and that is seen from outside, since the loop itself can no longer say so.
+//! stalled, and that is seen from outside, since the loop itself can no longer say so.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Heartbeat {
     name: String,
-    patience: Duration,
+    stall_after: Duration,
     born: Instant,
     /// Milliseconds from `born` to the last beat.
     last: AtomicU64,
@@ -18,17 +18,17 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn new(name: &str, patience: Duration) -> Self {
+    fn new(name: &str, stall_after: Duration) -> Self {
         Self {
             name: name.to_owned(),
-            patience,
+            stall_after,
             born: Instant::now(),
             last: AtomicU64::new(0),
             resting: AtomicBool::new(false),
         }
     }
 
-    /// The loop moved. Until it rests it is expected to move again within its patience.
+    /// The loop moved. Until it rests it is expected to move again within this time.
     pub fn beat(&self) {
         let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(since, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Heartbeat {
 
     /// It should have moved by now, seeing that all it depends on has been there for `at_least`.
     pub fn is_stalled(&self, at_least: Duration) -> bool {
-        self.silence().min(at_least) > self.patience
+        self.silence().min(at_least) > self.stall_after
     }
 }
 
@@ -66,9 +66,9 @@ pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<Heartbeat>>>>);
 
 impl Heartbeats {
     /// The pulse of a loop that starts. One of the same name that is still about is looked at no longer: what it finishes is
-    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `patience` means wedged.
-    pub fn start(&self, name: &str, patience: Duration) -> Arc<Heartbeat> {
-        let heartbeat = Arc::new(Heartbeat::new(name, patience));
+    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `stall_after` means stalled.
+    pub fn start(&self, name: &str, stall_after: Duration) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new(name, stall_after));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(name.to_owned(), Arc::clone(&heartbeat));
         heartbeat

@@ -67,10 +67,10 @@ pub const CALLBACK_RESULTS: [&str; 6] =
 pub const FETCH_OUTCOMES: [&str; 7] =
     ["fetched", "not_yet", "throttled", "unavailable", "denied", "refused", "unreadable"];
 
-const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, walk through a backlog, settle (check of a day), backfill.";
+const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, drain of a backlog, ledger (check of a day), backfill.";
 
 /// Who reads the list, as `list_pages_total` counts it.
-pub const LIST_FLOWS: [&str; 4] = ["sweep", "walk", "settle", "backfill"];
+pub const LIST_FLOWS: [&str; 4] = ["sweep", "drain", "ledger", "backfill"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -273,7 +273,7 @@ mod tests {
         for line in [
             "vobiz_cdr_callbacks_total{result=\"committed\"} 0",
             "vobiz_cdr_fetch_total{outcome=\"denied\"} 0",
-            "vobiz_cdr_list_pages_total{flow=\"walk\"} 0",
+            "vobiz_cdr_list_pages_total{flow=\"drain\"} 0",
             "vobiz_cdr_sweep_recovered_total 0",
             "# TYPE vobiz_cdr_freshness_seconds histogram",
         ] {

@@ -540,7 +540,7 @@ async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
     let (world, began, _) = settled_day().await;
-    let known = vobiz_cdr::db::ledger::bound::Known {
+    let known = vobiz_cdr::db::ledger::bound::InferredZone {
         bounds: vec![],
         day_of: "start_time".into(),
         offset: Some(0),
@@ -548,7 +548,7 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
         summary_cost: None,
         ledger_since: began,
     };
-    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+    vobiz_cdr::db::ledger::bound::write_down(&mut *world.database.connection().await, &id(), &known)
         .await
         .unwrap();
     // All days move. Calls change over from the first one to the day before it; beside the second one there are none.
@@ -561,8 +561,8 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
     world.sweep().await;
     hurry(&world).await;
     check(&world).await;
-    let known = vobiz_cdr::db::ledger::bound::Known { day_of: "end_time".into(), ..known };
-    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+    let known = vobiz_cdr::db::ledger::bound::InferredZone { day_of: "end_time".into(), ..known };
+    vobiz_cdr::db::ledger::bound::write_down(&mut *world.database.connection().await, &id(), &known)
         .await
         .unwrap();
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "reopened 0", "reopened 0", "open 0"]);

@@ -43,7 +43,7 @@ pub(super) async fn prove(
         place(simulator, day);
     }
     // Some of their costs settle only after the record is there, and would reopen their day.
-    tokio::time::sleep(super::SETTLES_AFTER + Duration::from_millis(500)).await;
+    tokio::time::sleep(super::REVISED_AFTER + Duration::from_millis(500)).await;
     let accounts = account::open(pool, config, HomeCountry::INDIA).await?;
     let account: &Arc<Account> =
         accounts.first().ok_or_else(|| anyhow::anyhow!("the account {ACCOUNT} is gone"))?;
