@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
-use vobiz_cdr::simulator::{Account, Answer, CallSpec, Options, Progress, RequestKind, RetryAfter, Simulator, Traffic};
+use vobiz_cdr::simulator::{
+    Account, Answer, CallSpec, Options, Progress, RequestKind, RetryAfter, Simulator, Traffic,
+};
 
 use super::child::Talking;
 use super::role::{RoleArgs, orders, say};
