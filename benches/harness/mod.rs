@@ -14,7 +14,7 @@ pub(crate) mod vobiz;
 use std::path::Path;
 
 use anyhow::Context;
-use vobiz_cdr::postgres::{Options, Postgres};
+use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 
 use report::{Report, say};
 
@@ -51,7 +51,7 @@ impl Bench {
         if args.statements {
             settings.push(("shared_preload_libraries", "pg_stat_statements"));
         }
-        let postgres = Postgres::start(Options {
+        let postgres = Postgres::start(PostgresOptions {
             data_dir: folder.path().join("postgres"),
             bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
             settings: settings

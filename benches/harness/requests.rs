@@ -5,13 +5,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vobiz_cdr::simulator::{CallSpec, CallbackKind, Options, Simulator};
+use vobiz_cdr::simulator::{CallSpec, CallbackKind, Simulator, SimulatorOptions};
 
 use super::PUBLIC_URL;
 
 /// So many hang-up callbacks; another `seed` makes other calls.
 pub(crate) async fn hangups(count: usize, seed: u64) -> anyhow::Result<Arc<Vec<Bytes>>> {
-    let options = Options { seed, callback_url: Some(PUBLIC_URL.to_owned()), ..Options::default() };
+    let options =
+        SimulatorOptions { seed, callback_url: Some(PUBLIC_URL.to_owned()), ..SimulatorOptions::default() };
     let simulator = Simulator::start(options).await?;
     let mut requests = Vec::with_capacity(count);
     for _ in 0..count {

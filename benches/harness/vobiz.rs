@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use vobiz_cdr::simulator::{
-    Account, Answer, CallSpec, Options, Progress, RequestKind, RetryAfter, Simulator, Traffic,
+    Answer, CallSpec, RequestKind, RetryAfter, SimulatedAccount, Simulator, SimulatorOptions, Traffic,
+    TrafficProgress,
 };
 
 use super::child::Talking;
@@ -83,16 +84,16 @@ impl Vobiz {
 
 /// The role.
 pub(super) async fn simulate(args: &RoleArgs) -> anyhow::Result<()> {
-    let mut accounts = vec![Account::new(ACCOUNT, TOKEN)];
-    accounts.extend(args.accounts.iter().map(|id| Account::new(id, TOKEN)));
-    let simulator = Simulator::start(Options {
+    let mut accounts = vec![SimulatedAccount::new(ACCOUNT, TOKEN)];
+    accounts.extend(args.accounts.iter().map(|id| SimulatedAccount::new(id, TOKEN)));
+    let simulator = Simulator::start(SimulatorOptions {
         listen: args.listen,
         accounts,
         callback_url: Some(PUBLIC_URL.to_owned()),
         latency: Duration::from_millis(args.latency_ms),
         cdr_delay: Duration::from_millis(args.cdr_delay_ms),
         rate_limit: args.rate_limit,
-        ..Options::default()
+        ..SimulatorOptions::default()
     })
     .await?;
     #[expect(clippy::disallowed_methods, reason = "the simulated Vobiz has a clock of its own")]
@@ -123,7 +124,7 @@ pub(super) async fn simulate(args: &RoleArgs) -> anyhow::Result<()> {
                     early_callbacks: false,
                     ..Traffic::default()
                 };
-                let made = simulator.run(&traffic, &Arc::new(Progress::default())).await;
+                let made = simulator.run(&traffic, &Arc::new(TrafficProgress::default())).await;
                 say(&made.acknowledged.to_string());
             }
             _ => bail!("the simulator does not know the order {order:?}"),

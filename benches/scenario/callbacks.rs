@@ -13,12 +13,12 @@ const NAME: &str = "callbacks";
 const VARIANTS: [&str; 4] = ["no database", "one insert each", "one insert each, our pool", "ours"];
 
 /// Something that takes callbacks.
-enum Door {
+enum Endpoint {
     Role(Talking, String),
     Ours(Serve),
 }
 
-impl Door {
+impl Endpoint {
     async fn open(bench: &Bench, variant: &str) -> anyhow::Result<(Self, String)> {
         let url = bench.database("callbacks").await?;
         let role = match variant {
@@ -63,10 +63,10 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         for connections in bench.args.connections.clone() {
             bench.report.take_noise();
             for variant in VARIANTS.into_iter().filter(|variant| bench.wants(variant)).collect::<Vec<_>>() {
-                let (door, url) = Door::open(bench, variant).await?;
+                let (endpoint, url) = Endpoint::open(bench, variant).await?;
                 let again = variant == "no database";
                 let met =
-                    load::run(door.address(), &requests, connections, Pace::Closed, time, again).await?;
+                    load::run(endpoint.address(), &requests, connections, Pace::Closed, time, again).await?;
                 ensure!(met.failed == 0, "{variant}: {} answers were not 200", met.failed);
                 if !again {
                     all_kept(&url, met.latencies.len()).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                         met.latencies.ms(share),
                     );
                 }
-                if let Door::Ours(serve) = &door
+                if let Endpoint::Ours(serve) = &endpoint
                     && let Some(mib) = proc::peak_mib(serve.pid())
                 {
                     bench.report.add(NAME, &format!("{what}, memory"), variant, "MiB", mib);
@@ -92,7 +92,7 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                     bench.say_statements(&pool).await?;
                     pool.close().await;
                 }
-                door.close().await?;
+                endpoint.close().await?;
             }
         }
         steady(bench, &requests).await?;
@@ -129,9 +129,9 @@ async fn all_kept(url: &str, answered: usize) -> anyhow::Result<()> {
 async fn steady(bench: &mut Bench, requests: &std::sync::Arc<Vec<bytes::Bytes>>) -> anyhow::Result<()> {
     let time = bench.size(Duration::from_secs(15), Duration::from_secs(3));
     for variant in VARIANTS.into_iter().filter(|variant| bench.wants(variant)).collect::<Vec<_>>() {
-        let (door, _) = Door::open(bench, variant).await?;
+        let (endpoint, _) = Endpoint::open(bench, variant).await?;
         let (met, disk) = tokio::join!(
-            load::run(door.address(), requests, 64, Pace::PerSecond(2000), time, true),
+            load::run(endpoint.address(), requests, 64, Pace::PerSecond(2000), time, true),
             disk::fsyncs(bench.folder(), time)
         );
         let (met, disk) = (met?, disk?);
@@ -144,7 +144,7 @@ async fn steady(bench: &mut Bench, requests: &std::sync::Arc<Vec<bytes::Bytes>>)
             let what = "fsync beside 2000 a second, p99";
             bench.report.add(NAME, what, "the disk", "ms", disk.ms(0.99));
         }
-        door.close().await?;
+        endpoint.close().await?;
     }
     Ok(())
 }

@@ -13,11 +13,11 @@ use sqlx::PgPool;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::account::{self, PauseReason, Slots, Standing};
+use crate::db::account::{self, AccountStatus, PauseReason, Slots};
 use crate::db::timed;
 use crate::retry::Streak;
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
-use crate::watch::condition::Trouble;
+use crate::watch::condition::Condition;
 
 pub use open::open;
 
@@ -27,7 +27,7 @@ pub const AHEAD: Duration = Duration::from_millis(250);
 /// Who asks, in the order of their rights to the rate limit. Whoever may reserve further ahead gets the next slot; those who
 /// must be content with what is left still get one request every so often, or they would never come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
+pub enum Priority {
     /// One request for a call that is owed.
     Fetch,
     /// A sweep, a walk, and whoever asks whether an account works: one request at a time, so they always get their turn.
@@ -38,7 +38,7 @@ pub enum Right {
     Backfill,
 }
 
-impl Right {
+impl Priority {
     /// How far ahead a request may be reserved, after so long a wait.
     fn ahead(self, waited: Duration) -> Duration {
         let after = |floor: u64| {
@@ -62,7 +62,7 @@ const DB_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whose trouble it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AccessVerdict {
     /// The list works: the account is fine, the call alone is in trouble.
     CallAlone,
     /// The list works, but only since the path or the token was found anew: ask for the call again.
@@ -73,7 +73,7 @@ pub enum Verdict {
 
 /// How much has to work for an account to be fine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum ProbeDepth {
     /// Its list.
     List,
     /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
@@ -90,17 +90,17 @@ pub struct Account {
     /// Equal failures in a row.
     pub streak: Mutex<Streak>,
     pool: PgPool,
-    verdict: tokio::sync::Mutex<Option<(Instant, Verdict)>>,
+    verdict: tokio::sync::Mutex<Option<(Instant, AccessVerdict)>>,
     finding: tokio::sync::Mutex<()>,
     /// The last pause that was logged, and until when it was to last.
     said: Mutex<Option<(PauseReason, Instant)>>,
-    probing: Trouble,
+    probing: Condition,
 }
 
 impl Account {
     /// An account on this database.
     pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
-        let probing = Trouble::of(
+        let probing = Condition::of(
             "probe failed, the account stays paused",
             "it is tried again every minute; `vobiz-cdr status` says what to do",
             client.account_id().as_str(),
@@ -123,7 +123,7 @@ impl Account {
     }
 
     /// Waits for the right to send one request.
-    pub async fn pace(&self, right: Right) {
+    pub async fn wait_for_slot(&self, right: Priority) {
         let began = Instant::now();
         loop {
             let ahead = right.ahead(began.elapsed());
@@ -149,7 +149,7 @@ impl Account {
     }
 
     /// How it stands; claims the probe if one is due.
-    pub async fn standing(&self) -> Result<Option<Standing>, DbError> {
+    pub async fn standing(&self) -> Result<Option<AccountStatus>, DbError> {
         timed!(&self.pool, DB_TIMEOUT, |connection| account::standing(connection, self.id())).await
     }
 
@@ -180,7 +180,7 @@ impl Account {
     /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
     pub async fn ensure_access(&self) -> bool {
         self.client.style().is_some()
-            || self.verify("finding out the API path", Depth::List).await != Verdict::Paused
+            || self.verify("finding out the API path", ProbeDepth::List).await != AccessVerdict::Paused
     }
 
     /// Whether it is being asked just now if the account works: until the answer is there, nobody should fetch more.
@@ -196,7 +196,7 @@ impl Account {
     }
 
     /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
-    pub async fn verify(&self, why: &str, depth: Depth) -> Verdict {
+    pub async fn verify(&self, why: &str, depth: ProbeDepth) -> AccessVerdict {
         let asked = Instant::now();
         let mut verdict = self.verdict.lock().await;
         if let Some((found_at, known)) = *verdict
@@ -206,14 +206,14 @@ impl Account {
         }
         let before = self.client.access();
         let found = match self.find_access(depth).await {
-            Ok(()) if self.client.access() == before => Verdict::CallAlone,
-            Ok(()) => Verdict::AccessChanged,
+            Ok(()) if self.client.access() == before => AccessVerdict::CallAlone,
+            Ok(()) => AccessVerdict::AccessChanged,
             // Asked because of many 404 or refusals: one bad moment of the API answers nothing, and is no reason to pause.
-            Err(FetchError::Unavailable(_)) if depth == Depth::Single => Verdict::CallAlone,
+            Err(FetchError::Unavailable(_)) if depth == ProbeDepth::Single => AccessVerdict::CallAlone,
             Err(error) => {
                 let (reason, length) = reason_for(&error);
                 self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
-                Verdict::Paused
+                AccessVerdict::Paused
             }
         };
         *verdict = Some((Instant::now(), found));
@@ -225,7 +225,7 @@ impl Account {
         if let (reason @ PauseReason::Throttled, length) = reason_for(error) {
             self.pause(reason, length, "the CDR list").await;
         } else {
-            self.verify("a page of the CDR list failed", Depth::List).await;
+            self.verify("a page of the CDR list failed", ProbeDepth::List).await;
         }
     }
 
@@ -237,7 +237,8 @@ impl Account {
     /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::standing`].
     pub async fn probe(&self, reason: &str) {
         // An outage shows in the list; the other two may concern single records alone.
-        let depth = if reason == PauseReason::Unavailable.as_str() { Depth::List } else { Depth::Single };
+        let depth =
+            if reason == PauseReason::Unavailable.as_str() { ProbeDepth::List } else { ProbeDepth::Single };
         match self.find_access(depth).await {
             Ok(()) => {
                 self.probing.over();
@@ -259,7 +260,7 @@ impl Account {
 
     /// Finds a path and a token that work, one list request a candidate. Fails as the present access does, or the first one;
     /// an API that is away says nothing about credentials and ends the search.
-    async fn find_access(&self, depth: Depth) -> Result<(), FetchError> {
+    async fn find_access(&self, depth: ProbeDepth) -> Result<(), FetchError> {
         let before = self.client.access();
         let mut failure = None;
         for candidate in self.client.candidates() {
@@ -289,10 +290,10 @@ impl Account {
         }
     }
 
-    /// Tries one path and token: a list request, and with [`Depth::Single`] the newest listed call by itself. A call that is
+    /// Tries one path and token: a list request, and with [`ProbeDepth::Single`] the newest listed call by itself. A call that is
     /// listed exists, so a 404 or a refusal of it is the access's fault.
-    async fn try_access(&self, access: Access, depth: Depth) -> Result<(), FetchError> {
-        self.pace(Right::Sweep).await;
+    async fn try_access(&self, access: Access, depth: ProbeDepth) -> Result<(), FetchError> {
+        self.wait_for_slot(Priority::Sweep).await;
         let page =
             self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
         let newest = match page {
@@ -302,8 +303,8 @@ impl Account {
             Err(error) => return Err(error),
         };
         match newest {
-            Some(Ok(row)) if depth == Depth::Single => {
-                self.pace(Right::Sweep).await;
+            Some(Ok(row)) if depth == ProbeDepth::Single => {
+                self.wait_for_slot(Priority::Sweep).await;
                 match self.client.fetch_with(access, &row.call_id).await {
                     Ok(_) => Ok(()),
                     Err(FetchError::NotYet(said) | FetchError::Refused(said)) => {
@@ -312,7 +313,7 @@ impl Account {
                     Err(error) => Err(error),
                 }
             }
-            Some(Err(error)) if depth == Depth::Single => {
+            Some(Err(error)) if depth == ProbeDepth::Single => {
                 Err(FetchError::Unreadable { why: error.to_string(), body: bytes::Bytes::new() })
             }
             _ => Ok(()),
@@ -339,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_rights_have_an_order_and_each_has_a_floor() {
-        let all = [Right::Sweep, Right::Fetch, Right::Settle, Right::Backfill];
+        let all = [Priority::Sweep, Priority::Fetch, Priority::Settle, Priority::Backfill];
         let ahead = |seconds| all.map(|right| right.ahead(Duration::from_secs(seconds)).as_millis());
         assert_eq!(ahead(0), [500, 250, 50, 50]);
         assert_eq!(ahead(2), [500, 250, 500, 50]);

@@ -11,7 +11,7 @@ use super::{database, output};
 use crate::account::Account;
 use crate::config::{DatabaseArgs, VobizArgs};
 use crate::db::base::task;
-use crate::db::ledger::backfill::{self, Range};
+use crate::db::ledger::backfill::{self, DayRange};
 use crate::db::ledger::summary;
 use crate::vobiz::AccountId;
 use anyhow::{Context, bail};
@@ -93,7 +93,7 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
 }
 
 /// What is to be listed for an account; none if nothing is to be resumed. A range of a dry run has no number.
-async fn plan(pool: &PgPool, account: &AccountId, args: &BackfillArgs) -> anyhow::Result<Option<Range>> {
+async fn plan(pool: &PgPool, account: &AccountId, args: &BackfillArgs) -> anyhow::Result<Option<DayRange>> {
     let mut connection = pool.acquire().await?;
     let unfinished = backfill::unfinished(&mut connection, account).await?;
     if args.resume {
@@ -115,10 +115,10 @@ async fn plan(pool: &PgPool, account: &AccountId, args: &BackfillArgs) -> anyhow
     if last > today {
         bail!(Usage(format!("--to {last} lies in the future: today is {today} at Vobiz")));
     }
-    Ok(Some(Range { id: 0, first, last, next: last }))
+    Ok(Some(DayRange { id: 0, first, last, next: last }))
 }
 
-async fn start(pool: &PgPool, ranges: &mut [(&Arc<Account>, Range)], anew: bool) -> anyhow::Result<()> {
+async fn start(pool: &PgPool, ranges: &mut [(&Arc<Account>, DayRange)], anew: bool) -> anyhow::Result<()> {
     let mut transaction = pool.begin().await?;
     for (account, range) in ranges {
         if anew {
@@ -130,7 +130,12 @@ async fn start(pool: &PgPool, ranges: &mut [(&Arc<Account>, Range)], anew: bool)
 }
 
 /// What a range costs, in requests, time and bytes.
-async fn say_cost(pool: &PgPool, account: &Account, range: &Range, calls: Option<i64>) -> anyhow::Result<()> {
+async fn say_cost(
+    pool: &PgPool,
+    account: &Account,
+    range: &DayRange,
+    calls: Option<i64>,
+) -> anyhow::Result<()> {
     let Some(calls) = calls else {
         output::stderr_line(&format!("{}: Vobiz does not say how many calls there are", account.id()));
         return Ok(());

@@ -6,7 +6,7 @@ use chrono::{NaiveDate, NaiveDateTime};
 
 /// How a CSV file is meant to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum CsvDialect {
     /// By a program: the values as they are.
     Program,
     /// By a spreadsheet: no value is taken for a formula, nor for a number or a date that it is not, and the file says that it is
@@ -18,15 +18,15 @@ pub(crate) enum Reader {
 pub(crate) type Cell<'a> = (Option<&'a str>, bool);
 
 /// A CSV file in the making.
-pub(crate) struct Sheet<W: Write> {
+pub(crate) struct CsvFile<W: Write> {
     rows: csv::Writer<W>,
-    reader: Reader,
+    reader: CsvDialect,
 }
 
-impl<W: Write> Sheet<W> {
+impl<W: Write> CsvFile<W> {
     /// Begins with the header.
-    pub(crate) fn new(mut out: W, reader: Reader, header: &[&str]) -> std::io::Result<Self> {
-        if reader == Reader::Spreadsheet {
+    pub(crate) fn new(mut out: W, reader: CsvDialect, header: &[&str]) -> std::io::Result<Self> {
+        if reader == CsvDialect::Spreadsheet {
             // Without the mark, Excel takes UTF-8 for something else.
             out.write_all("\u{feff}".as_bytes())?;
         }
@@ -40,7 +40,7 @@ impl<W: Write> Sheet<W> {
         for (text, number) in cells {
             let text = text.unwrap_or_default();
             match self.reader {
-                Reader::Spreadsheet if !number => self.rows.write_field(guarded(text))?,
+                CsvDialect::Spreadsheet if !number => self.rows.write_field(guarded(text))?,
                 _ => self.rows.write_field(text)?,
             }
         }
@@ -112,8 +112,8 @@ fn is_shown_as_it_is(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn written(reader: Reader, cells: &[Cell<'_>]) -> String {
-        let mut sheet = Sheet::new(Vec::new(), reader, &["a", "b"]).unwrap();
+    fn written(reader: CsvDialect, cells: &[Cell<'_>]) -> String {
+        let mut sheet = CsvFile::new(Vec::new(), reader, &["a", "b"]).unwrap();
         sheet.add(cells.iter().copied()).unwrap();
         String::from_utf8(sheet.end().unwrap()).unwrap()
     }
@@ -121,18 +121,18 @@ mod tests {
     #[test]
     fn a_program_gets_the_values_as_they_are() {
         let cells = [(Some("=1+1"), false), (Some("-0.50"), true)];
-        assert_eq!(written(Reader::Program, &cells), "a,b\r\n=1+1,-0.50\r\n");
+        assert_eq!(written(CsvDialect::Program, &cells), "a,b\r\n=1+1,-0.50\r\n");
         let cells = [(Some("a \"b\",\nc"), false), (None, true)];
-        assert_eq!(written(Reader::Program, &cells), "a,b\r\n\"a \"\"b\"\",\nc\",\r\n");
+        assert_eq!(written(CsvDialect::Program, &cells), "a,b\r\n\"a \"\"b\"\",\nc\",\r\n");
     }
 
     #[test]
     fn a_spreadsheet_gets_no_formula_and_whole_phone_numbers() {
         let cells = [(Some("=1+1"), false), (Some("-0.50"), true)];
-        assert_eq!(written(Reader::Spreadsheet, &cells), "\u{feff}a,b\r\n'=1+1,-0.50\r\n");
+        assert_eq!(written(CsvDialect::Spreadsheet, &cells), "\u{feff}a,b\r\n'=1+1,-0.50\r\n");
         let cells = [(Some("+911100000001"), false), (Some("0044"), false)];
         assert_eq!(
-            written(Reader::Spreadsheet, &cells),
+            written(CsvDialect::Spreadsheet, &cells),
             "\u{feff}a,b\r\n\"=\"\"+911100000001\"\"\",\"=\"\"0044\"\"\"\r\n"
         );
     }

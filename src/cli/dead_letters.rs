@@ -22,11 +22,11 @@ pub(in crate::cli) struct DeadLettersArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(subcommand)]
-    verb: Verb,
+    verb: DeadLettersVerb,
 }
 
 #[derive(Debug, Clone, Subcommand)]
-enum Verb {
+enum DeadLettersVerb {
     /// List them, the newest first
     List {
         #[command(flatten)]
@@ -138,9 +138,9 @@ pub(in crate::cli) async fn run(args: &DeadLettersArgs) -> anyhow::Result<ExitCo
     .await
 }
 
-async fn on_database(verb: &Verb, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
+async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::List { which, limit, json } => {
+        DeadLettersVerb::List { which, limit, json } => {
             let which = Which { account_id: which.account.as_deref(), class: which.class.map(Class::as_str) };
             let letters = dead_letter::list(connection, which, i64::from(*limit)).await?;
             if *json {
@@ -155,27 +155,27 @@ async fn on_database(verb: &Verb, connection: &mut PgConnection) -> anyhow::Resu
             }
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Show { call_id, json } => {
+        DeadLettersVerb::Show { call_id, json } => {
             let Some(letter) = dead_letter::get(connection, &CallId::new(call_id)?).await? else {
                 anyhow::bail!("{call_id} is no dead letter; `vobiz-cdr dead-letters list` shows them");
             };
             output::stdout_line(&if *json { serde_json::to_string(&letter)? } else { in_words(&letter) });
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Revive { call_id, all: _, account, class } if call_id.is_empty() => {
+        DeadLettersVerb::Revive { call_id, all: _, account, class } if call_id.is_empty() => {
             let which = Which { account_id: account.as_deref(), class: class.map(Class::as_str) };
             let revived = dead_letter::revive_all(connection, which).await?;
             output::stderr_line(&format!("{revived} revived: due now"));
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Revive { call_id, .. } => {
+        DeadLettersVerb::Revive { call_id, .. } => {
             let call_ids: Vec<&str> = call_id.iter().map(String::as_str).collect();
             let revived = queue::revive(connection, &call_ids).await?;
             output::stderr_line(&format!("{revived} of {} revived: due now", call_ids.len()));
             let all = usize::try_from(revived).is_ok_and(|revived| revived == call_ids.len());
             Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Verb::Close { call_id, all: _, account, class, reason, person } => {
+        DeadLettersVerb::Close { call_id, all: _, account, class, reason, person } => {
             let by = person.name();
             let closing = Closing { by: &by, reason };
             if call_id.is_empty() {

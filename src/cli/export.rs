@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use crate::cli::args::Usage;
-use crate::cli::csv::{Reader, Sheet};
+use crate::cli::csv::{CsvDialect, CsvFile};
 use crate::cli::database;
 
 /// Flags of `export`.
@@ -124,7 +124,7 @@ async fn write(
 struct Files {
     dir: PathBuf,
     stem: String,
-    reader: Reader,
+    reader: CsvDialect,
     /// Name and hash of each that is whole.
     done: Vec<(String, String)>,
     open: Option<String>,
@@ -139,7 +139,7 @@ impl Files {
         let customer: String = args.customer.chars().map(safe).collect();
         let stem =
             format!("{}-{}-{:02}", customer.trim_start_matches('.'), args.month.year(), args.month.month());
-        let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
+        let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
         let files = Self { dir: args.dir.clone(), stem, reader, done: Vec::new(), open: None };
         let manifest = files.path(&files.manifest());
         if manifest.exists() {
@@ -160,16 +160,16 @@ impl Files {
         self.dir.join(name)
     }
 
-    fn begin(&mut self, end: &str, header: &[&str]) -> anyhow::Result<Sheet<Hashed>> {
+    fn begin(&mut self, end: &str, header: &[&str]) -> anyhow::Result<CsvFile<Hashed>> {
         let name = format!("{}-{end}", self.stem);
         let path = part(&self.path(&name));
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         self.open = Some(name);
         let out = Hashed { file: BufWriter::new(file), hash: Sha256::new() };
-        Ok(Sheet::new(out, self.reader, header)?)
+        Ok(CsvFile::new(out, self.reader, header)?)
     }
 
-    fn end(&mut self, sheet: Sheet<Hashed>) -> anyhow::Result<()> {
+    fn end(&mut self, sheet: CsvFile<Hashed>) -> anyhow::Result<()> {
         let Hashed { mut file, hash } = sheet.end()?;
         file.flush()?;
         file.get_ref().sync_all()?;

@@ -12,7 +12,7 @@ use super::args::Usage;
 use super::{database, output};
 use crate::config::DatabaseArgs;
 use crate::db;
-use crate::db::base::migration::{self, State};
+use crate::db::base::migration::{self, MigrationState};
 use crate::db::base::role::{self, ROLES};
 
 /// Flags of `migrate`.
@@ -21,11 +21,11 @@ pub(super) struct MigrateArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(subcommand)]
-    verb: Verb,
+    verb: MigrateVerb,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
-enum Verb {
+enum MigrateVerb {
     /// Apply what is pending, and make the partitions
     Apply,
     /// List all migrations and what became of them
@@ -42,25 +42,25 @@ pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let pool = db::connect(&url, "migrate", 1)?;
     drop(db::reach(&pool).await?);
     let done = match args.verb {
-        Verb::Apply => {
+        MigrateVerb::Apply => {
             let applied = migration::apply(&pool, Duration::from_secs(300)).await?;
             info!(applied, "the schema is up to date");
             true
         }
-        Verb::Status => {
+        MigrateVerb::Status => {
             let mut connection = pool.acquire().await?;
             let steps = migration::status(&mut connection).await?;
             for step in &steps {
                 let state = format!("{:?}", step.state).to_lowercase();
                 output::stdout_line(&format!("{state:8} {} {}", step.version, step.description));
             }
-            steps.iter().all(|step| matches!(step.state, State::Applied | State::Ahead))
+            steps.iter().all(|step| matches!(step.state, MigrationState::Applied | MigrationState::Ahead))
         }
-        Verb::Check => {
+        MigrateVerb::Check => {
             let mut connection = pool.acquire().await?;
             migration::check(&mut connection).await.inspect_err(|error| error!(%error, "check")).is_ok()
         }
-        Verb::Roles => make_roles(&pool).await?,
+        MigrateVerb::Roles => make_roles(&pool).await?,
     };
     pool.close().await;
     if let Some(own) = own {

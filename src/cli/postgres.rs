@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::database::DATABASE;
 use super::output;
-use crate::postgres::{self, Options, Reached, Restore};
+use crate::postgres::{self, PostgresOptions, Reached, Restore};
 
 /// Tables that a first start fills: their rows are no reason to refuse a restore.
 const OF_A_FIRST_START: [&str; 7] = [
@@ -33,11 +33,11 @@ pub(super) struct PostgresArgs {
     #[arg(long, env = "PG_BIN_DIR", value_name = "DIR", global = true)]
     pg_bin_dir: Option<PathBuf>,
     #[command(subcommand)]
-    verb: Verb,
+    verb: PostgresVerb,
 }
 
 #[derive(Debug, Clone, Subcommand)]
-enum Verb {
+enum PostgresVerb {
     /// psql on the database, beside a running service or without one
     Psql {
         /// Arguments for psql, such as -c 'select 1'
@@ -78,21 +78,21 @@ pub(super) async fn run(args: PostgresArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let options = Options {
+    let options = PostgresOptions {
         data_dir: args.data_dir.unwrap_or_else(postgres::default_data_dir),
         bin_dir: args.pg_bin_dir,
         settings: Vec::new(),
     };
-    if let Verb::Psql { args } = args.verb {
+    if let PostgresVerb::Psql { args } = args.verb {
         return psql(&options, &args).await;
     }
     let mut signals = Signals::new()?;
     let work = async {
         match args.verb {
-            Verb::Psql { .. } => Ok(ExitCode::SUCCESS),
-            Verb::Dump { file, force } => dump(&options, file.as_deref(), force).await,
-            Verb::Restore { file } => restore(&options, &file).await,
-            Verb::Upgrade { to_bin_dir } => upgrade(&options, to_bin_dir.as_deref()).await,
+            PostgresVerb::Psql { .. } => Ok(ExitCode::SUCCESS),
+            PostgresVerb::Dump { file, force } => dump(&options, file.as_deref(), force).await,
+            PostgresVerb::Restore { file } => restore(&options, &file).await,
+            PostgresVerb::Upgrade { to_bin_dir } => upgrade(&options, to_bin_dir.as_deref()).await,
         }
     };
     tokio::select! {
@@ -103,7 +103,7 @@ pub(super) async fn run(args: PostgresArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Exits with psql's own code.
-async fn psql(options: &Options, args: &[OsString]) -> anyhow::Result<ExitCode> {
+async fn psql(options: &PostgresOptions, args: &[OsString]) -> anyhow::Result<ExitCode> {
     // Ctrl-C means the query, not the session: psql hears it itself, and we must outlive it.
     let mut signals = Signals::new()?;
     let reached = Reached::reach(options, DATABASE).await?;
@@ -133,7 +133,7 @@ fn end(child: &tokio::process::Child) {
     }
 }
 
-async fn dump(options: &Options, file: Option<&Path>, force: bool) -> anyhow::Result<ExitCode> {
+async fn dump(options: &PostgresOptions, file: Option<&Path>, force: bool) -> anyhow::Result<ExitCode> {
     let Some(file) = file.filter(|file| *file != Path::new("-")) else {
         if std::io::stdout().is_terminal() {
             output::stderr_line(
@@ -154,7 +154,7 @@ async fn dump(options: &Options, file: Option<&Path>, force: bool) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-async fn restore(options: &Options, file: &Path) -> anyhow::Result<ExitCode> {
+async fn restore(options: &PostgresOptions, file: &Path) -> anyhow::Result<ExitCode> {
     let restore = Restore { database: DATABASE, must_hold: "vobiz.cdr", replaceable: &OF_A_FIRST_START };
     let restored = restore.from(options, file).await?;
     output::stderr_line(&format!("restored {} into Postgres {}:", file.display(), restored.major));
@@ -169,7 +169,7 @@ async fn restore(options: &Options, file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn upgrade(options: &Options, to_bin_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+async fn upgrade(options: &PostgresOptions, to_bin_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     let upgraded = postgres::upgrade(options, to_bin_dir).await?;
     output::stderr_line(&format!(
         "the data is in Postgres {} now, before it was in {}; {} tables with {} rows are the same on both sides",

@@ -10,7 +10,7 @@ use super::accounts::OpenAccounts;
 use super::output::progress::Progress;
 use super::output::{self, table};
 use crate::account::Account;
-use crate::db::ledger::backfill::Range;
+use crate::db::ledger::backfill::DayRange;
 use crate::db::ledger::summary::{self, DayLine};
 use crate::ledger::Backfilled;
 use crate::list::ListError;
@@ -20,7 +20,7 @@ use crate::vobiz::AccountId;
 const PER_PAGE: u64 = 100;
 
 /// About how many pages it takes to list the rest of a range.
-pub(super) fn pages(range: &Range, calls: Option<i64>) -> u64 {
+pub(super) fn pages(range: &DayRange, calls: Option<i64>) -> u64 {
     let calls = u64::try_from(calls.unwrap_or(0)).unwrap_or(0);
     let days = u64::try_from((range.next - range.first).num_days() + 1).unwrap_or(1);
     // Half a page is left over at the end of each day, on average, and each day has one at least.
@@ -28,7 +28,7 @@ pub(super) fn pages(range: &Range, calls: Option<i64>) -> u64 {
 }
 
 /// How many calls Vobiz lists for a range, for the estimate. A long range may be too much for one request: then nobody knows.
-pub(super) async fn count(asked: &OpenAccounts, account: &Account, range: &Range) -> Option<i64> {
+pub(super) async fn count(asked: &OpenAccounts, account: &Account, range: &DayRange) -> Option<i64> {
     asked.ledger.count(account, range).await.unwrap_or_else(|error| {
         warn!(account = %account.id(), %error, "Vobiz does not say how many calls there are");
         None
@@ -38,7 +38,7 @@ pub(super) async fn count(asked: &OpenAccounts, account: &Account, range: &Range
 /// Shows how far a piece of work is, by the pages that were read.
 pub(super) async fn watched(
     asked: &OpenAccounts,
-    range: &Range,
+    range: &DayRange,
     calls: Option<i64>,
     work: impl Future<Output = Result<Backfilled, ListError>>,
     again: &str,
@@ -69,7 +69,7 @@ pub(super) async fn watched(
 pub(super) async fn say_outcome(
     pool: &PgPool,
     account: &AccountId,
-    range: &Range,
+    range: &DayRange,
     done: &Backfilled,
     json: bool,
 ) -> anyhow::Result<bool> {
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_range_takes_a_page_a_day_at_least() {
         let day = |n| NaiveDate::from_ymd_opt(2026, 11, 1).unwrap() + Days::new(n);
-        let range = |days: u64| Range { id: 0, first: day(0), last: day(days - 1), next: day(days - 1) };
+        let range = |days: u64| DayRange { id: 0, first: day(0), last: day(days - 1), next: day(days - 1) };
         assert_eq!(pages(&range(10), Some(0)), 10);
         assert_eq!(pages(&range(1), Some(300_000)), 3001);
         assert_eq!(pages(&range(10), Some(10_000)), 105);

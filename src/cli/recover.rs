@@ -13,7 +13,7 @@ use super::database;
 use super::range::{count, say_outcome, watched};
 use crate::config::{DatabaseArgs, VobizArgs};
 use crate::db::base::clock::Clock;
-use crate::db::ledger::backfill::Range;
+use crate::db::ledger::backfill::DayRange;
 use crate::db::ledger::summary;
 
 /// Flags of `recover`.
@@ -45,7 +45,7 @@ pub(super) async fn run(args: RecoverArgs, stop: CancellationToken) -> anyhow::R
         let mut settled = true;
         for account in &asked.accounts {
             let days = summary::range(&mut *pool.acquire().await?, account.id(), args.since).await?;
-            let range = Range { id: 0, first: days.0, last: days.1, next: days.1 };
+            let range = DayRange { id: 0, first: days.0, last: days.1, next: days.1 };
             let calls = count(&asked, account, &range).await;
             let work = asked.ledger.recover(account, args.since, &stop);
             let again = "`serve`, or the same command,";

@@ -8,12 +8,12 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
-use crate::db::bill::billing::{self, Asked, Column, Kind, Line, Report};
+use crate::db::bill::billing::{self, Column, ColumnKind, Report, ReportFilter, ReportLine};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
 use crate::cli::args::{Usage, is_among};
-use crate::cli::csv::{Reader, Sheet};
+use crate::cli::csv::{CsvDialect, CsvFile};
 use crate::cli::database;
 
 /// Flags of `report`.
@@ -72,7 +72,7 @@ pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     .await
 }
 
-fn checked(args: &ReportArgs) -> Result<(Report, Asked), Usage> {
+fn checked(args: &ReportArgs) -> Result<(Report, ReportFilter), Usage> {
     let name = args.name.as_deref().unwrap_or_default();
     let Some(report) = Report::named(name) else {
         return Err(Usage(format!(
@@ -91,13 +91,13 @@ fn checked(args: &ReportArgs) -> Result<(Report, Asked), Usage> {
     if args.customer.is_some() && !report.knows_customers() {
         return Err(Usage(format!("{name} does not know customers: leave out --customer")));
     }
-    Ok((report, Asked { from, to, account: args.account.clone(), customer: args.customer.clone() }))
+    Ok((report, ReportFilter { from, to, account: args.account.clone(), customer: args.customer.clone() }))
 }
 
 async fn print(
     args: &ReportArgs,
     report: Report,
-    asked: &Asked,
+    asked: &ReportFilter,
     connection: &mut PgConnection,
 ) -> anyhow::Result<ExitCode> {
     let zone = billing::zone(connection).await?;
@@ -120,7 +120,7 @@ async fn print(
             output::stdout_line(&laid_out(&columns, &lines));
         }
         Format::Csv => {
-            let reader = if args.excel { Reader::Spreadsheet } else { Reader::Program };
+            let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
             // A reader that went away (`| head`) is no error.
             let _ = std::io::stdout().write_all(&sheet(asked, &zone, &columns, &lines, reader)?);
         }
@@ -130,7 +130,7 @@ async fn print(
 }
 
 /// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
-async fn known(asked: &Asked, connection: &mut PgConnection) -> anyhow::Result<()> {
+async fn known(asked: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
     if let Some(account) = &asked.account {
         is_among("account", account, &billing::accounts(connection).await?)?;
     }
@@ -141,15 +141,16 @@ async fn known(asked: &Asked, connection: &mut PgConnection) -> anyhow::Result<(
 }
 
 /// The cells of a line; a total says so in its first one.
-fn cells(line: &Line) -> impl Iterator<Item = Option<&str>> {
+fn cells(line: &ReportLine) -> impl Iterator<Item = Option<&str>> {
     line.cells
         .iter()
         .enumerate()
         .map(|(at, cell)| if line.total && at == 0 { Some("total") } else { cell.as_deref() })
 }
 
-fn laid_out(columns: &[Column], lines: &[Line]) -> String {
-    let numbers = columns.iter().zip(0..).filter(|(column, _)| column.kind == Kind::Number).map(|(_, at)| at);
+fn laid_out(columns: &[Column], lines: &[ReportLine]) -> String {
+    let numbers =
+        columns.iter().zip(0..).filter(|(column, _)| column.kind == ColumnKind::Number).map(|(_, at)| at);
     let mut table = table::open(columns.iter().map(|column| column.name), numbers);
     for line in lines {
         // In a total, the columns that it does not go by are empty.
@@ -161,18 +162,18 @@ fn laid_out(columns: &[Column], lines: &[Line]) -> String {
 
 /// A file is passed on without the words around it: each line says from when to when it is, and of which zone.
 fn sheet(
-    asked: &Asked,
+    asked: &ReportFilter,
     zone: &str,
     columns: &[Column],
-    lines: &[Line],
-    reader: Reader,
+    lines: &[ReportLine],
+    reader: CsvDialect,
 ) -> std::io::Result<Vec<u8>> {
     let (from, to) = (asked.from.to_string(), asked.to.to_string());
     let header: Vec<&str> =
         columns.iter().map(|column| column.name).chain(["from", "to", "billing_zone"]).collect();
-    let mut sheet = Sheet::new(Vec::new(), reader, &header)?;
+    let mut sheet = CsvFile::new(Vec::new(), reader, &header)?;
     for line in lines {
-        let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == Kind::Number));
+        let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == ColumnKind::Number));
         sheet.add(values.chain([&from, &to, zone].map(|said| (Some(said as &str), false))))?;
     }
     sheet.end()
@@ -180,10 +181,10 @@ fn sheet(
 
 fn json(
     report: Report,
-    asked: &Asked,
+    asked: &ReportFilter,
     zone: &str,
     columns: &[Column],
-    lines: &[Line],
+    lines: &[ReportLine],
 ) -> serde_json::Result<String> {
     let rows = |total: bool| -> serde_json::Result<Vec<String>> {
         lines.iter().filter(|line| line.total == total).map(|line| object(columns, line)).collect()
@@ -200,14 +201,14 @@ fn json(
 }
 
 /// A line as an object. Numbers are numbers, digit by digit as Postgres prints them; a total has what it goes by.
-fn object(columns: &[Column], line: &Line) -> serde_json::Result<String> {
+fn object(columns: &[Column], line: &ReportLine) -> serde_json::Result<String> {
     let mut members = Vec::new();
     for (column, cell) in columns.iter().zip(&line.cells) {
         let value = match cell {
             None if line.total && column.name != "currency" => continue,
             None => RawValue::from_string("null".to_owned())?,
             // Postgres has numbers that JSON has not (NaN, Infinity): those are text.
-            Some(text) if column.kind == Kind::Number => RawValue::from_string(text.clone())
+            Some(text) if column.kind == ColumnKind::Number => RawValue::from_string(text.clone())
                 .or_else(|_| RawValue::from_string(serde_json::to_string(text)?))?,
             Some(text) => RawValue::from_string(serde_json::to_string(text)?)?,
         };

@@ -1,4 +1,4 @@
-//! The command line of the simulator: flags -> [`Options`], then calls until told to stop.
+//! The command line of the simulator: flags -> [`SimulatorOptions`], then calls until told to stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::simulator::{Account, Casing, Faults, Options, Progress, Simulator, Traffic};
+use crate::simulator::{
+    Casing, Faults, SimulatedAccount, Simulator, SimulatorOptions, Traffic, TrafficProgress,
+};
 
 /// Flags of `simulate`.
 #[derive(Debug, Clone, Args)]
@@ -82,15 +84,15 @@ enum CasingFlag {
 }
 
 impl SimulateArgs {
-    fn options(&self) -> anyhow::Result<Options> {
+    fn options(&self) -> anyhow::Result<SimulatorOptions> {
         let mut faults = if self.some_faults { Faults::some() } else { Faults::default() };
         (faults.late_by, faults.settles_after) = (self.late_by, self.settles_after);
         for text in &self.fault {
             set_fault(&mut faults, text)?;
         }
-        Ok(Options {
+        Ok(SimulatorOptions {
             listen: self.listen,
-            accounts: vec![Account::new(&self.auth_id, &self.auth_token)],
+            accounts: vec![SimulatedAccount::new(&self.auth_id, &self.auth_token)],
             callback_url: self.callback_url.clone(),
             callback_sent_to: self.callback_sent_to.clone(),
             trunk_url: self.trunk_url.clone(),
@@ -105,7 +107,7 @@ impl SimulateArgs {
             latency: self.latency,
             rate_limit: self.rate_limit,
             faults,
-            ..Options::default()
+            ..SimulatorOptions::default()
         })
     }
 }
@@ -149,7 +151,7 @@ pub(super) async fn run(args: SimulateArgs, stop: CancellationToken) -> anyhow::
         trunk_share: args.trunk_share,
         ..Traffic::default()
     };
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TrafficProgress::default());
     tokio::select! {
         made = simulator.run(&traffic, &progress), if args.calls > 0 => {
             info!(?made, "all calls are made; still answering");

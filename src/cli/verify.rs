@@ -6,7 +6,7 @@ use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::task;
 use crate::db::bill::billing;
-use crate::db::bill::rollup::{self, Scope, Sums, Verified};
+use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
 use crate::db::reconcile;
 use chrono::NaiveDate;
@@ -61,7 +61,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         output::stderr_line("another verify --repair is at work on this database: wait for its end");
         return Ok(ExitCode::from(2));
     }
-    let scope = Scope { account_id: args.account.as_deref(), from: args.from, to: args.to };
+    let scope = VerifyScope { account_id: args.account.as_deref(), from: args.from, to: args.to };
     let mut transaction = connection.begin().await?;
     reconcile::read_at_length(&mut transaction).await?;
     let verified = rollup::verify(&mut transaction, scope).await?;
@@ -82,7 +82,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     Ok(if equal || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::Difference], repaired: bool) {
+fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::RollupDayDifference], repaired: bool) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({

@@ -346,8 +346,8 @@ impl DatabaseArgs {
     }
 
     /// How a Postgres of our own is started, where there is no URL.
-    pub fn own(&self) -> postgres::Options {
-        postgres::Options {
+    pub fn own(&self) -> postgres::PostgresOptions {
+        postgres::PostgresOptions {
             data_dir: self.data_dir.clone().unwrap_or_else(postgres::default_data_dir),
             bin_dir: self.pg_bin_dir.clone(),
             settings: Vec::new(),

@@ -17,6 +17,7 @@ pub mod reconcile;
 
 pub use crate::timed;
 pub use base::connection::{
-    DbError, Held, Kept, check_server, connect, create_database, hold, hold_again, reach, unlock_all,
+    Acquired, DbError, KeptConnection, acquire, acquire_again, check_server, connect, create_database, reach,
+    unlock_all,
 };
 pub use base::fault::{Fault, fault};

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::base::migration::{self, SchemaError, State};
+use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
 use super::ledger::status::{self, LedgerSeen};
 
@@ -183,8 +183,8 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
         dead,
         ledger,
         missing_partitions,
-        pending: count(State::Pending),
-        changed: count(State::Changed),
-        ahead: count(State::Ahead),
+        pending: count(MigrationState::Pending),
+        changed: count(MigrationState::Changed),
+        ahead: count(MigrationState::Ahead),
     })
 }

@@ -28,11 +28,11 @@ use crate::account::{AHEAD, Account};
 use crate::db::DbError;
 use crate::db::queue::{self, Lease};
 use crate::db::timed;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
-use other_accounts::Siblings;
-use scan_start::Floor;
-use slot::Outcome;
+use other_accounts::OtherAccounts;
+use scan_start::ScanStart;
+use slot::FetchOutcome;
 
 /// How the worker behaves.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Fetcher {
     pool: PgPool,
     accounts: Vec<Arc<Account>>,
-    siblings: Arc<Siblings>,
+    other_accounts: Arc<OtherAccounts>,
     settings: FetchSettings,
     /// Requests under way.
     hands: Arc<Semaphore>,
@@ -69,25 +69,26 @@ pub struct Fetcher {
 }
 
 /// The right to one request, and room for what it brings.
-struct Hand {
+struct Slot {
     hand: OwnedSemaphorePermit,
     room: OwnedSemaphorePermit,
 }
 
 /// An outcome, and the room that it takes until it is settled.
 struct Finished {
-    outcome: Outcome,
+    outcome: FetchOutcome,
     room: OwnedSemaphorePermit,
 }
 
 impl Fetcher {
     /// A worker for these accounts.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings, metrics: Metrics) -> Self {
-        let siblings = Siblings::new(pool.clone(), accounts.clone(), settings.concurrency, settings.lease);
-        let siblings = Arc::new(siblings);
+        let other_accounts =
+            OtherAccounts::new(pool.clone(), accounts.clone(), settings.concurrency, settings.lease);
+        let other_accounts = Arc::new(other_accounts);
         let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
         let room = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
-        Self { pool, accounts, siblings, settings, hands, room, metrics }
+        Self { pool, accounts, other_accounts, settings, hands, room, metrics }
     }
 
     /// Works until told to stop; then finishes what is in hand.
@@ -103,22 +104,22 @@ impl Fetcher {
     async fn work(&self, stop: &CancellationToken, until_idle: bool) {
         let (finished, outcomes) = mpsc::unbounded_channel();
         let tracker = TaskTracker::new();
-        let settler = tokio::spawn(store::run(self.pool.clone(), outcomes, self.metrics.clone()));
-        let pulse = self.metrics.pulses.start("fetch", PATIENCE);
-        let trouble = self.metrics.trouble(
+        let storer = tokio::spawn(store::run(self.pool.clone(), outcomes, self.metrics.clone()));
+        let heartbeat = self.metrics.heartbeats.start("fetch", PATIENCE);
+        let condition = self.metrics.condition(
             "the queue cannot be read, so nothing is fetched and nothing is lost",
             "see that Postgres runs and can be reached",
         );
         let mut idle = IDLE.0;
         let (mut turn, mut backlog) = (0, false);
-        let mut floors = vec![Floor::default(); self.accounts.len()];
+        let mut floors = vec![ScanStart::default(); self.accounts.len()];
         // Without a settler, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
-            pulse.beat();
-            let round = self.round((turn, backlog), &mut floors, stop, &finished, &tracker, &pulse).await;
+            heartbeat.beat();
+            let round = self.round((turn, backlog), &mut floors, stop, &finished, &tracker, &heartbeat).await;
             backlog = matches!(round, Ok(1..));
             if round.is_ok() {
-                trouble.over();
+                condition.over();
             }
             match round {
                 Ok(0) if until_idle && self.is_idle().await => break,
@@ -131,7 +132,7 @@ impl Fetcher {
                 }
                 Ok(_) => idle = IDLE.0,
                 Err(error) => {
-                    trouble.hit(&error);
+                    condition.hit(&error);
                     tokio::select! {
                         () = tokio::time::sleep(IDLE.1) => {}
                         () = stop.cancelled() => {}
@@ -141,11 +142,11 @@ impl Fetcher {
             turn += 1;
         }
         // From here on others may be at work under this name; what is in hand is bounded by its own timeouts.
-        pulse.rest();
+        heartbeat.rest();
         drop(finished);
         tracker.close();
         tracker.wait().await;
-        if let Err(error) = settler.await {
+        if let Err(error) = storer.await {
             warn!(%error, "the settler ended badly: its calls fall due again");
         }
     }
@@ -154,18 +155,18 @@ impl Fetcher {
     async fn round(
         &self,
         (turn, backlog): (usize, bool),
-        floors: &mut [Floor],
+        floors: &mut [ScanStart],
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
-        pulse: &Pulse,
+        heartbeat: &Heartbeat,
     ) -> Result<usize, DbError> {
         let mut leased = 0;
         for n in 0..self.accounts.len() {
             let n = (turn + n) % self.accounts.len();
             let (account, floor) = (&self.accounts[n], &mut floors[n]);
             // Each account may have to wait for a hand.
-            pulse.beat();
+            heartbeat.beat();
             if stop.is_cancelled() {
                 break;
             }
@@ -215,7 +216,7 @@ impl Fetcher {
 
     /// A free hand, and room for what it brings; while there is a backlog, one hand of several if that takes but a moment. None:
     /// we are to stop.
-    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<Hand> {
+    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<Slot> {
         if backlog {
             let several = Arc::clone(&self.hands).acquire_many_owned(self.settings.concurrency.div_ceil(4));
             // They are given back at once: only this task takes hands.
@@ -227,7 +228,7 @@ impl Fetcher {
             hand = async {
                 let hand = Arc::clone(&self.hands).acquire_owned().await.ok()?;
                 let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
-                Some(Hand { hand, room })
+                Some(Slot { hand, room })
             } => hand,
             () = stop.cancelled() => None,
         }
@@ -238,19 +239,19 @@ impl Fetcher {
         account: Arc<Account>,
         lease: Lease,
         wait: Duration,
-        Hand { hand, room }: Hand,
+        Slot { hand, room }: Slot,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {
-        let (finished, siblings, metrics) =
-            (finished.clone(), Arc::clone(&self.siblings), self.metrics.clone());
+        let (finished, other_accounts, metrics) =
+            (finished.clone(), Arc::clone(&self.other_accounts), self.metrics.clone());
         tracker.spawn(async move {
             // The timer is no finer than this, and rounds up: at high rates it would be most of the waiting.
             if wait >= Duration::from_millis(1) {
                 tokio::time::sleep(wait).await;
             }
             let call_id = lease.call_id().clone();
-            let attending = AssertUnwindSafe(slot::attend(&account, lease, &siblings, &metrics)).catch_unwind();
+            let attending = AssertUnwindSafe(slot::attend(&account, lease, &other_accounts, &metrics)).catch_unwind();
             let Ok(outcome) = attending.await else {
                 error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
                 return;

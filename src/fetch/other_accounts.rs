@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 use super::slot::{observed, owned};
-use crate::account::{Account, Right};
+use crate::account::{Account, Priority};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::Lease;
@@ -31,7 +31,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
 
 /// All accounts of this service, as a call of one of them sees them.
 #[derive(Debug)]
-pub(super) struct Siblings {
+pub(super) struct OtherAccounts {
     pool: PgPool,
     accounts: Vec<Arc<Account>>,
     /// Ids of the configured main accounts: a row that belongs to another one of them is refused.
@@ -43,7 +43,7 @@ pub(super) struct Siblings {
 
 /// What the others said.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum AskedAround {
     /// One of them has it.
     Found(Box<Incoming>),
     /// None of those that could be asked has it.
@@ -57,7 +57,7 @@ pub(super) enum Answer {
     Later(Duration),
 }
 
-impl Siblings {
+impl OtherAccounts {
     /// These accounts; up to a quarter of `hands` may ask around, and each lease is kept for `lease` from every question on.
     pub(super) fn new(pool: PgPool, accounts: Vec<Arc<Account>>, hands: u32, lease: Duration) -> Self {
         let mains = accounts.iter().map(|account| account.id().clone());
@@ -68,12 +68,12 @@ impl Siblings {
 
     /// Asks all accounts but `own` for the call, one after the other and each once, however many turns it takes. One that is
     /// paused is passed over.
-    pub(super) async fn ask(&self, own: &Account, lease: &Lease, metrics: &Metrics) -> Answer {
+    pub(super) async fn ask(&self, own: &Account, lease: &Lease, metrics: &Metrics) -> AskedAround {
         let others = || self.accounts.iter().filter(|account| account.id() != own.id());
         let count = others().count();
-        let Ok(_place) = self.places.try_acquire() else { return Answer::Later(NEXT_TURN) };
+        let Ok(_place) = self.places.try_acquire() else { return AskedAround::Later(NEXT_TURN) };
         let known = timed!(&self.pool, DB_TIMEOUT, |connection| other_accounts::answered(connection, lease));
-        let Ok(mut answered) = known.await else { return Answer::Later(NEXT_TURN) };
+        let Ok(mut answered) = known.await else { return AskedAround::Later(NEXT_TURN) };
         let has_answered = |answered: &[String], account: &Account| {
             answered.iter().any(|id| id.as_str() == account.id().as_str())
         };
@@ -85,14 +85,14 @@ impl Siblings {
             match account.is_paused().await {
                 Ok(false) => {}
                 Ok(true) => continue,
-                Err(_) => return Answer::Later(NEXT_TURN),
+                Err(_) => return AskedAround::Later(NEXT_TURN),
             }
             // Its path is being found out, or no slot is free for long.
             if account.client.style().is_none()
-                || tokio::time::timeout(PATIENCE, account.pace(Right::Fetch)).await.is_err()
+                || tokio::time::timeout(PATIENCE, account.wait_for_slot(Priority::Fetch)).await.is_err()
                 || !self.keep(lease, &answered).await
             {
-                return Answer::Later(NEXT_TURN);
+                return AskedAround::Later(NEXT_TURN);
             }
             let requested_at = lease.now();
             let fetched = account.client.fetch_cdr(lease.call_id());
@@ -104,7 +104,7 @@ impl Siblings {
                           "another account has the call: its callback was attributed to the wrong one");
                     let found = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                         .fetched(lease.attempts.saturating_add(requests), lease.announced_at);
-                    return Answer::Found(Box::new(found));
+                    return AskedAround::Found(Box::new(found));
                 }
                 Err(error) if self.answered(account, &error).await => {
                     answered.push(account.id().as_str().to_owned());
@@ -117,9 +117,9 @@ impl Siblings {
         if asked < count && lease.history.not_yet_for.is_none_or(|age| age < GIVE_UP_AFTER) {
             // Those that have answered are not asked again.
             let wait = if self.keep(lease, &answered).await { AWAY } else { NEXT_TURN };
-            return Answer::Later(wait);
+            return AskedAround::Later(wait);
         }
-        Answer::Nowhere { asked, others: count }
+        AskedAround::Nowhere { asked, others: count }
     }
 
     /// Whether this failure answers the question. A throttled account pauses for all; anything else that is wrong with it will

@@ -21,12 +21,12 @@ const LATE: TimeDelta = TimeDelta::seconds(1);
 
 /// The floor of one account.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Floor {
+pub(super) struct ScanStart {
     from: Option<DateTime<Utc>>,
     looked_from_beginning: Option<Instant>,
 }
 
-impl Floor {
+impl ScanStart {
     /// Where to begin now; `None` is the very beginning.
     pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
         if self.looked_from_beginning.is_some_and(|last| now.duration_since(last) < EVERY) {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_look_begins_where_the_last_one_found_something_and_now_and_then_at_the_beginning() {
-        let (mut floor, start) = (Floor::default(), Instant::now());
+        let (mut floor, start) = (ScanStart::default(), Instant::now());
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let later = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(floor.begin(start), None);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::other_accounts::{Answer, Siblings};
-use crate::account::{Account, Depth, Right, Verdict};
+use super::other_accounts::{AskedAround, OtherAccounts};
+use crate::account::{AccessVerdict, Account, Priority, ProbeDepth};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, Lease, Then};
@@ -16,7 +16,7 @@ use crate::watch::metrics::Metrics;
 
 /// What came of a lease.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum FetchOutcome {
     /// The CDR: store it and pay the debt.
     Store(Lease, Box<Incoming>),
     /// The CDR is stored already: pay the debt.
@@ -33,22 +33,23 @@ pub(super) enum Outcome {
 pub(super) async fn attend(
     account: &Account,
     lease: Lease,
-    siblings: &Siblings,
+    other_accounts: &OtherAccounts,
     metrics: &Metrics,
-) -> Outcome {
+) -> FetchOutcome {
     if lease.stored {
-        return Outcome::Paid(lease);
+        return FetchOutcome::Paid(lease);
     }
     let requested_at = lease.now();
-    let fetch = async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &siblings.mains) };
+    let fetch =
+        async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &other_accounts.mains) };
     match observed(fetch, metrics).await {
         Ok(cdr) => {
             streak(account).succeeded();
             let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                 .fetched(lease.attempts + 1, lease.announced_at);
-            Outcome::Store(lease, Box::new(incoming))
+            FetchOutcome::Store(lease, Box::new(incoming))
         }
-        Err(error) => failed(account, lease, siblings, metrics, error).await,
+        Err(error) => failed(account, lease, other_accounts, metrics, error).await,
     }
 }
 
@@ -99,15 +100,17 @@ fn streak(account: &Account) -> std::sync::MutexGuard<'_, retry::Streak> {
 async fn failed(
     account: &Account,
     lease: Lease,
-    siblings: &Siblings,
+    other_accounts: &OtherAccounts,
     metrics: &Metrics,
     error: FetchError,
-) -> Outcome {
+) -> FetchOutcome {
     let jitter = rand::random::<f64>();
     let (error, decision) = match retry::decide(&error, &lease.history, jitter) {
-        Decision::AskList => match account.verify(&error.brief(), Depth::List).await {
-            Verdict::Paused | Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
-            Verdict::CallAlone => {
+        Decision::AskList => match account.verify(&error.brief(), ProbeDepth::List).await {
+            AccessVerdict::Paused | AccessVerdict::AccessChanged => {
+                return FetchOutcome::Release(lease, Duration::ZERO);
+            }
+            AccessVerdict::CallAlone => {
                 let refused = FetchError::Refused(format!("{error}; the account's list works"));
                 let decision = retry::decide(&refused, &lease.history, jitter);
                 (refused, decision)
@@ -121,10 +124,10 @@ async fn failed(
         Decision::Close(class) => (class, Then::Close),
         Decision::PauseAccount(length) => {
             account.pause(PauseReason::Throttled, length, &error.brief()).await;
-            return Outcome::Release(lease, Duration::ZERO);
+            return FetchOutcome::Release(lease, Duration::ZERO);
         }
         // A refused call is never asked about twice.
-        Decision::AskList => return Outcome::Release(lease, Duration::ZERO),
+        Decision::AskList => return FetchOutcome::Release(lease, Duration::ZERO),
     };
     let call_id = lease.call_id().clone();
     let suspicion = streak(account).failed(class, &call_id);
@@ -135,31 +138,35 @@ async fn failed(
         }
         Some(class @ (ErrorClass::Unavailable | ErrorClass::NotYet | ErrorClass::Refused)) => {
             let why = format!("many {} answers in a row", class.as_str());
-            let depth = if class == ErrorClass::Unavailable { Depth::List } else { Depth::Single };
+            let depth = if class == ErrorClass::Unavailable { ProbeDepth::List } else { ProbeDepth::Single };
             match account.verify(&why, depth).await {
                 // The list fails too: the answers were the account's trouble and cost the calls nothing.
-                Verdict::Paused | Verdict::AccessChanged => return Outcome::Release(lease, Duration::ZERO),
-                Verdict::CallAlone => {}
+                AccessVerdict::Paused | AccessVerdict::AccessChanged => {
+                    return FetchOutcome::Release(lease, Duration::ZERO);
+                }
+                AccessVerdict::CallAlone => {}
             }
         }
         _ => {}
     }
     if class == ErrorClass::NotYet
         && lease.history.not_yet_for.is_some_and(|age| age >= retry::LOOK_UP_BY_SIP_AFTER)
-        && let Some(found) = look_up_by_sip(account, &lease, &siblings.mains).await
+        && let Some(found) = look_up_by_sip(account, &lease, &other_accounts.mains).await
     {
         let own = found.cdr.call_id == *lease.call_id();
         let found = Box::new(found);
-        return if own { Outcome::Store(lease, found) } else { Outcome::OtherId(lease, found) };
+        return if own { FetchOutcome::Store(lease, found) } else { FetchOutcome::OtherId(lease, found) };
     }
     let mut said = error.to_string();
     if class == ErrorClass::NeverAppeared {
-        match siblings.ask(account, &lease, metrics).await {
-            Answer::Found(found) => return Outcome::Store(lease, found),
+        match other_accounts.ask(account, &lease, metrics).await {
+            AskedAround::Found(found) => return FetchOutcome::Store(lease, found),
             // A call that has waited for a day can wait for its turn; until then it costs what it has cost before.
-            Answer::Later(wait) => return Outcome::Release(lease, wait.mul_f64(1.0 - 0.25 * jitter)),
-            Answer::Nowhere { others: 0, .. } => {}
-            Answer::Nowhere { asked, others } => {
+            AskedAround::Later(wait) => {
+                return FetchOutcome::Release(lease, wait.mul_f64(1.0 - 0.25 * jitter));
+            }
+            AskedAround::Nowhere { others: 0, .. } => {}
+            AskedAround::Nowhere { asked, others } => {
                 said = format!("{said}; {asked} of {others} other accounts asked, none has it");
             }
         }
@@ -176,14 +183,14 @@ async fn failed(
         }
     }
     let body = if let FetchError::Unreadable { body, .. } = &error { Some(body.to_vec()) } else { None };
-    Outcome::Fail(Failed { lease, class, error: said, body, then })
+    FetchOutcome::Fail(Failed { lease, class, error: said, body, then })
 }
 
 /// Looks a trunk call up in the list by its SIP Call-ID: the hang-up's own id may not be the CDR's (the vendor's pages and
 /// real rows disagree).
 async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -> Option<Incoming> {
     let sip_call_id = lease.sip_call_id.as_ref()?;
-    account.pace(Right::Fetch).await;
+    account.wait_for_slot(Priority::Fetch).await;
     let requested_at = lease.now();
     let query =
         ListQuery { page: 1, per_page: 20, sip_call_id: Some(sip_call_id.clone()), ..ListQuery::default() };

@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::Finished;
-use super::slot::Outcome;
+use super::slot::FetchOutcome;
 use crate::db::queue::{self, Failed, Lease, Then};
 use crate::db::timed;
 use crate::db::{DbError, Fault, cdr};
 use crate::retry::ErrorClass;
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 
 /// Outcomes in one transaction.
@@ -26,39 +26,39 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Settles until all hands are gone and nothing waits.
 pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>, metrics: Metrics) {
-    let pulse = metrics.pulses.start("settle", PATIENCE);
-    let settler = Settler {
+    let heartbeat = metrics.heartbeats.start("settle", PATIENCE);
+    let storer = Storer {
         pool,
-        trouble: metrics.trouble(
+        condition: metrics.condition(
             "what was fetched cannot be stored, so those calls fall due again",
             "see that Postgres runs, takes writes and has disk space",
         ),
         metrics,
     };
     let mut group = Vec::new();
-    pulse.rest();
+    heartbeat.rest();
     while outcomes.recv_many(&mut group, GROUP).await > 0 {
-        pulse.beat();
+        heartbeat.beat();
         let (group, room): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.room)).unzip();
-        settler.settle(group, &pulse).await;
+        storer.settle(group, &heartbeat).await;
         drop(room);
-        pulse.rest();
+        heartbeat.rest();
     }
 }
 
-struct Settler {
+struct Storer {
     pool: PgPool,
     metrics: Metrics,
-    trouble: Arc<Trouble>,
+    condition: Arc<Condition>,
 }
 
-impl Settler {
+impl Storer {
     /// Settles a group. One that fails on data settles one by one, and the culprit becomes a dead letter with its body. Anything
     /// else that fails is our fault: the leases run out and the calls fall due again, at no cost to them.
-    async fn settle(&self, group: Vec<Outcome>, pulse: &Pulse) {
+    async fn settle(&self, group: Vec<FetchOutcome>, heartbeat: &Heartbeat) {
         // What is stored already goes by itself: its rows of `cdr` would otherwise be locked out of their order.
-        let (paid, group): (Vec<Outcome>, Vec<Outcome>) =
-            group.into_iter().partition(|outcome| matches!(outcome, Outcome::Paid(_)));
+        let (paid, group): (Vec<FetchOutcome>, Vec<FetchOutcome>) =
+            group.into_iter().partition(|outcome| matches!(outcome, FetchOutcome::Paid(_)));
         if !paid.is_empty() {
             let mut call_ids: Vec<&str> =
                 paid.iter().map(|outcome| lease_of(outcome).call_id().as_str()).collect();
@@ -75,34 +75,34 @@ impl Settler {
             Err(error) if error.fault() == Fault::Data => {
                 debug!(%error, outcomes = group.len(), "a group fails on data: one by one");
                 for outcome in group {
-                    pulse.beat();
-                    self.settle_one(outcome).await;
+                    heartbeat.beat();
+                    self.store_one(outcome).await;
                 }
             }
             Err(error) => {
-                self.trouble.hit(&error);
+                self.condition.hit(&error);
             }
         }
     }
 
-    async fn settle_one(&self, outcome: Outcome) {
+    async fn store_one(&self, outcome: FetchOutcome) {
         let single = [outcome];
         let error = match self.commit_patiently(&single).await {
             Ok(()) => return,
             Err(error) => error,
         };
         let [outcome] = single;
-        let (Outcome::Store(lease, incoming) | Outcome::OtherId(lease, incoming)) = outcome else {
+        let (FetchOutcome::Store(lease, incoming) | FetchOutcome::OtherId(lease, incoming)) = outcome else {
             warn!(%error, "a failure could not be written down: the call falls due again");
             return;
         };
         if error.fault() != Fault::Data {
-            self.trouble.hit(&error);
+            self.condition.hit(&error);
             return;
         }
         warn!(call_id = %lease.call_id(), %error, "Postgres refuses this CDR: dead letter");
         let body = incoming.cdr.payload.text().as_bytes();
-        let buried = [Outcome::Fail(Failed {
+        let buried = [FetchOutcome::Fail(Failed {
             error: format!("Postgres refuses the CDR: {error}"),
             body: Some(body[..body.len().min(65_536)].to_vec()),
             class: ErrorClass::Unstorable,
@@ -116,7 +116,7 @@ impl Settler {
 
     /// Commits, and tries again where that may help: at once after a deadlock, a few times while Postgres is away. What was
     /// fetched is worth a few seconds of waiting; the lease bounds it.
-    async fn commit_patiently(&self, group: &[Outcome]) -> Result<(), DbError> {
+    async fn commit_patiently(&self, group: &[FetchOutcome]) -> Result<(), DbError> {
         let committed = (|| timed!(&self.pool, TIMEOUT, |connection| commit(connection, group)))
             .retry(
                 ExponentialBuilder::default()
@@ -128,16 +128,16 @@ impl Settler {
             .when(|error| error.fault() != Fault::Data && !matches!(error, DbError::TimedOut(_)))
             .await;
         if committed.is_ok() {
-            self.trouble.over();
+            self.condition.over();
             self.count(group);
         }
         committed
     }
 
     /// How fresh what was just committed is. A clock of Vobiz meets the one of Postgres here; before the end is none.
-    fn count(&self, group: &[Outcome]) {
+    fn count(&self, group: &[FetchOutcome]) {
         for outcome in group {
-            if let Outcome::Store(lease, incoming) = outcome
+            if let FetchOutcome::Store(lease, incoming) = outcome
                 && let Some(ended_at) = incoming.cdr.fields.end_time
             {
                 let age = (lease.now() - ended_at).as_seconds_f64().max(0.0);
@@ -148,13 +148,13 @@ impl Settler {
 }
 
 /// One transaction. Rows of `cdr` first, then rows of `cdr_queue`, each sorted by `call_id`.
-async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), sqlx::Error> {
+async fn commit(connection: &mut PgConnection, group: &[FetchOutcome]) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let connection = &mut *transaction;
     let incoming: Vec<&cdr::Incoming> = group
         .iter()
         .filter_map(|outcome| match outcome {
-            Outcome::Store(_, incoming) | Outcome::OtherId(_, incoming) => Some(&**incoming),
+            FetchOutcome::Store(_, incoming) | FetchOutcome::OtherId(_, incoming) => Some(&**incoming),
             _ => None,
         })
         .collect();
@@ -163,7 +163,7 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
     let mut call_ids: Vec<&str> = group.iter().map(|outcome| lease_of(outcome).call_id().as_str()).collect();
     // A CDR found under another id pays the debt of that id as well, if there is one.
     call_ids.extend(group.iter().filter_map(|outcome| match outcome {
-        Outcome::OtherId(_, incoming) => Some(incoming.cdr.call_id.as_str()),
+        FetchOutcome::OtherId(_, incoming) => Some(incoming.cdr.call_id.as_str()),
         _ => None,
     }));
     call_ids.sort_unstable();
@@ -171,7 +171,7 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
 
     let paid: Vec<&str> = group
         .iter()
-        .filter(|outcome| matches!(outcome, Outcome::Store(..)))
+        .filter(|outcome| matches!(outcome, FetchOutcome::Store(..)))
         .map(|outcome| lease_of(outcome).call_id().as_str())
         .collect();
     if !paid.is_empty() {
@@ -180,7 +180,7 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
     let failed = |wanted: fn(Then) -> bool| -> Vec<&Failed> {
         let all = group
             .iter()
-            .filter_map(|outcome| if let Outcome::Fail(failed) = outcome { Some(failed) } else { None });
+            .filter_map(|outcome| if let FetchOutcome::Fail(failed) = outcome { Some(failed) } else { None });
         all.filter(|failed| wanted(failed.then)).collect()
     };
     let waiting = failed(|then| matches!(then, Then::Wait(_)));
@@ -197,13 +197,13 @@ async fn commit(connection: &mut PgConnection, group: &[Outcome]) -> Result<(), 
     }
     for outcome in group {
         match outcome {
-            Outcome::OtherId(lease, incoming) => {
+            FetchOutcome::OtherId(lease, incoming) => {
                 let evidence = "404 under its own id; the list shows it under this one by its SIP Call-ID";
                 queue::close_as_other_id(connection, lease.call_id(), &incoming.cdr.call_id, evidence)
                     .await?;
                 queue::complete(connection, &[incoming.cdr.call_id.as_str()]).await?;
             }
-            Outcome::Release(lease, wait) => {
+            FetchOutcome::Release(lease, wait) => {
                 queue::release(connection, &[lease], *wait).await?;
             }
             _ => {}
@@ -221,12 +221,12 @@ async fn pay(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sql
     transaction.commit().await
 }
 
-fn lease_of(outcome: &Outcome) -> &Lease {
+fn lease_of(outcome: &FetchOutcome) -> &Lease {
     match outcome {
-        Outcome::Store(lease, _)
-        | Outcome::Paid(lease)
-        | Outcome::OtherId(lease, _)
-        | Outcome::Release(lease, _) => lease,
-        Outcome::Fail(failed) => &failed.lease,
+        FetchOutcome::Store(lease, _)
+        | FetchOutcome::Paid(lease)
+        | FetchOutcome::OtherId(lease, _)
+        | FetchOutcome::Release(lease, _) => lease,
+        FetchOutcome::Fail(failed) => &failed.lease,
     }
 }

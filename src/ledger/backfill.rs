@@ -11,9 +11,9 @@ use super::{Checked, Ledger};
 use crate::account::Account;
 use crate::db::Fault;
 use crate::db::cdr::Origin;
-use crate::db::ledger::backfill::{self, Range, Reopened};
+use crate::db::ledger::backfill::{self, DayRange, Reopened};
 use crate::db::ledger::record::DayState;
-use crate::db::ledger::{Cause, Due};
+use crate::db::ledger::{CheckCause, Due};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError};
 use crate::vobiz::{FetchError, ListQuery};
@@ -55,11 +55,11 @@ impl Backfilled {
 
 impl Ledger {
     /// How many calls Vobiz lists for a range of days: one request.
-    pub async fn count(&self, account: &Account, range: &Range) -> Result<Option<i64>, ListError> {
+    pub async fn count(&self, account: &Account, range: &DayRange) -> Result<Option<i64>, ListError> {
         if !account.ensure_access().await {
             return Err(ListError::Paused);
         }
-        account.pace(crate::account::Right::Backfill).await;
+        account.wait_for_slot(crate::account::Priority::Backfill).await;
         let query =
             ListQuery { page: 1, per_page: 1, days: Some((range.first, range.last)), ..ListQuery::default() };
         Ok(account.client.list_cdrs(&query).await?.total)
@@ -70,14 +70,14 @@ impl Ledger {
     pub async fn backfill(
         &self,
         account: &Account,
-        range: &Range,
+        range: &DayRange,
         stop: &CancellationToken,
     ) -> Result<Backfilled, ListError> {
         let (mut done, mut began) = (Backfilled::default(), None);
         for day in
             range.first.iter_days().take_while(|day| *day <= range.next).collect::<Vec<_>>().iter().rev()
         {
-            let due = Due { day: *day, cause: Cause::Backfill };
+            let due = Due { day: *day, cause: CheckCause::Backfill };
             let unread = done.unread;
             self.list_patiently(account, due, Origin::Backfill, None, stop, &mut done).await?;
             if done.unread > unread {
@@ -112,7 +112,7 @@ impl Ledger {
             .await?;
         let mut done = Backfilled::default();
         for day in first.iter_days().take_while(|day| *day <= last).collect::<Vec<_>>().into_iter().rev() {
-            let due = Due { day, cause: Cause::Recover };
+            let due = Due { day, cause: CheckCause::Recover };
             // A service that runs beside us is at these days, too.
             self.list_patiently(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
         }

@@ -10,15 +10,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection};
 use tracing::{debug, info, warn};
 
-use super::evaluate::{Seen, judge};
+use super::evaluate::{CheckSnapshot, evaluate};
 use super::zone;
-use crate::account::{Account, Right};
+use crate::account::{Account, Priority};
 use crate::db::Fault;
 use crate::db::cdr::Origin;
 use crate::db::ledger::bound::{self, Known};
-use crate::db::ledger::compare::{self, Span};
+use crate::db::ledger::compare::{self, DaySpan};
 use crate::db::ledger::record::{self, Check, DayState};
-use crate::db::ledger::{self, Begun, Cause, Due, Writers, listed};
+use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, Found, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time, within};
 use crate::vobiz::{Cdr, ListQuery, Summary};
@@ -72,7 +72,7 @@ struct Listed {
 
 /// All that was read for a check.
 #[derive(Debug, Clone, Copy)]
-struct Read<'a> {
+struct CheckInput<'a> {
     /// The list of the day.
     list: &'a Listed,
     /// Pages of the days beside it.
@@ -89,14 +89,14 @@ impl super::Ledger {
         account: &Account,
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
-        let pulse = self.pulse(account);
-        self.check_with(account, &pulse, stop).await
+        let heartbeat = self.heartbeat(account);
+        self.check_with(account, &heartbeat, stop).await
     }
 
     pub(super) async fn check_with(
         &self,
         account: &Account,
-        pulse: &crate::watch::heartbeat::Pulse,
+        heartbeat: &crate::watch::heartbeat::Heartbeat,
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
         let due = async |at_least| {
@@ -105,7 +105,7 @@ impl super::Ledger {
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
-        let reader = self.reader("settle", (Right::Settle, Origin::Sweep), account, pulse, stop);
+        let reader = self.reader("settle", (Priority::Settle, Origin::Sweep), account, heartbeat, stop);
         let wait = if reader.is_behind().await? { WAITS_FOR_A_BACKLOG } else { Duration::ZERO };
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_alone(reader, due).await;
@@ -151,8 +151,8 @@ impl super::Ledger {
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
         let (id, day) = (account.id(), due.day);
-        let pulse = self.pulse(account);
-        let reader = self.reader("backfill", (Right::Backfill, origin), account, &pulse, stop);
+        let heartbeat = self.heartbeat(account);
+        let reader = self.reader("backfill", (Priority::Backfill, origin), account, &heartbeat, stop);
         timed!(&self.pool, DB_TIMEOUT, |connection| ledger::ensure(connection, id, day, day)).await?;
         loop {
             if let Some(since) = settled_since
@@ -213,7 +213,7 @@ async fn check(reader: ListReader<'_>, due: Due, holder: &mut PgConnection) -> R
     }
     let mut tries = 0;
     let checked = loop {
-        let read = Read { list: &list, beside, outside };
+        let read = CheckInput { list: &list, beside, outside };
         tries += 1;
         match within(COMPARE_TIMEOUT, settle(holder, reader, due, &begun, read)).await {
             Err(ListError::Db(error)) if error.fault() == Fault::Retry && tries < 5 => {}
@@ -293,10 +293,10 @@ async fn span<'a>(
     reader: ListReader<'a>,
     day: NaiveDate,
     day_of: &'a str,
-) -> Result<Span<'a>, sqlx::Error> {
+) -> Result<DaySpan<'a>, sqlx::Error> {
     let account = reader.account.id();
     let (from, to) = bound::span(connection, account, day).await?;
-    Ok(Span { account, day, day_of, from, to })
+    Ok(DaySpan { account, day, day_of, from, to })
 }
 
 async fn unlisted(
@@ -324,7 +324,7 @@ async fn wait_for(
         if tokio::time::Instant::now() > until {
             return Err(ListError::Busy);
         }
-        reader.pulse.beat();
+        reader.heartbeat.beat();
         reader.sleep(Duration::from_millis(25)).await?;
     }
     Ok(())
@@ -336,7 +336,7 @@ async fn settle(
     reader: ListReader<'_>,
     due: Due,
     begun: &Begun,
-    Read { list, beside, outside }: Read<'_>,
+    CheckInput { list, beside, outside }: CheckInput<'_>,
 ) -> Result<Checked, sqlx::Error> {
     let account = reader.account.id();
     let mut transaction = connection.begin().await?;
@@ -347,7 +347,7 @@ async fn settle(
     let differences = compare::differences(connection, &span).await?;
     let totals = compare::totals(connection, &span).await?;
     let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
-    let verdict = judge(&Seen {
+    let verdict = evaluate(&CheckSnapshot {
         summaries: (list.first.as_ref(), list.last.as_ref()),
         total: list.total,
         unreadable: &list.unreadable,
@@ -387,7 +387,7 @@ async fn settle(
             revised: count(list.found.revised),
             totals: &totals,
             differences: &kept,
-            next: if due.cause == Cause::Manual && span.to <= known.ledger_since {
+            next: if due.cause == CheckCause::Manual && span.to <= known.ledger_since {
                 // Nobody is promised anything of this day.
                 None
             } else {
@@ -414,12 +414,12 @@ async fn settle(
     })
 }
 
-fn say(account: &Account, why: Cause, checked: &Checked) {
+fn say(account: &Account, why: CheckCause, checked: &Checked) {
     let (account, day, cause) = (account.id(), checked.day, why.as_str());
     let &Checked { calls, requests, recovered, revised, .. } = checked;
     match (checked.state, &checked.reason) {
         // Whoever lists years sees how far it is, and the ledger at the end.
-        (DayState::Settled, _) if matches!(why, Cause::Backfill | Cause::Recover) => {
+        (DayState::Settled, _) if matches!(why, CheckCause::Backfill | CheckCause::Recover) => {
             debug!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
         }
         (DayState::Settled, _) => {

@@ -2,7 +2,7 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use crate::db::ledger::compare::{Difference, Differences, Side, Total};
+use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
 use crate::vobiz::Summary;
 
@@ -11,7 +11,7 @@ const NAMED: usize = 3;
 
 /// All that a check has seen.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct CheckSnapshot<'a> {
     /// The summary of the first page, and of the last one.
     pub(super) summaries: (Option<&'a Summary>, Option<&'a Summary>),
     /// Rows of the whole list, as the last page says.
@@ -21,9 +21,9 @@ pub(super) struct Seen<'a> {
     /// Rows that lie in no zone's version of the day.
     pub(super) outside: i64,
     /// Call by call.
-    pub(super) differences: &'a Differences,
+    pub(super) differences: &'a LedgerDifferences,
     /// Both sides.
-    pub(super) totals: &'a [Total],
+    pub(super) totals: &'a [LedgerTotal],
     /// The field that the summaries of this account add up, if that is known.
     pub(super) summary_cost: Option<&'a str>,
     /// The day has been over for an hour.
@@ -32,19 +32,19 @@ pub(super) struct Seen<'a> {
 
 /// What it proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct DayDecision {
     pub(super) state: DayState,
     /// Why it is not settled.
     pub(super) reason: Option<String>,
     /// Which field the summary adds up: `total_cost`, `cost` or `either`.
     pub(super) summary_cost: Option<&'static str>,
     /// What differs besides the calls.
-    pub(super) besides: Vec<Difference>,
+    pub(super) besides: Vec<LedgerDifference>,
 }
 
-pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
+pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     let verdict =
-        |state, reason: Option<String>| Verdict { state, reason, summary_cost: None, besides: vec![] };
+        |state, reason: Option<String>| DayDecision { state, reason, summary_cost: None, besides: vec![] };
     let there = sum(seen.totals.iter().map(|total| total.there));
     let here = sum(seen.totals.iter().map(|total| total.here));
     if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
@@ -78,16 +78,16 @@ pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
     }));
     if reasons.is_empty() && !seen.over {
         let reason = "it equals Vobiz's list, but it has not been over for an hour";
-        return Verdict { summary_cost, ..verdict(DayState::Unproven, Some(reason.into())) };
+        return DayDecision { summary_cost, ..verdict(DayState::Unproven, Some(reason.into())) };
     }
     if reasons.is_empty() {
-        return Verdict { summary_cost, ..verdict(DayState::Settled, None) };
+        return DayDecision { summary_cost, ..verdict(DayState::Settled, None) };
     }
-    Verdict { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
+    DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
 }
 
-fn sum(sides: impl Iterator<Item = Side>) -> Side {
-    sides.fold(Side::default(), |sum, side| Side {
+fn sum(sides: impl Iterator<Item = SideTotals>) -> SideTotals {
+    sides.fold(SideTotals::default(), |sum, side| SideTotals {
         calls: sum.calls + side.calls,
         duration: sum.duration + side.duration,
         billsec: sum.billsec + side.billsec,
@@ -97,11 +97,15 @@ fn sum(sides: impl Iterator<Item = Side>) -> Side {
 }
 
 /// Holds the summary against the sums of its own rows.
-fn hold_against(summary: &Summary, rows: Side, seen: &Seen<'_>) -> (Vec<Difference>, Option<&'static str>) {
-    let mut differences: Vec<Difference> = seen
+fn hold_against(
+    summary: &Summary,
+    rows: SideTotals,
+    seen: &CheckSnapshot<'_>,
+) -> (Vec<LedgerDifference>, Option<&'static str>) {
+    let mut differences: Vec<LedgerDifference> = seen
         .unreadable
         .iter()
-        .map(|why| Difference {
+        .map(|why| LedgerDifference {
             kind: "unreadable".into(),
             call_id: None,
             field: None,
@@ -110,7 +114,7 @@ fn hold_against(summary: &Summary, rows: Side, seen: &Seen<'_>) -> (Vec<Differen
         })
         .collect();
     let mut differs = |field: &str, rows: String, said: Option<String>| {
-        differences.push(Difference {
+        differences.push(LedgerDifference {
             kind: "summary".into(),
             call_id: None,
             field: Some(field.into()),
@@ -171,7 +175,7 @@ fn calls(n: u32) -> String {
 }
 
 /// What differs call by call, with the money and the first ids.
-fn in_words(seen: &Seen<'_>) -> Vec<String> {
+fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
     let found = seen.differences;
     let verb = |n: u32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut reasons = Vec::new();
@@ -208,7 +212,7 @@ fn in_words(seen: &Seen<'_>) -> Vec<String> {
     reasons
 }
 
-fn named(found: &Differences, kind: &str, n: u32) -> String {
+fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {
     let mut ids: Vec<&str> =
         found.first.iter().filter(|d| d.kind == kind).filter_map(|d| d.call_id.as_deref()).collect();
     ids.dedup();
@@ -221,8 +225,8 @@ fn named(found: &Differences, kind: &str, n: u32) -> String {
 mod tests {
     use super::*;
 
-    fn side(calls: i64, seconds: i64, cost: &str, total: &str) -> Side {
-        Side {
+    fn side(calls: i64, seconds: i64, cost: &str, total: &str) -> SideTotals {
+        SideTotals {
             calls,
             duration: seconds,
             billsec: seconds,
@@ -241,14 +245,14 @@ mod tests {
         }
     }
 
-    fn judged(summary: &Summary, there: Side, known: Option<&str>) -> Verdict {
-        let totals = [Total { currency: "INR".into(), here: there, there }];
-        judge(&Seen {
+    fn evaluated(summary: &Summary, there: SideTotals, known: Option<&str>) -> DayDecision {
+        let totals = [LedgerTotal { currency: "INR".into(), here: there, there }];
+        evaluate(&CheckSnapshot {
             summaries: (Some(summary), Some(summary)),
             total: Some(summary.calls.unwrap()),
             unreadable: &[],
             outside: 0,
-            differences: &Differences::default(),
+            differences: &LedgerDifferences::default(),
             totals: &totals,
             summary_cost: known,
             over: true,
@@ -259,7 +263,7 @@ mod tests {
     fn the_field_that_the_summary_adds_up_is_found_out() {
         let rows = side(3, 90, "1.20", "1.45");
         let fits = |said: &str, known| {
-            let verdict = judged(&summary(3, 90, said), rows, known);
+            let verdict = evaluated(&summary(3, 90, said), rows, known);
             (verdict.state, verdict.summary_cost)
         };
         assert_eq!(fits("1.45", None), (DayState::Settled, Some("total_cost")));
@@ -281,30 +285,30 @@ mod tests {
     fn seconds_and_calls_must_be_equal() {
         let rows = side(3, 90, "1", "1");
         assert_eq!(
-            judged(&summary(4, 90, "1"), rows, None).reason.unwrap(),
+            evaluated(&summary(4, 90, "1"), rows, None).reason.unwrap(),
             "Vobiz's summary says totalCalls 4, its own rows say 3"
         );
-        assert_eq!(judged(&summary(3, 91, "1"), rows, None).besides.len(), 2);
+        assert_eq!(evaluated(&summary(3, 91, "1"), rows, None).besides.len(), 2);
         let mut none = summary(3, 90, "1");
         none.total_cost = None;
-        assert_eq!(judged(&none, rows, None).state, DayState::Differs);
+        assert_eq!(evaluated(&none, rows, None).state, DayState::Differs);
     }
 
     #[test]
     fn currencies_are_not_added_up() {
         let one = side(1, 30, "1", "1");
-        let totals = [("INR", one), ("USD", one)].map(|(currency, side)| Total {
+        let totals = [("INR", one), ("USD", one)].map(|(currency, side)| LedgerTotal {
             currency: currency.into(),
             here: side,
             there: side,
         });
         let summary = summary(2, 60, "99");
-        let verdict = judge(&Seen {
+        let verdict = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],
             outside: 0,
-            differences: &Differences::default(),
+            differences: &LedgerDifferences::default(),
             totals: &totals,
             summary_cost: None,
             over: true,
@@ -314,11 +318,15 @@ mod tests {
 
     #[test]
     fn what_proves_nothing_settles_nothing() {
-        let held = [Total { currency: "INR".into(), here: side(2, 60, "1", "1"), there: Side::default() }];
+        let held = [LedgerTotal {
+            currency: "INR".into(),
+            here: side(2, 60, "1", "1"),
+            there: SideTotals::default(),
+        }];
         let (empty, full) = (summary(0, 0, "0"), summary(2, 60, "1"));
-        let judged = |summaries, totals, total| {
-            let differences = Differences { missing_there: 2, ..Differences::default() };
-            let seen = Seen {
+        let evaluated = |summaries, totals, total| {
+            let differences = LedgerDifferences { missing_there: 2, ..LedgerDifferences::default() };
+            let seen = CheckSnapshot {
                 summaries,
                 total,
                 unreadable: &[],
@@ -328,27 +336,27 @@ mod tests {
                 summary_cost: None,
                 over: true,
             };
-            judge(&seen)
+            evaluate(&seen)
         };
-        let verdict = judged((Some(&empty), Some(&empty)), &held, Some(0));
+        let verdict = evaluated((Some(&empty), Some(&empty)), &held, Some(0));
         assert_eq!(verdict.state, DayState::Unproven);
         assert!(verdict.reason.unwrap().contains("an empty list proves nothing"));
         for summaries in [(None, None), (Some(&empty), Some(&full))] {
-            assert_eq!(judged(summaries, &[], None).state, DayState::Unproven);
+            assert_eq!(evaluated(summaries, &[], None).state, DayState::Unproven);
         }
-        assert_eq!(judged((Some(&full), Some(&full)), &[], Some(3)).state, DayState::Unproven);
+        assert_eq!(evaluated((Some(&full), Some(&full)), &[], Some(3)).state, DayState::Unproven);
     }
 
     #[test]
     fn a_day_that_is_not_over_is_not_settled() {
         let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
-        let totals = [Total { currency: "INR".into(), here: side, there: side }];
-        let verdict = judge(&Seen {
+        let totals = [LedgerTotal { currency: "INR".into(), here: side, there: side }];
+        let verdict = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(1),
             unreadable: &[],
             outside: 0,
-            differences: &Differences::default(),
+            differences: &LedgerDifferences::default(),
             totals: &totals,
             summary_cost: None,
             over: false,
@@ -358,33 +366,33 @@ mod tests {
 
     #[test]
     fn an_empty_day_is_settled() {
-        let verdict = judged(&summary(0, 0, "0"), Side::default(), None);
+        let verdict = evaluated(&summary(0, 0, "0"), SideTotals::default(), None);
         assert_eq!((verdict.state, verdict.reason), (DayState::Settled, None));
     }
 
     #[test]
     fn a_mismatch_says_which_calls_differ_and_by_how_much() {
         let (here, there) = (side(2, 60, "1.01", "1.01"), side(2, 60, "1", "1"));
-        let totals = [Total { currency: "INR".into(), here, there }];
-        let differs = |call_id: &str, field: &str| Difference {
+        let totals = [LedgerTotal { currency: "INR".into(), here, there }];
+        let differs = |call_id: &str, field: &str| LedgerDifference {
             kind: "differs".into(),
             call_id: Some(call_id.into()),
             field: Some(field.into()),
             here: Some("0.51".into()),
             there: Some("0.50".into()),
         };
-        let differences = Differences {
+        let differences = LedgerDifferences {
             differing: 1,
             missing_here: 5,
             first: vec![
                 differs("a", "cost"),
                 differs("a", "total_cost"),
-                Difference { kind: "missing_here".into(), ..differs("b", "") },
+                LedgerDifference { kind: "missing_here".into(), ..differs("b", "") },
             ],
-            ..Differences::default()
+            ..LedgerDifferences::default()
         };
         let summary = summary(2, 60, "1");
-        let verdict = judge(&Seen {
+        let verdict = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],

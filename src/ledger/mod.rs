@@ -16,10 +16,10 @@ use futures_util::future::join_all;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{Account, Right};
+use crate::account::{Account, Priority};
 use crate::db::cdr::Origin;
 use crate::list::ListReader;
-use crate::watch::heartbeat::{Pulse, Pulses};
+use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 pub use backfill::Backfilled;
 pub use check::Checked;
@@ -37,25 +37,25 @@ pub struct Ledger {
     every: Duration,
     metrics: Metrics,
     /// In the order of the accounts.
-    loops: Vec<Arc<Pulse>>,
+    loops: Vec<Arc<Heartbeat>>,
 }
 
 impl Ledger {
     /// The ledger of these accounts.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
-        let pulse = |account: &Arc<Account>| {
-            let pulse = metrics.pulses.start(&format!("settle {}", account.id()), PATIENCE);
-            pulse.rest();
-            pulse
+        let heartbeat = |account: &Arc<Account>| {
+            let heartbeat = metrics.heartbeats.start(&format!("settle {}", account.id()), PATIENCE);
+            heartbeat.rest();
+            heartbeat
         };
-        let loops = accounts.iter().map(pulse).collect();
+        let loops = accounts.iter().map(heartbeat).collect();
         Self { pool, accounts, every, metrics, loops }
     }
 
     /// Checks days as they fall due until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
         let loops = self.accounts.iter().zip(&self.loops);
-        join_all(loops.map(|(account, pulse)| self.settle_on(account, pulse, &stop))).await;
+        join_all(loops.map(|(account, heartbeat)| self.check_on(account, heartbeat, &stop))).await;
     }
 
     /// Between two looks whether something is due.
@@ -64,21 +64,21 @@ impl Ledger {
     }
 
     /// The pulse of an account; for one that is not ours, a new one that nobody looks at.
-    fn pulse(&self, account: &Account) -> Arc<Pulse> {
+    fn heartbeat(&self, account: &Account) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place));
-        ours.map_or_else(|| Pulses::default().start("", PATIENCE), Arc::clone)
+        ours.map_or_else(|| Heartbeats::default().start("", PATIENCE), Arc::clone)
     }
 
     fn reader<'a>(
         &'a self,
         flow: &'static str,
-        (right, origin): (Right, Origin),
+        (right, origin): (Priority, Origin),
         account: &'a Account,
-        pulse: &'a Pulse,
+        heartbeat: &'a Heartbeat,
         stop: &'a CancellationToken,
     ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        ListReader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
+        ListReader { pool, metrics, accounts, account, flow, right, origin, heartbeat, stop }
     }
 }

@@ -10,45 +10,45 @@ use crate::account::Account;
 use crate::db::ledger::safe_to_bill;
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, LONGEST_BACKOFF, ListError};
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 
 /// Between two looks where safe_to_bill stands, where no check has moved it: it counts what is owed.
 const NOTE_EVERY: Duration = Duration::from_secs(30);
 
 impl Ledger {
     /// Checks the days of an account until told to stop.
-    pub(super) async fn settle_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
+    pub(super) async fn check_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let tick = self.tick();
         let mut failed = 0;
-        let trouble = Trouble::of(
+        let condition = Condition::of(
             "days cannot be compared with the CDR list, so it is not known up to when it is safe to bill",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
         let mut next_note = Instant::now();
         while !stop.is_cancelled() {
-            pulse.beat();
+            heartbeat.beat();
             let mut wait = tick;
-            match self.check_with(account, pulse, stop).await {
+            match self.check_with(account, heartbeat, stop).await {
                 Err(ListError::Stopped) => {}
                 Ok(None) => failed = 0,
                 Ok(Some(_)) => {
                     (failed, wait, next_note) = (0, Duration::ZERO, Instant::now());
-                    trouble.over();
+                    condition.over();
                 }
                 // The pause itself was said.
                 Err(ListError::Paused) => failed += 1,
                 Err(error) => {
                     failed += 1;
-                    trouble.hit(&error.brief());
+                    condition.hit(&error.brief());
                 }
             }
             if Instant::now() >= next_note {
                 next_note = Instant::now() + NOTE_EVERY;
                 self.note_safe_to_bill(account).await;
             }
-            pulse.rest();
+            heartbeat.rest();
             let backoff = wait.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::db;
 use crate::vobiz::FetchError;
-pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, Page};
+pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
 
 /// The longest pause after reads that failed.
 pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);

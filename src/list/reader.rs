@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ListError;
-use crate::account::{Account, Right};
+use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue;
@@ -18,7 +18,7 @@ use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
 use crate::db::{self, Fault, cdr};
 use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, RowError, Summary};
-use crate::watch::heartbeat::Pulse;
+use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 
 /// Rows a page: the most that Vobiz gives (documented).
@@ -41,16 +41,16 @@ pub(crate) struct ListReader<'a> {
     /// One of [`crate::watch::metrics::LIST_FLOWS`].
     pub(crate) flow: &'static str,
     /// Its place in the order of rights to the rate limit.
-    pub(crate) right: Right,
+    pub(crate) right: Priority,
     /// How a call came to be known that nothing had announced.
     pub(crate) origin: Origin,
-    pub(crate) pulse: &'a Pulse,
+    pub(crate) heartbeat: &'a Heartbeat,
     pub(crate) stop: &'a CancellationToken,
 }
 
 /// A page that is stored.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct StoredPage {
     /// Its readable rows in their order.
     pub(crate) call_ids: Vec<CallId>,
     /// Pages of the whole list, as it says.
@@ -119,7 +119,7 @@ impl ListReader<'_> {
         &self,
         query: &ListQuery,
         held_to: Option<DateTime<Utc>>,
-    ) -> Result<Page, ListError> {
+    ) -> Result<StoredPage, ListError> {
         let (listed, clock, requested_at) = self.ask_patiently(query).await?;
         self.metrics.list_pages.with_label_values(&[self.flow]).inc();
         if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
@@ -134,9 +134,9 @@ impl ListReader<'_> {
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
         self.store(&mut ours, held_to, clock, &mut found, &mut unreadable).await?;
         found.unreadable = unreadable.len();
-        self.pulse.beat();
+        self.heartbeat.beat();
         let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
-        Ok(Page { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
+        Ok(StoredPage { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
     }
 
     /// Asks for a page in its turn. A 429 is waited for and a bad moment is outlasted: the page is asked for again, not the whole
@@ -146,12 +146,12 @@ impl ListReader<'_> {
         for attempt in 1.. {
             self.wait_while_paused().await?;
             // At a low rate a slot may be minutes away.
-            self.pulse.rest();
+            self.heartbeat.rest();
             tokio::select! {
-                () = account.pace(self.right) => {}
+                () = account.wait_for_slot(self.right) => {}
                 () = self.stop.cancelled() => return Err(ListError::Stopped),
             }
-            self.pulse.beat();
+            self.heartbeat.beat();
             let clock = timed!(self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
             let requested_at = clock.now();
             let error = match account.client.list_cdrs(query).await {
@@ -180,7 +180,7 @@ impl ListReader<'_> {
     /// A pause that a fetch found holds for the list too; a short one is waited for.
     async fn wait_while_paused(&self) -> Result<(), ListError> {
         for _ in 0..120 {
-            self.pulse.beat();
+            self.heartbeat.beat();
             if self.stop.is_cancelled() {
                 return Err(ListError::Stopped);
             }
@@ -289,23 +289,23 @@ impl ListReader<'_> {
 }
 
 impl ListReader<'_> {
-    async fn glance(&self) -> Result<Option<backlog::Glance>, ListError> {
+    async fn snapshot(&self) -> Result<Option<backlog::BacklogSnapshot>, ListError> {
         let (id, max_rps) = (self.account.id(), self.account.max_rps);
-        Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::glance(connection, id, max_rps)).await?)
+        Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::snapshot(connection, id, max_rps)).await?)
     }
 
     pub(crate) async fn has_backlog(&self) -> Result<bool, ListError> {
-        Ok(self.glance().await?.is_some_and(|glance| glance.is_backlog()))
+        Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog()))
     }
 
     /// Whether single fetches cannot keep up just now, or somebody is at it.
     pub(crate) async fn is_behind(&self) -> Result<bool, ListError> {
-        Ok(self.glance().await?.is_some_and(|glance| glance.held || glance.is_backlog()))
+        Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.held || snapshot.is_backlog()))
     }
 
     /// The backlog, if there is one that nobody holds.
     pub(crate) async fn backlog(&self) -> Result<Option<Backlog>, ListError> {
-        if !self.glance().await?.is_some_and(|glance| glance.is_backlog() && !glance.held) {
+        if !self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog() && !snapshot.held) {
             return Ok(None);
         }
         let account = self.account.id();

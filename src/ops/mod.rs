@@ -1,6 +1,6 @@
 //! What an operator sees: `/healthz`, `/readyz`, `/status`, `/metrics`, on a port of their own.
 //!
-//! What lives here: looking (every few seconds, on a connection of its own), judging ([`judge`]) and answering. Every answer but
+//! What lives here: looking (every few seconds, on a connection of its own), judging ([`evaluate`]) and answering. Every answer but
 //! `/readyz` comes from memory, so it comes at once also when Postgres hangs, whatever the size of the queue. What does not live
 //! here: mending anything.
 //!
@@ -24,10 +24,10 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 
 use crate::account::Account;
-use crate::watch::condition::Trouble;
+use crate::watch::condition::Condition;
 use crate::watch::metrics::Metrics;
-use poll::Looks;
-pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
+use poll::Polls;
+pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, StatusSnapshot, evaluate};
 
 /// Whoever asks whether we are ready waits no longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(2);
@@ -70,9 +70,9 @@ pub struct Ops {
     phase: AtomicU8,
     probe: RwLock<Option<Arc<Probe>>>,
     accounts: RwLock<Vec<Arc<Account>>>,
-    looks: Mutex<Looks>,
+    looks: Mutex<Polls>,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    uncounted: Trouble,
+    uncounted: Condition,
     /// One scrape at a time: gauges are set and read together.
     scrape: Mutex<()>,
 }
@@ -93,9 +93,9 @@ impl Ops {
             phase: AtomicU8::new(Phase::Starting as u8),
             probe: RwLock::default(),
             accounts: RwLock::default(),
-            looks: Mutex::new(Looks::new()),
+            looks: Mutex::new(Polls::new()),
             ready: tokio::sync::Mutex::default(),
-            uncounted: Trouble::new(
+            uncounted: Condition::new(
                 "the queue and the schema cannot be looked at, so /status knows little of them",
                 "the error says why: a missing permission, a lock, or a Postgres that is too slow",
             ),
@@ -151,7 +151,7 @@ impl Ops {
         let found = probed.unwrap_or_else(|_| Err("Postgres did not commit in time".into()));
         let found = found.map_err(|why| format!("callbacks cannot be committed: {why}"));
         let shut =
-            || self.metrics.pulses.all().iter().any(|p| p.name() == PORT && p.is_wedged(Duration::MAX));
+            || self.metrics.heartbeats.all().iter().any(|p| p.name() == PORT && p.is_stalled(Duration::MAX));
         let found = found
             .and_then(|()| if shut() { Err("the public port takes no connections".into()) } else { Ok(()) });
         *ready = Some((Instant::now(), found.clone()));

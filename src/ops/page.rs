@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, Seen, judge};
+use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, StatusSnapshot, evaluate};
 use super::{Ops, Phase};
 use crate::db::ledger::status::{DifferencesSeen, LedgerSeen};
 use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
@@ -18,13 +18,13 @@ const CLASSES: [&str; 4] = ["never_appeared", "refused", "unreadable", "unstorab
 
 /// The answer of `/status`.
 #[derive(Debug, Serialize)]
-pub(super) struct Page {
+pub(super) struct StatusPage {
     /// `ok`, or `act` when a person must act.
     status: &'static str,
     /// What must be done.
     pub(super) act: Vec<Act>,
     process: Process,
-    postgres: Postgres,
+    postgres: PostgresStatus,
     queue: Queue,
     dead_letters: Vec<DeadSeen>,
     ledger: LedgerSeen,
@@ -43,7 +43,7 @@ struct Process {
 }
 
 #[derive(Debug, Serialize)]
-struct Postgres {
+struct PostgresStatus {
     #[serde(flatten)]
     seen: PostgresSeen,
     version: Option<String>,
@@ -63,7 +63,7 @@ struct Queue {
 
 impl Ops {
     /// What is known now; everything from memory.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> StatusSnapshot {
         let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waited for a Postgres that was away is not wedged for that.
         let answering = if looks.answers { looks.since.elapsed() } else { Duration::ZERO };
@@ -76,7 +76,7 @@ impl Ops {
             .iter()
             .filter_map(|account| account.client.clock_skew())
             .max_by(|a, b| a.abs().total_cmp(&b.abs()));
-        Seen {
+        StatusSnapshot {
             postgres: PostgresSeen {
                 answers: looks.answers,
                 lasting: looks.since.elapsed(),
@@ -93,13 +93,13 @@ impl Ops {
             ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
             loops: self
                 .metrics
-                .pulses
+                .heartbeats
                 .all()
                 .iter()
-                .map(|pulse| LoopSeen {
-                    name: pulse.name().to_owned(),
-                    silence: pulse.silence(),
-                    wedged: pulse.is_wedged(answering),
+                .map(|heartbeat| LoopSeen {
+                    name: heartbeat.name().to_owned(),
+                    silence: heartbeat.silence(),
+                    wedged: heartbeat.is_stalled(answering),
                 })
                 .collect(),
             schema: thorough
@@ -119,9 +119,9 @@ impl Ops {
         }
     }
 
-    pub(super) fn page(&self) -> Page {
+    pub(super) fn page(&self) -> StatusPage {
         let seen = self.seen();
-        let (phase, act) = (self.phase(), judge(&seen));
+        let (phase, act) = (self.phase(), evaluate(&seen));
         let (version, looked, counted) = {
             let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
             (
@@ -130,7 +130,7 @@ impl Ops {
                 looks.thorough.as_ref().map(|(at, _)| at.elapsed().as_secs()),
             )
         };
-        Page {
+        StatusPage {
             status: if act.is_empty() { "ok" } else { "act" },
             act,
             process: Process {
@@ -139,7 +139,7 @@ impl Ops {
                 parts: self.settings.parts.iter().map(ToString::to_string).collect(),
                 uptime_seconds: self.started.elapsed().as_secs(),
             },
-            postgres: Postgres { seen: seen.postgres, version, looked_seconds_ago: looked },
+            postgres: PostgresStatus { seen: seen.postgres, version, looked_seconds_ago: looked },
             queue: Queue {
                 due: seen.owed.iter().map(|owed| owed.due).sum(),
                 waiting: seen.owed.iter().map(|owed| owed.waiting).sum(),

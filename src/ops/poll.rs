@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What was seen, and when.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct Polls {
     pub(super) answers: bool,
     /// Since when it has been so.
     pub(super) since: Instant,
@@ -35,7 +35,7 @@ pub(super) struct Looks {
     pub(super) clock_skew: Option<f64>,
 }
 
-impl Looks {
+impl Polls {
     pub(super) fn new() -> Self {
         Self { answers: false, since: Instant::now(), quick: None, thorough: None, clock_skew: None }
     }
@@ -55,15 +55,15 @@ impl Ops {
     }
 
     async fn look_quickly_on(&self, pool: &PgPool, stop: &CancellationToken) {
-        let pulse = self.metrics.pulses.start("look", PATIENCE);
+        let heartbeat = self.metrics.heartbeats.start("look", PATIENCE);
         while !stop.is_cancelled() {
-            pulse.beat();
+            heartbeat.beat();
             let answered = self.look(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_troubles().is_empty() {
                 let _ = self.ready().await;
             }
-            pulse.rest();
+            heartbeat.rest();
             tokio::select! {
                 () = tokio::time::sleep(self.settings.look_every) => {}
                 () = stop.cancelled() => {}
@@ -72,16 +72,16 @@ impl Ops {
     }
 
     async fn look_thoroughly_on(&self, pool: &PgPool, stop: &CancellationToken) {
-        let pulse = self.metrics.pulses.start("count", PATIENCE);
+        let heartbeat = self.metrics.heartbeats.start("count", PATIENCE);
         while !stop.is_cancelled() {
-            pulse.beat();
+            heartbeat.beat();
             let mut wait = self.settings.look_every;
             let answers = self.looks.lock().unwrap_or_else(PoisonError::into_inner).answers;
             if answers {
                 let took = self.look_thoroughly(pool).await;
                 wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
             }
-            pulse.rest();
+            heartbeat.rest();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}

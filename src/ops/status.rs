@@ -85,7 +85,7 @@ pub struct ClocksSeen {
 
 /// All that is known of this process and its database.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct StatusSnapshot {
     /// Postgres.
     pub postgres: PostgresSeen,
     /// The accounts of this process.
@@ -119,7 +119,7 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 }
 
 /// What a person must do; nothing, if all is well or mends itself.
-pub fn judge(seen: &Seen) -> Vec<Act> {
+pub fn evaluate(seen: &StatusSnapshot) -> Vec<Act> {
     let mut acts = Vec::new();
     if seen.starting {
         // Nothing can be said yet of what it should have done.
@@ -163,7 +163,7 @@ pub fn judge(seen: &Seen) -> Vec<Act> {
     acts
 }
 
-fn slow_start(seen: &Seen, acts: &mut Vec<Act>) {
+fn slow_start(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     if seen.uptime > SLOW_START {
         acts.push(Act {
             what: "the service is still starting: it takes no callbacks yet".into(),
@@ -174,7 +174,7 @@ fn slow_start(seen: &Seen, acts: &mut Vec<Act>) {
 }
 
 /// What the loops say of themselves, and what nobody could look at.
-fn troubles(seen: &Seen, acts: &mut Vec<Act>) {
+fn troubles(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     for (what, cure, lasting) in seen.troubles.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
         acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
     }
@@ -198,7 +198,7 @@ fn whole(seconds: f64) -> Option<u64> {
     Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
 }
 
-fn postgres(seen: &Seen, acts: &mut Vec<Act>) {
+fn postgres(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     if !seen.postgres.answers && seen.postgres.lasting >= AWAY {
         acts.push(Act {
             what: "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost".into(),
@@ -261,7 +261,7 @@ fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
 }
 
 /// A queue or a list that nobody works on, although the account is not paused.
-fn overdue(account: &AccountSeen, seen: &Seen, acts: &mut Vec<Act>) {
+fn overdue(account: &AccountSeen, seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     if account.pause_reason.as_deref().is_some_and(|reason| reason != "throttled") {
         return;
     }
@@ -290,7 +290,7 @@ fn overdue(account: &AccountSeen, seen: &Seen, acts: &mut Vec<Act>) {
 }
 
 /// Days that differ from the provider's, and not only for a moment.
-fn unsettled(seen: &Seen, acts: &mut Vec<Act>) {
+fn unsettled(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     for day in seen.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
         let what =
             format!("day {} of account {} {}: {}", day.day, day.account_id, verb(&day.state), day.reason);
@@ -305,7 +305,7 @@ fn verb(state: &str) -> &str {
     if state == "unproven" { "is unproven" } else { "differs from Vobiz's own rows and totals" }
 }
 
-fn unconfigured(seen: &Seen, acts: &mut Vec<Act>) {
+fn unconfigured(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     for owed in &seen.owed {
         if !seen.accounts.iter().any(|account| account.account_id == owed.account_id) {
             acts.push(Act {
@@ -322,7 +322,7 @@ fn unconfigured(seen: &Seen, acts: &mut Vec<Act>) {
     }
 }
 
-fn wedged(seen: &Seen, acts: &mut Vec<Act>) {
+fn wedged(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     for wedged in seen.loops.iter().filter(|seen| seen.wedged) {
         let (what, cure) = if wedged.name == super::PORT {
             (
@@ -339,7 +339,7 @@ fn wedged(seen: &Seen, acts: &mut Vec<Act>) {
     }
 }
 
-fn schema(seen: &Seen, acts: &mut Vec<Act>) {
+fn schema(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     let schema = &seen.schema;
     if schema.pending > 0 || schema.changed > 0 {
         acts.push(Act {

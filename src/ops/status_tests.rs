@@ -20,8 +20,8 @@ fn account() -> AccountSeen {
     }
 }
 
-fn well() -> Seen {
-    Seen {
+fn well() -> StatusSnapshot {
+    StatusSnapshot {
         postgres: PostgresSeen { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
         accounts: vec![account()],
         owed: vec![OwedSeen { account_id: "MA_1".into(), due: 3, waiting: 5 }],
@@ -38,21 +38,21 @@ fn well() -> Seen {
     }
 }
 
-fn paused(reason: &str, seconds: f64) -> Seen {
+fn paused(reason: &str, seconds: f64) -> StatusSnapshot {
     let mut seen = well();
     seen.accounts[0].pause_reason = Some(reason.into());
     seen.accounts[0].paused_seconds = Some(seconds);
     seen
 }
 
-impl Seen {
+impl StatusSnapshot {
     fn starting_for(mut self, seconds: u64) -> Self {
         self.uptime = Duration::from_secs(seconds);
         self
     }
 }
 
-fn with(change: impl FnOnce(&mut Seen)) -> Seen {
+fn with(change: impl FnOnce(&mut StatusSnapshot)) -> StatusSnapshot {
     let mut seen = well();
     change(&mut seen);
     seen
@@ -87,7 +87,7 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
         }),
         with(|seen| seen.starting = true).starting_for(20),
     ] {
-        assert_eq!(judge(&seen), [], "{seen:?}");
+        assert_eq!(evaluate(&seen), [], "{seen:?}");
     }
 }
 
@@ -169,7 +169,7 @@ fn every_trouble_is_said_once_and_with_its_cure() {
         (with(|seen| seen.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
         (with(|seen| seen.postgres.read_only = true), "takes no writes", "primary"),
     ] {
-        let acts = judge(&seen);
+        let acts = evaluate(&seen);
         assert_eq!(acts.len(), 1, "{acts:?}");
         assert!(acts[0].what.contains(what) && acts[0].cure.contains(cure), "{what}: {acts:?}");
     }
@@ -183,7 +183,7 @@ fn a_postgres_that_is_away_is_the_only_thing_said() {
         seen.accounts[0].oldest_single_due_seconds = 9999.0;
         seen.accounts[0].swept_seconds_ago = 9999.0;
     });
-    let acts = judge(&seen);
+    let acts = evaluate(&seen);
     assert_eq!(acts.len(), 1, "{acts:?}");
     assert!(acts[0].what.starts_with("Postgres does not answer"));
     assert_eq!(acts[0].for_seconds, Some(400));

@@ -12,15 +12,15 @@ use super::error::StartError;
 
 /// The account that owns the data and runs the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct SystemUser {
     name: String,
     /// User and group to become; `None` when we already are who we should be.
     step_down: Option<(u32, u32)>,
 }
 
-impl Account {
+impl SystemUser {
     /// For the data in `cluster`, if there is any: its owner, since Postgres opens only what belongs to it.
-    pub(super) async fn choose(cluster: Option<&Path>) -> Result<Account, StartError> {
+    pub(super) async fn choose(cluster: Option<&Path>) -> Result<SystemUser, StartError> {
         let owner = match cluster {
             Some(path) => {
                 let metadata = path.metadata().map_err(StartError::file("look at", path))?;
@@ -34,24 +34,24 @@ impl Account {
                 Some((folder, owner, _)) if owner != we.as_raw() => {
                     Err(StartError::Owner { folder: folder.to_owned(), owner })
                 }
-                _ => Ok(Account::ours()),
+                _ => Ok(SystemUser::ours()),
             };
         }
         // Data of root's is a copy somebody made as root: it is handed to the account we choose, by `own_all`.
         if let Some((_, uid, gid)) = owner.filter(|(_, uid, _)| *uid != 0) {
-            return Ok(Account { name: format!("#{uid}"), step_down: Some((uid, gid)) });
+            return Ok(SystemUser { name: format!("#{uid}"), step_down: Some((uid, gid)) });
         }
         for name in ["postgres", "nobody"] {
             if let Some(ids) = look_up(name).await.filter(|(uid, _)| *uid != 0) {
-                return Ok(Account { name: name.to_owned(), step_down: Some(ids) });
+                return Ok(SystemUser { name: name.to_owned(), step_down: Some(ids) });
             }
         }
         Err(StartError::NoAccount)
     }
 
     /// The account this process already has.
-    pub(super) fn ours() -> Account {
-        Account { name: "ourselves".to_owned(), step_down: None }
+    pub(super) fn ours() -> SystemUser {
+        SystemUser { name: "ourselves".to_owned(), step_down: None }
     }
 
     /// A program that runs as this account: out of reach of Ctrl-C (we stop the server ourselves, and in order), with
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_server_never_runs_as_root() {
-        let account = Account::choose(None).await.unwrap();
+        let account = SystemUser::choose(None).await.unwrap();
         let output = account.shell("id -u; id -G").output().await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (uid, groups) = text.trim().split_once('\n').unwrap();
@@ -156,13 +156,13 @@ mod tests {
             let (_, gid) = account.stepping_down_to().unwrap();
             assert_eq!(groups, gid.to_string(), "root's groups are gone too");
         } else {
-            assert_eq!(account, Account::ours());
+            assert_eq!(account, SystemUser::ours());
         }
     }
 
     #[tokio::test]
     async fn a_program_sees_nothing_of_our_environment() {
-        let output = Account::ours().shell("env").output().await.unwrap();
+        let output = SystemUser::ours().shell("env").output().await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(!text.contains("CARGO"), "{text}");
         assert!(text.contains("LC_ALL=C"), "{text}");

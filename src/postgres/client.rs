@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::{StartError, StopError, TaskError};
 use super::folder::{self, Cluster};
 use super::programs::{self, Programs};
 use super::socket::Socket;
-use super::{Options, Postgres, socket_of_running};
+use super::{Postgres, PostgresOptions, socket_of_running};
 
 /// One of us that holds the folder has its server up by then, or has let go.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,14 +24,17 @@ const HOLDER_PATIENCE: Duration = Duration::from_secs(10);
 /// The programs of one version, and the account to run them as.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
-    pub(super) account: Account,
+    pub(super) account: SystemUser,
     pub(super) programs: Programs,
 }
 
 impl Tools {
     /// The tools for a cluster, or those a new one would be made with.
-    pub(super) async fn find(options: &Options, cluster: Option<&Cluster>) -> Result<Tools, StartError> {
-        let account = Account::choose(cluster.map(|cluster| cluster.path.as_path())).await?;
+    pub(super) async fn find(
+        options: &PostgresOptions,
+        cluster: Option<&Cluster>,
+    ) -> Result<Tools, StartError> {
+        let account = SystemUser::choose(cluster.map(|cluster| cluster.path.as_path())).await?;
         let programs = match &options.bin_dir {
             Some(bin_dir) => programs::find_in(&account, bin_dir, cluster).await?,
             None => programs::find(&account, &programs::here(), cluster).await?,
@@ -128,7 +131,7 @@ pub struct Reached {
 
 impl Reached {
     /// Finds the server, or starts it. A folder without data is an error: a mistyped name must not make a database.
-    pub async fn reach(options: &Options, database: &str) -> Result<Reached, TaskError> {
+    pub async fn reach(options: &PostgresOptions, database: &str) -> Result<Reached, TaskError> {
         let asked = Instant::now();
         loop {
             let cluster = existing(&options.data_dir)?;

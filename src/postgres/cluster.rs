@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::StartError;
 use super::folder::{self, Cluster};
 use super::leftovers::{self, PidFile};
@@ -18,7 +18,7 @@ const INITDB_PATIENCE: Duration = Duration::from_secs(180);
 /// Makes the cluster for these programs. Built under another name and renamed at the end: an initdb that is cut short
 /// leaves a folder that looks finished (`PG_VERSION` is among the first files it writes).
 pub(super) async fn make(
-    account: &Account,
+    account: &SystemUser,
     programs: &Programs,
     data_dir: &Path,
 ) -> Result<Cluster, StartError> {
@@ -28,7 +28,7 @@ pub(super) async fn make(
 
 /// A cluster for these programs that nobody takes for one yet: it is empty, or being filled.
 pub(super) async fn make_unfinished(
-    account: &Account,
+    account: &SystemUser,
     programs: &Programs,
     data_dir: &Path,
 ) -> Result<Cluster, StartError> {
@@ -55,7 +55,7 @@ pub(super) fn finish(new: &Cluster, data_dir: &Path) -> Result<Cluster, StartErr
     Ok(Cluster { path, major: new.major })
 }
 
-async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result<(), StartError> {
+async fn initdb(account: &SystemUser, programs: &Programs, folder: &Path) -> Result<(), StartError> {
     account.check_way(folder).await?;
     let program = programs.initdb();
     let mut command = account.command(&program);
@@ -87,7 +87,7 @@ async fn initdb(account: &Account, programs: &Programs, folder: &Path) -> Result
 
 /// Removes what attempts that were cut short have left: an initdb, or a copy that an upgrade was filling. What it was
 /// copied from is in force still, so there is nothing in it to lose.
-pub(super) async fn sweep_unfinished(account: &Account, data_dir: &Path) -> Result<(), StartError> {
+pub(super) async fn sweep_unfinished(account: &SystemUser, data_dir: &Path) -> Result<(), StartError> {
     for folder in unfinished(data_dir).map_err(StartError::file("list", data_dir))? {
         // The server of an upgrade that was killed; its watcher is at it, or was killed too.
         if PidFile::read(&folder).is_ok_and(|file| file.is_some_and(|file| file.is_a_servers()))

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use rustix::fs::OFlags;
 
-use super::Options;
+use super::PostgresOptions;
 use super::client::Reached;
 use super::error::TaskError;
 use super::folder;
@@ -24,7 +24,7 @@ pub struct Dumped {
 
 /// Dumps `database` into a file, which is refused if it exists, unless `force`. Works beside a running server.
 pub async fn dump_to_file(
-    options: &Options,
+    options: &PostgresOptions,
     database: &str,
     file: &Path,
     force: bool,
@@ -36,11 +36,11 @@ pub async fn dump_to_file(
 }
 
 /// Dumps `database` to our own standard output.
-pub async fn dump_to_stdout(options: &Options, database: &str) -> Result<(), TaskError> {
+pub async fn dump_to_stdout(options: &PostgresOptions, database: &str) -> Result<(), TaskError> {
     dump(options, database, Stdio::inherit()).await.map(drop)
 }
 
-async fn dump(options: &Options, database: &str, output: Stdio) -> Result<u32, TaskError> {
+async fn dump(options: &PostgresOptions, database: &str, output: Stdio) -> Result<u32, TaskError> {
     let reached = Reached::reach(options, database).await?;
     let major = reached.major();
     let mut command = reached.tools.command("pg_dump");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::StartError;
 use super::socket;
 
@@ -76,7 +76,7 @@ struct Resident {
 }
 
 /// Stops what is still running in the cluster, and removes the files that would keep a new server from starting.
-pub(super) async fn clear(account: &Account, cluster: &Path, data_dir: &Path) -> Result<(), StartError> {
+pub(super) async fn clear(account: &SystemUser, cluster: &Path, data_dir: &Path) -> Result<(), StartError> {
     let path = PidFile::path(cluster);
     let file = PidFile::read(cluster).map_err(StartError::file("read", &path))?;
     if file.is_none() && !path.exists() {
@@ -119,7 +119,12 @@ pub(super) async fn clear(account: &Account, cluster: &Path, data_dir: &Path) ->
 }
 
 /// A server that outlived both us and its watcher shuts down as it would have.
-async fn stop_orphan(account: &Account, cluster: &Path, pid: Pid, knows_all: bool) -> Result<(), StartError> {
+async fn stop_orphan(
+    account: &SystemUser,
+    cluster: &Path,
+    pid: Pid,
+    knows_all: bool,
+) -> Result<(), StartError> {
     let mut told: Option<(Instant, Signal)> = None;
     // By name too: a shell that stands in the folder may have got the number of a server long gone.
     while let Some(orphan) = residents(account, cluster, knows_all, Some(pid))
@@ -151,7 +156,7 @@ async fn stop_orphan(account: &Account, cluster: &Path, pid: Pid, knows_all: boo
 /// Who works in the cluster. Asked as the server's account: even root may not see the working folder of another's
 /// process, unless it has `CAP_SYS_PTRACE`, which containers withhold.
 async fn residents(
-    account: &Account,
+    account: &SystemUser,
     cluster: &Path,
     knows_all: bool,
     pid: Option<Pid>,
@@ -223,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_a_resident_by_its_working_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let account = Account::ours();
+        let account = SystemUser::ours();
         let mut sleeper =
             tokio::process::Command::new("sleep").arg("30").current_dir(dir.path()).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(sleeper.id().unwrap()).unwrap()).unwrap();

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Instant;
 
-use account::Account;
+use account::SystemUser;
 pub use client::Reached;
 use client::Tools;
 pub use dump::{Dumped, dump_to_file, dump_to_stdout};
@@ -46,7 +46,7 @@ pub const OLDEST_MAJOR: u32 = 15;
 
 /// How a Postgres of our own is to be started.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct PostgresOptions {
     /// Where its data, its socket and its log are; made if absent.
     pub data_dir: PathBuf,
     /// The folder of the server programs (`PG_BIN_DIR`); they are looked for if it is not given.
@@ -70,7 +70,7 @@ fn socket_of_running(data_dir: &Path) -> Option<Socket> {
 
 /// The versions of Postgres whose server programs are on this machine, each with its folder, best place first.
 pub async fn installed() -> Vec<(u32, PathBuf)> {
-    let found = programs::all(&Account::ours(), &programs::here()).await;
+    let found = programs::all(&SystemUser::ours(), &programs::here()).await;
     found.into_iter().map(|programs| (programs.major, programs.bin_dir)).collect()
 }
 
@@ -88,13 +88,13 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts the server, and makes its database first where there is none.
-    pub async fn start(options: Options) -> Result<Postgres, StartError> {
+    pub async fn start(options: PostgresOptions) -> Result<Postgres, StartError> {
         let begun = Instant::now();
         let data_dir = folder::prepare(&options.data_dir)?;
         let lock = folder::lock(&data_dir).await?;
 
         let existing = folder::newest_cluster(&data_dir)?;
-        let account = Account::choose(existing.as_ref().map(|cluster| cluster.path.as_path())).await?;
+        let account = SystemUser::choose(existing.as_ref().map(|cluster| cluster.path.as_path())).await?;
         account.check_way(&data_dir).await?;
         let programs = if let Some(bin_dir) = &options.bin_dir {
             programs::find_in(&account, bin_dir, existing.as_ref()).await?

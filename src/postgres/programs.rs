@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::OLDEST_MAJOR;
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::{StartError, in_words};
 use super::folder::Cluster;
 
@@ -41,7 +41,7 @@ impl Programs {
 
 /// The programs in the one folder the owner named.
 pub(super) async fn find_in(
-    account: &Account,
+    account: &SystemUser,
     bin_dir: &Path,
     cluster: Option<&Cluster>,
 ) -> Result<Programs, StartError> {
@@ -53,7 +53,7 @@ pub(super) async fn find_in(
 
 /// The first of `candidates` that will do: for existing data only its own version, else any that is new enough.
 pub(super) async fn find(
-    account: &Account,
+    account: &SystemUser,
     candidates: &[PathBuf],
     cluster: Option<&Cluster>,
 ) -> Result<Programs, StartError> {
@@ -88,7 +88,7 @@ pub(super) async fn find(
 }
 
 /// Everything that works among `candidates`, in their order, each folder once.
-pub(super) async fn all(account: &Account, candidates: &[PathBuf]) -> Vec<Programs> {
+pub(super) async fn all(account: &SystemUser, candidates: &[PathBuf]) -> Vec<Programs> {
     let mut found: Vec<Programs> = Vec::new();
     for bin_dir in candidates.iter().filter(|dir| holds_programs(dir)) {
         if found.iter().any(|programs| programs.bin_dir == *bin_dir) {
@@ -142,7 +142,7 @@ fn holds_programs(dir: &Path) -> bool {
     dir.join("postgres").is_file() && dir.join("initdb").is_file()
 }
 
-async fn version(account: &Account, bin_dir: &Path) -> Result<u32, StartError> {
+async fn version(account: &SystemUser, bin_dir: &Path) -> Result<u32, StartError> {
     let program = bin_dir.join("postgres");
     // Asked as the server's account, so that programs it cannot reach are found out here, by name.
     let output = match account.command(&program).arg("--version").output().await {
@@ -221,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_machine_without_programs_is_told_every_remedy() {
         let empty = tempfile::tempdir().unwrap();
-        let account = Account::ours();
+        let account = SystemUser::ours();
         let error = find(&account, &[empty.path().to_owned()], None).await.unwrap_err().to_string();
         for remedy in [
             "apt-get install postgresql",
@@ -238,7 +238,7 @@ mod tests {
     async fn programs_that_are_too_old_are_named() {
         let dir = tempfile::tempdir().unwrap();
         fake_programs(dir.path(), "postgres (PostgreSQL) 13.2");
-        let error = find(&Account::ours(), &[dir.path().to_owned()], None).await.unwrap_err();
+        let error = find(&SystemUser::ours(), &[dir.path().to_owned()], None).await.unwrap_err();
         assert!(matches!(error, StartError::TooOld { .. }), "{error}");
         let message = error.to_string();
         assert!(
@@ -255,11 +255,11 @@ mod tests {
         let both = [newer.path().to_owned(), older.path().to_owned()];
         let cluster = |major| Cluster { path: PathBuf::from("/data").join(format!("pgdata-{major}")), major };
 
-        let fresh = find(&Account::ours(), &both, None).await.unwrap();
+        let fresh = find(&SystemUser::ours(), &both, None).await.unwrap();
         assert_eq!((fresh.major, fresh.bin_dir.as_path()), (17, newer.path()));
-        let kept = find(&Account::ours(), &both, Some(&cluster(16))).await.unwrap();
+        let kept = find(&SystemUser::ours(), &both, Some(&cluster(16))).await.unwrap();
         assert_eq!((kept.major, kept.bin_dir.as_path()), (16, older.path()));
-        let message = find(&Account::ours(), &both, Some(&cluster(15))).await.unwrap_err().to_string();
+        let message = find(&SystemUser::ours(), &both, Some(&cluster(15))).await.unwrap_err().to_string();
         assert!(message.contains("belongs to Postgres 15"), "{message}");
         assert!(message.contains("Postgres 17 in") && message.contains("postgres upgrade"), "{message}");
     }
@@ -270,8 +270,8 @@ mod tests {
         fake_programs(broken.path(), "what?");
         fake_programs(good.path(), "postgres (PostgreSQL) 16.3");
         let both = [broken.path().to_owned(), good.path().to_owned()];
-        assert_eq!(find(&Account::ours(), &both, None).await.unwrap().major, 16);
-        let error = find(&Account::ours(), &both[..1], None).await.unwrap_err();
+        assert_eq!(find(&SystemUser::ours(), &both, None).await.unwrap().major, 16);
+        let error = find(&SystemUser::ours(), &both[..1], None).await.unwrap_err();
         assert!(matches!(error, StartError::Program { .. }), "{error}");
     }
 

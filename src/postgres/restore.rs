@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::client::{Tools, quoted};
 use super::error::TaskError;
 use super::socket::Socket;
-use super::{Options, Postgres, folder};
+use super::{Postgres, PostgresOptions, folder};
 
 /// Always there, and never the one that is restored.
 const ADMIN: &str = "postgres";
@@ -45,7 +45,7 @@ pub struct Restored {
 
 impl Restore<'_> {
     /// Restores a dump in custom format, owners and privileges left out: the roles of another server are not here.
-    pub async fn from(&self, options: &Options, file: &Path) -> Result<Restored, TaskError> {
+    pub async fn from(&self, options: &PostgresOptions, file: &Path) -> Result<Restored, TaskError> {
         // Before anything is started or made.
         let data_dir = &options.data_dir;
         let cluster = if data_dir.is_dir() { folder::newest_cluster(data_dir)? } else { None };

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::{StartError, StopError};
 use super::folder::{Cluster, Log};
 use super::leftovers::PidFile;
@@ -72,7 +72,7 @@ struct Watcher {
 impl Server {
     /// Starts the server on a cluster nobody else uses, and waits until it takes connections.
     pub(super) async fn start(
-        account: &Account,
+        account: &SystemUser,
         programs: &Programs,
         cluster: &Cluster,
         socket: &Socket,
@@ -173,7 +173,7 @@ impl Server {
 }
 
 impl Watcher {
-    fn start(account: &Account, cluster: &Cluster, socket: &Socket) -> io::Result<Watcher> {
+    fn start(account: &SystemUser, cluster: &Cluster, socket: &Socket) -> io::Result<Watcher> {
         // Both ends close on exec, so no other child of ours keeps the pipe open when we are gone.
         let (reader, pipe) = io::pipe()?;
         let mut command = account.shell(WATCH);

@@ -17,13 +17,13 @@ const NOT_MOVED: [&str; 1] = ["data_directory"];
 
 /// A setting of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+struct ServerSetting {
     value: String,
     /// Made by `alter system`, so that it can be undone by it.
     by_alter_system: bool,
 }
 
-type Settings = BTreeMap<String, Setting>;
+type Settings = BTreeMap<String, ServerSetting>;
 
 /// The settings that are to move, as lines for the new cluster's files.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ async fn read(tools: &Tools, url: &str) -> Result<Settings, TaskError> {
     let settings = lines.iter().filter_map(|line| {
         let mut columns = line.splitn(3, '\t');
         let (name, auto, value) = (columns.next()?, columns.next()?, columns.next()?);
-        Some((name.to_lowercase(), Setting { value: value.to_owned(), by_alter_system: auto == "t" }))
+        Some((name.to_lowercase(), ServerSetting { value: value.to_owned(), by_alter_system: auto == "t" }))
     });
     Ok(settings.collect())
 }
@@ -133,7 +133,8 @@ mod tests {
     use super::*;
 
     fn settings(all: &[(&str, &str, bool)]) -> Settings {
-        let setting = |value: &str, by_alter_system| Setting { value: value.to_owned(), by_alter_system };
+        let setting =
+            |value: &str, by_alter_system| ServerSetting { value: value.to_owned(), by_alter_system };
         all.iter().map(|(name, value, auto)| ((*name).to_owned(), setting(value, *auto))).collect()
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::account::Account;
+use super::account::SystemUser;
 use super::error::StartError;
 use super::folder;
 use super::leftovers::{self, PidFile};
@@ -33,7 +33,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Makes the folder ready, in the data folder if the path allows.
-    pub(super) fn prepare(account: &Account, data_dir: &Path) -> Result<Socket, StartError> {
+    pub(super) fn prepare(account: &SystemUser, data_dir: &Path) -> Result<Socket, StartError> {
         let usual = usual_folder(data_dir);
         if fits(&usual) {
             make_or_close(&usual).map_err(StartError::file("make", &usual))?;
@@ -44,7 +44,7 @@ impl Socket {
     }
 
     /// Makes a folder for one run only: where the usual one does not do, or another server has it.
-    pub(super) fn prepare_short(account: &Account) -> Result<Socket, StartError> {
+    pub(super) fn prepare_short(account: &SystemUser) -> Result<Socket, StartError> {
         // The name cannot be guessed and making it fails if it exists, so nobody else can have put it there.
         let name = format!("{SHORT_PREFIX}{:016x}", rand::random::<u64>());
         let short = Path::new(SHORT_PARENT).join(name);
@@ -227,7 +227,7 @@ mod tests {
         clear_stale_short(elsewhere.path(), uid);
         assert!(elsewhere.path().exists(), "another name");
 
-        let ours = Socket::prepare(&Account::ours(), &PathBuf::from("/").join("x".repeat(100))).unwrap();
+        let ours = Socket::prepare(&SystemUser::ours(), &PathBuf::from("/").join("x".repeat(100))).unwrap();
         assert!(ours.short_lived);
         clear_stale_short(&ours.folder, uid + 1);
         assert!(ours.folder.exists(), "another owner");

@@ -21,7 +21,7 @@ use super::restore::count_rows;
 use super::server::Server;
 use super::settings;
 use super::socket::Socket;
-use super::{OLDEST_MAJOR, Options, Postgres, cluster, folder};
+use super::{OLDEST_MAJOR, Postgres, PostgresOptions, cluster, folder};
 
 /// The database that every cluster has, and in which no user data is expected.
 const ADMIN: &str = "postgres";
@@ -63,9 +63,9 @@ pub struct Upgraded {
 }
 
 /// Moves the cluster in the data folder to the programs in `to_bin_dir`, or else to the newest found on the machine.
-pub async fn upgrade(options: &Options, to_bin_dir: Option<&Path>) -> Result<Upgraded, TaskError> {
+pub async fn upgrade(options: &PostgresOptions, to_bin_dir: Option<&Path>) -> Result<Upgraded, TaskError> {
     let found = existing(&options.data_dir)?;
-    let account = super::account::Account::choose(Some(&found.path)).await?;
+    let account = super::account::SystemUser::choose(Some(&found.path)).await?;
     let mut candidates: Vec<PathBuf> = options.bin_dir.iter().cloned().collect();
     candidates.extend(programs::here());
     candidates.extend(to_bin_dir.map(Path::to_owned));
@@ -79,7 +79,7 @@ pub async fn upgrade(options: &Options, to_bin_dir: Option<&Path>) -> Result<Upg
     let new_tools = Tools { account, programs: to };
 
     let settings = OF_THE_OLD.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let old = Options { data_dir: options.data_dir.clone(), bin_dir: Some(from.bin_dir), settings };
+    let old = PostgresOptions { data_dir: options.data_dir.clone(), bin_dir: Some(from.bin_dir), settings };
     let name_bin_dir = match &options.bin_dir {
         Some(bin_dir) => *bin_dir != new_tools.programs.bin_dir,
         None => !found_unnamed(&new_tools).await,

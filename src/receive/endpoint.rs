@@ -16,9 +16,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::group_commit::Intake;
+use super::group_commit::GroupCommit;
 use super::refusal::{Refusal, Refusals};
-use crate::db::queue::callback::{Entry, Outcome, Owed};
+use crate::db::queue::callback::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
 use crate::watch::metrics::Metrics;
@@ -32,7 +32,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
 
 /// What the door needs to know.
 #[derive(Debug)]
-pub struct DoorSettings {
+pub struct EndpointSettings {
     /// What a callback must prove.
     pub policy: SignaturePolicy,
     /// The configured accounts.
@@ -43,20 +43,20 @@ pub struct DoorSettings {
 
 /// The state behind the routes.
 #[derive(Debug)]
-pub struct Door {
-    settings: RwLock<Arc<DoorSettings>>,
-    intake: Intake,
+pub struct Endpoint {
+    settings: RwLock<Arc<EndpointSettings>>,
+    group_commit: GroupCommit,
     nonces: Mutex<Nonces>,
     refusals: Refusals,
     metrics: Metrics,
 }
 
-impl Door {
+impl Endpoint {
     /// A door in front of an intake.
-    pub fn new(settings: DoorSettings, intake: Intake, metrics: Metrics) -> Arc<Self> {
+    pub fn new(settings: EndpointSettings, group_commit: GroupCommit, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             settings: RwLock::new(Arc::new(settings)),
-            intake,
+            group_commit,
             nonces: Mutex::new(Nonces::default()),
             refusals: Refusals::default(),
             metrics,
@@ -64,17 +64,17 @@ impl Door {
     }
 
     /// Callbacks that come from now on are checked by these; those in hand by what was in force when they came.
-    pub fn reload(&self, settings: DoorSettings) {
+    pub fn reload(&self, settings: EndpointSettings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
-    fn settings(&self) -> Arc<DoorSettings> {
+    fn settings(&self) -> Arc<EndpointSettings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The public port: the callback path and `/healthz`, nothing else.
-pub fn router(door: Arc<Door>) -> Router {
+pub fn router(endpoint: Arc<Endpoint>) -> Router {
     let callback = get(receive).post(receive);
     Router::new()
         .route("/callbacks/vobiz", callback.clone())
@@ -83,14 +83,14 @@ pub fn router(door: Arc<Door>) -> Router {
         .route("/callbacks/vobiz/{secret}/", callback.clone())
         .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
         .route("/callbacks/vobiz/{account}/{secret}/", callback)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&door), count))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&endpoint), count))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_such_path)
-        .with_state(door)
+        .with_state(endpoint)
 }
 
 /// Counts what callbacks are answered, and how long it takes.
-async fn count(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let response = next.run(request).await;
     let result = match response.status() {
@@ -100,24 +100,24 @@ async fn count(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
         StatusCode::PAYLOAD_TOO_LARGE => "too_large",
         _ => "bad_request",
     };
-    door.metrics.callbacks.with_label_values(&[result]).inc();
-    door.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
+    endpoint.metrics.callbacks.with_label_values(&[result]).inc();
+    endpoint.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
     response
 }
 
 /// A slip in a URL at Vobiz loses callbacks, so it is counted and said. Whatever else strangers ask for is not.
-async fn no_such_path(State(door): State<Arc<Door>>, uri: Uri) -> StatusCode {
+async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri) -> StatusCode {
     if uri.path().starts_with("/callbacks") {
-        door.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
-        door.refusals.count(Refusal::WrongPath, Instant::now());
+        endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
+        endpoint.refusals.count(Refusal::WrongPath, Instant::now());
     }
     StatusCode::NOT_FOUND
 }
 
-async fn receive(State(door): State<Arc<Door>>, callback: VerifiedCallback) -> Response {
+async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
     let VerifiedCallback { entry, owed } = callback;
     let id = entry.id;
-    match tokio::time::timeout(ANSWER_WITHIN, door.intake.commit(entry, owed)).await {
+    match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.commit(entry, owed)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => {
             debug!(%id, %error, "callback answered 503");
@@ -137,19 +137,19 @@ fn busy() -> Response {
 
 /// A callback that may come in: its proof was checked by the policy, and it was read as far as it can be.
 struct VerifiedCallback {
-    entry: Entry,
+    entry: CallbackEntry,
     owed: Option<Owed>,
 }
 
-impl FromRequest<Arc<Door>> for VerifiedCallback {
+impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
     type Rejection = Response;
 
-    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Response> {
+    async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let settings = door.settings();
-        let place = Place::of(&mut parts, door, &settings).await;
+        let settings = endpoint.settings();
+        let place = Place::of(&mut parts, endpoint, &settings).await;
         let body = read(body).await?;
-        let seen = Seen {
+        let seen = ReadCallback {
             id: Uuid::now_v7(),
             callback: callback::parse(parts.uri.query(), &body),
             remote_address: parts
@@ -159,19 +159,24 @@ impl FromRequest<Arc<Door>> for VerifiedCallback {
             query: parts.uri.query().map(|query| query.replace('\0', "")),
             body,
         };
-        match door.prove(&settings, &parts.headers, &place, &seen) {
+        match endpoint.prove(&settings, &parts.headers, &place, &seen) {
             Ok(proof) => {
                 let announces = seen.callback.ended.is_some();
                 let callback = admit(&settings, &place, seen, proof);
                 if announces && callback.owed.is_none() {
-                    door.refusals.count(Refusal::NoAccount, Instant::now());
+                    endpoint.refusals.count(Refusal::NoAccount, Instant::now());
                 }
                 Ok(callback)
             }
             Err(refusal) => {
-                if door.refusals.count(refusal, Instant::now()) {
+                if endpoint.refusals.count(refusal, Instant::now()) {
                     let note = Some(refusal.as_str().to_owned());
-                    door.intake.note(seen.into_entry(None, Proof::None, Outcome::Refused, note));
+                    endpoint.group_commit.note(seen.into_entry(
+                        None,
+                        Proof::None,
+                        CallbackOutcome::Refused,
+                        note,
+                    ));
                 }
                 Err(StatusCode::FORBIDDEN.into_response())
             }
@@ -188,9 +193,15 @@ struct Place {
 }
 
 impl Place {
-    async fn of(parts: &mut axum::http::request::Parts, door: &Arc<Door>, settings: &DoorSettings) -> Self {
-        let segments: Vec<(String, String)> =
-            Path::from_request_parts(parts, door).await.map(|Path(segments)| segments).unwrap_or_default();
+    async fn of(
+        parts: &mut axum::http::request::Parts,
+        endpoint: &Arc<Endpoint>,
+        settings: &EndpointSettings,
+    ) -> Self {
+        let segments: Vec<(String, String)> = Path::from_request_parts(parts, endpoint)
+            .await
+            .map(|Path(segments)| segments)
+            .unwrap_or_default();
         let mut place = Self::default();
         for (name, value) in segments {
             match name.as_str() {
@@ -206,7 +217,7 @@ impl Place {
 }
 
 /// A callback as it was read, before anything is believed.
-struct Seen {
+struct ReadCallback {
     id: Uuid,
     callback: Callback,
     remote_address: Option<String>,
@@ -214,17 +225,17 @@ struct Seen {
     body: Bytes,
 }
 
-impl Seen {
+impl ReadCallback {
     fn into_entry(
         self,
         account: Option<AccountId>,
         proof: Proof,
-        outcome: Outcome,
+        outcome: CallbackOutcome,
         note: Option<String>,
-    ) -> Entry {
+    ) -> CallbackEntry {
         // What nobody proved may not fill the disk either: of it, the beginning is kept.
         let keep = match (outcome, proof) {
-            (Outcome::Refused, _) => 4 * 1024,
+            (CallbackOutcome::Refused, _) => 4 * 1024,
             (_, Proof::None) => 8 * 1024,
             _ => BODY_LIMIT,
         };
@@ -235,7 +246,7 @@ impl Seen {
         } else {
             note
         };
-        Entry {
+        CallbackEntry {
             id: self.id,
             event: self.callback.event,
             call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
@@ -256,20 +267,20 @@ struct Proved {
     account: Option<AccountId>,
 }
 
-impl DoorSettings {
+impl EndpointSettings {
     fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
         account.filter(|account| self.accounts.contains(*account)).cloned()
     }
 }
 
-impl Door {
+impl Endpoint {
     /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
     fn prove(
         &self,
-        settings: &DoorSettings,
+        settings: &EndpointSettings,
         headers: &HeaderMap,
         place: &Place,
-        seen: &Seen,
+        seen: &ReadCallback,
     ) -> Result<Proved, Refusal> {
         let unproven = Proved { proof: Proof::None, account: None };
         if settings.policy == SignaturePolicy::Off {
@@ -304,7 +315,7 @@ impl Door {
 }
 
 /// Decides what a callback that came in announces, and to which account it belongs.
-fn admit(settings: &DoorSettings, place: &Place, seen: Seen, proved: Proved) -> VerifiedCallback {
+fn admit(settings: &EndpointSettings, place: &Place, seen: ReadCallback, proved: Proved) -> VerifiedCallback {
     let account_proven = proved.account.is_some();
     let account = proved
         .account
@@ -325,7 +336,7 @@ fn admit(settings: &DoorSettings, place: &Place, seen: Seen, proved: Proved) -> 
     if seen.callback.ended.is_some() && account.is_none() {
         note = Some(Refusal::NoAccount.as_str().to_owned());
     }
-    let outcome = if owed.is_some() { Outcome::Owed } else { Outcome::Logged };
+    let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
     VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
 }
 

@@ -11,12 +11,12 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
-use crate::db::queue::callback::{self, Committed, Entry, Outcome, Owed};
+use crate::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
-use crate::db::{self, DbError, Fault, Kept};
+use crate::db::{self, DbError, Fault, KeptConnection};
 use crate::vobiz::AccountId;
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 
 /// Bytes that may wait, in units of 1 KiB.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the intake behaves.
 #[derive(Debug, Clone)]
-pub struct IntakeSettings {
+pub struct GroupCommitSettings {
     /// A new call is due this long after its callback.
     pub first_fetch_delay: Duration,
     /// New speculative calls an account may owe in a minute.
@@ -53,7 +53,7 @@ pub enum NotCommitted {
 
 struct Submission {
     /// The callback; none for a probe, which goes the whole way and writes nothing.
-    entry: Option<Entry>,
+    entry: Option<CallbackEntry>,
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     room: OwnedSemaphorePermit,
@@ -61,16 +61,16 @@ struct Submission {
 
 /// The near side of the intake: handlers submit here. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct GroupCommit {
     queue: mpsc::UnboundedSender<Submission>,
     room: Arc<Semaphore>,
 }
 
-impl Intake {
+impl GroupCommit {
     /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
     pub fn new(
         pool: PgPool,
-        settings: IntakeSettings,
+        settings: GroupCommitSettings,
         metrics: &Metrics,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // The semaphore bounds the queue: by bytes, which is what matters.
@@ -80,8 +80,8 @@ impl Intake {
             pool,
             cap: SpeculativeCap::new(settings.max_speculative_per_minute),
             settings,
-            pulse: metrics.pulses.start("intake", PATIENCE),
-            trouble: metrics.trouble(
+            heartbeat: metrics.heartbeats.start("intake", PATIENCE),
+            condition: metrics.condition(
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
@@ -92,7 +92,7 @@ impl Intake {
     }
 
     /// Hands a callback over and waits until it is committed.
-    pub(super) async fn commit(&self, entry: Entry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+    pub(super) async fn commit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
         self.submit(Some(entry), owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
@@ -111,14 +111,14 @@ impl Intake {
     }
 
     /// Hands over something that nobody waits for; it is dropped when there is no room.
-    pub(super) fn note(&self, entry: Entry) {
+    pub(super) fn note(&self, entry: CallbackEntry) {
         // Losing a sample of what was refused anyway is no loss.
         let _ = self.submit(Some(entry), None, None);
     }
 
     fn submit(
         &self,
-        entry: Option<Entry>,
+        entry: Option<CallbackEntry>,
         owed: Option<Owed>,
         answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     ) -> Result<(), NotCommitted> {
@@ -132,21 +132,21 @@ impl Intake {
 
 struct Writer {
     pool: PgPool,
-    settings: IntakeSettings,
+    settings: GroupCommitSettings,
     cap: SpeculativeCap,
-    pulse: Arc<Pulse>,
-    trouble: Arc<Trouble>,
+    heartbeat: Arc<Heartbeat>,
+    condition: Arc<Condition>,
     /// Postgres was there at the last failure, and did not want the rows.
     refused: bool,
     /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
-    kept: Kept,
+    kept: KeptConnection,
 }
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
-        self.pulse.rest();
+        self.heartbeat.rest();
         while let Some(first) = self.next(&mut waiting).await {
-            self.pulse.beat();
+            self.heartbeat.beat();
             let mut kib = first.room.num_permits();
             let mut group = vec![first];
             while group.len() < GROUP && kib < GROUP_KIB {
@@ -155,7 +155,7 @@ impl Writer {
                 group.push(next);
             }
             self.settle(group).await;
-            self.pulse.rest();
+            self.heartbeat.rest();
         }
     }
 
@@ -174,7 +174,7 @@ impl Writer {
             if !self.cap.take(&owed.account_id, now) {
                 submission.owed = None;
                 if let Some(entry) = &mut submission.entry {
-                    entry.outcome = Outcome::Logged;
+                    entry.outcome = CallbackOutcome::Logged;
                     entry.note = Some("over the cap on speculative calls: left to the sweep".into());
                 }
             }
@@ -185,7 +185,7 @@ impl Writer {
                 // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
                 if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
                     self.refused = false;
-                    self.trouble.over();
+                    self.condition.over();
                 }
                 self.cap.refund(&group, &committed.new, now);
                 unannounced = committed.stored_unannounced;
@@ -197,7 +197,7 @@ impl Writer {
                 let mut singles = group.into_iter();
                 for submission in singles.by_ref() {
                     let single = [submission];
-                    self.pulse.beat();
+                    self.heartbeat.beat();
                     match self.commit(&single).await {
                         Ok(committed) => {
                             self.cap.refund(&single, &committed.new, now);
@@ -210,7 +210,7 @@ impl Writer {
                             let away = error.fault() == Fault::Ours;
                             if away {
                                 self.refused = error.refuses_rows();
-                                self.trouble.hit(&error);
+                                self.condition.hit(&error);
                             } else {
                                 let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
                                 warn!(id, %error, "Postgres refuses this callback: answered 503");
@@ -228,7 +228,7 @@ impl Writer {
             }
             Err(error) => {
                 self.refused = error.refuses_rows();
-                self.trouble.hit(&error);
+                self.condition.hit(&error);
                 // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
                 self.cap.refund(&group, &[], now);
                 answer(group, Err(NotCommitted::Failed));
@@ -247,11 +247,13 @@ impl Writer {
     }
 
     async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
-        let entries: Vec<&Entry> = group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
+        let entries: Vec<&CallbackEntry> =
+            group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
         let mut tries = 0;
         loop {
-            let mut held = db::hold_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
+            let mut held =
+                db::acquire_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
             let (connection, deadline) = held.parts();
             let work = async {
                 let committed =

@@ -9,5 +9,5 @@ mod endpoint;
 mod group_commit;
 mod refusal;
 
-pub use endpoint::{Door, DoorSettings, router};
-pub use group_commit::{Intake, IntakeSettings, NotCommitted};
+pub use endpoint::{Endpoint, EndpointSettings, router};
+pub use group_commit::{GroupCommit, GroupCommitSettings, NotCommitted};

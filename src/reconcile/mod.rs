@@ -16,7 +16,7 @@ use sqlx::{Connection, PgConnection};
 pub use csv::Export;
 pub use map::Map;
 
-use crate::db::reconcile::{self, Counts, FIELDS, Range, Scope, TableError, Total};
+use crate::db::reconcile::{self, CompareScope, Counts, FIELDS, InstantRange, ReconcileTotal, TableError};
 use crate::vobiz::AccountId;
 
 /// Rows loaded in one statement.
@@ -78,7 +78,7 @@ impl From<TableError> for ReconcileError {
 
 /// What to compare.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct ReconcileRequest {
     /// Days of the billing zone, both included; without them, from their first call to their last.
     pub days: Option<(NaiveDate, NaiveDate)>,
     /// Only the calls of this account; without it, those of all accounts that they name, or all.
@@ -104,7 +104,7 @@ pub struct Comparison {
     /// How many calls came out how.
     pub counts: Counts,
     /// The sums, by currency.
-    pub totals: Vec<Total>,
+    pub totals: Vec<ReconcileTotal>,
 }
 
 /// Compares with an export; times without a zone are taken in `zone`.
@@ -112,7 +112,7 @@ pub async fn with_csv(
     connection: &mut PgConnection,
     input: impl BufRead,
     zone: &str,
-    asked: &Asked,
+    asked: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, zone).await?;
     let mut export = Export::open(input)?;
@@ -142,7 +142,7 @@ pub async fn with_table(
     connection: &mut PgConnection,
     table: &str,
     map: &Map,
-    asked: &Asked,
+    asked: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, &map.zone).await?;
     reconcile::prepare(connection).await?;
@@ -176,7 +176,10 @@ async fn check_zone(connection: &mut PgConnection, zone: &str) -> Result<(), Rec
     Err(Wrong::Zone(zone.to_owned()).into())
 }
 
-async fn asked_range(connection: &mut PgConnection, asked: &Asked) -> Result<Option<Range>, sqlx::Error> {
+async fn asked_range(
+    connection: &mut PgConnection,
+    asked: &ReconcileRequest,
+) -> Result<Option<InstantRange>, sqlx::Error> {
     match asked.days {
         Some((first, last)) => reconcile::days(connection, first, last).await.map(Some),
         None => Ok(None),
@@ -186,8 +189,8 @@ async fn asked_range(connection: &mut PgConnection, asked: &Asked) -> Result<Opt
 /// Compares what was loaded.
 async fn finish(
     connection: &mut PgConnection,
-    asked: &Asked,
-    range: Option<Range>,
+    asked: &ReconcileRequest,
+    range: Option<InstantRange>,
     matching: Option<reconcile::Matching>,
     compared: Vec<&'static str>,
 ) -> Result<Comparison, ReconcileError> {
@@ -198,14 +201,15 @@ async fn finish(
     };
     // Until before the next microsecond: the last call is inside.
     let theirs = span.first.zip(span.last);
-    let theirs = theirs.map(|(from, last)| Range { from, until: last + chrono::TimeDelta::microseconds(1) });
+    let theirs =
+        theirs.map(|(from, last)| InstantRange { from, until: last + chrono::TimeDelta::microseconds(1) });
     let range = range.or(theirs);
     if range.is_none() && span.rows > 0 && !reconcile::all_unreadable(connection).await? {
         return Err(Wrong::NoTimes.into());
     }
     // Without any time there is no call of ours to compare with, but unreadable rows are still to be said.
-    let nothing = Range { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
-    let scope = Scope { range: range.unwrap_or(nothing), accounts };
+    let nothing = InstantRange { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
+    let scope = CompareScope { range: range.unwrap_or(nothing), accounts };
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
     Ok(Comparison {

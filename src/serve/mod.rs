@@ -27,11 +27,11 @@ use crate::db::{self, timed};
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::ledger::Ledger;
 use crate::ops::{self, Ops, OpsSettings, Phase};
-use crate::receive::{Door, Intake, IntakeSettings, router};
+use crate::receive::{Endpoint, GroupCommit, GroupCommitSettings, router};
 use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use port::listen;
 
@@ -48,7 +48,7 @@ const FOLD_EVERY: Duration = Duration::from_secs(5);
 const FOLD_MOST: i64 = 20_000;
 /// A folding that takes longer is broken off.
 const FOLD_WITHIN: Duration = Duration::from_secs(30);
-const FOLD_PATIENCE: Duration = Duration::from_secs(120);
+const FOLD_STALL_AFTER: Duration = Duration::from_secs(120);
 /// Between two looks at Postgres for the ops port.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -83,7 +83,7 @@ pub enum Ending {
 }
 
 /// A loop that ended. If it was told to, all is well.
-struct Ended {
+struct EndedLoop {
     name: &'static str,
     told: CancellationToken,
 }
@@ -141,22 +141,22 @@ impl Service {
         mut reloads: mpsc::Receiver<ServeConfig>,
     ) -> anyhow::Result<()> {
         let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
-        let intake_pool = db::connect(&url, "receive", 2)?;
+        let receive_pool = db::connect(&url, "receive", 2)?;
         let look_pool = db::connect(&url, "ops", 2)?;
-        let stop_door = CancellationToken::new();
+        let stop_endpoint = CancellationToken::new();
         let mut loops = JoinSet::new();
 
         let address = public.as_ref().map(TcpListener::local_addr).transpose()?;
-        let door = public.map(|listener| {
-            open_door(listener, &intake_pool, &config, &ops, &metrics, &stop_door, &mut loops)
+        let endpoint = public.map(|listener| {
+            open_endpoint(listener, &receive_pool, &config, &ops, &metrics, &stop_endpoint, &mut loops)
         });
-        let crew = Crew { pool: pool.clone(), metrics: metrics.clone() };
+        let workers = Workers { pool: pool.clone(), metrics: metrics.clone() };
         ops.set_accounts(accounts.clone());
-        let mut stop_crew = crew.start(&config, accounts, &mut loops);
+        let mut stop_workers = workers.start(&config, accounts, &mut loops);
         let stop_rest = CancellationToken::new();
         run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
-        let pulse = metrics.pulses.start("rollup", FOLD_PATIENCE);
-        run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), pulse, stop_rest.clone()));
+        let heartbeat = metrics.heartbeats.start("rollup", FOLD_STALL_AFTER);
+        run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), heartbeat, stop_rest.clone()));
         run_loop(
             &mut loops,
             "look",
@@ -170,15 +170,15 @@ impl Service {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = loops.join_next() => match ended {
-                    Ok(Ended { told, .. }) if told.is_cancelled() => {}
-                    Ok(Ended { name, .. }) => bail!("{name} ended by itself: this is a defect; start the service again"),
+                    Ok(EndedLoop { told, .. }) if told.is_cancelled() => {}
+                    Ok(EndedLoop { name, .. }) => bail!("{name} ended by itself: this is a defect; start the service again"),
                     Err(error) => bail!("a loop broke off ({error}): this is a defect; start the service again"),
                 },
                 _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
                 Some(newer) = reloads.recv() => {
                     // The door needs no database: its new tokens and secrets count at once.
-                    if let Some(door) = &door {
-                        door.reload(setup::door(&newer));
+                    if let Some(endpoint) = &endpoint {
+                        endpoint.reload(setup::endpoint(&newer));
                     }
                     let set_up = tokio::select! {
                         set_up = setup::accounts_anew(&pool, &newer, home) => set_up,
@@ -196,12 +196,12 @@ impl Service {
                     };
                     ops.set_accounts(accounts.clone());
                     // The new crew starts at once: leases keep it off what the old one still has in hand.
-                    stop_crew.cancel();
-                    metrics.pulses.keep(|name| {
+                    stop_workers.cancel();
+                    metrics.heartbeats.keep(|name| {
                         let swept = ["sweep ", "walk ", "settle "].iter().find_map(|flow| name.strip_prefix(flow));
                         swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
                     });
-                    stop_crew = crew.start(&newer, accounts, &mut loops);
+                    stop_workers = workers.start(&newer, accounts, &mut loops);
                     info!(accounts = newer.accounts.len(), secrets = newer.callback_secrets.len(), "reloaded: accounts, tokens, rates and callback secrets");
                 }
             }
@@ -210,14 +210,14 @@ impl Service {
         info!("stopping: callbacks are taken a little longer, what is in hand is finished");
         ops.enter(Phase::Stopping);
         ops.set_probe(None);
-        drop(door);
-        stop_crew.cancel();
+        drop(endpoint);
+        stop_workers.cancel();
         stop_rest.cancel();
         let finished = timeout(END_WITHIN, async {
             if ending == Ending::Patient && address.is_some() {
                 tokio::time::sleep(ACCEPT_AFTER_STOP).await;
             }
-            stop_door.cancel();
+            stop_endpoint.cancel();
             while loops.join_next().await.is_some() {}
         });
         if finished.await.is_err() {
@@ -228,7 +228,7 @@ impl Service {
         let closed = async {
             // Whoever holds a connection of the ops port open does not hold us up.
             let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
-            intake_pool.close().await;
+            receive_pool.close().await;
             look_pool.close().await;
             pool.close().await;
         };
@@ -241,18 +241,18 @@ impl Service {
 }
 
 /// Those who fetch and sweep. A crew lives from one reload to the next.
-struct Crew {
+struct Workers {
     pool: PgPool,
     metrics: Metrics,
 }
 
-impl Crew {
+impl Workers {
     /// Sets a crew to work for these accounts; the token sends it home.
     fn start(
         &self,
         config: &ServeConfig,
         accounts: Vec<Arc<Account>>,
-        loops: &mut JoinSet<Ended>,
+        loops: &mut JoinSet<EndedLoop>,
     ) -> CancellationToken {
         let stop = CancellationToken::new();
         if config.parts.contains(&Part::Fetch) {
@@ -283,7 +283,7 @@ impl Crew {
 }
 
 fn run_loop(
-    loops: &mut JoinSet<Ended>,
+    loops: &mut JoinSet<EndedLoop>,
     name: &'static str,
     told: &CancellationToken,
     work: impl Future<Output = ()> + Send + 'static,
@@ -291,7 +291,7 @@ fn run_loop(
     let told = told.clone();
     loops.spawn(async move {
         work.await;
-        Ended { name, told }
+        EndedLoop { name, told }
     });
 }
 
@@ -300,37 +300,38 @@ async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) 
         .await
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
-    let pulse = metrics.pulses.start("ops port", Duration::from_secs(60));
-    let server = tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), port::OPS, pulse, stop.clone()));
+    let heartbeat = metrics.heartbeats.start("ops port", Duration::from_secs(60));
+    let server =
+        tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), port::OPS, heartbeat, stop.clone()));
     Ok(OpsPort { address, server: AbortOnDropHandle::new(server), stop })
 }
 
-fn open_door(
+fn open_endpoint(
     listener: TcpListener,
     pool: &PgPool,
     config: &ServeConfig,
     ops: &Arc<Ops>,
     metrics: &Metrics,
     stop: &CancellationToken,
-    loops: &mut JoinSet<Ended>,
-) -> Arc<Door> {
-    let settings = IntakeSettings {
+    loops: &mut JoinSet<EndedLoop>,
+) -> Arc<Endpoint> {
+    let settings = GroupCommitSettings {
         first_fetch_delay: config.first_fetch_delay,
         max_speculative_per_minute: config.max_speculative_per_minute,
         commit_timeout: Duration::from_millis(2300),
     };
-    let (intake, writer) = Intake::new(pool.clone(), settings, metrics);
-    let probed = intake.clone();
+    let (group_commit, writer) = GroupCommit::new(pool.clone(), settings, metrics);
+    let probed = group_commit.clone();
     ops.set_probe(Some(Box::new(move || {
-        let intake = probed.clone();
-        async move { intake.probe().await.map_err(|error| error.to_string()) }.boxed()
+        let group_commit = probed.clone();
+        async move { group_commit.probe().await.map_err(|error| error.to_string()) }.boxed()
     })));
-    let door = Door::new(setup::door(config), intake, metrics.clone());
-    let pulse = metrics.pulses.start(ops::PORT, Duration::from_secs(60));
-    let serving = listen(listener, router(Arc::clone(&door)), port::PUBLIC, pulse, stop.clone());
+    let endpoint = Endpoint::new(setup::endpoint(config), group_commit, metrics.clone());
+    let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
+    let serving = listen(listener, router(Arc::clone(&endpoint)), port::PUBLIC, heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);
     run_loop(loops, "intake", stop, writer);
-    door
+    endpoint
 }
 
 fn say_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) {
@@ -361,29 +362,29 @@ async fn keep_partitions(pool: PgPool, stop: CancellationToken) {
 }
 
 /// Folds what the triggers noted, so that reports have less to add up. Every replica tries; one does it.
-async fn fold_rollup(pool: PgPool, pulse: Arc<Pulse>, stop: CancellationToken) {
-    let trouble = Trouble::new(
+async fn fold_rollup(pool: PgPool, heartbeat: Arc<Heartbeat>, stop: CancellationToken) {
+    let condition = Condition::new(
         "the rollup cannot be folded, so reports become slower; they stay right",
         "it is tried again; the error says whose turn it is",
     );
     while !stop.is_cancelled() {
-        pulse.beat();
+        heartbeat.beat();
         let folded =
             timed!(&pool, FOLD_WITHIN, |connection| db::bill::rollup::fold(connection, FOLD_MOST)).await;
         match folded {
             Ok(folded) => {
-                trouble.over();
+                condition.over();
                 if folded == FOLD_MOST.unsigned_abs() {
                     continue;
                 }
             }
             // That Postgres is away is said by those who suffer from it.
             Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
-                trouble.hit(&error);
+                condition.hit(&error);
             }
             Err(_) => {}
         }
-        pulse.rest();
+        heartbeat.rest();
         tokio::select! {
             () = tokio::time::sleep(FOLD_EVERY) => {}
             () = stop.cancelled() => {}

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::debug;
 
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 
 /// How patient a port is, and how full it may get.
 #[derive(Debug, Clone, Copy)]
@@ -41,22 +41,22 @@ pub async fn listen(
     listener: TcpListener,
     router: Router,
     limits: Limits,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let tracker = TaskTracker::new();
-    let full = Trouble::new(
+    let full = Condition::new(
         "the port is full: new connections wait until others end",
         "see who holds so many open: a proxy, or an attack",
     );
     let refused =
-        Trouble::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
+        Condition::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
     // Whoever comes in vain is not seen from inside: a port that stands full or cannot accept is as good as wedged.
     let mut failing = false;
     loop {
         if !failing {
-            pulse.beat();
+            heartbeat.beat();
         }
         if room.available_permits() == 0 {
             full.hit(&limits.connections);
@@ -69,7 +69,7 @@ pub async fn listen(
             () = stop.cancelled() => break,
         };
         if !failing {
-            pulse.rest();
+            heartbeat.rest();
         }
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -82,7 +82,7 @@ pub async fn listen(
                     // Out of file descriptors, most likely: the next one may be closed soon.
                     refused.hit(&error);
                     if !failing {
-                        pulse.beat();
+                        heartbeat.beat();
                     }
                     failing = true;
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -13,7 +13,7 @@ use crate::config::ServeConfig;
 use crate::db;
 use crate::db::base::{migration, setting};
 use crate::db::timed;
-use crate::receive::DoorSettings;
+use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
 /// A few short statements.
@@ -70,7 +70,7 @@ pub(super) async fn accounts_anew(
 }
 
 /// What callbacks are checked by.
-pub(super) fn door(config: &ServeConfig) -> DoorSettings {
+pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
     let tokens: Vec<_> = config
         .accounts
         .iter()
@@ -79,7 +79,7 @@ pub(super) fn door(config: &ServeConfig) -> DoorSettings {
             account.credentials.tokens.iter().map(move |token| (id.clone(), token.expose_secret().into()))
         })
         .collect();
-    DoorSettings {
+    EndpointSettings {
         policy: config.policy,
         accounts: ids(config),
         verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets),

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, CDR_NOT_FOUND, INVALID_CREDENTIALS, Reply};
 use super::cdr;
-use super::list::{Filter, Listing, Page, Query, parameter};
+use super::list::{Filter, ListEnvelope, Listing, Query, parameter};
 use super::options::Casing;
 use super::stats::RequestKind;
-use super::world::{Row, State, World};
+use super::world::{Row, World, WorldState};
 
 const UNKNOWN_PATH: &str = r#"{"error":"not found"}"#;
 const NO_PARTNER: &str = r#"{"status":"error","error":{"code":"FORBIDDEN","message":"Missing capability can_view_cdrs","details":{}},"timestamp":"2026-03-25T10:00:00Z","requestId":"req_1a2b3c4d5e6f"}"#;
@@ -204,7 +204,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 
 /// Whether these credentials open this account.
 fn permission(
-    state: &State,
+    state: &WorldState,
     route: &Route<'_>,
     account: &str,
     auth_id: &str,
@@ -223,7 +223,7 @@ fn permission(
 /// The normal answer's rows.
 fn find(
     world: &World,
-    state: &mut State,
+    state: &mut WorldState,
     route: &Route<'_>,
     account: &str,
     query: &Query<'_>,
@@ -268,7 +268,7 @@ fn render(normal: Normal, route: Option<&Route<'_>>, account: &str, query: &Quer
     };
     let number = |name| parameter(query, name).and_then(|value| value.parse().ok()).filter(|n| *n > 0);
     let recent = route.is_some_and(|route| route.kind == RequestKind::Recent);
-    let page = Page {
+    let page = ListEnvelope {
         account,
         partner,
         echo: route.filter(|route| route.kind == RequestKind::Search).map(|_| query),

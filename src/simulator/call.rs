@@ -13,7 +13,7 @@ pub type Word = Cow<'static, str>;
 
 /// Which product carried the call. It decides the form of the callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     /// The voice API: signed form callbacks.
     #[default]
     Voice,
@@ -21,7 +21,7 @@ pub enum Kind {
     Trunk,
 }
 
-impl Kind {
+impl CallKind {
     pub(super) fn context(self) -> &'static str {
         match self {
             Self::Voice => "voice-api",
@@ -64,7 +64,7 @@ pub struct Call {
     /// The number of the row at Vobiz (`id`); grows with each call placed.
     pub vobiz_id: u64,
     /// Voice API or trunk.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// Inbound or outbound.
     pub direction: Direction,
     /// The caller in E.164, with `+`.
@@ -150,7 +150,7 @@ pub struct CallSpec {
     /// The owner.
     pub account: Option<String>,
     /// Voice unless told otherwise.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// Inbound or outbound.
     pub direction: Option<Direction>,
     /// The id.

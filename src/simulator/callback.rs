@@ -46,10 +46,10 @@ pub fn form<K: AsRef<str>, V: AsRef<str>>(mut fields: Vec<(K, V)>) -> String {
     Serializer::new(String::with_capacity(768)).extend_pairs(fields).finish()
 }
 
-type Fields = Vec<(&'static str, String)>;
+type FormFields = Vec<(&'static str, String)>;
 
 /// What every voice callback has.
-fn every(call: &Call, event: &str, status: &str) -> Fields {
+fn every(call: &Call, event: &str, status: &str) -> FormFields {
     let digits = |number: &str| number.trim_start_matches('+').to_owned();
     let mut fields = vec![
         ("CallStatus", status.to_owned()),
@@ -72,11 +72,11 @@ fn every(call: &Call, event: &str, status: &str) -> Fields {
     fields
 }
 
-fn ring(call: &Call) -> Fields {
+fn ring(call: &Call) -> FormFields {
     every(call, "Ring", "ringing")
 }
 
-fn answer(call: &Call) -> Fields {
+fn answer(call: &Call) -> FormFields {
     let mut fields = every(call, "StartApp", "in-progress");
     fields.push(("STIRVerification", "Not Applicable".to_owned()));
     match call.direction {
@@ -97,7 +97,7 @@ fn answer(call: &Call) -> Fields {
     fields
 }
 
-fn hangup(call: &Call) -> Fields {
+fn hangup(call: &Call) -> FormFields {
     let mut fields = every(call, "Hangup", status(call));
     let answered = call.answered_at.is_some();
     let text = |word: &str| word.to_owned();
@@ -110,7 +110,7 @@ fn hangup(call: &Call) -> Fields {
         ("BillRate", text(rate)),
         ("Duration", call.billsec.to_string()),
         ("EndTime", console(call.ended_at)),
-        ("HangupCause", text(&call.hangup_cause)),
+        ("Cause", text(&call.hangup_cause)),
         ("HangupCauseCode", call.hangup_cause_code.to_string()),
         ("HangupCauseName", text(&call.hangup_cause_name)),
         ("HangupSource", text(&call.hangup_source)),

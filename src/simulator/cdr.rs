@@ -24,7 +24,7 @@ pub(super) fn single(call: &Call) -> Vec<u8> {
 
 /// The CDR alone: a row of a list, or the partner's single fetch.
 pub(super) fn row(out: &mut Vec<u8>, call: &Call) {
-    let mut row = Object { out, set: call.set.iter().peekable(), first: true };
+    let mut row = JsonWriter { out, set: call.set.iter().peekable(), first: true };
     row.text("account_id", &call.account_id);
     row.time("answer_time", call.answered_at);
     row.int("billsec", call.billsec.into());
@@ -73,13 +73,13 @@ pub(super) fn row(out: &mut Vec<u8>, call: &Call) {
 }
 
 /// A JSON object written key by key in alphabetical order, into which [`Call::set`] is merged on the way.
-struct Object<'a> {
+struct JsonWriter<'a> {
     out: &'a mut Vec<u8>,
     set: Peekable<btree_map::Iter<'a, String, Option<String>>>,
     first: bool,
 }
 
-impl Object<'_> {
+impl JsonWriter<'_> {
     /// Starts `key`, after the set keys before it; false when the call sets this key itself.
     fn key(&mut self, key: &str) -> bool {
         while let Some((name, value)) = self.set.next_if(|(name, _)| name.as_str() <= key) {

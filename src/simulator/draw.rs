@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rust_decimal::Decimal;
 
-use super::call::{Call, CallSpec, Direction, Kind, Word};
+use super::call::{Call, CallKind, CallSpec, Direction, Word};
 
 /// What a stream of numbers is for; streams of one call do not touch each other.
 #[derive(Clone, Copy)]
@@ -35,16 +35,16 @@ pub(super) fn numbers(seed: u64, sequence: u64, purpose: Purpose) -> StdRng {
 }
 
 /// Cause, code, name, who hung up, how, and how often out of the table's sum.
-type Cause = (&'static str, u32, &'static str, &'static str, &'static str, u32);
+type HangupCause = (&'static str, u32, &'static str, &'static str, &'static str, u32);
 
-const ANSWERED: [Cause; 5] = [
+const ANSWERED: [HangupCause; 5] = [
     ("NORMAL_CLEARING", 4000, "Normal Hangup", "Callee", "recv_bye", 50),
     ("NORMAL_CLEARING", 4000, "Normal Hangup", "Caller", "send_bye", 35),
     ("NORMAL_CLEARING", 4010, "End Of XML Instructions", "Answer XML", "send_bye", 10),
     ("NORMAL_CLEARING", 6000, "Scheduled Hangup", "Vobiz", "send_bye", 3),
     ("MEDIA_TIMEOUT", 6020, "Media Timeout", "Vobiz", "send_bye", 2),
 ];
-const UNANSWERED: [Cause; 8] = [
+const UNANSWERED: [HangupCause; 8] = [
     ("NO_ANSWER", 3000, "No Answer", "Callee", "send_cancel", 45),
     ("USER_BUSY", 3010, "Busy Line", "Callee", "send_refuse", 20),
     ("ORIGINATOR_CANCEL", 1000, "Canceled", "Caller", "send_cancel", 15),
@@ -56,7 +56,7 @@ const UNANSWERED: [Cause; 8] = [
 ];
 
 /// What the world knows about a call before anything is drawn.
-pub(super) struct Setting<'a> {
+pub(super) struct DrawSettings<'a> {
     pub(super) seed: u64,
     pub(super) sequence: u64,
     pub(super) now: DateTime<Utc>,
@@ -65,7 +65,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// Makes the call.
-pub(super) fn draw(spec: CallSpec, setting: &Setting<'_>) -> Call {
+pub(super) fn draw(spec: CallSpec, setting: &DrawSettings<'_>) -> Call {
     let mut numbers = numbers(setting.seed, setting.sequence, Purpose::Call);
     let n = &mut numbers;
     // Everything is drawn before anything of the spec is looked at: a fixed property must not shift the others.
@@ -100,7 +100,7 @@ pub(super) fn draw(spec: CallSpec, setting: &Setting<'_>) -> Call {
     let answered_at = answered.then(|| spec.answered_at.unwrap_or(ended_at - seconds(billsec)));
     let started_at = spec.started_at.unwrap_or_else(|| answered_at.unwrap_or(ended_at) - seconds(ring_time));
     let cause = cause(&spec, answered, roll);
-    let trunk_call = spec.kind == Kind::Trunk;
+    let trunk_call = spec.kind == CallKind::Trunk;
     let cost = spec.cost.unwrap_or_else(|| price(spec.kind, billsec, odd_price, price_noise));
     let streams = answered && !trunk_call && (20..24).contains(&odd_price);
     let streaming = if streams { Decimal::new(i64::from(billsec) * 2, 3) } else { Decimal::ZERO };
@@ -152,7 +152,7 @@ pub(super) fn draw(spec: CallSpec, setting: &Setting<'_>) -> Call {
     }
 }
 
-fn own(spec: &CallSpec, setting: &Setting<'_>, roll: u32) -> (String, String) {
+fn own(spec: &CallSpec, setting: &DrawSettings<'_>, roll: u32) -> (String, String) {
     let known = match &spec.account {
         Some(id) => setting.accounts.iter().find(|(own, _)| own == id).cloned(),
         None if setting.accounts.is_empty() => None,
@@ -164,7 +164,7 @@ fn own(spec: &CallSpec, setting: &Setting<'_>, roll: u32) -> (String, String) {
 }
 
 fn cause(spec: &CallSpec, answered: bool, roll: u32) -> (Word, u32, Word, Word, Word) {
-    let table: &[Cause] = if answered { &ANSWERED } else { &UNANSWERED };
+    let table: &[HangupCause] = if answered { &ANSWERED } else { &UNANSWERED };
     let mut left = roll;
     let drawn = table.iter().find(|cause| match left.checked_sub(cause.5) {
         Some(rest) => {
@@ -184,11 +184,11 @@ fn cause(spec: &CallSpec, answered: bool, roll: u32) -> (Word, u32, Word, Word, 
 
 /// Whole minutes at the rate card's price; now and then with more decimals, and a small fee for some unanswered
 /// calls, since both occur in real accounts.
-fn price(kind: Kind, billsec: u32, odd: u32, noise: i64) -> Decimal {
+fn price(kind: CallKind, billsec: u32, odd: u32, noise: i64) -> Decimal {
     if billsec == 0 {
         return if odd < 15 { Decimal::new(2, 2) } else { Decimal::ZERO };
     }
-    let rate = Decimal::new(if kind == Kind::Trunk { 38 } else { 45 }, 2);
+    let rate = Decimal::new(if kind == CallKind::Trunk { 38 } else { 45 }, 2);
     let whole = rate * Decimal::from(billsec.div_ceil(60));
     if odd < 10 { whole + Decimal::new(noise, 5) } else { whole }
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::cdr;
-use super::options::{DayOf, Options, SummaryCost};
+use super::options::{DayOf, SimulatorOptions, SummaryCost};
 use super::world::Row;
 
 /// The query parameters of a list, decoded.
@@ -48,7 +48,11 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Reads the filters; a date that is none is the 422 body to answer.
-    pub(super) fn read(query: &Query<'_>, options: &Options, now: DateTime<Utc>) -> Result<Self, String> {
+    pub(super) fn read(
+        query: &Query<'_>,
+        options: &SimulatorOptions,
+        now: DateTime<Utc>,
+    ) -> Result<Self, String> {
         let today = (now + TimeDelta::minutes(options.day_zone.into())).date_naive();
         let kept_since = options.keeps_days.map(|days| today - chrono::Days::new(days));
         let texts = TEXTS
@@ -135,7 +139,7 @@ fn unprocessable(field: &str, value: &str) -> String {
 
 /// The totals of a list.
 #[derive(Clone, Debug, Default)]
-struct Summary {
+struct ListSummary {
     answered: u64,
     talked: u64,
     lasted: u64,
@@ -151,7 +155,7 @@ pub(super) struct Listing {
     awaited: Vec<Arc<Row>>,
     /// Oldest first: what is new mostly belongs at the end.
     rows: Vec<Arc<Row>>,
-    summary: Summary,
+    summary: ListSummary,
 }
 
 /// By what lists are sorted.
@@ -234,7 +238,7 @@ impl Book {
             return Arc::clone(known);
         }
         let mut listing =
-            Listing { filter, awaited: Vec::new(), rows: Vec::new(), summary: Summary::default() };
+            Listing { filter, awaited: Vec::new(), rows: Vec::new(), summary: ListSummary::default() };
         for row in self.rows.values() {
             if listing.filter.shows(row) {
                 listing.add(row, now, sums);
@@ -251,7 +255,7 @@ impl Book {
 }
 
 /// The envelope around a list.
-pub(super) struct Page<'a> {
+pub(super) struct ListEnvelope<'a> {
     pub(super) account: &'a str,
     pub(super) partner: bool,
     /// `filters` of a search: its four echoed parameters.
@@ -264,7 +268,7 @@ pub(super) struct Page<'a> {
     pub(super) bare: bool,
 }
 
-impl Page<'_> {
+impl ListEnvelope<'_> {
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
         let total = listing.rows.len();
         let skipped = (self.number - 1).saturating_mul(self.size).min(total);
@@ -317,7 +321,7 @@ impl Page<'_> {
     }
 }
 
-impl Summary {
+impl ListSummary {
     fn render(&self, out: &mut Vec<u8>, total: u64) {
         let rate = if total == 0 {
             Decimal::ZERO

@@ -2,7 +2,7 @@
 //! crate only over HTTP, and signs and prints with code of its own, so that it tests ours instead of repeating it.
 //! What it does rests on the vendor's documentation and on captured traffic; where these disagree, an option chooses.
 //!
-//! Promise: everything drawn (ids, numbers, causes, durations, costs, nonces, faults) follows from [`Options::seed`]
+//! Promise: everything drawn (ids, numbers, causes, durations, costs, nonces, faults) follows from [`SimulatorOptions::seed`]
 //! and the sequence of calls placed; times come from the [`CallSpec`], else from the clock. Money is decimal
 //! throughout. A CDR can be fetched and listed from one and the same instant on.
 //!
@@ -38,13 +38,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::{Answer, RetryAfter};
-pub use self::call::{Call, CallSpec, Direction, Kind, Word};
+pub use self::call::{Call, CallKind, CallSpec, Direction, Word};
 pub use self::callback::{CallbackKind, body as callback_body, form};
 pub use self::deliver::{Delivery, Undelivered};
 pub use self::fault::Faults;
-pub use self::options::{Account, Casing, DayOf, Options, SummaryCost};
+pub use self::options::{Casing, DayOf, SimulatedAccount, SimulatorOptions, SummaryCost};
 pub use self::stats::{AccountStats, RequestKind, Stats};
-pub use self::traffic::{Progress, Summary, Traffic};
+pub use self::traffic::{Traffic, TrafficProgress, TrafficSummary};
 
 use self::world::World;
 
@@ -85,7 +85,7 @@ pub struct Truth {
 
 impl Simulator {
     /// Starts listening on the current runtime.
-    pub async fn start(options: Options) -> io::Result<Self> {
+    pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let http = reqwest::Client::builder()
@@ -154,12 +154,12 @@ impl Simulator {
     }
 
     /// Places calls at a pace and announces each, while `progress` counts along.
-    pub async fn run(&self, traffic: &Traffic, progress: &Arc<Progress>) -> Summary {
+    pub async fn run(&self, traffic: &Traffic, progress: &Arc<TrafficProgress>) -> TrafficSummary {
         traffic::run(&self.world, traffic, progress).await
     }
 
     /// Announces the end of a call as traffic does: not at all if that callback is to be lost, twice if it is to be doubled.
-    pub async fn announce(&self, call: &Call, progress: &Progress) {
+    pub async fn announce(&self, call: &Call, progress: &TrafficProgress) {
         traffic::announce(&self.world, call, false, progress).await;
     }
 
@@ -244,7 +244,7 @@ impl Simulator {
         let instant = instant.unwrap_or(now);
         let mut entries: Vec<_> = state.entries.values().collect();
         entries.sort_unstable_by_key(|entry| entry.row.call.sequence);
-        let truth = |entry: &world::Entry| {
+        let truth = |entry: &world::WorldCall| {
             let row = entry.row_at(instant);
             let call = &row.call;
             Truth {

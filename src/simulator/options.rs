@@ -8,7 +8,7 @@ use super::fault::Faults;
 
 /// One set of credentials, as the console would hand it out.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct SimulatedAccount {
     /// `MA_…`, `SA_…`, or `PA_…`: a partner reads every other account through `/api/v1/partner/`.
     pub auth_id: String,
     /// What `X-Auth-Token` must say, and the key of the V2 and V3 signatures.
@@ -18,7 +18,7 @@ pub struct Account {
     pub parent: Option<(String, String)>,
 }
 
-impl Account {
+impl SimulatedAccount {
     /// An account that has nobody above it.
     pub fn new(auth_id: &str, auth_token: &str) -> Self {
         Self { auth_id: auth_id.to_owned(), auth_token: auth_token.to_owned(), parent: None }
@@ -32,13 +32,13 @@ impl Account {
     }
 }
 
-/// Which spelling of `/api/v1/{Account|account}/` works. The vendor's pages disagree.
+/// Which spelling of `/api/v1/{SimulatedAccount|account}/` works. The vendor's pages disagree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Casing {
     /// Both spellings work.
     #[default]
     Both,
-    /// Only `/api/v1/Account/`.
+    /// Only `/api/v1/SimulatedAccount/`.
     Capital,
     /// Only `/api/v1/account/`.
     Lower,
@@ -66,11 +66,11 @@ pub enum SummaryCost {
 
 /// How this Vobiz is to behave.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SimulatorOptions {
     /// Where the API listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may ask, and whose calls are drawn.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<SimulatedAccount>,
     /// Where voice callbacks go (`hangup_url`), and the URL they are signed for. `{account}` becomes the account's id.
     pub callback_url: Option<String>,
     /// Sends voice callbacks here, still signed for `callback_url`: a proxy that rewrites host and scheme.
@@ -112,12 +112,12 @@ pub struct Options {
     pub faults: Faults,
 }
 
-impl Default for Options {
+impl Default for SimulatorOptions {
     /// A fast and faultless Vobiz with one main account, `MA_SIMULATE` with the token `tok_simulated_main`.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            accounts: vec![Account::new("MA_SIMULATE", "tok_simulated_main")],
+            accounts: vec![SimulatedAccount::new("MA_SIMULATE", "tok_simulated_main")],
             callback_url: None,
             callback_sent_to: None,
             trunk_url: None,

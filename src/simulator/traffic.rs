@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::call::{Call, CallSpec, Direction, Kind};
+use super::call::{Call, CallKind, CallSpec, Direction};
 use super::callback::CallbackKind;
 use super::deliver;
 use super::draw::{self, Purpose};
@@ -49,7 +49,7 @@ impl Default for Traffic {
 
 /// Counters that move while traffic runs.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct TrafficProgress {
     placed: AtomicU64,
     acknowledged: AtomicU64,
     unacknowledged: AtomicU64,
@@ -58,7 +58,7 @@ pub struct Progress {
 
 /// What became of the hang-up callbacks; the last three add up to `placed` at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct TrafficSummary {
     /// Calls made.
     pub placed: u64,
     /// Answered 200.
@@ -69,11 +69,11 @@ pub struct Summary {
     pub lost: u64,
 }
 
-impl Progress {
+impl TrafficProgress {
     /// All counters as they are now.
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> TrafficSummary {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Summary {
+        TrafficSummary {
             placed: read(&self.placed),
             acknowledged: read(&self.acknowledged),
             unacknowledged: read(&self.unacknowledged),
@@ -83,7 +83,11 @@ impl Progress {
 }
 
 /// Runs it all, and returns when the last callback is answered or given up.
-pub(super) async fn run(world: &Arc<World>, traffic: &Traffic, progress: &Arc<Progress>) -> Summary {
+pub(super) async fn run(
+    world: &Arc<World>,
+    traffic: &Traffic,
+    progress: &Arc<TrafficProgress>,
+) -> TrafficSummary {
     let hands = Arc::new(Semaphore::new(traffic.concurrency.max(1)));
     let mut calls = JoinSet::new();
     let start = Instant::now();
@@ -115,25 +119,25 @@ fn spec(world: &World, traffic: &Traffic, n: u64) -> CallSpec {
     let spread = u64::try_from(traffic.spread.as_millis()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs());
     let ago = i64::try_from(numbers.random_range(0..=spread)).unwrap_or(0);
     CallSpec {
-        kind: if trunk { Kind::Trunk } else { Kind::Voice },
+        kind: if trunk { CallKind::Trunk } else { CallKind::Voice },
         ended_at: TimeDelta::try_milliseconds(ago).and_then(|ago| world.now().checked_sub_signed(ago)),
         ..CallSpec::default()
     }
 }
 
 /// Sends what a call sends: the hang-up, and with `early` what comes before it.
-pub(super) async fn announce(world: &Arc<World>, call: &Call, early: bool, progress: &Progress) {
+pub(super) async fn announce(world: &Arc<World>, call: &Call, early: bool, progress: &TrafficProgress) {
     let (before, hangup): (&[CallbackKind], _) = match (call.kind, call.direction) {
-        (Kind::Voice, Direction::Outbound) if call.answered_at.is_none() => {
+        (CallKind::Voice, Direction::Outbound) if call.answered_at.is_none() => {
             (&[CallbackKind::Ring], CallbackKind::Hangup)
         }
-        (Kind::Voice, Direction::Outbound) => {
+        (CallKind::Voice, Direction::Outbound) => {
             (&[CallbackKind::Ring, CallbackKind::Answer], CallbackKind::Hangup)
         }
         // An inbound call asks the answer URL what to do before anybody can answer it; it never rings there.
-        (Kind::Voice, Direction::Inbound) => (&[CallbackKind::Answer], CallbackKind::Hangup),
-        (Kind::Trunk, Direction::Outbound) => (&[CallbackKind::CallInitiated], CallbackKind::TrunkHangup),
-        (Kind::Trunk, Direction::Inbound) => (&[], CallbackKind::TrunkHangup),
+        (CallKind::Voice, Direction::Inbound) => (&[CallbackKind::Answer], CallbackKind::Hangup),
+        (CallKind::Trunk, Direction::Outbound) => (&[CallbackKind::CallInitiated], CallbackKind::TrunkHangup),
+        (CallKind::Trunk, Direction::Inbound) => (&[], CallbackKind::TrunkHangup),
     };
     if early {
         for kind in before {

@@ -13,9 +13,9 @@ use rust_decimal::Decimal;
 
 use super::answer::Answer;
 use super::call::{Call, CallSpec};
-use super::draw::{self, Purpose, Setting};
+use super::draw::{self, DrawSettings, Purpose};
 use super::list::Book;
-use super::options::Options;
+use super::options::SimulatorOptions;
 use super::stats::{Stats, Window};
 
 /// A call and the instant from which its CDR exists; `None` is never.
@@ -38,7 +38,7 @@ struct Earlier {
     until: DateTime<Utc>,
 }
 
-pub(super) struct Entry {
+pub(super) struct WorldCall {
     pub(super) row: Arc<Row>,
     /// Oldest first.
     earlier: Vec<Earlier>,
@@ -49,7 +49,7 @@ pub(super) struct Entry {
     pub(super) deliveries: u32,
 }
 
-impl Entry {
+impl WorldCall {
     /// The row as it was then.
     pub(super) fn row_at(&self, instant: DateTime<Utc>) -> &Row {
         let earlier = self.earlier.iter().find(|earlier| instant < earlier.until);
@@ -78,9 +78,9 @@ pub(super) struct Login {
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct WorldState {
     pub(super) logins: BTreeMap<String, Login>,
-    pub(super) entries: HashMap<String, Entry>,
+    pub(super) entries: HashMap<String, WorldCall>,
     pub(super) scripts: HashMap<String, VecDeque<Answer>>,
     pub(super) in_flight: HashMap<String, u32>,
     pub(super) stats: Stats,
@@ -94,20 +94,20 @@ pub(super) struct State {
 }
 
 pub(super) struct World {
-    pub(super) options: Options,
+    pub(super) options: SimulatorOptions,
     pub(super) http: reqwest::Client,
     /// What Vobiz's clock is ahead of ours, in microseconds.
     ahead: AtomicI64,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
 }
 
 impl World {
-    pub(super) fn new(options: Options, http: reqwest::Client) -> Self {
-        let mut state = State {
+    pub(super) fn new(options: SimulatorOptions, http: reqwest::Client) -> Self {
+        let mut state = WorldState {
             callback_url: options.callback_url.clone(),
             callback_sent_to: options.callback_sent_to.clone(),
             trunk_url: options.trunk_url.clone(),
-            ..State::default()
+            ..WorldState::default()
         };
         for account in &options.accounts {
             if let Some((id, token)) = &account.parent {
@@ -128,7 +128,7 @@ impl World {
         Self { options, http, ahead, state: Mutex::new(state) }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, WorldState> {
         // A test that panicked while holding the lock has failed already; the others go on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,7 +163,7 @@ impl World {
         let sequence = state.sequence;
         state.sequence += 1;
         let appears_after = spec.appears_after;
-        let setting = Setting { seed: self.options.seed, sequence, now, accounts: &state.owners };
+        let setting = DrawSettings { seed: self.options.seed, sequence, now, accounts: &state.owners };
         let call = draw::draw(spec, &setting);
         let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
         let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
@@ -183,7 +183,7 @@ impl World {
         if !drawn.script.is_empty() {
             state.scripts.entry(call.call_id.clone()).or_default().extend(drawn.script);
         }
-        let mut entry = Entry {
+        let mut entry = WorldCall {
             row: Arc::new(Row { call: call.clone(), appears_at }),
             earlier: Vec::new(),
             lost_callback: drawn.lost_callback,
@@ -203,7 +203,13 @@ impl World {
     }
 
     /// Replaces a row in every list that shows it.
-    fn shelve(&self, state: &mut State, old: Option<&Arc<Row>>, new: Option<&Arc<Row>>, now: DateTime<Utc>) {
+    fn shelve(
+        &self,
+        state: &mut WorldState,
+        old: Option<&Arc<Row>>,
+        new: Option<&Arc<Row>>,
+        now: DateTime<Utc>,
+    ) {
         let Some(call) = new.or(old).map(|row| &row.call) else { return };
         let (owner, parent) = (call.account_id.clone(), call.parent_id.clone());
         for (id, login) in &mut state.logins {
@@ -218,7 +224,7 @@ impl World {
     /// Changes a call from an instant on; `updated_at` moves unless the change moves it itself.
     pub(super) fn revise(
         &self,
-        state: &mut State,
+        state: &mut WorldState,
         call_id: &str,
         at: DateTime<Utc>,
         change: impl FnOnce(&mut Call),
@@ -242,7 +248,7 @@ impl World {
     }
 
     /// Takes a call's CDR away for good, from an instant on; false if there is no such call.
-    pub(super) fn forget(&self, state: &mut State, call_id: &str, at: DateTime<Utc>) -> bool {
+    pub(super) fn forget(&self, state: &mut WorldState, call_id: &str, at: DateTime<Utc>) -> bool {
         let Some(entry) = state.entries.get_mut(call_id) else { return false };
         let row = Arc::new(Row { call: entry.row.call.clone(), appears_at: None });
         let old = entry.turn(Arc::clone(&row), at);
@@ -251,7 +257,7 @@ impl World {
     }
 
     /// Makes true what has become due, each from the instant at which it was.
-    pub(super) fn tick(&self, state: &mut State, now: DateTime<Utc>) {
+    pub(super) fn tick(&self, state: &mut WorldState, now: DateTime<Utc>) {
         while let Some(due) = state.settlements.first_entry().filter(|first| first.key().0 <= now) {
             let (at, _) = *due.key();
             let call_id = due.remove();
@@ -260,7 +266,7 @@ impl World {
     }
 }
 
-impl State {
+impl WorldState {
     /// A fetch of this call is open from now on.
     pub(super) fn enter_fetch(&mut self, call_id: &str) {
         let open = self.in_flight.entry(call_id.to_owned()).or_default();

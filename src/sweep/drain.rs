@@ -4,7 +4,7 @@
 //! lets go of what the list does not show, which is then fetched singly. Calls that fall due meanwhile are fetched singly all
 //! along; if they become a backlog themselves, the head of the list is read in between.
 //!
-//! It ends as soon as single fetches are the cheaper way ([`Course`]), so it never costs much more than they would.
+//! It ends as soon as single fetches are the cheaper way ([`DrainProgress`]), so it never costs much more than they would.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::Sweeper;
 use crate::account::Account;
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
-use crate::list::{self, DB_TIMEOUT, ListError, ListReader, MOST_PAGES, PER_PAGE, Page};
+use crate::list::{self, DB_TIMEOUT, ListError, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
 use crate::vobiz::ListQuery;
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulse;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
 
 /// Between two looks for a backlog.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const LATE_CALLBACK: TimeDelta = TimeDelta::hours(1);
 
 /// What a walk did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Walked {
+pub struct Drained {
     /// Pages read.
     pub pages: u32,
     /// Owed calls that they paid.
@@ -43,7 +43,7 @@ pub struct Walked {
     pub left: u64,
 }
 
-impl Walked {
+impl Drained {
     /// Whether it was clearly cheaper than fetching singly.
     pub fn was_worth_it(&self) -> bool {
         self.paid >= 2 * u64::from(self.pages)
@@ -52,22 +52,22 @@ impl Walked {
 
 /// How far a walk has come: decides, from numbers alone, whether it goes on.
 #[derive(Debug, Clone, Copy)]
-struct Course {
-    walked: Walked,
+struct DrainProgress {
+    drained: Drained,
     /// What the last two pages paid.
     recent: [u64; 2],
 }
 
-impl Course {
+impl DrainProgress {
     fn new(calls: u64) -> Self {
-        Self { walked: Walked { left: calls, ..Walked::default() }, recent: [WORTH, WORTH] }
+        Self { drained: Drained { left: calls, ..Drained::default() }, recent: [WORTH, WORTH] }
     }
 
     /// A page out of the course, read for calls that are not held.
     fn count(&mut self, paid: u64, held: u64) {
-        self.walked.pages += 1;
-        self.walked.paid += paid;
-        self.walked.left = self.walked.left.saturating_sub(held);
+        self.drained.pages += 1;
+        self.drained.paid += paid;
+        self.drained.left = self.drained.left.saturating_sub(held);
     }
 
     /// The next page: what it paid, and how much of that was held.
@@ -79,7 +79,7 @@ impl Course {
     /// Whether the next page is worth its request: all the pages that are left cost less than fetching the calls that are left,
     /// or the list is dense with owed calls just here.
     fn goes_on(&self, pages_left: Option<u64>) -> bool {
-        let left = self.walked.left;
+        let left = self.drained.left;
         let cheaper = pages_left.is_some_and(|pages| 0 < pages && pages < left);
         cheaper || (left >= WORTH && self.recent.iter().sum::<u64>() >= WORTH)
     }
@@ -121,21 +121,21 @@ fn pause_after(unpaid: u32, took: Duration) -> Duration {
 
 /// A walk under way, or a sweep that does its work. Whoever has one has the right to walk.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(super) struct Drain<'a> {
     reader: ListReader<'a>,
     backlog: Backlog,
-    course: Course,
+    course: DrainProgress,
     /// The newest instant of the list.
     newest: Option<DateTime<Utc>>,
     /// When to look next whether fresh calls have become a backlog.
     next_look: Instant,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Drain<'a> {
     /// Takes a hold of a backlog.
     pub(super) async fn begin(reader: ListReader<'a>, backlog: Backlog) -> Result<Self, ListError> {
         let calls = u64::try_from(backlog.calls).unwrap_or(0);
-        let course = Course::new(calls);
+        let course = DrainProgress::new(calls);
         let walk = Self { reader, backlog, course, newest: None, next_look: Instant::now() + LOOK_EVERY };
         walk.hold().await?;
         Ok(walk)
@@ -163,7 +163,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn goes_on(
         &mut self,
         number: u32,
-        page: &Page,
+        page: &StoredPage,
         bounded: bool,
     ) -> Result<bool, ListError> {
         self.course.read(page.found.paid, page.found.held);
@@ -189,12 +189,12 @@ impl<'a> Walk<'a> {
         if !self.reader.has_backlog().await? {
             return Ok(());
         }
-        let mut head = Walked::default();
+        let mut head = Drained::default();
         for page in 1..=MOST_PAGES {
             let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
             let read = self.reader.read(&query, Some(self.due_to())).await?;
             self.course.count(read.found.paid, read.found.held);
-            head = Walked { pages: page, paid: head.paid + read.found.paid, left: 0 };
+            head = Drained { pages: page, paid: head.paid + read.found.paid, left: 0 };
             self.hold().await?;
             if read.is_last || read.found.paid < WORTH {
                 break;
@@ -224,9 +224,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Lets the held calls go, and says what became of the walk.
-    pub(super) async fn let_go(self) -> Walked {
-        let (account, Walked { pages, paid, left }) = (self.reader.account.id(), self.course.walked);
-        let done = timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::let_go(
+    pub(super) async fn release(self) -> Drained {
+        let (account, Drained { pages, paid, left }) = (self.reader.account.id(), self.course.drained);
+        let done = timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::release(
             connection,
             account,
             self.backlog.due_to
@@ -235,41 +235,41 @@ impl<'a> Walk<'a> {
             debug!(%account, %error, "a hold could not be ended: it runs out within a minute");
         }
         info!(%account, pages, paid, left, "walked through a backlog by pages of the list");
-        self.course.walked
+        self.course.drained
     }
 }
 
 impl Sweeper {
     /// Looks for a backlog of an account until told to stop.
-    pub(super) async fn walk_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
-        let trouble = Trouble::of(
+    pub(super) async fn drain_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
+        let condition = Condition::of(
             "the CDR list cannot be walked, so a backlog is fetched call by call",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
         let mut unpaid = 0;
         while !stop.is_cancelled() {
-            pulse.beat();
+            heartbeat.beat();
             let began = Instant::now();
-            let wait = match self.walk_with(account, pulse, stop).await {
+            let wait = match self.drain_with(account, heartbeat, stop).await {
                 // No backlog, paused, or another replica's.
                 Ok(None) | Err(ListError::Paused | ListError::Stopped) => LOOK_EVERY,
-                Ok(Some(walked)) => {
-                    trouble.over();
+                Ok(Some(drained)) => {
+                    condition.over();
                     // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
-                    let reader = self.reader("walk", account, pulse, stop);
+                    let reader = self.reader("walk", account, heartbeat, stop);
                     let done =
-                        walked.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
+                        drained.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
                     unpaid = if done { 0 } else { unpaid + 1 };
                     pause_after(unpaid, began.elapsed())
                 }
                 Err(error) => {
-                    trouble.hit(&error.brief());
+                    condition.hit(&error.brief());
                     unpaid += 1;
                     pause_after(unpaid, began.elapsed())
                 }
             };
-            pulse.rest();
+            heartbeat.rest();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}
@@ -279,30 +279,30 @@ impl Sweeper {
 
     /// Walks through the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is
     /// due as well and the backlog is deep, the sweep is the walk.
-    pub async fn walk_if_owed(
+    pub async fn drain_if_backlogged(
         &self,
         account: &Account,
         stop: &CancellationToken,
-    ) -> Result<Option<Walked>, ListError> {
-        self.walk_with(account, &self.pulse(account, |loops| &loops.walk), stop).await
+    ) -> Result<Option<Drained>, ListError> {
+        self.drain_with(account, &self.heartbeat(account, |loops| &loops.walk), stop).await
     }
 
-    async fn walk_with(
+    async fn drain_with(
         &self,
         account: &Account,
-        pulse: &Pulse,
+        heartbeat: &Heartbeat,
         stop: &CancellationToken,
-    ) -> Result<Option<Walked>, ListError> {
-        let reader = self.reader("walk", account, pulse, stop);
+    ) -> Result<Option<Drained>, ListError> {
+        let reader = self.reader("walk", account, heartbeat, stop);
         let Some(backlog) = reader.backlog().await? else { return Ok(None) };
         if account.is_paused().await? {
             return Ok(None);
         }
-        if backlog.calls >= super::SWEEP_WALKS_FROM
-            && let Some((swept, walked)) = self.sweep_with(account, pulse, stop).await?
+        if backlog.calls >= super::SWEEP_DRAINS_FROM
+            && let Some((swept, drained)) = self.sweep_with(account, heartbeat, stop).await?
         {
             super::say(account, &swept);
-            return Ok(walked);
+            return Ok(drained);
         }
         let mut holder = self.pool.acquire().await?.detach();
         let result = match list::in_time(backlog::try_lock(&mut holder, account.id())).await {
@@ -319,17 +319,17 @@ impl Sweeper {
         result
     }
 
-    async fn walk(reader: ListReader<'_>, backlog: Backlog) -> Result<Walked, ListError> {
+    async fn walk(reader: ListReader<'_>, backlog: Backlog) -> Result<Drained, ListError> {
         if !reader.account.ensure_access().await {
             return Err(ListError::Paused);
         }
-        let mut walk = Walk::begin(reader, backlog).await?;
+        let mut walk = Drain::begin(reader, backlog).await?;
         let result = walk.read_on().await;
-        let walked = walk.let_go().await;
+        let drained = walk.release().await;
         if let Err(ListError::Endless) = result {
             warn!(account = %reader.account.id(), "a walk gave up after {MOST_PAGES} pages");
         }
-        result.map(|()| walked)
+        result.map(|()| drained)
     }
 }
 
@@ -337,8 +337,8 @@ impl Sweeper {
 mod tests {
     use super::*;
 
-    fn course(calls: u64, pages: &[(u64, u64)]) -> Course {
-        let mut course = Course::new(calls);
+    fn course(calls: u64, pages: &[(u64, u64)]) -> DrainProgress {
+        let mut course = DrainProgress::new(calls);
         for (paid, held) in pages {
             course.read(*paid, *held);
         }
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(pause_after(1, Duration::from_secs(900)), Duration::from_secs(900));
         assert_eq!(pause_after(0, Duration::from_secs(900)), LOOK_EVERY);
         assert_eq!(pause_after(u32::MAX, Duration::ZERO), PAUSE.1);
-        let walked = |pages, paid| Walked { pages, paid, left: 0 };
-        assert!(walked(10, 20).was_worth_it() && !walked(10, 19).was_worth_it());
+        let drained = |pages, paid| Drained { pages, paid, left: 0 };
+        assert!(drained(10, 20).was_worth_it() && !drained(10, 19).was_worth_it());
     }
 }

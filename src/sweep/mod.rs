@@ -19,7 +19,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::account::{Account, Right};
+use crate::account::{Account, Priority};
 use crate::db::account::{self, SweepPlan};
 use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
@@ -28,17 +28,17 @@ use crate::list::{
     DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time,
 };
 use crate::vobiz::ListQuery;
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::{Pulse, Pulses};
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
-use drain::Walk;
-pub use drain::Walked;
+use drain::Drain;
+pub use drain::Drained;
 
 /// A page is asked for, answered and stored within this, or the sweep is wedged.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// From so many calls on it is worth that a sweep that is due is the walk too, so that their pages are not read twice. For
 /// fewer, the wide overlap must not be put off.
-const SWEEP_WALKS_FROM: i64 = 10 * PER_PAGE as i64;
+const SWEEP_DRAINS_FROM: i64 = 10 * PER_PAGE as i64;
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,21 +82,21 @@ pub struct Sweeper {
 /// The pulses of an account's loops.
 #[derive(Debug)]
 struct Loops {
-    sweep: Arc<Pulse>,
-    walk: Arc<Pulse>,
+    sweep: Arc<Heartbeat>,
+    walk: Arc<Heartbeat>,
 }
 
 impl Sweeper {
     /// A sweeper that sweeps each account every so often.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
-        let pulse = |flow: &str, account: &Account| {
-            let pulse = metrics.pulses.start(&format!("{flow} {}", account.id()), PATIENCE);
-            pulse.rest();
-            pulse
+        let heartbeat = |flow: &str, account: &Account| {
+            let heartbeat = metrics.heartbeats.start(&format!("{flow} {}", account.id()), PATIENCE);
+            heartbeat.rest();
+            heartbeat
         };
         let loops = accounts
             .iter()
-            .map(|account| Loops { sweep: pulse("sweep", account), walk: pulse("walk", account) })
+            .map(|account| Loops { sweep: heartbeat("sweep", account), walk: heartbeat("walk", account) })
             .collect();
         Self { pool, accounts, every, metrics, loops }
     }
@@ -104,23 +104,23 @@ impl Sweeper {
     /// Sweeps and walks until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
         let loops = self.accounts.iter().zip(&self.loops).map(|(account, loops)| {
-            join(self.sweep_on(account, &loops.sweep, &stop), self.walk_on(account, &loops.walk, &stop))
+            join(self.sweep_on(account, &loops.sweep, &stop), self.drain_on(account, &loops.walk, &stop))
         });
         join_all(loops).await;
     }
 
     /// Sweeps an account until told to stop.
-    async fn sweep_on(&self, account: &Account, pulse: &Pulse, stop: &CancellationToken) {
+    async fn sweep_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let tick = self.tick();
         let mut failed = 0;
-        let trouble = Trouble::of(
+        let condition = Condition::of(
             "the CDR list cannot be swept, so lost callbacks are not healed",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
         while !stop.is_cancelled() {
-            pulse.beat();
-            match self.sweep_with(account, pulse, stop).await {
+            heartbeat.beat();
+            match self.sweep_with(account, heartbeat, stop).await {
                 Err(ListError::Stopped) => {}
                 // Not due, paused, or another replica's: the next one may begin as soon as it can.
                 Ok(None) => failed = 0,
@@ -128,16 +128,16 @@ impl Sweeper {
                 Err(ListError::Paused) => failed += 1,
                 Ok(Some((swept, _))) => {
                     failed = 0;
-                    trouble.over();
+                    condition.over();
                     say(account, &swept);
                 }
                 Err(error) => {
                     failed += 1;
-                    trouble.hit(&error.brief());
+                    condition.hit(&error.brief());
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.
-            pulse.rest();
+            heartbeat.rest();
             let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
@@ -152,22 +152,22 @@ impl Sweeper {
     }
 
     /// A pulse of an account; for one that is not ours, a new one that nobody looks at.
-    fn pulse(&self, account: &Account, of: fn(&Loops) -> &Arc<Pulse>) -> Arc<Pulse> {
+    fn heartbeat(&self, account: &Account, of: fn(&Loops) -> &Arc<Heartbeat>) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place)).map(of);
-        ours.map_or_else(|| Pulses::default().start("", PATIENCE), Arc::clone)
+        ours.map_or_else(|| Heartbeats::default().start("", PATIENCE), Arc::clone)
     }
 
     fn reader<'a>(
         &'a self,
         flow: &'static str,
         account: &'a Account,
-        pulse: &'a Pulse,
+        heartbeat: &'a Heartbeat,
         stop: &'a CancellationToken,
     ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        let (right, origin) = (Right::Sweep, Origin::Sweep);
-        ListReader { pool, metrics, accounts, account, flow, right, origin, pulse, stop }
+        let (right, origin) = (Priority::Sweep, Origin::Sweep);
+        ListReader { pool, metrics, accounts, account, flow, right, origin, heartbeat, stop }
     }
 
     /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
@@ -176,7 +176,7 @@ impl Sweeper {
         account: &Account,
         stop: &CancellationToken,
     ) -> Result<Option<Swept>, ListError> {
-        let swept = self.sweep_with(account, &self.pulse(account, |loops| &loops.sweep), stop).await?;
+        let swept = self.sweep_with(account, &self.heartbeat(account, |loops| &loops.sweep), stop).await?;
         Ok(swept.map(|(swept, _)| swept))
     }
 
@@ -184,9 +184,9 @@ impl Sweeper {
     async fn sweep_with(
         &self,
         account: &Account,
-        pulse: &Pulse,
+        heartbeat: &Heartbeat,
         stop: &CancellationToken,
-    ) -> Result<Option<(Swept, Option<Walked>)>, ListError> {
+    ) -> Result<Option<(Swept, Option<Drained>)>, ListError> {
         let plan = timed!(&self.pool, DB_TIMEOUT, |connection| account::plan_sweep(
             connection,
             account.id(),
@@ -201,7 +201,7 @@ impl Sweeper {
         let mut holder = self.pool.acquire().await?.detach();
         let result = match in_time(account::try_lock_sweep(&mut holder, account.id())).await {
             Ok(true) => {
-                let reader = self.reader("sweep", account, pulse, stop);
+                let reader = self.reader("sweep", account, heartbeat, stop);
                 self.sweep(reader, plan, &mut holder).await.map(Some)
             }
             Ok(false) => Ok(None),
@@ -218,24 +218,24 @@ impl Sweeper {
         reader: ListReader<'_>,
         plan: SweepPlan,
         holder: &mut PgConnection,
-    ) -> Result<(Swept, Option<Walked>), ListError> {
+    ) -> Result<(Swept, Option<Drained>), ListError> {
         let account = reader.account;
         if !account.ensure_access().await {
             return Err(ListError::Paused);
         }
-        let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_WALKS_FROM);
+        let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_DRAINS_FROM);
         let (plan, mut walk) = match backlog {
             Some(backlog) if in_time(backlog::try_lock(holder, account.id())).await? => {
-                (plan.narrowed(), Some(Walk::begin(reader, backlog).await?))
+                (plan.narrowed(), Some(Drain::begin(reader, backlog).await?))
             }
             _ => (plan, None),
         };
-        let (mut swept, mut walked) = (Swept::default(), None);
-        let result = sweep_down(reader, &plan, holder, &mut walk, &mut walked, &mut swept).await;
+        let (mut swept, mut drained) = (Swept::default(), None);
+        let result = sweep_down(reader, &plan, holder, &mut walk, &mut drained, &mut swept).await;
         if let Some(walk) = walk {
-            walked = Some(walk.let_go().await);
+            drained = Some(walk.release().await);
         }
-        result.map(|()| (swept, walked))
+        result.map(|()| (swept, drained))
     }
 }
 
@@ -245,15 +245,15 @@ async fn sweep_down<'a>(
     reader: ListReader<'a>,
     plan: &SweepPlan,
     holder: &mut PgConnection,
-    walk: &mut Option<Walk<'a>>,
-    walked: &mut Option<Walked>,
+    walk: &mut Option<Drain<'a>>,
+    drained: &mut Option<Drained>,
     swept: &mut Swept,
 ) -> Result<(), ListError> {
     let account = reader.account;
     let mut before = Vec::new();
     for number in 1..=MOST_PAGES {
         let query = ListQuery { page: number, per_page: PER_PAGE, ..ListQuery::default() };
-        let page = reader.read(&query, walk.as_ref().map(Walk::due_to)).await?;
+        let page = reader.read(&query, walk.as_ref().map(Drain::due_to)).await?;
         swept.add(page.found);
         if !page.call_ids.is_empty() && page.call_ids == before {
             return Err(ListError::Odd("the same page came twice"));
@@ -263,7 +263,7 @@ async fn sweep_down<'a>(
             && let Some(ended) = walk.take()
         {
             // From here on it is a sweep like any other.
-            *walked = Some(ended.let_go().await);
+            *drained = Some(ended.release().await);
             in_time(backlog::unlock(holder, account.id())).await?;
         }
         if page.is_last || page.newest.is_some_and(|newest| newest < plan.down_to) {

@@ -12,7 +12,7 @@ pub struct Callback {
     /// The event's name for the log: printable ASCII, at most 64 characters, empty if there was none.
     pub event: String,
     /// The call that is over, if the callback says so.
-    pub ended: Option<Ended>,
+    pub ended: Option<CallEnd>,
     /// The call it talks about, for the log. On a `DialHangup` that is the A call, which goes on.
     pub call_id: Option<CallId>,
     /// Whose call it may be, best hint first: `ParentAuthID`, `AccountId`, `auth_id`, `account_id`. The first one is the
@@ -24,7 +24,7 @@ pub struct Callback {
 
 /// A call that is over and whose CDR we want.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct CallEnd {
     /// The CDR to fetch.
     pub call_id: CallId,
     /// What kind of leg it was.
@@ -192,7 +192,7 @@ impl Said {
         Callback { event: printable(self.event()), ended, call_id, accounts, note }
     }
 
-    fn ended(&self, notes: &mut Vec<String>) -> Option<Ended> {
+    fn ended(&self, notes: &mut Vec<String>) -> Option<CallEnd> {
         let event = self.event();
         let (key, text, leg) = if event.eq_ignore_ascii_case("Hangup") {
             // Keys that only trunk webhooks have (documented); voice callbacks never do (captured).
@@ -221,7 +221,7 @@ impl Said {
         }
         let sip = &self.sip_call_id;
         let usable = leg == Leg::Trunk && (1..=255).contains(&sip.len()) && !sip.contains(char::is_control);
-        Some(Ended { call_id, leg, sip_call_id: usable.then(|| sip.clone()) })
+        Some(CallEnd { call_id, leg, sip_call_id: usable.then(|| sip.clone()) })
     }
 }
 

@@ -8,9 +8,9 @@ fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("tests/data/vobiz/{name}")).unwrap()
 }
 
-type Ending<'a> = Option<(&'a str, Leg)>;
+type EndedCase<'a> = Option<(&'a str, Leg)>;
 
-fn ended(callback: &Callback) -> Ending<'_> {
+fn ended(callback: &Callback) -> EndedCase<'_> {
     callback.ended.as_ref().map(|ended| (ended.call_id.as_str(), ended.leg))
 }
 
@@ -95,7 +95,7 @@ fn a_dial_ends_the_far_leg_only() {
 fn the_body_decides_what_it_is() {
     let voice = Some(("a", Leg::Voice));
     let trunk = Some(("a", Leg::Trunk));
-    let cases: [(Option<&str>, &str, Ending<'_>); 16] = [
+    let cases: [(Option<&str>, &str, EndedCase<'_>); 16] = [
         (None, "Event=HANGUP&CallUUID=a", voice),
         (None, "Event=&Event=Hangup&CallUUID=&CallUUID=a&CallUUID=b", voice),
         (None, " \r\n{\"Event\":\"hangup\",\"CallUUID\":\"a\"}", voice),

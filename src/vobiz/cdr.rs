@@ -18,7 +18,7 @@ pub struct Cdr {
     /// The owner as the record names it; None if it does not, or not by an account id (then there is a note).
     pub account_id: Option<AccountId>,
     /// The other documented fields.
-    pub fields: Fields,
+    pub fields: CdrFields,
     /// A JSON object of the keys we do not know, each as it came; None if there were none.
     pub extra: Option<String>,
     /// What could not be read or had to be changed, one `field: why` each.
@@ -120,7 +120,7 @@ macro_rules! fields {
         /// The 41 documented fields besides `uuid` and `account_id`, under Vobiz's names. Absent and null are the same
         /// (captured: Vobiz leaves null keys out at will); every enumeration is open in practice, so texts stay texts.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub struct Fields {
+        pub struct CdrFields {
             $($(#[$doc])+ pub $name: Option<$type>,)+
             /// `caller_id_number` in E.164 (ours), where that is certain.
             pub caller_e164: Option<String>,
@@ -128,7 +128,7 @@ macro_rules! fields {
             pub destination_e164: Option<String>,
         }
 
-        impl Fields {
+        impl CdrFields {
             /// The keys in Vobiz's JSON, in the order of the fields.
             pub const KEYS: [&'static str; 41] = [$($key),+];
 
@@ -310,7 +310,7 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
     }
     let mut call_id = None;
     let mut account_id = None;
-    let mut fields = Fields::default();
+    let mut fields = CdrFields::default();
     let mut extra = String::new();
     for member in last_of_each(members, &mut notes) {
         match member.key.as_ref() {

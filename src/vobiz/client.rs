@@ -299,12 +299,12 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        judge(status, &headers, body.freeze())
+        evaluate(status, &headers, body.freeze())
     }
 }
 
 /// The status decides; the body only explains (four shapes of error bodies are documented, none for this endpoint).
-fn judge(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
+fn evaluate(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
     let said = || format!("{}{}", status.as_u16(), excerpt(&body));
     match status.as_u16() {
         200 if looks_like_html(&body) => Err(FetchError::Unavailable("200 with a page of HTML".into())),
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_status_names_the_failure() {
         let judged = |status: u16, body: &'static str| {
-            judge(
+            evaluate(
                 StatusCode::from_u16(status).unwrap(),
                 &HeaderMap::new(),
                 Bytes::from_static(body.as_bytes()),

@@ -64,7 +64,7 @@ pub struct Summary {
 /// is an empty list (inferred: Go writes an empty one like that).
 pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadable> {
     let (text, replaced) = json::text_of(body);
-    let answer = Object(cdr::object("the answer", cdr::check(&text)?)?);
+    let answer = RawObject(cdr::object("the answer", cdr::check(&text)?)?);
     let rows = match answer.get("data") {
         Some(data) if data.starts_with('[') => json::elements(data),
         Some("null") => Vec::new(),
@@ -74,7 +74,7 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
         let unreadable = |why| RowError { position, why, payload: Payload::new(row) };
         cdr::read(row, home, replaced).map_err(unreadable)
     };
-    let pagination = answer.object("pagination").map_or_else(Object::default, |(object, _)| object);
+    let pagination = answer.object("pagination").map_or_else(RawObject::default, |(object, _)| object);
     let summary = answer.object("summary").map(|(summary, text)| Summary {
         calls: summary.read("totalCalls"),
         duration_seconds: summary.read("total_duration_seconds"),
@@ -96,16 +96,16 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
 }
 
 #[derive(Default)]
-struct Object<'a>(Vec<Member<'a>>);
+struct RawObject<'a>(Vec<Member<'a>>);
 
-impl<'a> Object<'a> {
+impl<'a> RawObject<'a> {
     fn get(&self, key: &str) -> Option<&'a str> {
         self.0.iter().rev().find(|member| member.key == key).map(|member| member.value)
     }
 
-    fn object(&self, key: &str) -> Option<(Object<'a>, &'a str)> {
+    fn object(&self, key: &str) -> Option<(RawObject<'a>, &'a str)> {
         let text = self.get(key).filter(|value| value.starts_with('{'))?;
-        Some((Object(json::members(text)), text))
+        Some((RawObject(json::members(text)), text))
     }
 
     /// What cannot be read is None: the envelope is a help, the rows are the matter.

@@ -16,7 +16,7 @@ mod value;
 pub mod written;
 
 pub use callback::Callback;
-pub use cdr::{Cdr, Fields, Single, Unreadable, decode_single};
+pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
 pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle, http_client};
 pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, RowError, Summary, decode_list};

@@ -226,7 +226,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-struct Version {
+struct SignatureVersion {
     name: &'static str,
     own: &'static str,
     main: &'static str,
@@ -236,7 +236,7 @@ struct Version {
     main_proof: Proof,
 }
 
-const V3: Version = Version {
+const V3: SignatureVersion = SignatureVersion {
     name: "v3",
     own: "x-vobiz-signature-v3",
     main: "x-vobiz-signature-ma-v3",
@@ -246,7 +246,7 @@ const V3: Version = Version {
     main_proof: Proof::MaV3,
 };
 
-const V2: Version = Version {
+const V2: SignatureVersion = SignatureVersion {
     name: "v2",
     own: "x-vobiz-signature-v2",
     main: "x-vobiz-signature-ma-v2",

@@ -15,7 +15,7 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// One kind of trouble of one loop.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Condition {
     /// What does not work, and what follows from it.
     what: &'static str,
     /// What to do about it.
@@ -33,7 +33,7 @@ struct Lasting {
     times: u64,
 }
 
-impl Trouble {
+impl Condition {
     /// No trouble yet.
     pub fn new(what: &'static str, cure: &'static str) -> Self {
         Self::of(what, cure, "")
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn a_lasting_trouble_is_said_at_its_beginning_and_every_ten_minutes() {
-        let trouble = Trouble::new("x", "y");
+        let condition = Condition::new("x", "y");
         let start = Instant::now();
         let said: Vec<u64> =
-            (0..1200).filter_map(|second| trouble.count(start + Duration::from_secs(second))).collect();
+            (0..1200).filter_map(|second| condition.count(start + Duration::from_secs(second))).collect();
         assert_eq!(said, [1, 601]);
-        trouble.over();
-        assert_eq!(trouble.count(start), Some(1), "a new one is said at once");
+        condition.over();
+        assert_eq!(condition.count(start), Some(1), "a new one is said at once");
     }
 }

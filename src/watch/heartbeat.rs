@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The pulse of one loop. The loop beats; others look.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     name: String,
     patience: Duration,
     born: Instant,
@@ -17,7 +17,7 @@ pub struct Pulse {
     resting: AtomicBool,
 }
 
-impl Pulse {
+impl Heartbeat {
     fn new(name: &str, patience: Duration) -> Self {
         Self {
             name: name.to_owned(),
@@ -55,23 +55,23 @@ impl Pulse {
     }
 
     /// It should have moved by now, seeing that all it depends on has been there for `at_least`.
-    pub fn is_wedged(&self, at_least: Duration) -> bool {
+    pub fn is_stalled(&self, at_least: Duration) -> bool {
         self.silence().min(at_least) > self.patience
     }
 }
 
 /// The pulses of a process.
 #[derive(Debug, Clone, Default)]
-pub struct Pulses(Arc<Mutex<BTreeMap<String, Arc<Pulse>>>>);
+pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<Heartbeat>>>>);
 
-impl Pulses {
+impl Heartbeats {
     /// The pulse of a loop that starts. One of the same name that is still about is looked at no longer: what it finishes is
     /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `patience` means wedged.
-    pub fn start(&self, name: &str, patience: Duration) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::new(name, patience));
+    pub fn start(&self, name: &str, patience: Duration) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new(name, patience));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(name.to_owned(), Arc::clone(&pulse));
-        pulse
+        all.insert(name.to_owned(), Arc::clone(&heartbeat));
+        heartbeat
     }
 
     /// Forgets the loops whose name does not pass: they were ended on purpose.
@@ -80,7 +80,7 @@ impl Pulses {
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> Vec<Arc<Pulse>> {
+    pub fn all(&self) -> Vec<Arc<Heartbeat>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
@@ -91,23 +91,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_stands_still_is_wedged_unless_it_rests() {
-        let pulses = Pulses::default();
-        let pulse = pulses.start("fetch", Duration::from_millis(30));
-        assert!(!pulse.is_wedged(Duration::MAX));
+        let heartbeats = Heartbeats::default();
+        let heartbeat = heartbeats.start("fetch", Duration::from_millis(30));
+        assert!(!heartbeat.is_stalled(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!pulse.is_wedged(Duration::from_millis(29)), "it may have waited for somebody else");
-        assert!(pulse.is_wedged(Duration::MAX) && pulse.silence() >= Duration::from_millis(60));
-        pulse.rest();
+        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for somebody else");
+        assert!(heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() >= Duration::from_millis(60));
+        heartbeat.rest();
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!pulse.is_wedged(Duration::MAX) && pulse.silence() == Duration::ZERO);
-        pulse.beat();
-        assert!(!pulse.is_wedged(Duration::MAX));
+        assert!(!heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() == Duration::ZERO);
+        heartbeat.beat();
+        assert!(!heartbeat.is_stalled(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(pulses.all()[0].is_wedged(Duration::MAX));
-        let successor = pulses.start("fetch", Duration::from_secs(60));
-        pulse.beat();
-        assert!(Arc::ptr_eq(&successor, &pulses.all()[0]), "the one that started last is looked at");
-        pulses.keep(|name| name != "fetch");
-        assert!(pulses.all().is_empty());
+        assert!(heartbeats.all()[0].is_stalled(Duration::MAX));
+        let successor = heartbeats.start("fetch", Duration::from_secs(60));
+        heartbeat.beat();
+        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is looked at");
+        heartbeats.keep(|name| name != "fetch");
+        assert!(heartbeats.all().is_empty());
     }
 }

@@ -12,8 +12,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::watch::condition::Trouble;
-use crate::watch::heartbeat::Pulses;
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeats;
 
 const NAMESPACE: &str = "vobiz_cdr";
 
@@ -22,9 +22,9 @@ const NAMESPACE: &str = "vobiz_cdr";
 pub struct Metrics {
     registry: Registry,
     /// The loops.
-    pub pulses: Pulses,
+    pub heartbeats: Heartbeats,
     /// Troubles that a person must hear of when they last.
-    troubles: Arc<Mutex<Vec<Arc<Trouble>>>>,
+    troubles: Arc<Mutex<Vec<Arc<Condition>>>>,
     /// `callbacks_total{result}`: answers at the callback path.
     pub callbacks: IntCounterVec,
     /// `callback_duration_seconds`: from the last header to the answer.
@@ -190,7 +190,7 @@ impl Metrics {
                 &r,
                 IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last look at it.")),
             ),
-            pulses: Pulses::default(),
+            heartbeats: Heartbeats::default(),
             troubles: Arc::default(),
             registry: r,
         };
@@ -214,19 +214,19 @@ impl Metrics {
     }
 
     /// A trouble that `/status` shows as well when it lasts.
-    pub fn trouble(&self, what: &'static str, cure: &'static str) -> Arc<Trouble> {
-        let trouble = Arc::new(Trouble::new(what, cure));
+    pub fn condition(&self, what: &'static str, cure: &'static str) -> Arc<Condition> {
+        let condition = Arc::new(Condition::new(what, cure));
         let mut all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         // One that is nobody's any more was a loop's that has ended.
-        all.retain(|trouble| Arc::strong_count(trouble) > 1);
-        all.push(Arc::clone(&trouble));
-        trouble
+        all.retain(|condition| Arc::strong_count(condition) > 1);
+        all.push(Arc::clone(&condition));
+        condition
     }
 
     /// The troubles that last: what does not work, what to do, and for how long it has been so.
     pub(crate) fn lasting_troubles(&self) -> Vec<(&'static str, &'static str, Duration)> {
         let all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter_map(|trouble| trouble.lasting()).collect()
+        all.iter().filter_map(|condition| condition.lasting()).collect()
     }
 
     /// All of it in the text format of Prometheus.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use vobiz_cdr::db::account::{self, PauseReason, Slots, Standing};
+use vobiz_cdr::db::account::{self, AccountStatus, PauseReason, Slots};
 use vobiz_cdr::db::queue;
 
 use crate::support::calls::{LEASE, account};
@@ -23,7 +23,7 @@ async fn pause(db: &Database, reason: PauseReason, length: Duration) {
     account::pause(&mut *db.connection().await, &account(), reason, length).await.unwrap();
 }
 
-async fn standing(db: &Database) -> Standing {
+async fn standing(db: &Database) -> AccountStatus {
     account::standing(&mut *db.connection().await, &account()).await.unwrap().unwrap()
 }
 
@@ -152,7 +152,7 @@ async fn a_pause_is_extended_and_never_shortened() {
     assert_eq!((db.count(until).await, db.count(history).await), (90, 90));
     // It ended; the next one is another.
     db.stop_clock(begun + TimeDelta::seconds(90)).await;
-    assert_eq!(standing(&db).await, Standing { pause_reason: None, probe: false });
+    assert_eq!(standing(&db).await, AccountStatus { pause_reason: None, probe: false });
     pause(&db, PauseReason::Throttled, MINUTE / 6).await;
     assert_eq!(db.count(until).await, 10);
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 2);
@@ -207,7 +207,7 @@ async fn one_of_the_replicas_probes_once_a_minute() {
     let db = Database::new().await;
     pause(&db, PauseReason::Throttled, MINUTE).await;
     db.shift_clock("1 hour").await;
-    assert_eq!(standing(&db).await, Standing { pause_reason: None, probe: false });
+    assert_eq!(standing(&db).await, AccountStatus { pause_reason: None, probe: false });
 }
 
 #[tokio::test]

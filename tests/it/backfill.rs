@@ -5,10 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::base::task;
-use vobiz_cdr::db::ledger::backfill::{self, Range};
+use vobiz_cdr::db::ledger::backfill::{self, DayRange};
 use vobiz_cdr::ledger::{Backfilled, Ledger};
 use vobiz_cdr::list::ListError;
-use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
+use vobiz_cdr::simulator::{CallSpec, RequestKind, SimulatorOptions};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
@@ -18,12 +18,12 @@ use crate::support::world::{TOKEN, World, eventually, noon, options};
 
 /// A world with so many calls on each of the last days, before the service was there. The last day is yesterday.
 async fn history(days: u64, calls: u32, latency: Duration) -> (World, NaiveDate, NaiveDate) {
-    history_at(Options { latency, ..options() }, days, calls).await
+    history_at(SimulatorOptions { latency, ..options() }, days, calls).await
 }
 
 /// The same at another Vobiz.
-async fn history_at(options: Options, days: u64, calls: u32) -> (World, NaiveDate, NaiveDate) {
-    let world = World::with(Options { day_zone: 330, ..options }).await;
+async fn history_at(options: SimulatorOptions, days: u64, calls: u32) -> (World, NaiveDate, NaiveDate) {
+    let world = World::with(SimulatorOptions { day_zone: 330, ..options }).await;
     let today = (noon(&world.database, &world.vobiz, 330).await + TimeDelta::minutes(330)).date_naive();
     // As if the service had been started just now.
     world
@@ -53,11 +53,11 @@ fn checker(world: &World) -> Ledger {
     Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
 }
 
-async fn start(world: &World, first: NaiveDate, last: NaiveDate) -> Range {
+async fn start(world: &World, first: NaiveDate, last: NaiveDate) -> DayRange {
     backfill::start(&mut *world.database.connection().await, &id(), first, last).await.unwrap()
 }
 
-async fn list(world: &World, range: &Range) -> Backfilled {
+async fn list(world: &World, range: &DayRange) -> Backfilled {
     checker(world).backfill(&world.accounts[0], range, &CancellationToken::new()).await.unwrap()
 }
 
@@ -196,7 +196,7 @@ async fn a_recovery_beside_a_running_service_lists_each_day_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_that_vobiz_refuses_are_left_out_and_said() {
-    let (world, first, last) = history_at(Options { keeps_days: Some(3), ..options() }, 3, 2).await;
+    let (world, first, last) = history_at(SimulatorOptions { keeps_days: Some(3), ..options() }, 3, 2).await;
     let range = start(&world, first - Days::new(2), last).await;
     let done = list(&world, &range).await;
     assert_eq!((done.days, done.unread, done.new), (3, 2, 6));
@@ -379,9 +379,9 @@ async fn empty_days_beyond_the_first_call_prove_nothing() {
 async fn a_resumed_backfill_answers_for_the_days_before_the_interruption_too() {
     let (world, first, last) = history(3, 2, Duration::ZERO).await;
     let range = start(&world, first, last).await;
-    list(&world, &Range { first: last, ..range.clone() }).await;
+    list(&world, &DayRange { first: last, ..range.clone() }).await;
     world.database.run("update vobiz.cdr set total_cost = total_cost + 1").await;
-    let due = vobiz_cdr::db::ledger::Due { day: last, cause: vobiz_cdr::db::ledger::Cause::Again };
+    let due = vobiz_cdr::db::ledger::Due { day: last, cause: vobiz_cdr::db::ledger::CheckCause::Again };
     let origin = vobiz_cdr::db::cdr::Origin::Backfill;
     checker(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await.unwrap();
     let done = command(&world, &["backfill", "--resume"]);

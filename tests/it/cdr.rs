@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use sqlx::AssertSqlSafe;
 use vobiz_cdr::db::{Fault, cdr, fault};
-use vobiz_cdr::vobiz::{Fields, HomeCountry, decode_list};
+use vobiz_cdr::vobiz::{CdrFields, HomeCountry, decode_list};
 
 use crate::support::calls::{decode, incoming, plain, single};
 use crate::support::database::Database;
@@ -40,7 +40,7 @@ fn column(key: &str) -> &str {
 
 /// Compares each stored row with its payload, both read by Postgres; the payload is an oracle that our decoder has not seen.
 async fn columns_say_what_the_payload_says(db: &Database) {
-    for key in Fields::KEYS.into_iter().chain(["uuid", "account_id"]) {
+    for key in CdrFields::KEYS.into_iter().chain(["uuid", "account_id"]) {
         let column = column(key);
         let kind = db
             .text(&format!(
@@ -239,6 +239,6 @@ async fn faults_are_told_apart_by_what_postgres_says() {
         assert_eq!(fault(&error), expected, "{sql}: {error}");
     }
     let nowhere = vobiz_cdr::db::connect("postgres://nobody@127.0.0.1:1/x", "test", 1).unwrap();
-    let held = vobiz_cdr::db::hold(&nowhere, Duration::from_millis(200)).await;
+    let held = vobiz_cdr::db::acquire(&nowhere, Duration::from_millis(200)).await;
     assert_eq!(held.unwrap_err().fault(), Fault::Ours);
 }

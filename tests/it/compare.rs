@@ -3,8 +3,8 @@
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use vobiz_cdr::db::reconcile::{self as rows, Difference};
-use vobiz_cdr::reconcile::{self, Asked, Comparison, Map, ReconcileError, Wrong};
+use vobiz_cdr::db::reconcile::{self as rows, ReconcileDifference};
+use vobiz_cdr::reconcile::{self, Comparison, Map, ReconcileError, ReconcileRequest, Wrong};
 use vobiz_cdr::vobiz::AccountId;
 
 use crate::support::calls::single;
@@ -32,13 +32,23 @@ impl Database {
         }
     }
 
-    async fn with_csv(&self, text: &str, zone: &str, asked: &Asked) -> (Comparison, Vec<Difference>) {
+    async fn with_csv(
+        &self,
+        text: &str,
+        zone: &str,
+        asked: &ReconcileRequest,
+    ) -> (Comparison, Vec<ReconcileDifference>) {
         let mut connection = self.connection().await;
         let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), zone, asked).await.unwrap();
         (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
     }
 
-    async fn with_table(&self, table: &str, map: &str, asked: &Asked) -> (Comparison, Vec<Difference>) {
+    async fn with_table(
+        &self,
+        table: &str,
+        map: &str,
+        asked: &ReconcileRequest,
+    ) -> (Comparison, Vec<ReconcileDifference>) {
         let mut connection = self.connection().await;
         let map = Map::read(map).unwrap();
         let comparison = reconcile::with_table(&mut connection, table, &map, asked).await.unwrap();
@@ -82,13 +92,13 @@ fn rows(calls: &str) -> String {
     HEADER.to_owned() + &calls.chars().map(row).collect::<String>()
 }
 
-fn days(from: &str, to: &str) -> Asked {
-    Asked { days: Some((from.parse().unwrap(), to.parse().unwrap())), account: None }
+fn days(from: &str, to: &str) -> ReconcileRequest {
+    ReconcileRequest { days: Some((from.parse().unwrap(), to.parse().unwrap())), account: None }
 }
 
 /// Kind and call (or line) of each.
-fn kinds(differences: &[Difference]) -> Vec<String> {
-    let name = |d: &Difference| d.call_id.clone().unwrap_or_else(|| format!("{:?}", d.line));
+fn kinds(differences: &[ReconcileDifference]) -> Vec<String> {
+    let name = |d: &ReconcileDifference| d.call_id.clone().unwrap_or_else(|| format!("{:?}", d.line));
     differences.iter().map(|d| format!("{} {}", d.kind, name(d))).collect()
 }
 
@@ -108,7 +118,7 @@ async fn an_export_equals_the_calls_it_was_made_of() {
         db.store(fields.map(|(key, value)| (key.to_owned(), json!(value))).collect()).await;
     }
     let export = std::fs::read_to_string(EXPORT).unwrap();
-    let (comparison, differences) = db.with_csv(&export, "UTC", &Asked::default()).await;
+    let (comparison, differences) = db.with_csv(&export, "UTC", &ReconcileRequest::default()).await;
     assert!(comparison.equal && differences.is_empty(), "{comparison:?} {differences:?}");
     assert_eq!((comparison.counts.calls_here, comparison.counts.equal), (3, 3));
     assert_eq!(
@@ -131,7 +141,7 @@ async fn each_kind_of_difference_is_found_once_and_nothing_else() {
         row('e').replace("0.45,0", "0;45,0"),
     );
     let text = text + &row('f').replace("10:50", "11:50").replace(",f,", ",later,");
-    let (comparison, differences) = db.with_csv(&text, "UTC", &Asked::default()).await;
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
     assert_eq!(
         kinds(&differences),
         [
@@ -160,7 +170,7 @@ async fn an_empty_list_proves_nothing_where_we_hold_calls() {
     let db = Database::new().await;
     let header = std::fs::read_to_string("tests/data/vobiz/export_header_only.csv").unwrap();
     for nothing in ["", &header] {
-        assert!(!db.with_csv(nothing, "UTC", &Asked::default()).await.0.equal, "without days");
+        assert!(!db.with_csv(nothing, "UTC", &ReconcileRequest::default()).await.0.equal, "without days");
         assert!(db.with_csv(nothing, "UTC", &days("2026-03-25", "2026-03-25")).await.0.equal, "nor have we");
     }
     db.store_plain("a").await;
@@ -177,20 +187,22 @@ async fn a_call_twice_in_the_file_counts_once_if_it_says_the_same() {
     let db = Database::new().await;
     db.store_plain("ab").await;
     let text = rows("aabab") + &row('a').replace("0.45", "0.450");
-    let (comparison, differences) = db.with_csv(&text, "UTC", &Asked::default()).await;
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
     assert!(comparison.equal, "{differences:?}");
     assert_eq!((comparison.counts.calls_there, comparison.counts.repeated), (2, 4));
     assert_eq!(total(&comparison, "cost")[1], Some("0.9"));
 
-    let (comparison, differences) =
-        db.with_csv(&(rows("aba") + &row('a').replace(",42,", ",41,")), "UTC", &Asked::default()).await;
+    let (comparison, differences) = db
+        .with_csv(&(rows("aba") + &row('a').replace(",42,", ",41,")), "UTC", &ReconcileRequest::default())
+        .await;
     assert_eq!(kinds(&differences), ["repeated a"]);
     assert_eq!(differences[0].why.as_deref(), Some("said differently in line 4, 5"));
     assert_eq!((comparison.counts.contradicting, comparison.counts.repeated), (1, 0));
 
     // What cannot be read is said, but beside a row that can it makes no call missing or doubtful.
-    let (_, differences) =
-        db.with_csv(&(rows("ab") + &row('a').replace(",42,", ",x,")), "UTC", &Asked::default()).await;
+    let (_, differences) = db
+        .with_csv(&(rows("ab") + &row('a').replace(",42,", ",x,")), "UTC", &ReconcileRequest::default())
+        .await;
     assert_eq!(kinds(&differences), ["unreadable a"]);
 }
 
@@ -222,10 +234,11 @@ async fn days_and_accounts_limit_both_sides() {
     assert_eq!((comparison.counts.equal, comparison.counts.left_out), (2, 1));
 
     let text = rows("ab") + &row('c').replace(ACCOUNT, "MA_OTHERXX1");
-    let one = Asked { account: Some(AccountId::new(ACCOUNT).unwrap()), ..Asked::default() };
+    let one =
+        ReconcileRequest { account: Some(AccountId::new(ACCOUNT).unwrap()), ..ReconcileRequest::default() };
     let (comparison, _) = db.with_csv(&text, "UTC", &one).await;
     assert!(comparison.equal && comparison.counts.left_out == 1, "{comparison:?}");
-    let (_, differences) = db.with_csv(&text, "UTC", &Asked::default()).await;
+    let (_, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
     assert_eq!(kinds(&differences), ["missing_there other", "missing_here c"]);
 }
 
@@ -234,18 +247,21 @@ async fn times_without_a_zone_are_taken_in_the_zone_that_was_said() {
     let db = Database::new().await;
     db.store_plain("ab").await;
     let text = "uuid,start_time\na,2026-03-25 15:30:00\nc,2026-03-25 15:45:00\n";
-    let (_, differences) = db.with_csv(text, "Asia/Kolkata", &Asked::default()).await;
+    let (_, differences) = db.with_csv(text, "Asia/Kolkata", &ReconcileRequest::default()).await;
     assert_eq!(kinds(&differences), ["missing_there b", "missing_here c"]);
     assert_eq!(differences[1].called_at.unwrap().to_rfc3339(), "2026-03-25T10:15:00+00:00");
     let (comparison, _) = db.with_csv(text, "UTC", &days("2026-03-25", "2026-03-25")).await;
     assert!(comparison.compared.is_empty());
 
     let mut connection = db.connection().await;
-    let wrong = reconcile::with_csv(&mut connection, text.as_bytes(), "India", &Asked::default()).await;
+    let wrong =
+        reconcile::with_csv(&mut connection, text.as_bytes(), "India", &ReconcileRequest::default()).await;
     assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::Zone(_)))));
-    let wrong = reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], "UTC", &Asked::default()).await;
+    let wrong =
+        reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], "UTC", &ReconcileRequest::default()).await;
     assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::NoTimes))), "{wrong:?}");
-    let unreadable = reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], "UTC", &Asked::default()).await;
+    let unreadable =
+        reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], "UTC", &ReconcileRequest::default()).await;
     assert!(!unreadable.unwrap().equal);
 }
 
@@ -269,8 +285,9 @@ async fn a_table_is_matched_by_call_id_then_by_numbers_and_start() {
     assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41.5")]);
     assert_eq!((comparison.counts.equal, comparison.rows), (1, 4));
 
-    let (_, differences) =
-        db.with_table(TABLE, &format!("{MAP}\n[match]\ntolerance = \"61s\""), &Asked::default()).await;
+    let (_, differences) = db
+        .with_table(TABLE, &format!("{MAP}\n[match]\ntolerance = \"61s\""), &ReconcileRequest::default())
+        .await;
     assert_eq!(kinds(&differences), ["differs b", "unreadable Some(4)", "missing_there d"]);
 }
 
@@ -326,7 +343,9 @@ async fn a_table_is_only_read_and_only_where_it_matters() {
     let mut connection = db.connection().await;
     let map = Map::read("[columns]\ncall_id = \"uuid\"\nstarted_at = \"at\"").unwrap();
     let trapped =
-        reconcile::with_table(&mut connection, "public.trapped", &map, &Asked::default()).await.unwrap_err();
+        reconcile::with_table(&mut connection, "public.trapped", &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
     assert!(trapped.to_string().contains("read-only transaction"), "{trapped}");
     for (table, word) in [
         ("calls", "there is no table"),
@@ -334,7 +353,9 @@ async fn a_table_is_only_read_and_only_where_it_matters() {
         ("public.calls\" union select", "there is no table"),
         ("vobiz.setting", "has no column uuid, at; it has only_row, billing_zone, home_country"),
     ] {
-        let wrong = reconcile::with_table(&mut connection, table, &map, &Asked::default()).await.unwrap_err();
+        let wrong = reconcile::with_table(&mut connection, table, &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
         assert!(matches!(wrong, ReconcileError::Wrong(_)), "{wrong:?}");
         assert!(wrong.to_string().contains(word), "{wrong}");
     }
@@ -481,7 +502,7 @@ async fn rows_of_several_batches_are_all_compared() {
         format!("call-{n},{at},42,0.45,INR\n")
     });
     let text = "uuid,start_time,billsec,total_cost,currency\n".to_owned() + &rows.collect::<String>();
-    let (comparison, differences) = db.with_csv(&text, "UTC", &Asked::default()).await;
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
     assert!(comparison.equal && differences.is_empty(), "{comparison:?}");
     assert_eq!(comparison.counts.equal, 5000);
     assert_eq!(total(&comparison, "billsec"), [Some("210000"), Some("210000"), Some("0")]);

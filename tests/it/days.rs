@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::db::ledger;
 use vobiz_cdr::ledger::{Checked, Ledger};
-use vobiz_cdr::simulator::{CallSpec, DayOf, Options, SummaryCost};
+use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions, SummaryCost};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
@@ -20,7 +20,7 @@ use crate::support::world::{TOKEN, World, account, credentials, eventually, noon
 
 /// A world at noon, whose ledger began with the day before yesterday, and that instant: all checks of that day up to the one a day
 /// later are due, and the first of yesterday's.
-async fn ledger(options: Options) -> (World, DateTime<Utc>) {
+async fn ledger(options: SimulatorOptions) -> (World, DateTime<Utc>) {
     let zone = options.day_zone;
     let world = World::with(options).await;
     let began = noon(&world.database, &world.vobiz, zone).await - TimeDelta::days(2);
@@ -98,7 +98,7 @@ const COPY: &str = "insert into vobiz.cdr (call_id, account_id, listed_by, origi
 
 /// A settled day of twenty calls and the ids of them.
 async fn settled_day() -> (World, DateTime<Utc>, Vec<String>) {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     let calls: Vec<String> = (0..20).map(|n| at(&world, began, f64::from(n) + 0.5)).collect();
     let checked = check(&world).await;
     assert_eq!(checked.len(), 2, "{checked:?}");
@@ -184,7 +184,7 @@ async fn each_mutation_shows_in_the_ledger_and_stops_the_bill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_zone_of_the_providers_days_is_found_out() {
     for (zone, day_of) in [(0, DayOf::Start), (330, DayOf::End), (345, DayOf::Start)] {
-        let (world, began) = ledger(Options { day_zone: zone, day_of, ..options() }).await;
+        let (world, began) = ledger(SimulatorOptions { day_zone: zone, day_of, ..options() }).await;
         // Around midnight in UTC, in India and in Nepal, and calls that last over it.
         for hours in [
             0.01, 0.2, 5.0, 5.45, 5.495, 12.0, 18.24, 18.26, 18.49, 18.51, 23.7, 23.99, 24.0, 24.01, 29.6,
@@ -216,7 +216,7 @@ async fn the_zone_of_the_providers_days_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_field_that_the_summary_adds_up_is_recorded() {
     let (world, began) =
-        ledger(Options { day_zone: 330, summary_cost: SummaryCost::Cost, ..options() }).await;
+        ledger(SimulatorOptions { day_zone: 330, summary_cost: SummaryCost::Cost, ..options() }).await;
     let streamed = CallSpec {
         started_at: Some(began + TimeDelta::hours(3)),
         ended_at: Some(began + TimeDelta::hours(3) + TimeDelta::seconds(90)),
@@ -238,7 +238,7 @@ async fn the_field_that_the_summary_adds_up_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_proves_nothing() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 3.0);
     world.sweep().await;
     // Stored once, and unknown to the Vobiz that is asked now.
@@ -292,7 +292,7 @@ async fn a_change_that_only_the_check_sees_becomes_a_revision() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_replicas_one_checks() {
     let (world, began) =
-        ledger(Options { day_zone: 330, latency: Duration::from_millis(100), ..options() }).await;
+        ledger(SimulatorOptions { day_zone: 330, latency: Duration::from_millis(100), ..options() }).await;
     at(&world, began, 3.0);
     let other: Vec<Arc<Account>> =
         vec![account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
@@ -307,7 +307,7 @@ async fn of_two_replicas_one_checks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 30.0);
     world.owe("never-was", true).await;
     let announced = began + TimeDelta::hours(30);
@@ -371,7 +371,7 @@ async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_callbacks_are_counted_whoever_stored_the_call_first() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     let calls: Vec<String> = (0..10).map(|n| at(&world, began, f64::from(n) + 1.0)).collect();
     // Announced first; stored by the sweep and announced later; announced later, and the note was lost; and seven that were lost.
     world.owe(&calls[0], true).await;
@@ -503,7 +503,7 @@ async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
     world.advance(TimeDelta::days(10)).await;
     // Nothing has swept for ten days; somebody asks for a single one.
     let day = (began + TimeDelta::days(9) + TimeDelta::minutes(330)).date_naive();
-    let due = ledger::Due { day, cause: ledger::Cause::Manual };
+    let due = ledger::Due { day, cause: ledger::CheckCause::Manual };
     let origin = vobiz_cdr::db::cdr::Origin::Manual;
     let checked = checker(&world).check_day(&world.accounts[0], due, origin, &CancellationToken::new()).await;
     assert_eq!(checked.unwrap().state.as_str(), "settled");
@@ -514,7 +514,7 @@ async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     check(&world).await;
     assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2));
     // Two hours past the next midnight: settled, and yet a call may still run.
@@ -572,7 +572,7 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_that_decides_a_day_reopens_it_too() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     let call = at(&world, began, 23.99);
     check(&world).await;
     // It ended in the first day and was written in the second.
@@ -615,7 +615,7 @@ async fn a_call_that_was_deleted_and_comes_again_goes_on_counting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_not_of_the_day_settles_nothing_and_teaches_nothing() {
-    let (world, began) = ledger(Options { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 3.0);
     let time = format!("\"{}\"", (began - TimeDelta::days(2)).format("%Y-%m-%dT%H:%M:%S+00:00"));
     let stray = CallSpec {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db;
-use vobiz_cdr::postgres::{Options as PostgresOptions, Postgres};
+use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 use vobiz_cdr::serve::{Ending, Service};
-use vobiz_cdr::simulator::{Call, CallSpec, CallbackKind, Options, Progress, Simulator, Traffic};
+use vobiz_cdr::simulator::{
+    Call, CallSpec, CallbackKind, Simulator, SimulatorOptions, Traffic, TrafficProgress,
+};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::process::{Serve, free_port, program, run};
@@ -32,22 +34,23 @@ fn settings<'a>(database: &'a str, api: &'a str) -> Vec<(&'a str, &'a str)> {
     ]
 }
 
-async fn vobiz(options: Options) -> Simulator {
-    Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options }).await.unwrap()
+async fn vobiz(options: SimulatorOptions) -> Simulator {
+    Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
     let database = Database::new().await;
     let latency = Duration::from_millis(20);
-    let vobiz = vobiz(Options { latency, callback_backoff: Duration::from_millis(200), ..options() }).await;
+    let vobiz =
+        vobiz(SimulatorOptions { latency, callback_backoff: Duration::from_millis(200), ..options() }).await;
     let port = free_port();
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let api = vobiz.api_url();
     let settings = settings(&database.url, &api);
     let mut serve = Serve::start(port, &settings);
 
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TrafficProgress::default());
     let traffic = Traffic { calls: 2000, per_second: 250, early_callbacks: false, ..Traffic::default() };
     let traffic = {
         let (vobiz, progress) = (vobiz.clone(), Arc::clone(&progress));
@@ -89,7 +92,7 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together() {
     let database = Database::new().await;
-    let vobiz = vobiz(Options { latency: Duration::from_millis(50), ..options() }).await;
+    let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(50), ..options() }).await;
     let stop = CancellationToken::new();
     let mut replicas = Vec::new();
     let mut addresses = Vec::new();
@@ -148,7 +151,7 @@ async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
     let postgres = start().await.unwrap();
     let url = postgres.url("vobiz");
     db::create_database(&url, "vobiz").await.unwrap();
-    let vobiz = vobiz(Options { latency: Duration::from_millis(300), ..options() }).await;
+    let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(300), ..options() }).await;
     let stop = CancellationToken::new();
     let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
     let service = Service::prepare(config, &url, true).await.unwrap();
@@ -193,7 +196,7 @@ async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
     let database = Database::new().await;
-    let vobiz = vobiz(Options { latency: Duration::from_millis(700), ..options() }).await;
+    let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(700), ..options() }).await;
     let port = free_port();
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let api = vobiz.api_url();
@@ -232,7 +235,8 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
 async fn a_pause_while_calls_are_in_flight_costs_them_nothing() {
     let database = Database::new().await;
     let vobiz =
-        vobiz(Options { latency: Duration::from_millis(100), rate_limit: Some(20), ..options() }).await;
+        vobiz(SimulatorOptions { latency: Duration::from_millis(100), rate_limit: Some(20), ..options() })
+            .await;
     let stop = CancellationToken::new();
     // We believe in 200 a second, Vobiz in 20: it throttles while many calls are in flight.
     let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 200.0);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::ledger;
 use vobiz_cdr::ledger::Ledger;
-use vobiz_cdr::simulator::{CallSpec, Options, RequestKind};
+use vobiz_cdr::simulator::{CallSpec, RequestKind, SimulatorOptions};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
@@ -22,7 +22,7 @@ const INSERT: &str =
 
 /// A world at noon in India with one stored call of the day before yesterday, whose beginning is returned; its check is due.
 async fn one_call(latency: Duration) -> (World, DateTime<Utc>) {
-    let world = World::with(Options { day_zone: 330, latency, ..options() }).await;
+    let world = World::with(SimulatorOptions { day_zone: 330, latency, ..options() }).await;
     let began = noon(&world.database, &world.vobiz, 330).await - TimeDelta::days(2);
     sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
         .bind(began)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{Account, Answer, CallSpec, Casing, Kind, Options, RetryAfter};
+use vobiz_cdr::simulator::{
+    Answer, CallKind, CallSpec, Casing, RetryAfter, SimulatedAccount, SimulatorOptions,
+};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
@@ -261,10 +263,12 @@ async fn a_changed_format_pauses_the_account_and_keeps_bodies() {
 
 #[tokio::test]
 async fn the_path_casing_is_found_out_kept_and_found_again() {
-    for (casing, wrong, kept) in
-        [(Casing::Capital, 404, "Account"), (Casing::Lower, 404, "account"), (Casing::Lower, 401, "account")]
-    {
-        let world = World::with(Options { casing, wrong_casing: wrong, ..options() }).await;
+    for (casing, wrong, kept) in [
+        (Casing::Capital, 404, "Account"),
+        (Casing::Lower, 404, "account"),
+        (Casing::Lower, 401, "account"),
+    ] {
+        let world = World::with(SimulatorOptions { casing, wrong_casing: wrong, ..options() }).await;
         world.owed_call().await;
         world.drain().await;
         assert_eq!(world.stored().await, 1, "{casing:?} {wrong}");
@@ -338,7 +342,7 @@ async fn an_answer_that_never_ends_is_cut_at_its_limit() {
 async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
     let world = World::new().await;
     let call = world.vobiz.place_call(CallSpec {
-        kind: Kind::Trunk,
+        kind: CallKind::Trunk,
         announced_as: Some("announced-1".into()),
         sip_call_id: Some("abc123@10.0.0.1".into()),
         ..CallSpec::default()
@@ -360,7 +364,7 @@ async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
 async fn a_denied_account_does_not_stop_the_others_and_one_sees_no_calls_of_another() {
     let second = "MA_SECOND01";
     let mut options = options();
-    options.accounts.push(Account::new(second, "tok_second"));
+    options.accounts.push(SimulatedAccount::new(second, "tok_second"));
     let world = World::with(options).await;
     sqlx::query("insert into vobiz.account (account_id) values ($1)")
         .bind(second)

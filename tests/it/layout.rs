@@ -5,8 +5,9 @@
 
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use source::Source;
 
@@ -81,7 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What `db` hands out at its own door: these come from `db::base`.
-const DOOR_OF_DB: &[&str] = &["db::timed", "timed", "db::hold", "db::DbError", "db::Fault"];
+const DOOR_OF_DB: &[&str] = &["db::timed", "timed", "db::acquire", "db::DbError", "db::Fault"];
 
 /// Crates that only some rooms may say, and which those are.
 const CRATES: &[(&str, &[&str])] = &[
@@ -184,6 +185,19 @@ fn a_module_is_a_file_or_a_folder_and_never_both() {
 }
 
 #[test]
+fn a_type_has_its_name_for_itself() {
+    // The type of an error in `FromStr` and its like is no name of ours.
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in Source::all("src") {
+        for name in source.types() {
+            places.entry(name).or_default().push(source.path.display().to_string());
+        }
+    }
+    let twice: Vec<_> = places.iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(twice.is_empty(), "names of several types: {twice:#?}");
+}
+
+#[test]
 fn every_file_can_be_read_in_one_sitting() {
     let long: Vec<String> = Source::all("src")
         .into_iter()
@@ -192,4 +206,17 @@ fn every_file_can_be_read_in_one_sitting() {
         .map(|(lines, path)| format!("{} has {lines} lines", path.display()))
         .collect();
     assert!(long.is_empty(), "more than {LONGEST} lines: {long:?}");
+}
+
+#[test]
+fn every_room_has_its_tests() {
+    for (room, _) in ROOMS {
+        let name = room.rsplit("::").next().unwrap();
+        let place =
+            if room.starts_with("db::") { format!("tests/it/db/{name}") } else { format!("tests/it/{name}") };
+        let there = Path::new(&place).is_dir() || Path::new(&format!("{place}.rs")).is_file();
+        let inside =
+            !there && Source::all(&format!("src/{}", room.replace("::", "/"))).iter().any(Source::has_tests);
+        assert!(there || inside, "{room} has no {place}.rs, no folder of that name, and no tests inside");
+    }
 }

@@ -7,9 +7,9 @@ use chrono::{DateTime, Datelike, Months, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 use vobiz_cdr::db;
-use vobiz_cdr::db::base::migration::{self, SchemaError, State};
+use vobiz_cdr::db::base::migration::{self, MigrationState, SchemaError};
 use vobiz_cdr::db::base::partition;
-use vobiz_cdr::vobiz::Fields;
+use vobiz_cdr::vobiz::CdrFields;
 
 use crate::support::calls::plain;
 use crate::support::database::Database;
@@ -23,7 +23,7 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     files.map(|file| (file.to_str().unwrap().to_owned(), std::fs::read(&file).unwrap())).collect()
 }
 
-async fn states(db: &Database) -> Vec<State> {
+async fn states(db: &Database) -> Vec<MigrationState> {
     let steps = migration::status(&mut *db.connection().await).await.unwrap();
     assert!(steps.iter().all(|step| step.version > 0 && !step.description.is_empty()));
     steps.iter().map(|step| step.state).collect()
@@ -83,7 +83,7 @@ async fn an_empty_database_is_migrated_once() {
     let db = Database::empty().await;
     // The numbered files, and the text of what can be replaced. (Nothing in the folders below is taken for a migration.)
     let all = files().len() + 1;
-    assert_eq!(states(&db).await, vec![State::Pending; all]);
+    assert_eq!(states(&db).await, vec![MigrationState::Pending; all]);
     let behind = check(&db).await.unwrap_err();
     assert!(matches!(behind, SchemaError::Behind(n) if n == all), "{behind}");
     let message = behind.to_string();
@@ -93,7 +93,7 @@ async fn an_empty_database_is_migrated_once() {
     );
 
     assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), all);
-    assert_eq!(states(&db).await, vec![State::Applied; all]);
+    assert_eq!(states(&db).await, vec![MigrationState::Applied; all]);
     check(&db).await.unwrap();
     assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 0);
     assert_eq!(states(&db).await.len(), all);
@@ -137,10 +137,10 @@ async fn another_text_under_a_known_number_is_refused_and_a_later_number_is_not(
     .await;
     check(&db).await.unwrap();
     assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 0);
-    assert_eq!(states(&db).await[files().len()], State::Ahead);
+    assert_eq!(states(&db).await[files().len()], MigrationState::Ahead);
 
     db.run("update vobiz._sqlx_migrations set checksum = '\\xdead' where version = 3").await;
-    assert_eq!(states(&db).await[2], State::Changed);
+    assert_eq!(states(&db).await[2], MigrationState::Changed);
     let refused = check(&db).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Changed(3)), "{refused}");
     assert!(matches!(migration::apply(&db.pool, PATIENCE).await, Err(SchemaError::Changed(_))));
@@ -178,7 +178,7 @@ async fn an_older_text_is_replaced_and_a_newer_one_is_not() {
     let db = Database::new().await;
     let (number, hash) = migration::text();
     with_another_view(&db, number + 1).await;
-    assert_eq!(states(&db).await.last(), Some(&State::Ahead));
+    assert_eq!(states(&db).await.last(), Some(&MigrationState::Ahead));
     check(&db).await.unwrap();
     assert_eq!(migration::apply(&db.pool, PATIENCE).await.unwrap(), 0);
     assert_eq!(db.count(OTHER_VIEW).await, 1, "the newer one stays");
@@ -275,7 +275,7 @@ async fn every_documented_field_is_a_column() {
     let columns = db
         .texts("select column_name::text from information_schema.columns where table_schema = 'vobiz' and table_name = 'cdr'")
         .await;
-    let keys = Fields::KEYS.into_iter().map(|key| if key == "id" { "vobiz_id" } else { key });
+    let keys = CdrFields::KEYS.into_iter().map(|key| if key == "id" { "vobiz_id" } else { key });
     let fields: Vec<&str> = keys.chain(["call_id", "account_id"]).collect();
     assert_eq!(fields.len(), 43);
     for field in fields {

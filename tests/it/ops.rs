@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
 use vobiz_cdr::serve::port::{Limits, listen};
-use vobiz_cdr::simulator::{CallSpec, CallbackKind, Options, Simulator};
+use vobiz_cdr::simulator::{CallSpec, CallbackKind, Simulator, SimulatorOptions};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::Knock;
+use crate::support::endpoint::Knock;
 use crate::support::process::{program, run};
 use crate::support::running::{Running, page};
 use crate::support::world::{TOKEN, eventually, options, serve_config};
 
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 
-async fn vobiz(options: Options) -> Simulator {
-    Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options }).await.unwrap()
+async fn vobiz(options: SimulatorOptions) -> Simulator {
+    Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options }).await.unwrap()
 }
 
 async fn service(vobiz: &Simulator, url: &str) -> Running {
@@ -333,18 +333,18 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));
     let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (public, private) = (bind().await, bind().await);
-    let (door, address) = (public.local_addr().unwrap(), private.local_addr().unwrap());
+    let (endpoint, address) = (public.local_addr().unwrap(), private.local_addr().unwrap());
     tokio::spawn(axum::serve(private, router(ops.clone())).into_future());
     let stop = tokio_util::sync::CancellationToken::new();
     tokio::spawn(ops.clone().look_on(database.pool.clone(), stop.clone()));
     let limits = Limits { headers_within: Duration::from_secs(60), connections: 2 };
-    let pulse = metrics.pulses.start(PORT, Duration::from_millis(300));
-    tokio::spawn(listen(public, axum::Router::new(), limits, pulse, stop.clone()));
+    let heartbeat = metrics.heartbeats.start(PORT, Duration::from_millis(300));
+    tokio::spawn(listen(public, axum::Router::new(), limits, heartbeat, stop.clone()));
     ops.enter(Phase::Running);
     eventually("it is ready", Duration::from_secs(5), async || page(address, "/readyz").await.0 == 200).await;
     let mut holding = Vec::new();
     for _ in 0..3 {
-        holding.push(tokio::net::TcpStream::connect(door).await.unwrap());
+        holding.push(tokio::net::TcpStream::connect(endpoint).await.unwrap());
     }
     eventually("it is not ready", Duration::from_secs(10), async || page(address, "/readyz").await.0 == 503)
         .await;
@@ -399,7 +399,7 @@ async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves(
             ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));
         }
         ops.enter(Phase::Running);
-        let pulse = metrics.pulses.start("fetch", Duration::from_millis(300));
+        let heartbeat = metrics.heartbeats.start("fetch", Duration::from_millis(300));
         eventually("it is ready", Duration::from_secs(5), async || page(address, "/readyz").await.0 == 200)
             .await;
         assert_eq!(page(address, "/status").await.0, 200);
@@ -410,7 +410,7 @@ async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves(
         .await;
         assert_eq!(page(address, "/readyz").await.0, if receives { 200 } else { 503 });
         assert_eq!(page(address, "/healthz").await.0, 200);
-        pulse.beat();
+        heartbeat.beat();
         assert_eq!(page(address, "/status").await.0, 200);
         ops.enter(Phase::Stopping);
         assert_eq!(page(address, "/readyz").await, (503, "not ready: stopping\n".into()));
@@ -421,7 +421,7 @@ async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves(
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     let database = Database::new().await;
-    let vobiz = vobiz(Options { clock_ahead: 90, ..options() }).await;
+    let vobiz = vobiz(SimulatorOptions { clock_ahead: 90, ..options() }).await;
     let running = service(&vobiz, &database.url).await;
     database
         .run(

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use vobiz_cdr::db::account::{self, PauseReason};
 use vobiz_cdr::db::cdr;
 use vobiz_cdr::db::queue::callback;
-use vobiz_cdr::db::queue::{self, Depth, Failed, Then};
+use vobiz_cdr::db::queue::{self, Failed, QueueDepth, Then};
 use vobiz_cdr::retry::ErrorClass;
 
 use crate::support::calls::{LEASE, account, announced, call_id, failed, plain, try_lease, waiting};
@@ -98,7 +98,7 @@ async fn a_dead_letter_is_never_leased_until_it_is_revived() {
     db.shift_clock("1 year").await;
     assert!(db.lease(9).await.is_empty());
     let depth = queue::depth(&mut *db.connection().await).await.unwrap();
-    assert_eq!(depth, Depth { owed: 0, due: 0, dead: 1 });
+    assert_eq!(depth, QueueDepth { owed: 0, due: 0, dead: 1 });
     assert_eq!(db.revive("a").await, 1);
     assert_eq!(db.revive("a").await, 0, "it lives");
     let revived = db.lease_one().await;

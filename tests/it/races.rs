@@ -128,7 +128,7 @@ async fn groups_that_overlap_in_opposite_order_never_deadlock() {
         let names: Vec<&str> = calls.iter().map(String::as_str).collect();
         let backwards: Vec<&str> = names.iter().rev().copied().collect();
         db.owe(&names, true).await;
-        let settler = async |names: &[&str], cost: &str| {
+        let storer = async |names: &[&str], cost: &str| {
             let rows: Vec<Incoming> = names
                 .iter()
                 .map(|call| single(&format!(r#"{{"uuid":"{call}","cost":{cost}}}"#), now))
@@ -143,7 +143,7 @@ async fn groups_that_overlap_in_opposite_order_never_deadlock() {
             callback::announce_stored(&mut *db.connection().await, &told).await
         };
         let ((one, two), (three, four)) =
-            Box::pin(join(join(settler(&names, "1"), settler(&backwards, "2")), join(caller(), teller())))
+            Box::pin(join(join(storer(&names, "1"), storer(&backwards, "2")), join(caller(), teller())))
                 .await;
         for result in [one, two, three, four] {
             assert!(result.is_ok(), "{result:?}");

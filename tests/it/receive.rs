@@ -10,7 +10,7 @@ mod proof;
 use serde_json::Value;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, Setup, sample};
+use crate::support::endpoint::{Knock, Setup, sample};
 
 const OUTBOUND: &str = "5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10";
 const INBOUND: &str = "8a41d7c6-2e95-4b13-b0fd-37c9e1f25a64";
@@ -50,7 +50,7 @@ async fn every_captured_callback_comes_in_as_it_is() {
     };
     let callbacks: Vec<&Value> = index.iter().filter(is_callback).collect();
     let urls: Vec<&str> = callbacks.iter().map(|entry| entry["url"].as_str().unwrap()).collect();
-    let door = Setup { urls, ..Setup::default() }.open(&database.pool);
+    let endpoint = Setup { urls, ..Setup::default() }.open(&database.pool);
     assert_eq!(callbacks.len(), 19);
     for entry in callbacks {
         let file = entry["file"].as_str().unwrap();
@@ -76,12 +76,12 @@ async fn every_captured_callback_comes_in_as_it_is() {
             }
         }
         if proof == "secret" {
-            assert_eq!(door.status(knock.clone()).await, 403, "{file} proves nothing by itself");
+            assert_eq!(endpoint.status(knock.clone()).await, 403, "{file} proves nothing by itself");
             database.comes_to(1, "select count(*) from vobiz.callback where outcome = 'refused'").await;
             database.run("truncate vobiz.callback").await;
             knock = knock.by_secret();
         }
-        let answer = door.hear(knock).await;
+        let answer = endpoint.hear(knock).await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{file}");
 
         let (event, call_id, owed, sip_call_id) = meaning(file);

@@ -7,11 +7,11 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{Account, CallSpec, CallbackKind, Options, Simulator};
+use vobiz_cdr::simulator::{CallSpec, CallbackKind, SimulatedAccount, Simulator, SimulatorOptions};
 
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::Knock;
+use crate::support::endpoint::Knock;
 use crate::support::process::{Serve, free_port, program, run};
 use crate::support::running::page;
 use crate::support::world::{TOKEN, eventually, options};
@@ -117,8 +117,9 @@ fn parts_need_a_database_that_the_others_can_reach() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_processes_with_a_part_each_do_the_work_of_one() {
     let database = Database::new().await;
-    let vobiz =
-        Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
+    let vobiz = Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() })
+        .await
+        .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     let settings = settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1s"));
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
@@ -155,8 +156,8 @@ async fn three_processes_with_a_part_each_do_the_work_of_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_nothing() {
     let database = Database::new().await;
-    let vobiz = Simulator::start(Options {
-        accounts: vec![Account::new(ACCOUNT, TOKEN), Account::new(SECOND, SECOND_TOKEN)],
+    let vobiz = Simulator::start(SimulatorOptions {
+        accounts: vec![SimulatedAccount::new(ACCOUNT, TOKEN), SimulatedAccount::new(SECOND, SECOND_TOKEN)],
         latency: Duration::from_millis(200),
         ..options()
     })
@@ -240,8 +241,9 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
 async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
     let database = Database::new().await;
     let proxy = ChaosProxy::before(&database.url).await;
-    let vobiz =
-        Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
+    let vobiz = Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() })
+        .await
+        .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let settings = settings(&proxy.url, &api, ("LOG_FORMAT", "json"));
@@ -284,8 +286,9 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordinary_callback_leaves_no_line_in_the_log() {
     let database = Database::new().await;
-    let vobiz =
-        Simulator::start(Options { callback_url: Some(SIGNED_FOR.into()), ..options() }).await.unwrap();
+    let vobiz = Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() })
+        .await
+        .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let settings = settings(&database.url, &api, ("LOG_FORMAT", "text"));

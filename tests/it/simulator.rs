@@ -20,7 +20,8 @@ use reqwest::{Client, Response};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use vobiz_cdr::simulator::{
-    Account, Call, CallSpec, CallbackKind, Casing, Direction, Kind, Options, Simulator, callback_body, sign,
+    Call, CallKind, CallSpec, CallbackKind, Casing, Direction, SimulatedAccount, Simulator, SimulatorOptions,
+    callback_body, sign,
 };
 
 const MAIN: &str = "MA_TESTAB12";
@@ -45,11 +46,14 @@ fn text(value: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-fn options() -> Options {
-    Options { accounts: vec![Account::new(MAIN, MAIN_TOKEN)], ..Options::default() }
+fn options() -> SimulatorOptions {
+    SimulatorOptions {
+        accounts: vec![SimulatedAccount::new(MAIN, MAIN_TOKEN)],
+        ..SimulatorOptions::default()
+    }
 }
 
-async fn start(options: Options) -> Simulator {
+async fn start(options: SimulatorOptions) -> Simulator {
     Simulator::start(options).await.unwrap()
 }
 
@@ -152,9 +156,9 @@ async fn ring_and_answer_have_the_documented_parameters() {
 
 #[tokio::test]
 async fn a_trunk_webhook_has_the_documented_shape() {
-    let vobiz = start(Options { trunk_url: text("http://127.0.0.1:9/t/secret"), ..options() }).await;
+    let vobiz = start(SimulatorOptions { trunk_url: text("http://127.0.0.1:9/t/secret"), ..options() }).await;
     let call = vobiz.place_call(CallSpec {
-        kind: Kind::Trunk,
+        kind: CallKind::Trunk,
         direction: Some(Direction::Outbound),
         billsec: Some(3),
         ring_time: Some(5),
@@ -210,8 +214,8 @@ fn signatures_equal_the_vectors() {
 #[tokio::test]
 async fn a_callback_carries_the_captured_headers_signed_by_account_and_parent() {
     let url = "https://calls.example.com/vobiz/{account}?tenant=42";
-    let vobiz = start(Options {
-        accounts: vec![Account::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN)],
+    let vobiz = start(SimulatorOptions {
+        accounts: vec![SimulatedAccount::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN)],
         callback_url: text(url),
         callback_sent_to: text("http://127.0.0.1:9/inside"),
         ..options()
@@ -289,11 +293,11 @@ async fn a_cdr_is_printed_key_for_key_as_documented() {
 
 #[tokio::test]
 async fn credentials_paths_and_casing_are_checked() {
-    let vobiz = start(Options {
+    let vobiz = start(SimulatorOptions {
         accounts: vec![
-            Account::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN),
-            Account::new("MA_OTHER", "tok_other"),
-            Account::new("PA_PARTNER", "tok_partner"),
+            SimulatedAccount::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN),
+            SimulatedAccount::new("MA_OTHER", "tok_other"),
+            SimulatedAccount::new("PA_PARTNER", "tok_partner"),
         ],
         casing: Casing::Capital,
         ..options()
@@ -314,7 +318,12 @@ async fn credentials_paths_and_casing_are_checked() {
         (SUB, SUB_TOKEN, format!("Account/{SUB}/cdr/"), 404),
         (SUB, SUB_TOKEN, format!("Account/{SUB}/CDR/{id}"), 404),
         (SUB, SUB_TOKEN, format!("Account/{SUB}/cdr/%ff%zz%"), 404),
-        (SUB, SUB_TOKEN, format!("Account/{SUB}/cdr?start_date=25/03/2026&end_date=2026-03-25"), 422),
+        (
+            SUB,
+            SUB_TOKEN,
+            format!("Account/{SUB}/cdr?start_date=25/03/2026&end_date=2026-03-25"),
+            422,
+        ),
         (SUB, SUB_TOKEN, format!("partner/accounts/{SUB}/cdrs/{id}"), 403),
         ("PA_PARTNER", "tok_partner", format!("partner/accounts/{SUB}/cdrs/{id}"), 200),
     ] {
@@ -323,7 +332,8 @@ async fn credentials_paths_and_casing_are_checked() {
     }
     let refused = get_as(&vobiz, SUB, "wrong", &format!("Account/{SUB}/cdr")).await.unwrap();
     assert_eq!(body(refused).await, json("error_401_flat.json"));
-    let unknown = get_as(&vobiz, SUB, SUB_TOKEN, &format!("Account/{SUB}/cdr/nobody")).await.unwrap();
+    let unknown =
+        get_as(&vobiz, SUB, SUB_TOKEN, &format!("Account/{SUB}/cdr/nobody")).await.unwrap();
     assert_eq!(body(unknown).await, json("error_404_flat.json"));
     vobiz.set_token(SUB, "tok_new");
     for (token, status) in [(SUB_TOKEN, 401), ("tok_new", 200)] {
@@ -335,9 +345,12 @@ async fn credentials_paths_and_casing_are_checked() {
 #[tokio::test]
 async fn a_partner_gets_the_bare_cdr_and_every_customers_list() {
     let partner = ("PA_PARTNER", "tok_partner");
-    let accounts =
-        vec![Account::new(MAIN, MAIN_TOKEN), Account::new("MA_B", "b"), Account::new(partner.0, partner.1)];
-    let vobiz = start(Options { accounts, ..options() }).await;
+    let accounts = vec![
+        SimulatedAccount::new(MAIN, MAIN_TOKEN),
+        SimulatedAccount::new("MA_B", "b"),
+        SimulatedAccount::new(partner.0, partner.1),
+    ];
+    let vobiz = start(SimulatorOptions { accounts, ..options() }).await;
     let call = vobiz.place_call(CallSpec { account: text(MAIN), ..CallSpec::default() });
     let _other =
         vobiz.place_call(CallSpec { account: text("MA_B"), answered: Some(false), ..CallSpec::default() });

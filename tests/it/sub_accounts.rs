@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::ledger::Ledger;
-use vobiz_cdr::simulator::{self, CallSpec, Options, Simulator};
+use vobiz_cdr::simulator::{self, CallSpec, Simulator, SimulatorOptions};
 use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::vobiz::{AccountId, CallId, Credentials, PathStyle};
 use vobiz_cdr::watch::metrics::Metrics;
@@ -65,14 +65,14 @@ async fn states(database: &Database) -> Vec<String> {
 async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
     for sees in [false, true] {
         let database = Database::new().await;
-        let vobiz = Simulator::start(Options {
+        let vobiz = Simulator::start(SimulatorOptions {
             accounts: vec![
-                simulator::Account::new(ACCOUNT, TOKEN),
-                simulator::Account::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+                simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+                simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
             ],
             day_zone: 330,
             parent_sees_subs: sees,
-            ..Options::default()
+            ..SimulatorOptions::default()
         })
         .await
         .unwrap();
@@ -110,14 +110,14 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_parents_list() {
     let database = Database::new().await;
-    let vobiz = Simulator::start(Options {
+    let vobiz = Simulator::start(SimulatorOptions {
         accounts: vec![
-            simulator::Account::new(ACCOUNT, TOKEN),
-            simulator::Account::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
         ],
         day_zone: 330,
         parent_sees_subs: true,
-        ..Options::default()
+        ..SimulatorOptions::default()
     })
     .await
     .unwrap();
@@ -152,14 +152,14 @@ async fn a_partner_reads_each_customer_by_itself() {
     let (one, two) = ("MA_CUSTOM01", "MA_CUSTOM02");
     let database = Database::new().await;
     database.run("delete from vobiz.account where account_id like '%TESTAB%'").await;
-    let vobiz = Simulator::start(Options {
+    let vobiz = Simulator::start(SimulatorOptions {
         accounts: vec![
-            simulator::Account::new(one, "tok_one_0123456789"),
-            simulator::Account::new(two, "tok_two_0123456789"),
-            simulator::Account::new(partner, token),
+            simulator::SimulatedAccount::new(one, "tok_one_0123456789"),
+            simulator::SimulatedAccount::new(two, "tok_two_0123456789"),
+            simulator::SimulatedAccount::new(partner, token),
         ],
         day_zone: 330,
-        ..Options::default()
+        ..SimulatorOptions::default()
     })
     .await
     .unwrap();

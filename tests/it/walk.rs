@@ -10,8 +10,10 @@ use vobiz_cdr::config::ServeConfig;
 use vobiz_cdr::db::queue::backlog;
 use vobiz_cdr::db::timed;
 use vobiz_cdr::list::ListError;
-use vobiz_cdr::simulator::{Answer, Call, CallSpec, Options, Progress, RequestKind, RetryAfter, Traffic};
-use vobiz_cdr::sweep::{Sweeper, Walked};
+use vobiz_cdr::simulator::{
+    Answer, Call, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
+};
+use vobiz_cdr::sweep::{Drained, Sweeper};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::{account as id, try_lease};
@@ -58,11 +60,11 @@ async fn owe_since(world: &World, calls: &[Call]) {
 }
 
 /// One walk now at so many requests a second, where no sweep is due.
-async fn walk(world: &World, max_rps: f64) -> Result<Option<Walked>, ListError> {
+async fn walk(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
     swept_just_now(world).await;
     let paced = paced(world, max_rps);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
-    sweeper.walk_if_owed(&paced, &CancellationToken::new()).await
+    sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await
 }
 
 async fn swept_just_now(world: &World) {
@@ -100,8 +102,8 @@ async fn all_stored_once(world: &World, calls: usize) {
 async fn a_backlog_is_resolved_by_pages_of_the_list_and_each_call_is_stored_once() {
     let world = World::new().await;
     outage(&world, 4000, 24).await;
-    let walked = walk(&world, 100.0).await.unwrap().unwrap();
-    assert_eq!((walked.paid, walked.left), (4000, 0));
+    let drained = walk(&world, 100.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (4000, 0));
     all_stored_once(&world, 4000).await;
     let requests = world.vobiz.stats().total_requests();
     // The list of these days is the backlog: a page each hundred, and one to find out the path.
@@ -121,7 +123,7 @@ async fn what_single_fetches_get_through_is_no_backlog() {
     let slow = paced(&world, 10.0);
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
-    let walk = async || sweeper.walk_if_owed(&slow, &CancellationToken::new()).await.unwrap();
+    let walk = async || sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await.unwrap();
     let calls = outage(&world, 31, 1).await;
     // Three seconds at ten a second.
     world.database.run(&format!("delete from vobiz.cdr_queue where call_id = '{}'", calls[30].call_id)).await;
@@ -153,8 +155,8 @@ async fn calls_that_the_list_does_not_show_are_fetched_singly_afterwards() {
     for n in 0..10 {
         world.owe(&format!("not-there-{n}"), true).await;
     }
-    let walked = walk(&world, 50.0).await.unwrap().unwrap();
-    assert_eq!((walked.paid, walked.left), (400, 20));
+    let drained = walk(&world, 50.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (400, 20));
     assert_eq!(hold(&world).await, "∅");
     world.drain().await;
     for call in &old {
@@ -175,7 +177,7 @@ async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let stop = CancellationToken::new();
     let (walking, told) = (slow.clone(), stop.clone());
-    let walking = tokio::spawn(async move { sweeper.walk_if_owed(&walking, &told).await });
+    let walking = tokio::spawn(async move { sweeper.drain_if_backlogged(&walking, &told).await });
     eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 100).await;
     let newer = world.owed_call().await;
     world.drain().await;
@@ -184,9 +186,9 @@ async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
     assert!(left > 500, "{left}: the walk is not over yet");
     let stats = world.vobiz.stats();
     assert_eq!((stats.requests_of(RequestKind::Single), stats.fetches_of(&newer.call_id)), (1, 1));
-    let walked = walking.await.unwrap().unwrap().unwrap();
+    let drained = walking.await.unwrap().unwrap().unwrap();
     // The newer call pushed one call onto a page of its own, which costs as much as its single fetch.
-    assert!(walked.left <= 1 && walked.left + walked.paid == 3000, "{walked:?}");
+    assert!(drained.left <= 1 && drained.left + drained.paid == 3000, "{drained:?}");
     world.drain().await;
     all_stored_once(&world, 3001).await;
     world.end().await;
@@ -214,7 +216,7 @@ async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched
     assert_ne!(world.standing(&held).await, "∅", "the held one waits for the list");
     assert_eq!(world.standing(&newer).await, "∅");
 
-    backlog::let_go(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
+    backlog::release(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
     eventually("the held one is stored", Duration::from_secs(10), async || world.stored().await == 3).await;
     stop.cancel();
     working.await.unwrap();
@@ -228,7 +230,8 @@ async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
     let slow = paced(&world, 10.0);
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
-    let walking = tokio::spawn(async move { sweeper.walk_if_owed(&slow, &CancellationToken::new()).await });
+    let walking =
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await });
     eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 100).await;
     // Nobody fetches here: only the head of the list can bring them before the end of the walk.
     let mut newer = Vec::new();
@@ -242,8 +245,8 @@ async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
     .await;
     let left = owed(&world).await;
     assert!(left > 500, "{left}: the walk is not over yet");
-    let walked = walking.await.unwrap().unwrap().unwrap();
-    assert_eq!((walked.left, walked.paid), (0, 4040));
+    let drained = walking.await.unwrap().unwrap().unwrap();
+    assert_eq!((drained.left, drained.paid), (0, 4040));
     all_stored_once(&world, 4040).await;
     world.end().await;
 }
@@ -276,7 +279,7 @@ async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
     later.sort();
     assert_eq!(later, ["d", "e"]);
     // Another one's hold is not ended by accident.
-    backlog::let_go(&mut *db.connection().await, &id(), due_to - TimeDelta::seconds(1)).await.unwrap();
+    backlog::release(&mut *db.connection().await, &id(), due_to - TimeDelta::seconds(1)).await.unwrap();
     assert!(db.lease(9).await.is_empty());
     db.shift_clock("59 seconds").await;
     assert!(db.lease(9).await.is_empty());
@@ -284,7 +287,7 @@ async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
     assert!(any_due().await);
     assert_eq!(db.lease(9).await.len(), 5, "the three that were held, and two whose leases ended");
     let ended = async || {
-        backlog::let_go(&mut *db.connection().await, &id(), due_to).await.unwrap();
+        backlog::release(&mut *db.connection().await, &id(), due_to).await.unwrap();
         db.text("select listing_until::text from vobiz.account").await
     };
     assert_eq!(ended().await, "-");
@@ -336,15 +339,15 @@ async fn a_sweep_that_meets_a_backlog_is_the_walk_and_reads_it_once() {
     let paced = paced(&world, 100.0);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, Metrics::new());
     // Even the loop that looks for backlogs leaves it to the sweep.
-    let walked = sweeper.walk_if_owed(&paced, &CancellationToken::new()).await.unwrap().unwrap();
-    assert_eq!((walked.paid, walked.left), (3000, 0));
+    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (3000, 0));
     all_stored_once(&world, 3000).await;
     let requests = world.vobiz.stats().total_requests();
     assert!(requests <= 32, "{requests} requests for 3000 calls");
     assert_eq!(hold(&world).await, "∅");
     let stop = CancellationToken::new();
     assert_eq!(sweeper.sweep_if_due(&paced, &stop).await.unwrap(), None, "it was the sweep");
-    assert_eq!(sweeper.walk_if_owed(&paced, &stop).await.unwrap(), None);
+    assert_eq!(sweeper.drain_if_backlogged(&paced, &stop).await.unwrap(), None);
     // The wide overlap has its turn with the next one, and covers what it would have covered.
     world.database.shift_clock("6 minutes").await;
     let mut connection = world.database.connection().await;
@@ -406,9 +409,9 @@ async fn a_sweep_lets_go_as_soon_as_the_list_is_no_longer_worth_it() {
     let paced = paced(&world, 100.0);
     let every = Duration::from_secs(300);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, metrics.clone());
-    let walked = sweeper.walk_if_owed(&paced, &CancellationToken::new()).await.unwrap().unwrap();
+    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
     // Fifteen pages are cheaper than 1200 fetches, so it holds them to the end, and no longer.
-    assert_eq!((walked.paid, walked.left, walked.was_worth_it()), (0, 1200, false));
+    assert_eq!((drained.paid, drained.left, drained.was_worth_it()), (0, 1200, false));
     assert_eq!(hold(&world).await, "∅");
     assert_eq!(world.stored().await, 1500);
     let text = metrics.text();
@@ -435,7 +438,7 @@ async fn a_walk_that_does_not_pay_pauses_before_the_next_one() {
     let stop = CancellationToken::new();
     let told = stop.clone();
     let walking = tokio::spawn(async move { sweeper.run(told).await });
-    eventually("it has walked", Duration::from_secs(5), async || {
+    eventually("it has drained", Duration::from_secs(5), async || {
         metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"walk\"} 15")
     })
     .await;
@@ -459,11 +462,11 @@ async fn of_two_replicas_one_walks() {
         let slow = paced(&world, 50.0);
         let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
         let stop = stop.clone();
-        tokio::spawn(async move { sweeper.walk_if_owed(&slow, &stop).await.unwrap() })
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &stop).await.unwrap() })
     });
-    let walked: Vec<Option<Walked>> =
+    let drained: Vec<Option<Drained>> =
         futures_util::future::join_all(walks).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(walked.iter().flatten().count(), 1, "{walked:?}");
+    assert_eq!(drained.iter().flatten().count(), 1, "{drained:?}");
     let requests = world.vobiz.stats().total_requests();
     // The others find out the path at most.
     assert!(requests <= 20 + 4, "{requests}");
@@ -480,7 +483,7 @@ async fn the_word_to_stop_ends_a_walk_within_a_page_and_its_hold_with_it() {
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let stop = CancellationToken::new();
     let told = stop.clone();
-    let walking = tokio::spawn(async move { sweeper.walk_if_owed(&slow, &told).await });
+    let walking = tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &told).await });
     eventually("the walk is on", Duration::from_secs(10), async || world.stored().await > 100).await;
     let held: i64 =
         world.database.count("select count(*) from vobiz.account where listing_until is not null").await;
@@ -508,7 +511,7 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     let run = |slow: &Arc<Account>| {
         let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
         let slow = slow.clone();
-        tokio::spawn(async move { sweeper.walk_if_owed(&slow, &CancellationToken::new()).await })
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await })
     };
     let walking = run(&slow);
     eventually("the walk is on", Duration::from_secs(10), async || world.stored().await > 300).await;
@@ -526,7 +529,7 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     assert_eq!(hold(&world).await, "∅");
     let left = owed(&world).await;
     assert!(left > 0 && left + world.stored().await == 3000, "{left}");
-    assert_eq!(run(&slow).await.unwrap().unwrap(), None, "a paused account is not walked");
+    assert_eq!(run(&slow).await.unwrap().unwrap(), None, "a paused account is not drained");
     world.vobiz.set_token(ACCOUNT, TOKEN);
     world
         .database
@@ -549,23 +552,23 @@ async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let stop = CancellationToken::new();
-    let (walked, ()) = tokio::join!(sweeper.walk_if_owed(&slow, &stop), async {
+    let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
         eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 300).await;
         // A page fails; the request that asks whether the account works finds that it does.
         world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(3))));
         tokio::time::sleep(Duration::from_millis(300)).await;
         world.vobiz.script_account(ACCOUNT, None);
     });
-    let walked = walked.unwrap().unwrap();
-    assert_eq!((walked.paid, walked.left), (1200, 0));
-    assert_eq!(walked.pages, 12);
+    let drained = drained.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (1200, 0));
+    assert_eq!(drained.pages, 12);
     all_stored_once(&world, 1200).await;
     world.end().await;
 }
 
 #[tokio::test]
 async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk() {
-    let options = Options { latency: Duration::from_millis(1), ..options() };
+    let options = SimulatorOptions { latency: Duration::from_millis(1), ..options() };
     let world = World::with(options).await;
     outage(&world, 300, 3).await;
     let (mut late, now) = (Vec::new(), world.database.now().await);
@@ -575,8 +578,8 @@ async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk()
         late.push(world.vobiz.place_call(CallSpec { appears_after, ended_at, ..CallSpec::default() }));
     }
     owe_since(&world, &late).await;
-    let walked = walk(&world, 8.0).await.unwrap().unwrap();
-    assert_eq!((walked.paid, walked.left), (300, 40));
+    let drained = walk(&world, 8.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (300, 40));
     world.drain().await;
     assert_eq!(world.standing(&late[7].call_id).await, "not_yet 1 alive");
     tokio::time::sleep(Duration::from_millis(1600)).await;
@@ -604,7 +607,7 @@ async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_rate_is_too_low_for_its_calls_keeps_up_by_pages() {
-    let options = Options { callback_url: Some(SIGNED_FOR.into()), ..options() };
+    let options = SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() };
     let world = World::with(options).await;
     let config = ServeConfig {
         first_fetch_delay: Duration::from_millis(500),
@@ -615,7 +618,7 @@ async fn a_service_whose_rate_is_too_low_for_its_calls_keeps_up_by_pages() {
     world.vobiz.set_callback_sent_to(&running.callbacks());
     // Ten calls a second for half a minute, six requests a second: without pages a third of them would still be owed at its end.
     let traffic = Traffic { calls: 300, per_second: 10, early_callbacks: false, ..Traffic::default() };
-    let made = world.vobiz.run(&traffic, &Arc::new(Progress::default())).await;
+    let made = world.vobiz.run(&traffic, &Arc::new(TrafficProgress::default())).await;
     assert_eq!(made.acknowledged, 300);
     let waiting = owed(&world).await;
     assert!(waiting < 100, "{waiting} calls are owed at the end");

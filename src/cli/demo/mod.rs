@@ -22,11 +22,13 @@ use crate::cli::database::DATABASE;
 use crate::cli::output::{self, table};
 use crate::config::{AccountConfig, Part, ServeConfig};
 use crate::db::bill::report::{self, Story};
-use crate::db::queue::{self, Depth};
+use crate::db::queue::{self, QueueDepth};
 use crate::db::{self, timed};
 use crate::postgres::{self, Postgres};
 use crate::serve::{Ending, Service};
-use crate::simulator::{Account, Faults, Options, Progress, Simulator, Traffic, Truth};
+use crate::simulator::{
+    Faults, SimulatedAccount, Simulator, SimulatorOptions, Traffic, TrafficProgress, Truth,
+};
 use crate::vobiz::SignaturePolicy;
 use crate::vobiz::{AccountId, Credentials, PathStyle};
 
@@ -65,7 +67,7 @@ pub(super) struct DemoArgs {
 pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let folder = std::env::temp_dir().join(format!("vobiz-cdr-demo-{}", std::process::id()));
     output::stderr_line("starting Postgres (fsync on), a simulated Vobiz and the service");
-    let own = Postgres::start(postgres::Options {
+    let own = Postgres::start(postgres::PostgresOptions {
         data_dir: folder.clone(),
         bin_dir: args.pg_bin_dir.clone(),
         settings: Vec::new(),
@@ -131,9 +133,9 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
     Ok(code)
 }
 
-fn simulator_options(seed: u64) -> Options {
-    Options {
-        accounts: vec![Account::new(ACCOUNT, TOKEN)],
+fn simulator_options(seed: u64) -> SimulatorOptions {
+    SimulatorOptions {
+        accounts: vec![SimulatedAccount::new(ACCOUNT, TOKEN)],
         callback_url: Some(PUBLIC_URL.into()),
         seed,
         faults: Faults {
@@ -144,7 +146,7 @@ fn simulator_options(seed: u64) -> Options {
         },
         cdr_delay: Duration::from_millis(800),
         day_zone: proof::DAY_ZONE,
-        ..Options::default()
+        ..SimulatorOptions::default()
     }
 }
 
@@ -181,7 +183,7 @@ fn service_config(api_url: &str) -> anyhow::Result<ServeConfig> {
 }
 
 /// How the copy compares with what really happened.
-struct Verdict {
+struct DemoOutcome {
     calls: usize,
     missing: Vec<String>,
     different: Vec<String>,
@@ -190,9 +192,9 @@ struct Verdict {
 }
 
 /// Makes the calls and watches until everything is stored as it really was, or patience ends.
-async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow::Result<Option<Verdict>> {
+async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow::Result<Option<DemoOutcome>> {
     let started = Instant::now();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TrafficProgress::default());
     let traffic = Traffic {
         calls: args.calls,
         per_second: args.per_second,
@@ -205,7 +207,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
         let (simulator, progress) = (simulator.clone(), Arc::clone(&progress));
         tokio::spawn(async move { simulator.run(&traffic, &progress).await })
     };
-    let line = Line::new();
+    let line = ProgressLine::new();
     let mut all_called = false;
     let mut most_owed = 0;
     loop {
@@ -234,7 +236,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
     }
 }
 
-async fn look(pool: &PgPool) -> anyhow::Result<(Story, Depth)> {
+async fn look(pool: &PgPool) -> anyhow::Result<(Story, QueueDepth)> {
     let limit = Duration::from_secs(10);
     let story = timed!(pool, limit, |connection| report::story(connection)).await?;
     let depth = timed!(pool, limit, |connection| queue::depth(connection)).await?;
@@ -242,7 +244,12 @@ async fn look(pool: &PgPool) -> anyhow::Result<(Story, Depth)> {
 }
 
 /// Holds every call that happened against the table: there, with its seconds and its cost to the last digit?
-async fn compare(truth: &[Truth], pool: &PgPool, took: Duration, most_owed: i64) -> anyhow::Result<Verdict> {
+async fn compare(
+    truth: &[Truth],
+    pool: &PgPool,
+    took: Duration,
+    most_owed: i64,
+) -> anyhow::Result<DemoOutcome> {
     let stored = timed!(pool, Duration::from_secs(10), |connection| report::stored_calls(connection)).await?;
     let stored: HashMap<&str, &report::StoredCall> =
         stored.iter().map(|call| (call.call_id.as_str(), call)).collect();
@@ -259,10 +266,10 @@ async fn compare(truth: &[Truth], pool: &PgPool, took: Duration, most_owed: i64)
             }
         }
     }
-    Ok(Verdict { calls: truth.len(), missing, different, took, most_owed })
+    Ok(DemoOutcome { calls: truth.len(), missing, different, took, most_owed })
 }
 
-async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &Verdict) -> anyhow::Result<()> {
+async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcome) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
     let (story, depth) = look(pool).await?;
     let rows = timed!(pool, limit, |connection| report::by_day(connection)).await?;
@@ -333,12 +340,12 @@ async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &Verdict) -
 }
 
 /// The live line: on a terminal it moves, elsewhere it is said every few seconds.
-struct Line {
+struct ProgressLine {
     bar: Option<ProgressBar>,
     said: std::cell::Cell<Option<Instant>>,
 }
 
-impl Line {
+impl ProgressLine {
     fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4}  {msg}");

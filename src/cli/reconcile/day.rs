@@ -6,7 +6,7 @@ use crate::cli::output;
 use crate::db::cdr::Origin;
 use crate::db::ledger::record::DayState;
 use crate::db::ledger::summary;
-use crate::db::ledger::{Cause, Due};
+use crate::db::ledger::{CheckCause, Due};
 use crate::list::ListError;
 use crate::vobiz::AccountId;
 use anyhow::bail;
@@ -36,7 +36,7 @@ pub(super) async fn run(
             if day > today {
                 bail!(Usage(format!("--day {day} lies in the future: today is {today} at Vobiz")));
             }
-            let due = Due { day, cause: Cause::Manual };
+            let due = Due { day, cause: CheckCause::Manual };
             let checked = asked.ledger.check_day(account, due, Origin::Manual, &stop).await;
             let checked = match checked {
                 Err(ListError::Stopped) => bail!("stopped before the day was compared"),

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use crate::cli::output;
 use crate::config::{DatabaseArgs, VobizArgs};
-use crate::db::reconcile::{self as rows, Difference};
-use crate::reconcile::{self, Asked, Comparison, Map, ReconcileError, Wrong};
+use crate::db::reconcile::{self as rows, ReconcileDifference};
+use crate::reconcile::{self, Comparison, Map, ReconcileError, ReconcileRequest, Wrong};
 use crate::vobiz::AccountId;
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -129,15 +129,17 @@ fn differences<'a>(
     connection: &'a mut PgConnection,
     most: Option<i64>,
     args: &ReconcileArgs,
-) -> print::Differences<'a> {
+) -> print::DifferenceStream<'a> {
     let in_file = args.csv.is_some();
-    let numbered =
-        move |difference: Difference| Difference { line: difference.line.filter(|_| in_file), ..difference };
+    let numbered = move |difference: ReconcileDifference| ReconcileDifference {
+        line: difference.line.filter(|_| in_file),
+        ..difference
+    };
     Box::pin(rows::differences(connection, most).map_ok(numbered))
 }
 
 async fn compare(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow::Result<Comparison> {
-    let asked = Asked { days: args.from.zip(args.to), account: args.account.clone() };
+    let asked = ReconcileRequest { days: args.from.zip(args.to), account: args.account.clone() };
     let comparison = if let Some(path) = &args.csv {
         let file = File::open(path).map_err(Wrong::from).with_context(|| in_file(path))?;
         let comparison = reconcile::with_csv(connection, BufReader::new(file), &args.zone, &asked).await;

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::Write as _;
 
 use crate::cli::output::{self, table};
-use crate::db::reconcile::{Difference, FIELDS};
+use crate::db::reconcile::{FIELDS, ReconcileDifference};
 use crate::reconcile::Comparison;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use serde_json::{Map, Value, json};
 
-pub(super) type Differences<'a> = BoxStream<'a, Result<Difference, sqlx::Error>>;
+pub(super) type DifferenceStream<'a> = BoxStream<'a, Result<ReconcileDifference, sqlx::Error>>;
 
 /// Lines that are laid out together; a table of all would have to be held.
 const PAGE: usize = 1000;
@@ -23,7 +23,7 @@ fn time(at: Option<DateTime<Utc>>) -> String {
 /// Summary, sums, differences. `by_line`: their rows have line numbers that mean something.
 pub(super) async fn text(
     comparison: &Comparison,
-    mut differences: Differences<'_>,
+    mut differences: DifferenceStream<'_>,
     by_line: bool,
 ) -> Result<(), sqlx::Error> {
     summary(comparison);
@@ -93,7 +93,7 @@ fn summary(comparison: &Comparison) {
     }
 }
 
-fn page(rows: &[Difference], by_line: bool) {
+fn page(rows: &[ReconcileDifference], by_line: bool) {
     if rows.is_empty() {
         return;
     }
@@ -125,7 +125,10 @@ fn page(rows: &[Difference], by_line: bool) {
 }
 
 /// One object on one line: the comparison, and `differences` at its end.
-pub(super) async fn json(comparison: &Comparison, mut differences: Differences<'_>) -> anyhow::Result<()> {
+pub(super) async fn json(
+    comparison: &Comparison,
+    mut differences: DifferenceStream<'_>,
+) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let head = serde_json::to_string(comparison)?;
     // A reader that went away is no error.
@@ -140,7 +143,7 @@ pub(super) async fn json(comparison: &Comparison, mut differences: Differences<'
     Ok(())
 }
 
-fn in_json(row: &Difference) -> Value {
+fn in_json(row: &ReconcileDifference) -> Value {
     let side = |values: &[Option<String>]| -> Value {
         let said =
             FIELDS.iter().zip(values).filter_map(|(field, value)| Some((*field, json!(value.as_ref()?))));
@@ -175,7 +178,7 @@ impl List {
     }
 
     /// Adds a call.
-    pub(super) fn add(&mut self, row: &Difference) -> csv::Result<()> {
+    pub(super) fn add(&mut self, row: &ReconcileDifference) -> csv::Result<()> {
         let text = |text: &Option<String>| text.as_deref().map(table::plain).unwrap_or_default();
         let differs: Vec<&str> = row.fields().map(|(field, _, _)| field).collect();
         let mut cells = vec![

@@ -159,7 +159,7 @@ pub async fn owed_elsewhere(
 
 /// How an account stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct AccountStatus {
     /// Why it is paused; `None` if it is not.
     pub pause_reason: Option<String>,
     /// Its pause waits for a probe, and the probe is now the caller's: no other replica will try for a minute.
@@ -170,7 +170,7 @@ pub struct Standing {
 pub async fn standing(
     connection: &mut PgConnection,
     account: &AccountId,
-) -> Result<Option<Standing>, sqlx::Error> {
+) -> Result<Option<AccountStatus>, sqlx::Error> {
     let row = sqlx::query!(
         r#"with claimed as (
              update vobiz.account set paused_until = vobiz.now() + interval '1 minute'
@@ -187,7 +187,7 @@ pub async fn standing(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| Standing { pause_reason: row.pause_reason, probe: row.probe }))
+    Ok(row.map(|row| AccountStatus { pause_reason: row.pause_reason, probe: row.probe }))
 }
 
 /// Makes the probe of denied accounts due now: their credentials may be new.

@@ -39,7 +39,7 @@ impl DbError {
     }
 }
 
-/// Reads a `DATABASE_URL` into options that hold for every connection of ours: commits wait for the disk, and nobody else's
+/// Reads a `DATABASE_URL` into options that acquire for every connection of ours: commits wait for the disk, and nobody else's
 /// default (a database's, a role's or a pooler's) turns that off.
 fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?
@@ -103,33 +103,37 @@ pub async fn reach(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
 
 /// A connection of the pool for one piece of work, all of which must be done by a deadline; see [`timed!`](crate::db::timed).
 #[derive(Debug)]
-pub struct Held {
+pub struct Acquired {
     connection: PoolConnection<Postgres>,
     deadline: Instant,
     limit: Duration,
 }
 
 /// Takes a connection of the pool; waiting for it counts.
-pub async fn hold(pool: &PgPool, limit: Duration) -> Result<Held, DbError> {
+pub async fn acquire(pool: &PgPool, limit: Duration) -> Result<Acquired, DbError> {
     let deadline = Instant::now() + limit;
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
-        Ok(connection) => Ok(Held { connection: connection?, deadline, limit }),
+        Ok(connection) => Ok(Acquired { connection: connection?, deadline, limit }),
         Err(_) => Err(DbError::TimedOut(limit)),
     }
 }
 
 /// A connection that is left from one piece of work for the next.
-pub type Kept = Option<PoolConnection<Postgres>>;
+pub type KeptConnection = Option<PoolConnection<Postgres>>;
 
 /// The same with the connection that is left from the last piece of work, if one is.
-pub async fn hold_again(pool: &PgPool, kept: &mut Kept, limit: Duration) -> Result<Held, DbError> {
+pub async fn acquire_again(
+    pool: &PgPool,
+    kept: &mut KeptConnection,
+    limit: Duration,
+) -> Result<Acquired, DbError> {
     match kept.take() {
-        Some(connection) => Ok(Held { connection, deadline: Instant::now() + limit, limit }),
-        None => hold(pool, limit).await,
+        Some(connection) => Ok(Acquired { connection, deadline: Instant::now() + limit, limit }),
+        None => acquire(pool, limit).await,
     }
 }
 
-impl Held {
+impl Acquired {
     /// The connection to work on, and the instant by which the work must be done.
     pub fn parts(&mut self) -> (&mut PgConnection, Instant) {
         (&mut self.connection, self.deadline)
@@ -144,7 +148,7 @@ impl Held {
     /// The same; after work that succeeded the connection is kept for the next one.
     pub fn end_and_keep<T>(
         mut self,
-        kept: &mut Kept,
+        kept: &mut KeptConnection,
         result: Result<Result<T, sqlx::Error>, Elapsed>,
     ) -> Result<T, DbError> {
         match result {
@@ -174,12 +178,12 @@ impl Held {
 macro_rules! timed {
     ($pool:expr, $limit:expr, |$connection:ident| $work:expr) => {
         async {
-            let mut held = $crate::db::hold($pool, $limit).await?;
+            let mut acquired = $crate::db::acquire($pool, $limit).await?;
             let result = {
-                let ($connection, deadline) = held.parts();
+                let ($connection, deadline) = acquired.parts();
                 tokio::time::timeout_at(deadline, $work).await
             };
-            held.end(result)
+            acquired.end(result)
         }
     };
 }
@@ -190,7 +194,7 @@ pub async fn unlock_all(connection: &mut PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Checks what a server must be for our promises to hold: UTF-8, version 15, and a disk that is waited for.
+/// Checks what a server must be for our promises to acquire: UTF-8, version 15, and a disk that is waited for.
 pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
     let row = sqlx::query!(
         r#"select current_setting('server_encoding') as "encoding!", current_setting('fsync') as "fsync!",

@@ -42,12 +42,12 @@ pub struct Step {
     /// Its file name in words.
     pub description: String,
     /// What became of it.
-    pub state: State,
+    pub state: MigrationState,
 }
 
 /// What became of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum MigrationState {
     /// The database has it, as this binary knows it.
     Applied,
     /// The database lacks it: the schema is behind.
@@ -144,50 +144,50 @@ async fn numbered(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaErro
             version: migration.version,
             description: migration.description.to_string(),
             state: match applied.remove(&migration.version) {
-                None => State::Pending,
-                Some(checksum) if checksum == *migration.checksum => State::Applied,
-                Some(_) => State::Changed,
+                None => MigrationState::Pending,
+                Some(checksum) if checksum == *migration.checksum => MigrationState::Applied,
+                Some(_) => MigrationState::Changed,
             },
         })
         .collect();
     steps.extend(applied.into_keys().map(|version| Step {
         version,
         description: "not known to this binary".into(),
-        state: State::Ahead,
+        state: MigrationState::Ahead,
     }));
     Ok(steps)
 }
 
 /// The text of the database against ours. Two texts of one number are builds that no release separates: ours is applied.
-async fn text_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+async fn text_state(connection: &mut PgConnection) -> Result<MigrationState, sqlx::Error> {
     let exists = sqlx::query_scalar!(r#"select to_regclass('vobiz.repeatable') is not null as "exists!""#)
         .fetch_one(&mut *connection)
         .await?;
     if !exists {
-        return Ok(State::Pending);
+        return Ok(MigrationState::Pending);
     }
     let there = sqlx::query!("select number, hash from vobiz.repeatable").fetch_optional(connection).await?;
     let (number, hash) = text();
     Ok(match there {
-        Some(there) if there.number > number => State::Ahead,
-        Some(there) if there.number == number && there.hash == hash => State::Applied,
-        _ => State::Pending,
+        Some(there) if there.number > number => MigrationState::Ahead,
+        Some(there) if there.number == number && there.hash == hash => MigrationState::Applied,
+        _ => MigrationState::Pending,
     })
 }
 
 /// Whether the text in force is a newer one than ours.
 pub(super) async fn text_is_ahead(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    Ok(text_state(connection).await? == State::Ahead)
+    Ok(text_state(connection).await? == MigrationState::Ahead)
 }
 
 /// Refuses a database of which a numbered file is not the one that this binary knows under its number, or that has none of ours.
 fn refuse(steps: &[Step]) -> Result<(), SchemaError> {
-    if let Some(changed) = steps.iter().find(|step| step.state == State::Changed) {
+    if let Some(changed) = steps.iter().find(|step| step.state == MigrationState::Changed) {
         return Err(SchemaError::Changed(changed.version));
     }
-    let foreign = steps.iter().find(|step| step.state == State::Ahead);
+    let foreign = steps.iter().find(|step| step.state == MigrationState::Ahead);
     match foreign {
-        Some(foreign) if !steps.iter().any(|step| step.state == State::Applied) => {
+        Some(foreign) if !steps.iter().any(|step| step.state == MigrationState::Applied) => {
             Err(SchemaError::Foreign(foreign.version))
         }
         _ => Ok(()),
@@ -195,7 +195,7 @@ fn refuse(steps: &[Step]) -> Result<(), SchemaError> {
 }
 
 fn pending(steps: &[Step]) -> usize {
-    steps.iter().filter(|step| step.state == State::Pending).count()
+    steps.iter().filter(|step| step.state == MigrationState::Pending).count()
 }
 
 /// Fails unless this binary can work on the schema: nothing pending, nothing changed. Ahead is fine, since a release works
@@ -203,7 +203,7 @@ fn pending(steps: &[Step]) -> usize {
 pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
     let steps = numbered(connection).await?;
     refuse(&steps)?;
-    let text = text_state(connection).await? == State::Pending;
+    let text = text_state(connection).await? == MigrationState::Pending;
     match pending(&steps) + usize::from(text) {
         0 => Ok(()),
         behind => Err(SchemaError::Behind(behind)),
@@ -240,12 +240,12 @@ async fn apply_locked(connection: &mut PgConnection, patience: Duration) -> Resu
     let mut applied = pending(&steps);
     if applied > 0 {
         // A new table needs its grants, and what a file has dropped its text: they are due, whatever happens in between.
-        if text_state(connection).await? == State::Applied {
+        if text_state(connection).await? == MigrationState::Applied {
             sqlx::query!("update vobiz.repeatable set hash = sha256('')").execute(&mut *connection).await?;
         }
         migrator().run(&mut *connection).await?;
     }
-    if text_state(connection).await? == State::Pending {
+    if text_state(connection).await? == MigrationState::Pending {
         apply_text_in_time(connection, started + patience).await?;
         applied += 1;
     }

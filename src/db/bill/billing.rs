@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 /// What a report is asked about.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ReportFilter {
     /// First day, in the billing zone.
     pub from: NaiveDate,
     /// Last day, included.
@@ -18,7 +18,7 @@ pub struct Asked {
 
 /// One line: as many cells as the report has columns, as Postgres prints them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct ReportLine {
     /// Its cells; `None` is NULL.
     pub cells: Vec<Option<String>>,
     /// Whether it is the total of a currency.
@@ -27,7 +27,7 @@ pub struct Line {
 
 /// What a cell holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// Words, ids and dates.
     Text,
     /// A decimal number.
@@ -40,7 +40,7 @@ pub struct Column {
     /// Its name, as the view has it.
     pub name: &'static str,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: ColumnKind,
 }
 
 /// A report.
@@ -236,11 +236,19 @@ impl Report {
             ),
         };
         let column = |kind| move |name: &&'static str| Column { name, kind };
-        texts.iter().map(column(Kind::Text)).chain(numbers.iter().map(column(Kind::Number))).collect()
+        texts
+            .iter()
+            .map(column(ColumnKind::Text))
+            .chain(numbers.iter().map(column(ColumnKind::Number)))
+            .collect()
     }
 
     /// Its lines; those of a bill end with one total for each currency.
-    pub async fn lines(self, connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+    pub async fn lines(
+        self,
+        connection: &mut PgConnection,
+        asked: &ReportFilter,
+    ) -> Result<Vec<ReportLine>, sqlx::Error> {
         match self {
             Self::CostPerMinute => super::detail::cost_per_minute(connection, asked).await,
             Self::CostGap => super::detail::cost_gap(connection, asked).await,
@@ -251,12 +259,16 @@ impl Report {
         }
     }
 
-    async fn bill(self, connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+    async fn bill(
+        self,
+        connection: &mut PgConnection,
+        asked: &ReportFilter,
+    ) -> Result<Vec<ReportLine>, sqlx::Error> {
         // One text for all of them, so that none can count otherwise: what differs is where from and by what.
         macro_rules! bill {
             ($view:tt, $shown:tt, $keys:tt) => {
                 sqlx::query_as!(
-                    Line,
+                    ReportLine,
                     "select array[" + $shown + ", currency, call_direction, sum(calls)::text, sum(answered)::text,
                               sum(unanswered_with_cost)::text, sum(duration)::text, sum(billsec)::text, sum(pulse_minutes)::text,
                               sum(cost)::text, sum(streaming_cost)::text, sum(total_cost)::text, sum(without_cost)::text]

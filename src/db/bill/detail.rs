@@ -2,15 +2,15 @@
 
 use sqlx::PgConnection;
 
-use super::billing::{Asked, Line};
+use super::billing::{ReportFilter, ReportLine};
 
 /// Rates over the whole range: cost and minutes are added up first and divided then.
 pub(super) async fn cost_per_minute(
     connection: &mut PgConnection,
-    asked: &Asked,
-) -> Result<Vec<Line>, sqlx::Error> {
+    asked: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         r#"select array[c.trunk_id, c.prefix, p.name, c.currency, c.call_direction, sum(c.answered)::text, sum(c.billsec)::text,
                         sum(c.pulse_minutes)::text, sum(c.cost)::text, round(sum(c.cost) * 60 / nullif(sum(c.billsec), 0), 6)::text,
                         round(sum(c.cost) / nullif(sum(c.pulse_minutes), 0), 6)::text, sum(c.unanswered)::text,
@@ -32,9 +32,12 @@ pub(super) async fn cost_per_minute(
 }
 
 /// One line a call.
-pub(super) async fn cost_gap(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn cost_gap(
+    connection: &mut PgConnection,
+    asked: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         // Each call is a group of its own; a sum of one NULL stays NULL.
         r#"select array[call_id, day::text, account_id, customer, call_direction, currency, sum(cost)::text,
                         sum(streaming_cost)::text, sum(total_cost)::text, sum(gap)::text] as "cells!: _",
@@ -53,9 +56,12 @@ pub(super) async fn cost_gap(connection: &mut PgConnection, asked: &Asked) -> Re
 }
 
 /// Streams by day, with the amounts that they state themselves.
-pub(super) async fn stream(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn stream(
+    connection: &mut PgConnection,
+    asked: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         r#"select array[day::text, account_id, customer, currency, count(*)::text, count(distinct call_id)::text,
                         sum(bill_duration)::text, sum(rounded_bill_duration)::text, sum(billed_amount)::text] as "cells!: _",
                   grouping(day) = 1 as "total!"
@@ -73,9 +79,12 @@ pub(super) async fn stream(connection: &mut PgConnection, asked: &Asked) -> Resu
 }
 
 /// Ratios and percentiles have no total.
-pub(super) async fn traffic(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn traffic(
+    connection: &mut PgConnection,
+    asked: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         r#"select array[day::text, account_id, call_direction, conversations::text, answered::text, asr_percent::text,
                         ner_percent::text, acd_seconds::text, ring_median::text, ring_p95::text, post_dial_delay_median::text,
                         post_dial_delay_p95::text, busy_hour::text, busy_hour_conversations::text, peak_legs::text,
@@ -93,9 +102,12 @@ pub(super) async fn traffic(connection: &mut PgConnection, asked: &Asked) -> Res
 }
 
 /// Percentiles have no total.
-pub(super) async fn quality(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn quality(
+    connection: &mut PgConnection,
+    asked: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         r#"select array[day::text, account_id, codec, trunk_id, call_direction, calls::text, answered_without_media::text,
                         mos_mean::text, mos_median::text, mos_p5::text, mos_min::text, poor_percent::text, jitter_median::text,
                         jitter_p95::text, packet_loss_median::text, packet_loss_p95::text, packet_loss_max::text] as "cells!: _",

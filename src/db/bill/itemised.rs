@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use futures_util::stream::BoxStream;
 use sqlx::PgConnection;
 
-use super::billing::Line;
+use super::billing::ReportLine;
 
 /// Names of the cells of a call.
 pub const COLUMNS: [&str; 21] = [
@@ -89,9 +89,9 @@ pub async fn totals(
     connection: &mut PgConnection,
     customer: &str,
     month: NaiveDate,
-) -> Result<Vec<Line>, sqlx::Error> {
+) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
-        Line,
+        ReportLine,
         r#"select array[$1::text, to_char(k.month, 'YYYY-MM'), k.billing_zone, l.currency, count(*)::text,
                         count(*) filter (where l.answered)::text, coalesce(sum(l.billsec), 0)::text,
                         coalesce(sum(l.pulse_minutes), 0)::text, coalesce(sum(l.cost), 0)::text,

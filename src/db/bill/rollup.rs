@@ -94,7 +94,7 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
 
 /// Which part of the sums to prove; nothing set means all.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Scope<'a> {
+pub struct VerifyScope<'a> {
     /// Only calls of this account.
     pub account_id: Option<&'a str>,
     /// First day in the billing zone.
@@ -145,7 +145,7 @@ pub struct Sums {
 
 /// A key whose sums are not those of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct RollupDifference {
     /// The key.
     #[serde(flatten)]
     pub key: Key,
@@ -163,13 +163,13 @@ pub struct Verified {
     /// Calls that were added up.
     pub calls: i64,
     /// Those that differ, by time.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<RollupDifference>,
 }
 
 /// Adds up the calls and compares, key by key, in one statement, which sees both sides at one instant. It reads all calls of the
 /// scope.
 #[expect(clippy::too_many_lines, reason = "one statement: a line or two for each sum, on both sides")]
-pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<Verified, sqlx::Error> {
+pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Result<Verified, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with span as (
              select coalesce(vobiz.billing_day_start($2, billing_zone), '-infinity') as from_at,
@@ -247,7 +247,7 @@ pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<V
             continue;
         };
         let (currency, call_direction) = (row.currency, row.call_direction);
-        verified.differences.push(Difference {
+        verified.differences.push(RollupDifference {
             key: Key { account_id, customer, bucket, currency, call_direction, answered },
             rollup: Sums {
                 calls: row.calls.unwrap_or_default(),
@@ -281,7 +281,7 @@ pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<V
 /// Only once for each [`verify`].
 pub async fn repair(
     connection: &mut PgConnection,
-    differences: &[Difference],
+    differences: &[RollupDifference],
     by: &str,
 ) -> Result<(), sqlx::Error> {
     audit::sign(&mut *connection, by).await?;

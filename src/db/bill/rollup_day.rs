@@ -5,12 +5,12 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::rollup::{Scope, Sums};
+use super::rollup::{Sums, VerifyScope};
 use crate::db::base::audit;
 
 /// A day whose sums are not those of its quarters of an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct RollupDayDifference {
     /// Account that owns the calls.
     pub account_id: String,
     /// Customer they belong to.
@@ -30,9 +30,12 @@ pub struct Difference {
 }
 
 /// Adds up the quarters that are folded and compares them with the days, in one statement; what is not folded is in neither.
-pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<Vec<Difference>, sqlx::Error> {
+pub async fn verify(
+    connection: &mut PgConnection,
+    scope: VerifyScope<'_>,
+) -> Result<Vec<RollupDayDifference>, sqlx::Error> {
     sqlx::query_as!(
-        Difference,
+        RollupDayDifference,
         r#"with span as (
              select coalesce(vobiz.billing_day_start($2, billing_zone), '-infinity') as from_at,
                     coalesce(vobiz.billing_day_start($3::date + 1, billing_zone), 'infinity') as to_at, billing_zone
@@ -91,7 +94,7 @@ pub async fn verify(connection: &mut PgConnection, scope: Scope<'_>) -> Result<V
 /// Nothing is folded until its end; writers do not wait.
 pub async fn repair(
     connection: &mut PgConnection,
-    differences: &[Difference],
+    differences: &[RollupDayDifference],
     by: &str,
 ) -> Result<(), sqlx::Error> {
     audit::sign(&mut *connection, by).await?;

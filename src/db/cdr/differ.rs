@@ -9,7 +9,7 @@ use super::write::column;
 
 /// A stored row that differs from the one built anew.
 #[derive(Debug)]
-pub(super) struct Difference {
+pub(super) struct DifferingRow {
     pub(super) call_id: String,
     /// The columns that differ.
     pub(super) columns: Vec<String>,
@@ -24,14 +24,14 @@ pub(super) async fn differ(
     connection: &mut PgConnection,
     rows: &[&Incoming],
     extra_differs: &[bool],
-) -> Result<Vec<Difference>, sqlx::Error> {
+) -> Result<Vec<DifferingRow>, sqlx::Error> {
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let account_ids: Vec<&str> = rows.iter().map(|row| row.account_id().as_str()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     // An array of arrays of different lengths is no array: the notes travel as JSON.
     let notes: Vec<String> = rows.iter().map(|row| serde_json::json!(row.cdr.notes).to_string()).collect();
     sqlx::query_as!(
-        Difference,
+        DifferingRow,
         r#"select call_id as "call_id!", columns as "columns!", was as "was!"
            from (
              select c.call_id, vobiz.billed(c)::text as was,

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::vobiz::{AccountId, CallId, Cdr, Payload};
-use version::{Side, Verdict, Version, judge};
+use version::{Version, VersionDecision, VersionSide, decide};
 use write::OnConflict;
 
 /// Who brought a CDR first.
@@ -155,8 +155,8 @@ async fn upsert_distinct(
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
         match verdict(stored, row) {
-            Verdict::Known => confirm.push(row),
-            Verdict::Older => {
+            VersionDecision::Known => confirm.push(row),
+            VersionDecision::Older => {
                 if !revision::contains(connection, row).await? {
                     kept.push((row, stored.revision + 1));
                     if stored.payload.is_some() && !stored.complete {
@@ -164,11 +164,11 @@ async fn upsert_distinct(
                     }
                 }
             }
-            Verdict::Replace => {
+            VersionDecision::Replace => {
                 kept.push((row, stored.revision + 1));
                 replace.push(row);
             }
-            Verdict::Merge => {
+            VersionDecision::Merge => {
                 kept.push((row, stored.revision + 1));
                 merge.push(row);
                 let has_escapes = |payload: &Payload| payload.text().contains("\\u");
@@ -216,20 +216,20 @@ async fn append_new(connection: &mut PgConnection, new: &[&Incoming]) -> Result<
     Ok(())
 }
 
-fn verdict(stored: &revision::Stored, row: &Incoming) -> Verdict {
+fn verdict(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
     let incoming = row.version();
     if stored.version.content_hash == incoming.content_hash {
-        return Verdict::Known;
+        return VersionDecision::Known;
     }
     let empty = Payload::new(String::from("{}"));
-    judge(
-        Side {
+    decide(
+        VersionSide {
             version: &stored.version,
             // Its revision may have been pruned: then nothing is known of what it said, and the order alone decides.
             payload: stored.payload.as_ref().unwrap_or(&empty),
             complete: stored.payload.is_none() || stored.complete,
         },
-        Side { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
+        VersionSide { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
     )
 }
 

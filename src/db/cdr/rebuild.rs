@@ -17,7 +17,7 @@ use crate::vobiz::{AccountId, CallId, Cdr, HomeCountry, Payload};
 
 /// A version as it was kept.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptVersion {
     call_id: String,
     account_id: String,
     complete: bool,
@@ -74,9 +74,9 @@ pub(super) async fn home(connection: &mut PgConnection) -> Result<HomeCountry, s
 pub(super) async fn kept(
     connection: &mut PgConnection,
     call_ids: &[&str],
-) -> Result<BTreeMap<String, Vec<Kept>>, sqlx::Error> {
+) -> Result<BTreeMap<String, Vec<KeptVersion>>, sqlx::Error> {
     let found = sqlx::query_as!(
-        Kept,
+        KeptVersion,
         r#"select r.call_id, r.account_id, r.source = 'single' as "complete!", r.fetched_at, r.content_hash,
                   r.payload::text as "payload!", coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
                   r.call_direction, r.duration, r.billsec, r.cost, r.streaming_cost, r.total_cost, r.currency
@@ -88,14 +88,14 @@ pub(super) async fn kept(
     )
     .fetch_all(connection)
     .await?;
-    let mut by_call: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
+    let mut by_call: BTreeMap<String, Vec<KeptVersion>> = BTreeMap::new();
     for version in found {
         by_call.entry(version.call_id.clone()).or_default().push(version);
     }
     Ok(by_call)
 }
 
-impl Kept {
+impl KeptVersion {
     /// Whether its billed fields, as they stand in the table, are what `cdr` says.
     fn says(&self, cdr: &Cdr) -> bool {
         let fields = &cdr.fields;
@@ -112,7 +112,11 @@ impl Kept {
 }
 
 /// Builds a row from all versions that were kept of it.
-pub(super) fn fold(kept: Vec<Kept>, shown: Shown<'_>, home: HomeCountry) -> Result<Folded, Impossible> {
+pub(super) fn fold(
+    kept: Vec<KeptVersion>,
+    shown: Shown<'_>,
+    home: HomeCountry,
+) -> Result<Folded, Impossible> {
     if kept.is_empty() || i32::try_from(kept.len()) != Ok(shown.revision) {
         return Err(Impossible::Pruned);
     }

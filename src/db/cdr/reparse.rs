@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::Incoming;
-use super::differ::{Difference, differ};
+use super::differ::{DifferingRow, differ};
 use super::rebuild::{self, Folded, Impossible, Shown};
 use crate::db::base::audit;
 use crate::vobiz::Payload;
@@ -130,7 +130,7 @@ pub async fn reparse(
             .map(|(row, revision, fetched_at)| (row, *revision, *fetched_at))
             .collect();
         rebuild::put(&mut *connection, &changed).await?;
-        let billed = |difference: &&Difference| {
+        let billed = |difference: &&DifferingRow| {
             difference.columns.iter().any(|column| BILLED.contains(&column.as_str()))
         };
         let (call_ids, was): (Vec<&str>, Vec<&str>) = differences

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
 use crate::db::cdr::version::Version;
-use crate::vobiz::{Fields, Payload};
+use crate::vobiz::{CdrFields, Payload};
 
 /// The version that a row of `vobiz.cdr` shows.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ pub(super) async fn append(
 }
 
 /// The billing instant that a version says, and the key that says it.
-pub(super) fn day(fields: &Fields) -> (Option<DateTime<Utc>>, &'static str) {
+pub(super) fn day(fields: &CdrFields) -> (Option<DateTime<Utc>>, &'static str) {
     [(fields.start_time, "start_time"), (fields.end_time, "end_time"), (fields.created_at, "created_at")]
         .into_iter()
         .find(|(day, _)| day.is_some())

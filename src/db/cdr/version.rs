@@ -21,7 +21,7 @@ pub struct Version {
 
 /// What to do with a version that comes in where one is stored already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum VersionDecision {
     /// Nothing new: at most the time of confirmation moves on.
     Known,
     /// It replaces the row, and is kept as a revision.
@@ -35,7 +35,7 @@ pub enum Verdict {
 
 /// One side of the comparison.
 #[derive(Debug, Clone, Copy)]
-pub struct Side<'a> {
+pub struct VersionSide<'a> {
     /// Its place in the order.
     pub version: &'a Version,
     /// What it says.
@@ -45,20 +45,20 @@ pub struct Side<'a> {
 }
 
 /// Decides.
-pub fn judge(stored: Side<'_>, incoming: Side<'_>) -> Verdict {
+pub fn decide(stored: VersionSide<'_>, incoming: VersionSide<'_>) -> VersionDecision {
     if stored.version.content_hash == incoming.version.content_hash {
-        return Verdict::Known;
+        return VersionDecision::Known;
     }
     match stored.payload.compare(incoming.payload) {
-        Overlap::Same => Verdict::Known,
+        Overlap::Same => VersionDecision::Known,
         // The list row says less and nothing else.
-        Overlap::Superset if !incoming.complete => Verdict::Known,
+        Overlap::Superset if !incoming.complete => VersionDecision::Known,
         // What was stored came from a list; this says more and nothing else. It enriches, whenever it was asked for. Another
         // row of a list does not erase what an older single record said beside both.
-        Overlap::Subset if !stored.complete && incoming.complete => Verdict::Replace,
-        Overlap::Subset if !stored.complete => Verdict::Merge,
-        _ if incoming.version < stored.version => Verdict::Older,
-        _ if incoming.complete => Verdict::Replace,
-        _ => Verdict::Merge,
+        Overlap::Subset if !stored.complete && incoming.complete => VersionDecision::Replace,
+        Overlap::Subset if !stored.complete => VersionDecision::Merge,
+        _ if incoming.version < stored.version => VersionDecision::Older,
+        _ if incoming.complete => VersionDecision::Replace,
+        _ => VersionDecision::Merge,
     }
 }

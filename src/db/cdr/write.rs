@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::Incoming;
-use crate::vobiz::Fields;
+use crate::vobiz::CdrFields;
 
 /// What to do with calls that are stored already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +209,6 @@ pub(super) async fn write(
 }
 
 /// One field of every row: a column.
-pub(super) fn column<'a, T>(rows: &[&'a Incoming], field: impl Fn(&'a Fields) -> T) -> Vec<T> {
+pub(super) fn column<'a, T>(rows: &[&'a Incoming], field: impl Fn(&'a CdrFields) -> T) -> Vec<T> {
     rows.iter().map(|row| field(&row.cdr.fields)).collect()
 }

@@ -7,7 +7,7 @@ use crate::vobiz::AccountId;
 
 /// A range that is being listed, from its last day back to its first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
+pub struct DayRange {
     /// Its number.
     pub id: i64,
     /// First day.
@@ -22,9 +22,9 @@ pub struct Range {
 pub async fn unfinished(
     connection: &mut PgConnection,
     account: &AccountId,
-) -> Result<Option<Range>, sqlx::Error> {
+) -> Result<Option<DayRange>, sqlx::Error> {
     sqlx::query_as!(
-        Range,
+        DayRange,
         r#"select id, first_day as first, last_day as last, next_day as "next!"
            from vobiz.backfill where account_id = $1 and finished_at is null"#,
         account.as_str()
@@ -39,7 +39,7 @@ pub async fn start(
     account: &AccountId,
     first: NaiveDate,
     last: NaiveDate,
-) -> Result<Range, sqlx::Error> {
+) -> Result<DayRange, sqlx::Error> {
     let id = sqlx::query_scalar!(
         "insert into vobiz.backfill (account_id, first_day, last_day, next_day) values ($1, $2, $3, $3) returning id",
         account.as_str(),
@@ -48,7 +48,7 @@ pub async fn start(
     )
     .fetch_one(connection)
     .await?;
-    Ok(Range { id, first, last, next: last })
+    Ok(DayRange { id, first, last, next: last })
 }
 
 /// Forgets the unfinished range of an account. What it stored stays.

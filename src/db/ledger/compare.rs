@@ -13,7 +13,7 @@ pub const MOST: usize = 1000;
 
 /// A day of an account, and the instants between which it lies.
 #[derive(Debug, Clone)]
-pub struct Span<'a> {
+pub struct DaySpan<'a> {
     /// The account whose list is read.
     pub account: &'a AccountId,
     /// The day.
@@ -28,7 +28,7 @@ pub struct Span<'a> {
 
 /// What differs, call by call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Differences {
+pub struct LedgerDifferences {
     /// Calls that are listed and not stored.
     pub missing_here: u32,
     /// Calls that are stored and not listed.
@@ -36,12 +36,12 @@ pub struct Differences {
     /// Calls of which a billed field differs.
     pub differing: u32,
     /// The first of them.
-    pub first: Vec<Difference>,
+    pub first: Vec<LedgerDifference>,
 }
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct LedgerDifference {
     /// missing_here, missing_there, differs, unreadable or summary.
     pub kind: String,
     /// The call.
@@ -70,7 +70,7 @@ pub async fn lock(
 }
 
 /// How many calls of a day that its list ought to show were not listed at all, in the lists that were read.
-pub async fn unlisted(connection: &mut PgConnection, span: &Span<'_>) -> Result<i64, sqlx::Error> {
+pub async fn unlisted(connection: &mut PgConnection, span: &DaySpan<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "calls!" from vobiz.unlisted_call($1, $2, $3, $4)"#,
         span.account.as_str(),
@@ -83,7 +83,10 @@ pub async fn unlisted(connection: &mut PgConnection, span: &Span<'_>) -> Result<
 }
 
 /// Finds what differs. What a listed row leaves out says nothing.
-pub async fn differences(connection: &mut PgConnection, span: &Span<'_>) -> Result<Differences, sqlx::Error> {
+pub async fn differences(
+    connection: &mut PgConnection,
+    span: &DaySpan<'_>,
+) -> Result<LedgerDifferences, sqlx::Error> {
     let mut rows = sqlx::query!(
         r#"with listed as (
              select * from vobiz.listed_call where account_id = $1 and list_day = $5
@@ -122,7 +125,7 @@ pub async fn differences(connection: &mut PgConnection, span: &Span<'_>) -> Resu
         span.day
     )
     .fetch(connection);
-    let mut found = Differences::default();
+    let mut found = LedgerDifferences::default();
     let mut before = None;
     while let Some(row) = rows.try_next().await? {
         if before.as_ref() != Some(&row.call_id) {
@@ -134,7 +137,7 @@ pub async fn differences(connection: &mut PgConnection, span: &Span<'_>) -> Resu
         }
         before = Some(row.call_id.clone());
         if found.first.len() < MOST {
-            found.first.push(Difference {
+            found.first.push(LedgerDifference {
                 kind: row.kind,
                 call_id: Some(row.call_id),
                 field: row.field,
@@ -148,18 +151,18 @@ pub async fn differences(connection: &mut PgConnection, span: &Span<'_>) -> Resu
 
 /// Both sides of a day in one currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Total {
+pub struct LedgerTotal {
     /// Currency; empty where the calls name none.
     pub currency: String,
     /// Here.
-    pub here: Side,
+    pub here: SideTotals,
     /// In Vobiz's rows.
-    pub there: Side,
+    pub there: SideTotals,
 }
 
 /// One side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Side {
+pub struct SideTotals {
     /// Calls.
     pub calls: i64,
     /// Seconds, ringing and talking.
@@ -173,7 +176,10 @@ pub struct Side {
 }
 
 /// Adds up both sides: ours are the calls that are listed, and those that ought to be.
-pub async fn totals(connection: &mut PgConnection, span: &Span<'_>) -> Result<Vec<Total>, sqlx::Error> {
+pub async fn totals(
+    connection: &mut PgConnection,
+    span: &DaySpan<'_>,
+) -> Result<Vec<LedgerTotal>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with listed as (
              select * from vobiz.listed_call where account_id = $1 and list_day = $5
@@ -204,16 +210,16 @@ pub async fn totals(connection: &mut PgConnection, span: &Span<'_>) -> Result<Ve
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Total {
+        .map(|row| LedgerTotal {
             currency: row.currency,
-            here: Side {
+            here: SideTotals {
                 calls: row.calls_here,
                 duration: row.duration_here,
                 billsec: row.billsec_here,
                 cost: row.cost_here,
                 total: row.total_here,
             },
-            there: Side {
+            there: SideTotals {
                 calls: row.calls_there,
                 duration: row.duration_there,
                 billsec: row.billsec_there,

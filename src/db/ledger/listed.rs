@@ -29,7 +29,7 @@ pub async fn note(
     let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
     let fields = || rows.iter().map(|row| &row.fields);
     let texts =
-        |read: fn(&crate::vobiz::Fields) -> Option<&str>| fields().map(read).map(|t| t.map(str::to_owned));
+        |read: fn(&crate::vobiz::CdrFields) -> Option<&str>| fields().map(read).map(|t| t.map(str::to_owned));
     sqlx::query!(
         "insert into vobiz.listed_call as l
            (account_id, list_day, call_id, owner, start_time, end_time, created_at, updated_at, call_direction, duration,

@@ -23,7 +23,7 @@ use crate::vobiz::AccountId;
 
 /// Why a day is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum CheckCause {
     /// So long after its end: a place in [`SCHEDULE`].
     Schedule(usize),
     /// The last check did not settle it.
@@ -49,7 +49,7 @@ pub const SCHEDULE: [(Duration, &str); 5] = [
     (HOUR.saturating_mul(30 * 24), "30d"),
 ];
 
-impl Cause {
+impl CheckCause {
     /// The word in the table.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,8 +86,8 @@ pub fn next_check(end: DateTime<Utc>, now: DateTime<Utc>, tries: u32) -> Option<
 }
 
 /// The last check of the schedule that is due for a day that ended at `end`; before its first one, the first.
-fn scheduled(end: DateTime<Utc>, now: DateTime<Utc>) -> Cause {
-    Cause::Schedule(SCHEDULE.iter().rposition(|(after, _)| end + *after <= now).unwrap_or(0))
+fn scheduled(end: DateTime<Utc>, now: DateTime<Utc>) -> CheckCause {
+    CheckCause::Schedule(SCHEDULE.iter().rposition(|(after, _)| end + *after <= now).unwrap_or(0))
 }
 
 /// A day that is to be checked now.
@@ -96,7 +96,7 @@ pub struct Due {
     /// The day.
     pub day: NaiveDate,
     /// Why.
-    pub cause: Cause,
+    pub cause: CheckCause,
 }
 
 /// Makes the rows of an account's days up to today, and returns the day that has been due for longest, if one is and has been
@@ -134,8 +134,8 @@ pub async fn due(
     Ok(row.map(|row| Due {
         day: row.day,
         cause: match row.state.as_str() {
-            _ if row.reopened => Cause::Reopened,
-            "differs" | "unproven" => Cause::Again,
+            _ if row.reopened => CheckCause::Reopened,
+            "differs" | "unproven" => CheckCause::Again,
             _ => scheduled(row.to_at, row.now),
         },
     }))

@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 
 use crate::db::base::time::interval;
 
-use super::compare::{Difference, Span, Total};
-use super::{Begun, Cause};
+use super::compare::{DaySpan, LedgerDifference, LedgerTotal};
+use super::{Begun, CheckCause};
 use crate::vobiz::AccountId;
 
 /// How a day stands after a check.
@@ -35,9 +35,9 @@ impl DayState {
 #[derive(Debug, Clone)]
 pub struct Check<'a> {
     /// Which day.
-    pub span: Span<'a>,
+    pub span: DaySpan<'a>,
     /// Why it was checked.
-    pub cause: Cause,
+    pub cause: CheckCause,
     /// Its beginning.
     pub begun: &'a Begun,
     /// Its outcome.
@@ -63,9 +63,9 @@ pub struct Check<'a> {
     /// Calls of which it brought a newer version.
     pub revised: u32,
     /// Both sides.
-    pub totals: &'a [Total],
+    pub totals: &'a [LedgerTotal],
     /// What differs.
-    pub differences: &'a [Difference],
+    pub differences: &'a [LedgerDifference],
     /// When the day is checked next.
     pub next: Option<DateTime<Utc>>,
     /// Checks in a row that did not settle it.
@@ -130,7 +130,11 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     Ok(id)
 }
 
-async fn append_total(connection: &mut PgConnection, id: i64, total: &Total) -> Result<(), sqlx::Error> {
+async fn append_total(
+    connection: &mut PgConnection,
+    id: i64,
+    total: &LedgerTotal,
+) -> Result<(), sqlx::Error> {
     let (here, there) = (&total.here, &total.there);
     sqlx::query!(
         "insert into vobiz.ledger_total
@@ -158,9 +162,9 @@ async fn append_total(connection: &mut PgConnection, id: i64, total: &Total) -> 
 async fn append_differences(
     connection: &mut PgConnection,
     id: i64,
-    differences: &[Difference],
+    differences: &[LedgerDifference],
 ) -> Result<(), sqlx::Error> {
-    let column = |read: fn(&Difference) -> Option<&str>| -> Vec<Option<String>> {
+    let column = |read: fn(&LedgerDifference) -> Option<&str>| -> Vec<Option<String>> {
         differences.iter().map(|difference| read(difference).map(str::to_owned)).collect()
     };
     let kinds: Vec<&str> = differences.iter().map(|difference| difference.kind.as_str()).collect();

@@ -17,7 +17,7 @@ use crate::vobiz::AccountId;
 
 /// How much is due above the hold, at one glance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance {
+pub struct BacklogSnapshot {
     /// Calls due; counted no further than just beyond the threshold.
     pub calls: i64,
     /// More than so many are a backlog: what single fetches do not get through in three seconds.
@@ -26,7 +26,7 @@ pub struct Glance {
     pub held: bool,
 }
 
-impl Glance {
+impl BacklogSnapshot {
     /// Whether single fetches cannot keep up.
     pub fn is_backlog(&self) -> bool {
         self.calls > self.threshold
@@ -47,13 +47,13 @@ pub struct Backlog {
 }
 
 /// Takes a glance at what is due for an account. Two short index ranges, however much is due.
-pub async fn glance(
+pub async fn snapshot(
     connection: &mut PgConnection,
     account: &AccountId,
     max_rps: f64,
-) -> Result<Option<Glance>, sqlx::Error> {
+) -> Result<Option<BacklogSnapshot>, sqlx::Error> {
     sqlx::query_as!(
-        Glance,
+        BacklogSnapshot,
         r#"with bound as (
              select greatest(25, ceil(3 * $2::float8 * vobiz.rate_in_force(a)))::bigint as threshold,
                     coalesce(listing_until > vobiz.now(), false) as held,
@@ -140,7 +140,7 @@ pub async fn hold(
 }
 
 /// Lets the calls of a hold go. Another one that came since stays.
-pub async fn let_go(
+pub async fn release(
     connection: &mut PgConnection,
     account: &AccountId,
     due_to: DateTime<Utc>,

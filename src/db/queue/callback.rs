@@ -12,7 +12,7 @@ use crate::vobiz::{AccountId, CallId, Proof};
 
 /// What became of a callback at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallbackOutcome {
     /// It announced the end of a call, which is owed.
     Owed,
     /// It is kept, and nothing is to be done.
@@ -21,7 +21,7 @@ pub enum Outcome {
     Refused,
 }
 
-impl Outcome {
+impl CallbackOutcome {
     fn as_str(self) -> &'static str {
         match self {
             Self::Owed => "owed",
@@ -33,7 +33,7 @@ impl Outcome {
 
 /// A callback as it goes into the log.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct CallbackEntry {
     /// `UUIDv7` made at the door.
     pub id: Uuid,
     /// Its event name.
@@ -45,7 +45,7 @@ pub struct Entry {
     /// What proved it.
     pub proof: Proof,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: CallbackOutcome,
     /// Why, in words.
     pub note: Option<String>,
     /// Peer address.
@@ -104,7 +104,7 @@ pub struct Committed {
 #[expect(clippy::too_many_lines, reason = "one statement, with a word by each of its parts")]
 pub async fn commit(
     connection: &mut PgConnection,
-    entries: &[&Entry],
+    entries: &[&CallbackEntry],
     owed: &[&Owed],
     first_fetch_delay: Duration,
 ) -> Result<Committed, sqlx::Error> {

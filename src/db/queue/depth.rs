@@ -18,7 +18,7 @@ pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 
 /// How many calls are owed, as one glance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Owed and alive.
     pub owed: i64,
     /// Of these, due by now.
@@ -28,9 +28,9 @@ pub struct Depth {
 }
 
 /// Counts the queue.
-pub async fn depth(connection: &mut PgConnection) -> Result<Depth, sqlx::Error> {
+pub async fn depth(connection: &mut PgConnection) -> Result<QueueDepth, sqlx::Error> {
     sqlx::query_as!(
-        Depth,
+        QueueDepth,
         r#"select count(*) filter (where dead_at is null) as "owed!",
                   count(*) filter (where dead_at is null and due_at <= vobiz.now()) as "due!",
                   count(*) filter (where dead_at is not null) as "dead!"

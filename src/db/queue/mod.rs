@@ -20,6 +20,6 @@ mod lease;
 pub mod other_accounts;
 mod outcome;
 
-pub use depth::{Depth, any_due, depth};
+pub use depth::{QueueDepth, any_due, depth};
 pub use lease::{Lease, lease};
 pub use outcome::{Failed, Then, bury, close, close_as_other_id, complete, lock, postpone, release, revive};

@@ -71,7 +71,7 @@ pub async fn counts(connection: &mut PgConnection) -> Result<Counts, sqlx::Error
 
 /// A sum of both sides in one currency. Numbers are texts: exact, and as large as they come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
-pub struct Total {
+pub struct ReconcileTotal {
     /// The currency; None where neither side names one. Different ones are never added up.
     pub currency: Option<String>,
     /// `calls`, or one of [`FIELDS`]: seconds or money.
@@ -85,7 +85,7 @@ pub struct Total {
 }
 
 /// Sums up what was compared, by currency.
-pub async fn totals(connection: &mut PgConnection) -> Result<Vec<Total>, sqlx::Error> {
+pub async fn totals(connection: &mut PgConnection) -> Result<Vec<ReconcileTotal>, sqlx::Error> {
     sqlx::query_as(
         "with side as (
            select true as here, c.currency, c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
@@ -122,7 +122,7 @@ pub async fn totals(connection: &mut PgConnection) -> Result<Vec<Total>, sqlx::E
 
 /// A call on which the two sides do not agree.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Difference {
+pub struct ReconcileDifference {
     /// missing_here, missing_there, differs, unreadable, repeated or ambiguous.
     pub kind: String,
     /// Where their row stands.
@@ -145,7 +145,7 @@ pub struct Difference {
     pub why: Option<String>,
 }
 
-impl Difference {
+impl ReconcileDifference {
     /// The fields that differ: name, ours, theirs. Only of calls that both sides have.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, Option<&str>, &str)> {
         let both = self.kind == "differs";
@@ -161,7 +161,7 @@ impl Difference {
 pub fn differences(
     connection: &mut PgConnection,
     most: Option<i64>,
-) -> BoxStream<'_, Result<Difference, sqlx::Error>> {
+) -> BoxStream<'_, Result<ReconcileDifference, sqlx::Error>> {
     sqlx::query_as(
         "select p.kind, p.line, coalesce(c.call_id, t.call_id) as call_id, coalesce(c.account_id, t.account_id) as account_id,
                 coalesce(c.from_number, t.from_number) as from_number, coalesce(c.to_number, t.to_number) as to_number,

@@ -13,13 +13,13 @@ use futures_util::TryStreamExt;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
-pub use differences::{Counts, Difference, Total, counts, differences, totals};
-pub use pairing::{Matching, Scope, pair};
+pub use differences::{Counts, ReconcileDifference, ReconcileTotal, counts, differences, totals};
+pub use pairing::{CompareScope, Matching, pair};
 pub use table::{COLUMNS, TableError, fetch, open};
 
 use crate::vobiz::Moment;
 
-/// The values that are compared, as we name them, in the order of [`Difference::here`].
+/// The values that are compared, as we name them, in the order of [`ReconcileDifference::here`].
 pub const FIELDS: [&str; 6] = ["duration", "billsec", "cost", "streaming_cost", "total_cost", "currency"];
 
 /// One row of theirs. What it does not say is not compared.
@@ -55,7 +55,7 @@ pub struct TheirCall {
 
 /// From an instant until before another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct InstantRange {
     /// The first instant inside.
     pub from: DateTime<Utc>,
     /// The first instant outside.
@@ -166,9 +166,9 @@ pub async fn days(
     connection: &mut PgConnection,
     first: NaiveDate,
     last: NaiveDate,
-) -> Result<Range, sqlx::Error> {
+) -> Result<InstantRange, sqlx::Error> {
     sqlx::query_as!(
-        Range,
+        InstantRange,
         r#"select vobiz.billing_day_start($1) as "from!", vobiz.billing_day_start($2::date + 1) as "until!""#,
         first,
         last
@@ -179,7 +179,7 @@ pub async fn days(
 
 /// What their rows say of themselves.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Span {
+pub struct InstantSpan {
     /// How many there are, readable or not.
     pub rows: i64,
     /// The first start.
@@ -191,7 +191,7 @@ pub struct Span {
 }
 
 /// Looks over what was loaded.
-pub async fn span(connection: &mut PgConnection) -> Result<Span, sqlx::Error> {
+pub async fn span(connection: &mut PgConnection) -> Result<InstantSpan, sqlx::Error> {
     sqlx::query_as(
         "select count(*) as rows, min(called_at) as first, max(called_at) as last,
                 coalesce(array_agg(distinct account_id) filter (where account_id is not null), '{}') as accounts

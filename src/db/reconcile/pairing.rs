@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::Range;
+use super::InstantRange;
 
 /// What is compared; calls of either side inside of it are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
+pub struct CompareScope {
     /// By the start of the call; ours by `day_at`.
-    pub range: Range,
+    pub range: InstantRange,
     /// Only these accounts; None means all. A row of theirs that names none counts.
     pub accounts: Option<Vec<String>>,
 }
@@ -28,7 +28,7 @@ pub struct Matching {
 /// both numbers and the start where that leaves no choice.
 pub async fn pair(
     connection: &mut PgConnection,
-    scope: &Scope,
+    scope: &CompareScope,
     matching: Option<Matching>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("analyze pg_temp.reconcile_their").execute(&mut *connection).await?;
@@ -46,7 +46,7 @@ pub async fn pair(
 /// Our side, as it is in one snapshot: what is in the scope, what is so near that it may match, and what their rows name.
 async fn take_ours(
     connection: &mut PgConnection,
-    scope: &Scope,
+    scope: &CompareScope,
     matching: Option<Matching>,
 ) -> Result<(), sqlx::Error> {
     let near = matching.map_or(Duration::ZERO, |matching| matching.tolerance);
@@ -156,7 +156,7 @@ async fn name_calls(connection: &mut PgConnection, by_numbers: bool) -> Result<(
 }
 
 /// Both sides beside each other, each call once, with a word for what it is.
-async fn compare(connection: &mut PgConnection, scope: &Scope) -> Result<(), sqlx::Error> {
+async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into pg_temp.reconcile_pair
          select case

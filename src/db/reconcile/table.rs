@@ -4,7 +4,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::Range;
+use super::InstantRange;
 
 /// What a row of such a table can say, in the order in which its columns are named and read.
 pub const COLUMNS: [&str; 11] = [
@@ -52,7 +52,7 @@ pub async fn open(
     connection: &mut PgConnection,
     table: &str,
     columns: &[Option<String>; COLUMNS.len()],
-    range: Option<Range>,
+    range: Option<InstantRange>,
     zone: &str,
 ) -> Result<(), TableError> {
     let no_table = || TableError::NoTable(table.to_owned());

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use vobiz_cdr::postgres::{Options, Postgres};
+use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 
 use crate::support::process::{program, run};
 
@@ -61,9 +61,9 @@ pub(super) fn home() -> TempDir {
     home
 }
 
-pub(super) fn options(data_dir: &Path) -> Options {
+pub(super) fn options(data_dir: &Path) -> PostgresOptions {
     let bin_dir = std::env::var_os("PG_BIN_DIR").map(PathBuf::from);
-    Options { data_dir: data_dir.to_owned(), bin_dir, settings: Vec::new() }
+    PostgresOptions { data_dir: data_dir.to_owned(), bin_dir, settings: Vec::new() }
 }
 
 pub(super) async fn within_a_minute(test: impl Future<Output = ()>) {

@@ -1,7 +1,7 @@
 //! Whose call it is.
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, Setup, TOKEN, URL};
+use crate::support::endpoint::{Knock, Setup, TOKEN, URL};
 
 const OTHER: &str = "MA_OTHER001";
 const OTHER_TOKEN: &str = "tok_other";
@@ -14,18 +14,18 @@ async fn a_sub_account_is_known_by_its_token() {
         tokens: vec![("MA_MAIN", "main"), ("SA_SUB", "sub")],
         ..Setup::default()
     };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     let knock = |call_id: &str, nonce: &str| {
         Knock::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID=MA_MAIN"))
             .signed("ma-v3", "main", URL, nonce)
             .header("X-Vobiz-Signature-V2-Nonce", &format!("2{nonce}"))
     };
     let both = knock("a", "1").signed("v3", "sub", URL, "1");
-    assert_eq!(door.status(both).await, 200);
+    assert_eq!(endpoint.status(both).await, 200);
     // The parent's own call: MA equals plain.
-    assert_eq!(door.status(knock("b", "2").signed("v3", "main", URL, "2")).await, 200);
+    assert_eq!(endpoint.status(knock("b", "2").signed("v3", "main", URL, "2")).await, 200);
     // A V3 that nobody made beside a good MA-V3: the parent, and not proven.
-    assert_eq!(door.status(knock("c", "3").signed("v3", "stranger", URL, "3")).await, 200);
+    assert_eq!(endpoint.status(knock("c", "3").signed("v3", "stranger", URL, "3")).await, 200);
     assert_eq!(
         database.queue().await,
         ["a SA_SUB certain proven", "b MA_MAIN certain proven", "c MA_MAIN certain"]
@@ -41,15 +41,15 @@ async fn a_sub_account_that_is_not_configured_goes_to_its_parent() {
         tokens: vec![("MA_MAIN", "main"), (OTHER, OTHER_TOKEN)],
         ..Setup::default()
     };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     let knock = Knock::post("Event=Hangup&CallUUID=a&ParentAuthID=MA_MAIN&AccountId=SA_SUB")
         .signed("v3", "sub", URL, "1")
         .signed("ma-v3", "main", URL, "1");
-    assert_eq!(door.status(knock).await, 200);
+    assert_eq!(endpoint.status(knock).await, 200);
     assert_eq!(database.log().await, ["Hangup a MA_MAIN ma-v3 owed"]);
     assert_eq!(database.queue().await, ["a MA_MAIN certain"]);
     // The sub-account's own signature alone is known to nobody.
-    assert_eq!(door.status(Knock::hangup("b").by_v3("sub")).await, 403);
+    assert_eq!(endpoint.status(Knock::hangup("b").by_v3("sub")).await, 403);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -61,14 +61,14 @@ async fn a_call_of_nobody_knows_whom_is_logged_and_not_owed() {
         tokens: vec![(ACCOUNT, TOKEN), (OTHER, OTHER_TOKEN)],
         ..Setup::default()
     };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     for body in [
         "Event=Hangup&CallUUID=a",
         "Event=Hangup&CallUUID=a&ParentAuthID=MA_STRANGER",
         "Event=Hangup&CallUUID=a&ParentAuthID=ma_testab12",
         "Event=Hangup&CallUUID=a&ParentAuthID=..%2F",
     ] {
-        assert_eq!(door.status(Knock::post(body).by_secret()).await, 200, "{body}");
+        assert_eq!(endpoint.status(Knock::post(body).by_secret()).await, 200, "{body}");
     }
     assert_eq!(database.log().await, ["Hangup a - secret logged"; 4]);
     assert_eq!(
@@ -83,7 +83,7 @@ async fn a_call_of_nobody_knows_whom_is_logged_and_not_owed() {
         ("e", "account_id=MA_OTHER001"),
     ] {
         let knock = Knock::post(format!("Event=Hangup&CallUUID={call_id}&{hints}"));
-        assert_eq!(door.status(knock.by_secret()).await, 200, "{hints}");
+        assert_eq!(endpoint.status(knock.by_secret()).await, 200, "{hints}");
     }
     assert_eq!(
         database.queue().await,
@@ -91,7 +91,7 @@ async fn a_call_of_nobody_knows_whom_is_logged_and_not_owed() {
     );
     // A token outdoes what the body says.
     let knock = Knock::post(format!("Event=Hangup&CallUUID=f&ParentAuthID={OTHER}"));
-    assert_eq!(door.status(knock.by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(knock.by_v3(TOKEN)).await, 200);
     assert_eq!(database.queue().await[4], format!("f {ACCOUNT} certain proven"));
     database.every_certain_call_is_somewhere().await;
 }

@@ -9,14 +9,14 @@ use proptest::test_runner::TestRunner;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, Setup, TOKEN, sample};
+use crate::support::endpoint::{Knock, Setup, TOKEN, sample};
 
 #[tokio::test]
 async fn many_callbacks_share_few_commits() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let knocks = (0..500).map(|n| Knock::hangup(&format!("c{n:03}")).by_v3(TOKEN));
-    assert!(door.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
     // The clock stands still within a transaction.
     let commits = database.count("select count(distinct received_at) from vobiz.callback").await;
     assert!(commits <= 50, "500 callbacks took {commits} commits");
@@ -29,12 +29,12 @@ async fn many_callbacks_share_few_commits() {
 #[tokio::test]
 async fn what_gathers_while_one_commit_runs_is_the_next_commit() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let lock = database.lock_log().await;
-    let first = door.send_all([Knock::hangup("first").by_v3(TOKEN)]);
+    let first = endpoint.send_all([Knock::hangup("first").by_v3(TOKEN)]);
     database.writer_waits().await;
     // Handed over one after the other, so all of them wait at the intake when the lock goes.
-    let rest = door.send_all((0..200).map(|n| Knock::hangup(&format!("c{n:03}")).by_v3(TOKEN)));
+    let rest = endpoint.send_all((0..200).map(|n| Knock::hangup(&format!("c{n:03}")).by_v3(TOKEN)));
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -50,13 +50,13 @@ async fn what_gathers_while_one_commit_runs_is_the_next_commit() {
 #[tokio::test]
 async fn long_bodies_make_small_groups() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let lock = database.lock_log().await;
     let knocks = (0..60).map(|n| {
         let body = format!("Event=Hangup&CallUUID=c{n}&padding={}", "x".repeat(200 * 1024));
         Knock::post(body).by_secret()
     });
-    let waiting = door.send_all(knocks);
+    let waiting = endpoint.send_all(knocks);
     database.writer_waits().await;
     lock.rollback().await.unwrap();
     for answer in waiting {
@@ -73,15 +73,15 @@ async fn long_bodies_make_small_groups() {
 async fn a_callback_that_postgres_refuses_costs_the_others_nothing() {
     let database = Database::new().await;
     database.run("alter table vobiz.callback add constraint no_poison check (event <> 'Poison')").await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let lock = database.lock_log().await;
-    let first = door.send_all([Knock::hangup("first").by_v3(TOKEN)]);
+    let first = endpoint.send_all([Knock::hangup("first").by_v3(TOKEN)]);
     database.writer_waits().await;
     let knocks = (0..30).map(|n| match n {
         15 => Knock::post("Event=Poison&CallUUID=poison").by_v3(TOKEN),
         _ => Knock::hangup(&format!("c{n:02}")).by_v3(TOKEN),
     });
-    let rest = door.send_all(knocks);
+    let rest = endpoint.send_all(knocks);
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -98,7 +98,7 @@ async fn a_callback_that_postgres_refuses_costs_the_others_nothing() {
     assert_eq!(database.count("select count(*) from vobiz.callback").await, 30);
     assert_eq!(database.count("select count(distinct received_at) from vobiz.callback").await, 30);
     // The door goes on.
-    assert_eq!(door.status(Knock::hangup("after").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("after").by_v3(TOKEN)).await, 200);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -106,9 +106,9 @@ async fn a_callback_that_postgres_refuses_costs_the_others_nothing() {
 async fn a_call_that_the_queue_refuses_is_not_logged_as_owed() {
     let database = Database::new().await;
     database.run("alter table vobiz.cdr_queue add constraint no_poison check (call_id <> 'poison')").await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let knocks = ["a", "poison", "b"].map(|call_id| Knock::hangup(call_id).by_v3(TOKEN));
-    let statuses: Vec<u16> = door.hear_all(knocks).await.iter().map(|answer| answer.status).collect();
+    let statuses: Vec<u16> = endpoint.hear_all(knocks).await.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 503, 200]);
     assert_eq!(
         database.log().await,
@@ -123,9 +123,9 @@ async fn replicas_take_the_same_calls_at_once() {
     let open = || Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     let doors = [open(), open(), open()];
     let mut waiting = Vec::new();
-    for (turn, door) in doors.iter().enumerate() {
+    for (turn, endpoint) in doors.iter().enumerate() {
         let calls = (0..200).map(|n| (n * 7 + turn * 61) % 100);
-        waiting.extend(door.send_all(calls.map(|call| {
+        waiting.extend(endpoint.send_all(calls.map(|call| {
             let knock = Knock::hangup(&format!("c{call:02}"));
             if turn == 1 { knock.by_v3(TOKEN) } else { knock }
         })));
@@ -142,7 +142,7 @@ async fn replicas_take_the_same_calls_at_once() {
 #[tokio::test]
 async fn any_bytes_are_taken_and_kept_as_they_are() {
     let database = Database::new().await;
-    let door =
+    let endpoint =
         Setup { policy: SignaturePolicy::Off, max_speculative_per_minute: 1_000_000, ..Setup::default() }
             .open(&database.pool);
     let files = [
@@ -185,7 +185,7 @@ async fn any_bytes_are_taken_and_kept_as_they_are() {
         knocks.push(if let Some(query) = query { knock.query(&query) } else { knock });
     }
     let sent: BTreeSet<Vec<u8>> = knocks.iter().map(|knock| knock.body().to_vec()).collect();
-    for (knock, answer) in knocks.iter().zip(door.hear_all(knocks.clone()).await) {
+    for (knock, answer) in knocks.iter().zip(endpoint.hear_all(knocks.clone()).await) {
         assert_eq!(answer.status, 200, "{knock:?}");
     }
     assert_eq!(database.count("select count(*) from vobiz.callback").await, 400);
@@ -200,7 +200,7 @@ async fn any_bytes_are_taken_and_kept_as_they_are() {
 #[tokio::test]
 async fn any_bytes_are_answered_where_proof_is_required() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let bytes = (prop::collection::vec(any::<u8>(), 0..200), "[ -~]{0,80}", "[a-z%0-9/._-]{0,30}");
     let mut runner = TestRunner::deterministic();
     for _ in 0..300 {
@@ -209,11 +209,11 @@ async fn any_bytes_are_answered_where_proof_is_required() {
         for name in ["", "-V2", "-V3", "-MA-V2", "-MA-V3", "-V2-Nonce", "-V3-Nonce"] {
             knock = knock.header(&format!("X-Vobiz-Signature{name}"), &value);
         }
-        let status = door.status(knock.clone()).await;
+        let status = endpoint.status(knock.clone()).await;
         assert!(matches!(status, 403 | 404), "{status} {knock:?}");
     }
     // What Postgres would not take must not end the writer.
-    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -222,23 +222,24 @@ async fn a_postgres_that_hangs_amid_the_singles_does_not_hold_the_door_for_each_
     let database = Database::new().await;
     database
         .run(
-            "create function vobiz.trouble() returns trigger language plpgsql as $$ begin
+            "create function vobiz.condition() returns trigger language plpgsql as $$ begin
                if new.event = 'Poison' then raise check_violation; end if;
                if new.event = 'Hang' then perform pg_sleep(2); end if;
                return new;
              end $$;
-             create trigger trouble before insert on vobiz.callback for each row execute function vobiz.trouble()",
+             create trigger condition before insert on vobiz.callback for each row execute function vobiz.condition()",
         )
         .await;
-    let door = Setup { commit_timeout: Duration::from_millis(400), ..Setup::default() }.open(&database.pool);
+    let endpoint =
+        Setup { commit_timeout: Duration::from_millis(400), ..Setup::default() }.open(&database.pool);
     let lock = database.lock_log().await;
-    let first = door.send_all([Knock::post("Event=Ring").by_secret()]);
+    let first = endpoint.send_all([Knock::post("Event=Ring").by_secret()]);
     database.writer_waits().await;
     let knocks = (0..30).map(|n| match n {
         0 => Knock::post("Event=Poison").by_secret(),
         _ => Knock::post("Event=Hang").by_secret(),
     });
-    let rest = door.send_all(knocks);
+    let rest = endpoint.send_all(knocks);
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -246,7 +247,7 @@ async fn a_postgres_that_hangs_amid_the_singles_does_not_hold_the_door_for_each_
     for answer in first.into_iter().chain(rest) {
         answer.await.unwrap();
     }
-    let after = door.hear(Knock::hangup("after").by_secret()).await;
+    let after = endpoint.hear(Knock::hangup("after").by_secret()).await;
     assert_eq!(after.status, 200);
     database.every_certain_call_is_somewhere().await;
 }

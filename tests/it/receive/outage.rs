@@ -8,7 +8,7 @@ use vobiz_cdr::db;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Answer, Knock, OpenDoor, Setup, TOKEN};
+use crate::support::endpoint::{Answer, Knock, OpenDoor, Setup, TOKEN};
 
 /// Vobiz waits no longer.
 const IN_TIME: Duration = Duration::from_secs(3);
@@ -18,10 +18,10 @@ fn is_busy(answer: &Answer) -> bool {
 }
 
 /// Callbacks that come at once, and others while those wait: all are told to come again, and in time.
-async fn everybody_is_told_to_come_again(door: &OpenDoor) {
-    let early = door.send_all((0..20).map(|n| Knock::hangup(&format!("early{n}")).by_v3(TOKEN)));
+async fn everybody_is_told_to_come_again(endpoint: &OpenDoor) {
+    let early = endpoint.send_all((0..20).map(|n| Knock::hangup(&format!("early{n}")).by_v3(TOKEN)));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let late = door.send_all((0..20).map(|n| Knock::post(format!("Event=Ring&n={n}")).by_secret()));
+    let late = endpoint.send_all((0..20).map(|n| Knock::post(format!("Event=Ring&n={n}")).by_secret()));
     for answer in early.into_iter().chain(late) {
         let answer = answer.await.unwrap();
         assert!(is_busy(&answer), "{answer:?}");
@@ -49,8 +49,8 @@ async fn a_postgres_that_is_away_or_never_answers_is_our_fault_not_the_callers()
     let silent = Setup::default().open(&postgres_at(silent_port));
     tokio::join!(everybody_is_told_to_come_again(&away), everybody_is_told_to_come_again(&silent));
     // Whom we refuse, we refuse all the same.
-    for door in [away, silent] {
-        assert_eq!(door.status(Knock::hangup("forged").by_v3("forged")).await, 403);
+    for endpoint in [away, silent] {
+        assert_eq!(endpoint.status(Knock::hangup("forged").by_v3("forged")).await, 403);
     }
 }
 
@@ -58,10 +58,10 @@ async fn a_postgres_that_is_away_or_never_answers_is_our_fault_not_the_callers()
 async fn a_pool_that_was_closed_is_our_fault_not_the_callers() {
     let database = Database::new().await;
     let pool = db::connect(&database.url, "test", 2).unwrap();
-    let door = Setup::default().open(&pool);
-    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    let endpoint = Setup::default().open(&pool);
+    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
     pool.close().await;
-    let answer = door.hear(Knock::hangup("b").by_v3(TOKEN)).await;
+    let answer = endpoint.hear(Knock::hangup("b").by_v3(TOKEN)).await;
     assert!(is_busy(&answer), "{answer:?}");
     database.every_certain_call_is_somewhere().await;
 }
@@ -69,13 +69,13 @@ async fn a_pool_that_was_closed_is_our_fault_not_the_callers() {
 #[tokio::test]
 async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     database.shift_clock("3 years").await;
-    let answers = door.hear_all((0..5).map(|n| Knock::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
+    let answers = endpoint.hear_all((0..5).map(|n| Knock::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
     assert!(answers.iter().all(is_busy), "{answers:?}");
     assert_eq!(database.queue().await, [""; 0], "what is not logged is not owed");
     database.shift_clock("0").await;
-    assert_eq!(door.status(Knock::hangup("c1").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("c1").by_v3(TOKEN)).await, 200);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -83,8 +83,8 @@ async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
 async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
     let database = Database::new().await;
     let pool = db::connect(&database.url, "receive", 2).unwrap();
-    let door = Setup::default().open(&pool);
-    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    let endpoint = Setup::default().open(&pool);
+    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
     database
         .run(
             "select pg_terminate_backend(pid) from pg_stat_activity
@@ -92,8 +92,8 @@ async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
         )
         .await;
     let answers = [
-        door.status(Knock::hangup("b").by_v3(TOKEN)).await,
-        door.status(Knock::hangup("c").by_v3(TOKEN)).await,
+        endpoint.status(Knock::hangup("b").by_v3(TOKEN)).await,
+        endpoint.status(Knock::hangup("c").by_v3(TOKEN)).await,
     ];
     assert!(matches!(answers, [200 | 503, 200]), "{answers:?}");
     assert!(database.queue().await.contains(&format!("c {ACCOUNT} certain proven")));
@@ -103,20 +103,20 @@ async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
 #[tokio::test]
 async fn a_full_intake_says_so_at_once_and_what_was_answered_200_is_there() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let big = |name: &str, n: usize| {
         let padding = "x".repeat(250 * 1024);
         Knock::post(format!("Event=Hangup&CallUUID={name}{n}&padding={padding}")).by_secret()
     };
     let mut taken = Vec::new();
     for n in 0..3 {
-        assert_eq!(door.status(big("before", n)).await, 200);
+        assert_eq!(endpoint.status(big("before", n)).await, 200);
         taken.push(format!("before{n}"));
     }
 
     let lock = database.lock_log().await;
     // 32 MiB hold 130 of these.
-    let waiting = door.send_all((0..200).map(|n| big("during", n)));
+    let waiting = endpoint.send_all((0..200).map(|n| big("during", n)));
     let mut answers = Vec::new();
     for answer in waiting {
         answers.push(answer.await.unwrap());
@@ -130,7 +130,7 @@ async fn a_full_intake_says_so_at_once_and_what_was_answered_200_is_there() {
     let deadline = Instant::now() + Duration::from_secs(15);
     for n in 0..17 {
         loop {
-            match door.status(big("during", n)).await {
+            match endpoint.status(big("during", n)).await {
                 200 => break,
                 503 => tokio::time::sleep(Duration::from_millis(50)).await,
                 other => panic!("{n} was answered {other}"),
@@ -154,16 +154,17 @@ async fn a_full_intake_says_so_at_once_and_what_was_answered_200_is_there() {
 #[tokio::test]
 async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
     let database = Database::new().await;
-    let door = Setup { commit_timeout: Duration::from_millis(300), ..Setup::default() }.open(&database.pool);
+    let endpoint =
+        Setup { commit_timeout: Duration::from_millis(300), ..Setup::default() }.open(&database.pool);
     let mut taken = Vec::new();
     let mut busy = 0;
     for round in 0..3 {
         let lock = database.lock_log().await;
         let calls: Vec<String> = (0..40).map(|n| format!("r{round}n{n}")).collect();
-        let waiting = door.send_all(calls.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
+        let waiting = endpoint.send_all(calls.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
         tokio::time::sleep(Duration::from_millis(400)).await;
         let more: Vec<String> = (0..40).map(|n| format!("r{round}m{n}")).collect();
-        let later = door.send_all(more.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
+        let later = endpoint.send_all(more.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
         lock.rollback().await.unwrap();
         for (call_id, answer) in calls.into_iter().chain(more).zip(waiting.into_iter().chain(later)) {
             match answer.await.unwrap().status {
@@ -188,7 +189,7 @@ async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
 #[tokio::test]
 async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
     let database = Database::new().await;
-    let door = Setup {
+    let endpoint = Setup {
         policy: SignaturePolicy::Optional,
         max_speculative_per_minute: 10,
         commit_timeout: Duration::from_millis(200),
@@ -197,12 +198,12 @@ async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
     .open(&database.pool);
     let calls = || (0..10).map(|n| Knock::hangup(&format!("c{n}")));
     let lock = database.lock_log().await;
-    for answer in door.hear_all(calls()).await {
+    for answer in endpoint.hear_all(calls()).await {
         assert!(is_busy(&answer), "{answer:?}");
     }
     lock.rollback().await.unwrap();
     // Vobiz calls again, and these ten are the first that the account comes to owe.
-    assert!(door.hear_all(calls()).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.hear_all(calls()).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await.len(), 10);
     database.every_certain_call_is_somewhere().await;
 }
@@ -211,14 +212,14 @@ async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
 async fn a_group_taken_one_by_one_counts_repeats_once_too() {
     let database = Database::new().await;
     database.run("alter table vobiz.callback add constraint no_poison check (event <> 'Poison')").await;
-    let door =
+    let endpoint =
         Setup { policy: SignaturePolicy::Optional, max_speculative_per_minute: 10, ..Setup::default() }
             .open(&database.pool);
     let lock = database.lock_log().await;
-    let first = door.send_all([Knock::post("Event=Ring")]);
+    let first = endpoint.send_all([Knock::post("Event=Ring")]);
     database.writer_waits().await;
     let group = [Knock::post("Event=Poison")].into_iter().chain((0..9).map(|_| Knock::hangup("same")));
-    let rest = door.send_all(group);
+    let rest = endpoint.send_all(group);
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -227,7 +228,7 @@ async fn a_group_taken_one_by_one_counts_repeats_once_too() {
         answer.await.unwrap();
     }
     let others = (0..9).map(|n| Knock::hangup(&format!("c{n}")));
-    assert!(door.hear_all(others).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.hear_all(others).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await.len(), 10);
     database.every_certain_call_is_somewhere().await;
 }

@@ -3,7 +3,7 @@
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, Setup, TOKEN};
+use crate::support::endpoint::{Knock, Setup, TOKEN};
 
 const OTHER: &str = "MA_OTHER001";
 const OTHER_TOKEN: &str = "tok_other";
@@ -11,7 +11,7 @@ const OTHER_TOKEN: &str = "tok_other";
 #[tokio::test]
 async fn only_the_end_of_a_call_is_owed() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let mut logged = 0;
     for event in [
         "CallInitiated",
@@ -41,7 +41,7 @@ async fn only_the_end_of_a_call_is_owed() {
             Knock::get(&form).by_secret(),
             Knock::post(json).by_secret(),
         ] {
-            assert_eq!(door.status(knock).await, 200, "{event}");
+            assert_eq!(endpoint.status(knock).await, 200, "{event}");
             logged += 1;
         }
     }
@@ -53,18 +53,18 @@ async fn only_the_end_of_a_call_is_owed() {
 #[tokio::test]
 async fn a_dialled_leg_is_speculative_and_the_first_leg_is_not_over() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let dial = |a: &str, b: &str| {
         Knock::post(format!("Event=DialHangup&CallUUID={a}&DialALegUUID={a}&DialBLegUUID={b}")).by_v3(TOKEN)
     };
-    assert_eq!(door.status(dial("a", "b")).await, 200);
+    assert_eq!(endpoint.status(dial("a", "b")).await, 200);
     assert_eq!(database.queue().await, [format!("b {ACCOUNT} speculative proven")]);
-    assert_eq!(door.status(dial("a", "a")).await, 200);
-    assert_eq!(door.status(dial("a", "")).await, 200);
+    assert_eq!(endpoint.status(dial("a", "a")).await, 200);
+    assert_eq!(endpoint.status(dial("a", "")).await, 200);
     assert_eq!(database.queue().await.len(), 1);
     // When the first leg ends it says so itself, and so may the second.
-    assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
-    assert_eq!(door.status(Knock::hangup("b").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("b").by_v3(TOKEN)).await, 200);
     assert_eq!(
         database.queue().await,
         [format!("a {ACCOUNT} certain proven"), format!("b {ACCOUNT} certain proven")]
@@ -85,25 +85,25 @@ async fn a_dialled_leg_is_speculative_and_the_first_leg_is_not_over() {
 #[tokio::test]
 async fn what_is_no_call_id_is_logged_and_never_owed() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let long = "x".repeat(300);
     let ids = [
         "../x", "a/b", ".", "..", "search", "recent", "export", "ä", "☎", "a b", "a%00b", "%0a", "a%3Fb",
         &long,
     ];
     for id in ids {
-        assert_eq!(door.status(Knock::hangup(id).by_v3(TOKEN)).await, 200, "{id}");
+        assert_eq!(endpoint.status(Knock::hangup(id).by_v3(TOKEN)).await, 200, "{id}");
         let json = format!(r#"{{"Event":"Hangup","CallUUID":"{}"}}"#, id.replace('%', "\\u00"));
-        assert_eq!(door.status(Knock::post(json).by_secret()).await, 200, "{id}");
+        assert_eq!(endpoint.status(Knock::post(json).by_secret()).await, 200, "{id}");
     }
     for body in ["Event=Hangup", "Event=Hangup&CallUUID=", r#"{"Event":"Hangup","CallUUID":null}"#] {
-        assert_eq!(door.status(Knock::post(body).by_secret()).await, 200, "{body}");
+        assert_eq!(endpoint.status(Knock::post(body).by_secret()).await, 200, "{body}");
     }
     assert_eq!(database.queue().await, [""; 0]);
     let kept = "select count(*) from vobiz.callback where outcome = 'logged' and call_id is null and note is not null";
     assert_eq!(database.count(kept).await, 2 * 14 + 3);
     // The longest that is one.
-    assert_eq!(door.status(Knock::hangup(&long[..255]).by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup(&long[..255]).by_v3(TOKEN)).await, 200);
     assert_eq!(database.queue().await.len(), 1);
     database.every_certain_call_is_somewhere().await;
 }
@@ -111,9 +111,9 @@ async fn what_is_no_call_id_is_logged_and_never_owed() {
 #[tokio::test]
 async fn a_repeated_callback_owes_one_cdr() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     for _ in 0..3 {
-        assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
     }
     assert_eq!(
         database.log().await,
@@ -135,12 +135,12 @@ async fn a_repeated_callback_owes_one_cdr() {
 #[tokio::test]
 async fn fifty_callbacks_of_one_call_at_once_owe_one_cdr() {
     let database = Database::new().await;
-    let door = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
+    let endpoint = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     let knocks = (0..50).map(|n| {
         let knock = Knock::post(format!("Event=Hangup&CallUUID=a&n={n}"));
         if n % 2 == 0 { knock.by_v3(TOKEN) } else { knock }
     });
-    assert!(door.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain proven")]);
     assert_eq!(database.count("select count(distinct body) from vobiz.callback").await, 50);
     database.every_certain_call_is_somewhere().await;
@@ -150,7 +150,7 @@ async fn fifty_callbacks_of_one_call_at_once_owe_one_cdr() {
 async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
     for at_once in [false, true] {
         let database = Database::new().await;
-        let door = Setup {
+        let endpoint = Setup {
             policy: SignaturePolicy::Optional,
             accounts: vec![ACCOUNT, OTHER],
             tokens: vec![(ACCOUNT, TOKEN), (OTHER, OTHER_TOKEN)],
@@ -186,7 +186,7 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
         ];
         if at_once {
             let lock = database.lock_log().await;
-            let waiting = door.send_all(knocks);
+            let waiting = endpoint.send_all(knocks);
             database.writer_waits().await;
             lock.rollback().await.unwrap();
             for answer in waiting {
@@ -194,7 +194,7 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
             }
         } else {
             for knock in knocks {
-                assert_eq!(door.status(knock).await, 200);
+                assert_eq!(endpoint.status(knock).await, 200);
             }
         }
         assert_eq!(
@@ -216,7 +216,7 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
 #[tokio::test]
 async fn a_stored_call_is_not_owed_again_and_learns_of_its_callback() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     database
         .run(
             "insert into vobiz.cdr
@@ -226,7 +226,7 @@ async fn a_stored_call_is_not_owed_again_and_learns_of_its_callback() {
         )
         .await;
     let knocks = ["a", "c", "d", "a"].map(|call_id| Knock::hangup(call_id).by_v3(TOKEN));
-    assert!(door.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await, [format!("d {ACCOUNT} certain proven")]);
     let told = "select count(*) from vobiz.cdr where call_id = 'a' and first_callback_at >=
                   (select min(received_at) from vobiz.callback)";
@@ -242,7 +242,7 @@ async fn a_stored_call_is_not_owed_again_and_learns_of_its_callback() {
 #[tokio::test]
 async fn a_callback_revives_no_dead_letter_and_hurries_no_lease() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     database
         .run(
             "insert into vobiz.cdr_queue
@@ -253,7 +253,7 @@ async fn a_callback_revives_no_dead_letter_and_hurries_no_lease() {
         )
         .await;
     for call_id in ["dead", "leased"] {
-        assert_eq!(door.status(Knock::hangup(call_id).by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Knock::hangup(call_id).by_v3(TOKEN)).await, 200);
     }
     let as_they_were = "select count(*) from vobiz.cdr_queue
                         where due_at = '2026-01-01' and (dead_at = '2026-01-02') is not distinct from (case call_id when 'dead' then true end)
@@ -273,21 +273,25 @@ async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
         max_speculative_per_minute: 3,
         ..Setup::default()
     };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     let says = |call_id: &str, account: &str| {
         Knock::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
     };
     // Repeats of two calls: each counts once.
     for _ in 0..10 {
         for call_id in ["a", "b"] {
-            assert_eq!(door.status(says(call_id, ACCOUNT)).await, 200);
+            assert_eq!(endpoint.status(says(call_id, ACCOUNT)).await, 200);
         }
     }
     for call_id in ["c", "d", "e"] {
-        assert_eq!(door.status(says(call_id, ACCOUNT)).await, 200, "over the cap is no fault of the sender");
+        assert_eq!(
+            endpoint.status(says(call_id, ACCOUNT)).await,
+            200,
+            "over the cap is no fault of the sender"
+        );
     }
     for knock in [says("f", ACCOUNT).by_v3(TOKEN), says("g", ACCOUNT).by_secret(), says("h", OTHER)] {
-        assert_eq!(door.status(knock).await, 200);
+        assert_eq!(endpoint.status(knock).await, 200);
     }
     assert_eq!(
         database.queue().await,
@@ -304,7 +308,7 @@ async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
                 where outcome = 'logged' and note = 'over the cap on speculative calls: left to the sweep'";
     assert_eq!(database.text(over).await, "d e");
     // Proof comes after all.
-    assert_eq!(door.status(says("d", ACCOUNT).by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(says("d", ACCOUNT).by_v3(TOKEN)).await, 200);
     assert_eq!(database.queue().await[3], format!("d {ACCOUNT} certain proven"));
     database.every_certain_call_is_somewhere().await;
 }

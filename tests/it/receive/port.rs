@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::serve::port::{Limits, PUBLIC, listen};
-use vobiz_cdr::watch::heartbeat::Pulses;
+use vobiz_cdr::watch::heartbeat::Heartbeats;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, OpenDoor, PATH, SECRET, Setup, TOKEN};
+use crate::support::endpoint::{Knock, OpenDoor, PATH, SECRET, Setup, TOKEN};
 
 /// A door behind a real port.
 struct Port {
@@ -21,18 +21,18 @@ struct Port {
 }
 
 impl Port {
-    async fn open(door: OpenDoor) -> Self {
-        Self::open_with(door, PUBLIC).await
+    async fn open(endpoint: OpenDoor) -> Self {
+        Self::open_with(endpoint, PUBLIC).await
     }
 
-    async fn open_with(door: OpenDoor, limits: Limits) -> Self {
+    async fn open_with(endpoint: OpenDoor, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let ended = tokio::spawn(listen(
             listener,
-            door.router,
+            endpoint.router,
             limits,
-            Pulses::default().start("receive", Duration::from_secs(60)),
+            Heartbeats::default().start("receive", Duration::from_secs(60)),
             stop.clone(),
         ));
         Self { address, stop, ended }
@@ -74,8 +74,8 @@ fn hangup(call_id: &str, more: &str) -> String {
 #[tokio::test]
 async fn nothing_but_callbacks_and_health_is_public() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
-    let healthy = door.hear(Knock::get("").at("/healthz")).await;
+    let endpoint = Setup::default().open(&database.pool);
+    let healthy = endpoint.hear(Knock::get("").at("/healthz")).await;
     assert_eq!((healthy.status, healthy.body.as_ref()), (200, &b"ok\n"[..]));
     for path in [
         "/",
@@ -93,41 +93,41 @@ async fn nothing_but_callbacks_and_health_is_public() {
         "/vobiz/hangup",
     ] {
         for knock in [Knock::get("x=1"), Knock::hangup("a").by_v3(TOKEN)] {
-            let answer = door.hear(knock.at(path)).await;
+            let answer = endpoint.hear(knock.at(path)).await;
             assert_eq!((answer.status, answer.body.len()), (404, 0), "{path}");
         }
     }
     for path in [PATH, "/callbacks/vobiz/", "/callbacks/vobiz/x", "/callbacks/vobiz/x/y"] {
-        assert_eq!(door.status(Knock::hangup("a").at(path)).await, 403, "{path}");
-        assert_eq!(door.status(Knock::hangup("a").by_v3(TOKEN).at(path)).await, 200, "{path}");
+        assert_eq!(endpoint.status(Knock::hangup("a").at(path)).await, 403, "{path}");
+        assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN).at(path)).await, 200, "{path}");
     }
-    assert_eq!(door.status(Knock::post("").at("/healthz")).await, 405);
+    assert_eq!(endpoint.status(Knock::post("").at("/healthz")).await, 405);
     database.every_certain_call_is_somewhere().await;
 }
 
 #[tokio::test]
 async fn health_needs_no_postgres() {
     let pool = vobiz_cdr::db::connect("postgres://nobody@127.0.0.1:1/nowhere", "test", 1).unwrap();
-    let door = Setup::default().open(&pool);
-    assert_eq!(door.status(Knock::get("").at("/healthz")).await, 200);
+    let endpoint = Setup::default().open(&pool);
+    assert_eq!(endpoint.status(Knock::get("").at("/healthz")).await, 200);
 }
 
 #[tokio::test]
 async fn a_body_has_256_kib_at_most() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let of_length = |length: usize| {
         let mut body = b"Event=Hangup&CallUUID=a&x=".to_vec();
         body.resize(length, b'x');
         Knock::post(body).by_secret()
     };
-    assert_eq!(door.status(of_length(256 * 1024)).await, 200);
+    assert_eq!(endpoint.status(of_length(256 * 1024)).await, 200);
     for length in [256 * 1024 + 1, 1024 * 1024] {
-        let answer = door.hear(of_length(length)).await;
+        let answer = endpoint.hear(of_length(length)).await;
         assert_eq!((answer.status, answer.body.len()), (413, 0));
     }
     // Nor does a length that is not told beforehand help.
-    let port = Port::open(door).await;
+    let port = Port::open(endpoint).await;
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     let head = format!(
         "POST {PATH}/{SECRET} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -247,7 +247,7 @@ async fn a_stop_lets_the_callbacks_in_hand_end() {
 #[tokio::test]
 async fn what_callbacks_are_answered_is_counted() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     for (knock, status) in [
         (Knock::hangup("a").by_v3(TOKEN), 200),
         (Knock::post("Event=Ring").by_secret(), 200),
@@ -256,9 +256,9 @@ async fn what_callbacks_are_answered_is_counted() {
         (Knock::hangup("c").at("/callbacks/vobis"), 404),
         (Knock::get("").at("/wp-login.php"), 404),
     ] {
-        assert_eq!(door.status(knock).await, status);
+        assert_eq!(endpoint.status(knock).await, status);
     }
-    let text = door.metrics.text();
+    let text = endpoint.metrics.text();
     for (result, count) in
         [("committed", 2), ("refused", 1), ("too_large", 1), ("no_such_path", 1), ("unavailable", 0)]
     {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::door::{Knock, PATH, SECRET, Setup, TOKEN, URL, hmac, sample};
+use crate::support::endpoint::{Knock, PATH, SECRET, Setup, TOKEN, URL, hmac, sample};
 
 const OTHER: &str = "MA_OTHER001";
 
@@ -26,16 +26,16 @@ fn vectors() -> Value {
 #[tokio::test]
 async fn each_of_the_proofs_makes_a_hangup_certain() {
     let database = Database::new().await;
-    let door = Setup { secrets: vec![SECRET, "trunk"], ..Setup::default() }.open(&database.pool);
+    let endpoint = Setup { secrets: vec![SECRET, "trunk"], ..Setup::default() }.open(&database.pool);
     let answers = [
-        door.status(Knock::hangup("a").signed("v3", TOKEN, URL, "1")).await,
-        door.status(Knock::hangup("b").signed("ma-v3", TOKEN, URL, "2")).await,
-        door.status(Knock::hangup("c").signed("v2", TOKEN, URL, "3")).await,
-        door.status(Knock::hangup("d").signed("ma-v2", TOKEN, URL, "4")).await,
-        door.status(signed_body("e", TOKEN, "sha256=")).await,
-        door.status(signed_body("f", TOKEN, "")).await,
-        door.status(signed_body("g", "trunk", "")).await,
-        door.status(Knock::hangup("h").by_secret()).await,
+        endpoint.status(Knock::hangup("a").signed("v3", TOKEN, URL, "1")).await,
+        endpoint.status(Knock::hangup("b").signed("ma-v3", TOKEN, URL, "2")).await,
+        endpoint.status(Knock::hangup("c").signed("v2", TOKEN, URL, "3")).await,
+        endpoint.status(Knock::hangup("d").signed("ma-v2", TOKEN, URL, "4")).await,
+        endpoint.status(signed_body("e", TOKEN, "sha256=")).await,
+        endpoint.status(signed_body("f", TOKEN, "")).await,
+        endpoint.status(signed_body("g", "trunk", "")).await,
+        endpoint.status(Knock::hangup("h").by_secret()).await,
     ];
     assert_eq!(answers, [200; 8]);
     let logged = |(call, proof): (&str, &str)| format!("Hangup {call} {ACCOUNT} {proof} owed");
@@ -73,7 +73,7 @@ async fn every_url_vector_opens_the_door() {
     for vector in vectors()["url_vectors"].as_array().unwrap() {
         let name = text(vector, "name");
         let parent = vector["parent_auth_token"].as_str();
-        let door = Setup {
+        let endpoint = Setup {
             accounts: vec!["SA_ONE", "MA_MAIN"],
             tokens: vec![("SA_ONE", text(vector, "auth_token")), ("MA_MAIN", parent.unwrap_or("another"))],
             urls: vec!["https://elsewhere.example.com/", text(vector, "callback_url")],
@@ -86,7 +86,7 @@ async fn every_url_vector_opens_the_door() {
             let knock = Knock::post(format!("Event=Hangup&CallUUID={name}&ParentAuthID=MA_MAIN"))
                 .header(&format!("X-Vobiz-Signature-{proof}"), signature)
                 .header(&nonce, text(vector, "nonce"));
-            assert_eq!(door.status(knock).await, 200, "{name} {proof}");
+            assert_eq!(endpoint.status(knock).await, 200, "{name} {proof}");
             let account = if key.starts_with("ma") { "MA_MAIN" } else { "SA_ONE" };
             expected.push(format!("Hangup {name} {account} {proof} owed"));
         }
@@ -103,21 +103,21 @@ async fn every_negative_vector_is_refused() {
     let mut refused = 0;
     for vector in vectors["negative"].as_array().unwrap() {
         let tokens = vec![(ACCOUNT, text(vector, "auth_token"))];
-        let door = Setup { tokens, urls: vec![text(vector, "callback_url")], ..Setup::default() }
+        let endpoint = Setup { tokens, urls: vec![text(vector, "callback_url")], ..Setup::default() }
             .open(&database.pool);
         let knock = Knock::hangup("forged")
             .header(text(vector, "header"), text(vector, "value"))
             .header(&format!("{}-Nonce", text(vector, "header")), text(vector, "nonce"));
-        let answer = door.hear(knock).await;
+        let answer = endpoint.hear(knock).await;
         assert_eq!((answer.status, answer.body.len()), (403, 0), "{vector}");
         refused += 1;
     }
     let candidates = &vectors["v1_candidates"];
     for candidate in ["candidate_a", "candidate_b", "candidate_c"] {
-        let door = Setup::default().open(&database.pool);
+        let endpoint = Setup::default().open(&database.pool);
         let knock = Knock::post(sample(text(candidates, "params_file")))
             .header("X-Vobiz-Signature", text(&candidates[candidate], "value"));
-        assert_eq!(door.status(knock).await, 403, "{candidate}");
+        assert_eq!(endpoint.status(knock).await, 403, "{candidate}");
         refused += 1;
     }
     database.comes_to(refused, "select count(*) from vobiz.callback where outcome = 'refused'").await;
@@ -136,10 +136,10 @@ async fn every_body_vector_opens_the_door_to_exactly_its_bytes() {
         } else {
             Setup { tokens: vec![], secrets: vec!["another", secret], ..Setup::default() }
         };
-        let door = setup.open(&database.pool);
+        let endpoint = setup.open(&database.pool);
         let knock = |body: String| Knock::post(body).header(text(vector, "header"), text(vector, "value"));
-        assert_eq!(door.status(knock(body.to_owned())).await, 200, "{vector}");
-        assert_eq!(door.status(knock(format!("{body}\n"))).await, 403, "{vector}");
+        assert_eq!(endpoint.status(knock(body.to_owned())).await, 200, "{vector}");
+        assert_eq!(endpoint.status(knock(format!("{body}\n"))).await, 403, "{vector}");
     }
     let campaign = "5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10";
     let trunk = "aabbccdd-1234-5678-90ab-cdef12345678";
@@ -169,7 +169,7 @@ async fn the_secret_path_takes_the_current_and_the_previous_secret_only() {
         secrets: vec!["current", "previous"],
         ..Setup::default()
     };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     for (call_id, path, status) in [
         ("a", "/current", 200),
         ("b", "/previous", 200),
@@ -188,14 +188,14 @@ async fn the_secret_path_takes_the_current_and_the_previous_secret_only() {
         ("o", "/%ff", 403),
         ("p", "/tok_main_7f3c1a9e5b2d4860", 403),
     ] {
-        let answer = door.hear(Knock::hangup(call_id).at(format!("{PATH}{path}"))).await;
+        let answer = endpoint.hear(Knock::hangup(call_id).at(format!("{PATH}{path}"))).await;
         assert_eq!((answer.status, answer.body.len()), (status, 0), "{path}");
     }
     // What the body says of the account goes before the path.
     let hinted = Knock::post(format!("Event=Hangup&CallUUID=q&ParentAuthID={ACCOUNT}"));
-    assert_eq!(door.status(hinted.at(format!("{PATH}/{OTHER}/current"))).await, 200);
+    assert_eq!(endpoint.status(hinted.at(format!("{PATH}/{OTHER}/current"))).await, 200);
     // A signature is worth what it is worth, whatever the path says.
-    assert_eq!(door.status(Knock::hangup("r").by_v3(TOKEN).at(format!("{PATH}/wrong"))).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("r").by_v3(TOKEN).at(format!("{PATH}/wrong"))).await, 200);
 
     database.run("delete from vobiz.callback where outcome = 'refused'").await;
     assert_eq!(
@@ -221,12 +221,12 @@ async fn the_secret_path_takes_the_current_and_the_previous_secret_only() {
 async fn two_tokens_hold_while_one_is_replaced() {
     let database = Database::new().await;
     let setup = Setup { tokens: vec![(ACCOUNT, "new"), (ACCOUNT, "old")], ..Setup::default() };
-    let door = setup.open(&database.pool);
-    assert_eq!(door.status(Knock::hangup("a").by_v3("new")).await, 200);
-    assert_eq!(door.status(Knock::hangup("b").by_v3("old")).await, 200);
-    assert_eq!(door.status(signed_body("c", "old", "sha256=")).await, 200);
+    let endpoint = setup.open(&database.pool);
+    assert_eq!(endpoint.status(Knock::hangup("a").by_v3("new")).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("b").by_v3("old")).await, 200);
+    assert_eq!(endpoint.status(signed_body("c", "old", "sha256=")).await, 200);
     for token in ["older", "", "newold"] {
-        assert_eq!(door.status(Knock::hangup("d").by_v3(token)).await, 403);
+        assert_eq!(endpoint.status(Knock::hangup("d").by_v3(token)).await, 403);
     }
     let owed = ["a", "b", "c"].map(|call_id| format!("{call_id} {ACCOUNT} certain proven"));
     assert_eq!(database.queue().await, owed);
@@ -239,7 +239,7 @@ async fn each_configured_url_counts_without_its_query_and_as_it_is_written() {
     let second = "https://calls.example.com:8443/answer%20here/";
     let configured = format!("{second}?tenant=42#x");
     let setup = Setup { urls: vec![URL, &configured], ..Setup::default() };
-    let door = setup.open(&database.pool);
+    let endpoint = setup.open(&database.pool);
     for (url, status) in [
         (URL, 200),
         (second, 200),
@@ -255,7 +255,7 @@ async fn each_configured_url_counts_without_its_query_and_as_it_is_written() {
         for (version, nonce) in [("v3", "31"), ("v2", "21")] {
             let nonce = format!("{nonce}{}", url.len());
             let knock = Knock::hangup("a").signed(version, TOKEN, url, &nonce).query("tenant=42&x=a%20b");
-            assert_eq!(door.status(knock).await, status, "{version} {url}");
+            assert_eq!(endpoint.status(knock).await, status, "{version} {url}");
         }
     }
     database.every_certain_call_is_somewhere().await;
@@ -264,7 +264,7 @@ async fn each_configured_url_counts_without_its_query_and_as_it_is_written() {
 #[tokio::test]
 async fn what_proxies_write_into_headers_proves_nothing_and_spoils_nothing() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let behind_a_cdn = |knock: Knock| {
         knock
             .header("Host", "ip-10-0-3-17.internal:8080")
@@ -274,10 +274,13 @@ async fn what_proxies_write_into_headers_proves_nothing_and_spoils_nothing() {
             .header("X-Forwarded-For", "15.206.6.156, 10.0.0.1")
             .header("Forwarded", "for=1.2.3.4;host=internal;proto=http")
     };
-    assert_eq!(door.status(behind_a_cdn(Knock::hangup("a").by_v3(TOKEN))).await, 200);
+    assert_eq!(endpoint.status(behind_a_cdn(Knock::hangup("a").by_v3(TOKEN))).await, 200);
     // A signature over the URL as the proxy tells it is no signature over ours.
     let rebuilt = "http://internal:8080/callbacks/vobiz";
-    assert_eq!(door.status(behind_a_cdn(Knock::hangup("b").signed("v3", TOKEN, rebuilt, "5"))).await, 403);
+    assert_eq!(
+        endpoint.status(behind_a_cdn(Knock::hangup("b").signed("v3", TOKEN, rebuilt, "5"))).await,
+        403
+    );
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain proven")]);
     database.every_certain_call_is_somewhere().await;
 }
@@ -290,7 +293,7 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
         (SignaturePolicy::Off, Some("speculative"), "none"),
     ] {
         let database = Database::new().await;
-        let door = Setup { policy, ..Setup::default() }.open(&database.pool);
+        let endpoint = Setup { policy, ..Setup::default() }.open(&database.pool);
         let status = if unproven.is_some() { 200 } else { 403 };
         for knock in [
             Knock::hangup("a"),
@@ -298,10 +301,10 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
             Knock::hangup("c").at(format!("{PATH}/wrong")),
             signed_body("d", "forged", "sha256="),
         ] {
-            let answer = door.hear(knock).await;
+            let answer = endpoint.hear(knock).await;
             assert_eq!((answer.status, answer.body.len()), (status, 0), "{policy:?}");
         }
-        assert_eq!(door.status(Knock::hangup("e").by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Knock::hangup("e").by_v3(TOKEN)).await, 200);
         let mut owed: Vec<String> = unproven
             .map(|worth| ["a", "b", "c", "d"].map(|call_id| format!("{call_id} {ACCOUNT} {worth}")).to_vec())
             .unwrap_or_default();
@@ -326,16 +329,16 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
 #[tokio::test]
 async fn a_refused_callback_says_in_the_log_why() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     for knock in [
         Knock::hangup("a"),
         Knock::hangup("b").at(format!("{PATH}/wrong")),
         Knock::hangup("c").by_v3("forged"),
     ] {
-        assert_eq!(door.status(knock).await, 403);
+        assert_eq!(endpoint.status(knock).await, 403);
     }
     // Its answer comes after the notes before it are written.
-    assert_eq!(door.status(Knock::post("Event=Ring").by_secret()).await, 200);
+    assert_eq!(endpoint.status(Knock::post("Event=Ring").by_secret()).await, 200);
     let notes: Vec<String> =
         sqlx::query_scalar("select note from vobiz.callback where outcome = 'refused' order by call_id")
             .fetch_all(&database.pool)
@@ -356,14 +359,14 @@ async fn a_refused_callback_says_in_the_log_why() {
 #[tokio::test]
 async fn only_a_sample_of_the_refused_is_kept() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let forged = (0..300).map(|n| match n % 3 {
         0 => Knock::hangup(&format!("f{n}")),
         1 => Knock::hangup(&format!("f{n}")).by_v3("forged"),
         _ => Knock::hangup(&format!("f{n}")).at(format!("{PATH}/wrong")),
     });
-    assert!(door.hear_all(forged).await.iter().all(|answer| answer.status == 403));
-    assert_eq!(door.status(Knock::hangup("a").by_secret()).await, 200);
+    assert!(endpoint.hear_all(forged).await.iter().all(|answer| answer.status == 403));
+    assert_eq!(endpoint.status(Knock::hangup("a").by_secret()).await, 200);
     assert_eq!(database.count("select count(*) from vobiz.callback where outcome = 'refused'").await, 20);
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain")]);
     database.every_certain_call_is_somewhere().await;
@@ -372,21 +375,21 @@ async fn only_a_sample_of_the_refused_is_kept() {
 #[tokio::test]
 async fn a_nonce_proves_one_call_only() {
     let database = Database::new().await;
-    let door = Setup::default().open(&database.pool);
+    let endpoint = Setup::default().open(&database.pool);
     let captured = |call_id: &str| Knock::hangup(call_id).signed("v3", TOKEN, URL, "12345678901234567890");
-    assert_eq!(door.status(captured("a")).await, 200);
-    assert_eq!(door.status(captured("a")).await, 200, "Vobiz calls again with the same request");
-    let replayed = door.hear(captured("b")).await;
+    assert_eq!(endpoint.status(captured("a")).await, 200);
+    assert_eq!(endpoint.status(captured("a")).await, 200, "Vobiz calls again with the same request");
+    let replayed = endpoint.hear(captured("b")).await;
     assert_eq!((replayed.status, replayed.body.len()), (403, 0));
-    assert_eq!(door.status(captured("a")).await, 200, "the first call keeps it");
+    assert_eq!(endpoint.status(captured("a")).await, 200, "the first call keeps it");
     // The nonce of V2 is another one, and counts just the same.
     let both =
         |call_id: &str| Knock::hangup(call_id).signed("v3", TOKEN, URL, "31").signed("v2", TOKEN, URL, "21");
-    assert_eq!(door.status(both("c")).await, 200);
-    assert_eq!(door.status(Knock::hangup("d").signed("v2", TOKEN, URL, "21")).await, 403);
-    assert_eq!(door.status(Knock::hangup("d").signed("v3", TOKEN, URL, "31")).await, 403);
+    assert_eq!(endpoint.status(both("c")).await, 200);
+    assert_eq!(endpoint.status(Knock::hangup("d").signed("v2", TOKEN, URL, "21")).await, 403);
+    assert_eq!(endpoint.status(Knock::hangup("d").signed("v3", TOKEN, URL, "31")).await, 403);
     // The secret path needs no nonce.
-    assert_eq!(door.status(both("d").by_secret()).await, 200);
+    assert_eq!(endpoint.status(both("d").by_secret()).await, 200);
     assert_eq!(
         database.queue().await,
         [
@@ -403,9 +406,9 @@ async fn a_nonce_proves_one_call_only() {
 #[tokio::test]
 async fn a_replayed_nonce_is_worth_nothing_where_signatures_are_optional() {
     let database = Database::new().await;
-    let door = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
+    let endpoint = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     for call_id in ["a", "b"] {
-        assert_eq!(door.status(Knock::hangup(call_id).signed("v3", TOKEN, URL, "1")).await, 200);
+        assert_eq!(endpoint.status(Knock::hangup(call_id).signed("v3", TOKEN, URL, "1")).await, 200);
     }
     assert_eq!(
         database.queue().await,

@@ -17,7 +17,7 @@ async fn an_hour_that_is_skipped_makes_all_of_it_true_at_once() {
     let faults =
         Faults { settles_later: 1.0, settles_after: Duration::from_secs(40 * 60), ..Faults::default() };
     let cdr_delay = Duration::from_secs(30 * 60);
-    let vobiz = start(Options { cdr_delay, faults, ..options() }).await;
+    let vobiz = start(SimulatorOptions { cdr_delay, faults, ..options() }).await;
     let cost = Some(Decimal::ONE);
     let call =
         vobiz.place_call(CallSpec { cost, streaming_cost: Some(Decimal::ZERO), ..CallSpec::default() });
@@ -50,7 +50,7 @@ async fn an_hour_that_is_skipped_makes_all_of_it_true_at_once() {
 
 #[tokio::test]
 async fn a_skipped_hour_does_not_lift_the_rate_limit() {
-    let vobiz = start(Options { rate_limit: Some(1), ..options() }).await;
+    let vobiz = start(SimulatorOptions { rate_limit: Some(1), ..options() }).await;
     let call = vobiz.place_call(CallSpec::default());
     let (first, ()) = (fetch(&vobiz, &call).await, vobiz.advance(minutes(60)));
     assert_eq!((first.status().as_u16(), fetch(&vobiz, &call).await.status().as_u16()), (200, 429));
@@ -59,7 +59,7 @@ async fn a_skipped_hour_does_not_lift_the_rate_limit() {
 #[tokio::test]
 async fn what_was_true_at_an_earlier_instant_can_still_be_said() {
     let faults = Faults { settles_later: 1.0, settles_after: Duration::from_secs(3600), ..Faults::default() };
-    let vobiz = start(Options { faults, ..options() }).await;
+    let vobiz = start(SimulatorOptions { faults, ..options() }).await;
     let spec =
         || CallSpec { cost: Some(Decimal::ONE), streaming_cost: Some(Decimal::ZERO), ..CallSpec::default() };
     let costs_at = |instant| -> Vec<(String, String)> {

@@ -120,8 +120,8 @@ async fn half_a_body_a_reset_and_a_slow_answer_break_the_client() {
 
 #[tokio::test]
 async fn an_account_can_be_down_or_denied_while_the_others_work() {
-    let accounts = vec![Account::new(MAIN, MAIN_TOKEN), Account::new("MA_B", "b")];
-    let vobiz = start(Options { accounts, ..options() }).await;
+    let accounts = vec![SimulatedAccount::new(MAIN, MAIN_TOKEN), SimulatedAccount::new("MA_B", "b")];
+    let vobiz = start(SimulatorOptions { accounts, ..options() }).await;
     let call = vobiz.place_call(CallSpec { account: text(MAIN), ..CallSpec::default() });
     let statuses =
         async || (fetch(&vobiz, &call).await.status().as_u16(), get(&vobiz, "").await.status().as_u16());
@@ -137,8 +137,12 @@ async fn an_account_can_be_down_or_denied_while_the_others_work() {
 
 #[tokio::test]
 async fn the_rate_limit_refuses_what_exceeds_it_in_any_second() {
-    let vobiz =
-        start(Options { rate_limit: Some(10), rate_limit_says: RetryAfter::BodyOnly(1), ..options() }).await;
+    let vobiz = start(SimulatorOptions {
+        rate_limit: Some(10),
+        rate_limit_says: RetryAfter::BodyOnly(1),
+        ..options()
+    })
+    .await;
     let asked = Instant::now();
     let statuses =
         futures_util::future::join_all((0..25).map(|_| async { get(&vobiz, "").await.status().as_u16() }))
@@ -157,7 +161,8 @@ async fn drawn_faults_hit_their_share_and_the_same_calls_again() {
         Faults { server_error: 0.3, settles_later: 1.0, settles_after: Duration::ZERO, ..Faults::default() };
     let mut hit = Vec::new();
     for throttled in [0.0, 0.5] {
-        let vobiz = start(Options { faults: Faults { throttled, ..faults.clone() }, ..options() }).await;
+        let vobiz =
+            start(SimulatorOptions { faults: Faults { throttled, ..faults.clone() }, ..options() }).await;
         let mut failed = Vec::new();
         for _ in 0..100 {
             let call = vobiz.place_call(CallSpec { cost: Some(Decimal::ONE), ..CallSpec::default() });
@@ -180,7 +185,7 @@ async fn drawn_faults_hit_their_share_and_the_same_calls_again() {
 
 #[tokio::test]
 async fn a_clock_that_runs_ahead_shows_in_the_date_and_in_the_times() {
-    let vobiz = start(Options { clock_ahead: 7200, ..options() }).await;
+    let vobiz = start(SimulatorOptions { clock_ahead: 7200, ..options() }).await;
     let call = vobiz.place_call(CallSpec::default());
     let response = fetch(&vobiz, &call).await;
     let date = httpdate::parse_http_date(response.headers()["date"].to_str().unwrap()).unwrap();

@@ -84,7 +84,7 @@ async fn days_are_cut_in_the_zone_of_the_options() {
         (330, DayOf::End, &["c", "b", "a"]),
     ];
     for (day_zone, day_of, expected) in days {
-        let vobiz = start(Options { day_zone, day_of, ..options() }).await;
+        let vobiz = start(SimulatorOptions { day_zone, day_of, ..options() }).await;
         for (call_id, started_at, ended_at) in [
             ("a", "2026-03-09T18:20:00Z", "2026-03-09T18:40:00Z"),
             ("b", "2026-03-09T18:30:00Z", "2026-03-09T18:50:00Z"),
@@ -114,7 +114,7 @@ async fn days_are_cut_in_the_zone_of_the_options() {
 async fn filters_search_and_recent_show_what_they_are_asked_for() {
     let vobiz = start(options()).await;
     let call = vobiz.place_call(CallSpec {
-        kind: Kind::Trunk,
+        kind: CallKind::Trunk,
         sip_call_id: text("dD1qwu5VZ5iK3ed5u3uspjY5RKL"),
         bridge_uuid: text("bridge-1"),
         ..outbound()
@@ -149,9 +149,11 @@ async fn filters_search_and_recent_show_what_they_are_asked_for() {
 #[tokio::test]
 async fn a_parent_sees_the_calls_of_its_sub_accounts_when_told_so() {
     for parent_sees_subs in [false, true] {
-        let accounts =
-            vec![Account::new(MAIN, MAIN_TOKEN), Account::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN)];
-        let vobiz = start(Options { accounts, parent_sees_subs, ..options() }).await;
+        let accounts = vec![
+            SimulatedAccount::new(MAIN, MAIN_TOKEN),
+            SimulatedAccount::new(SUB, SUB_TOKEN).under(MAIN, MAIN_TOKEN),
+        ];
+        let vobiz = start(SimulatorOptions { accounts, parent_sees_subs, ..options() }).await;
         let call = vobiz.place_call(CallSpec { account: text(SUB), ..CallSpec::default() });
         let rows = walk(&vobiz, "").await;
         assert_eq!(rows.len(), usize::from(parent_sees_subs));
@@ -162,7 +164,7 @@ async fn a_parent_sees_the_calls_of_its_sub_accounts_when_told_so() {
 
 #[tokio::test]
 async fn a_cdr_appears_in_list_and_fetch_at_the_same_time() {
-    let vobiz = start(Options { cdr_delay: Duration::from_millis(300), ..options() }).await;
+    let vobiz = start(SimulatorOptions { cdr_delay: Duration::from_millis(300), ..options() }).await;
     let never = vobiz.place_call(CallSpec { appears_after: Some(Duration::MAX), ..CallSpec::default() });
     let past = vobiz.place_call(outbound());
     let call = vobiz.place_call(CallSpec::default());
@@ -179,7 +181,7 @@ async fn a_cdr_appears_in_list_and_fetch_at_the_same_time() {
 
 #[tokio::test]
 async fn a_revision_shows_in_fetch_list_and_summary_and_looks_newer() {
-    let vobiz = start(Options { summary_cost: SummaryCost::Cost, ..options() }).await;
+    let vobiz = start(SimulatorOptions { summary_cost: SummaryCost::Cost, ..options() }).await;
     let call = vobiz.place_call(CallSpec { streaming_cost: Some(Decimal::ONE), ..CallSpec::default() });
     let before = body(fetch(&vobiz, &call).await).await["data"].clone();
     let revised = vobiz.revise(&call.call_id, |call| call.cost = "7.77".parse().unwrap()).unwrap();

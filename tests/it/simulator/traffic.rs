@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use vobiz_cdr::simulator::{Faults, Progress, Traffic};
+use vobiz_cdr::simulator::{Faults, Traffic, TrafficProgress};
 
 use super::*;
 
@@ -48,7 +48,8 @@ async fn a_voice_callback_is_sent_again_until_it_is_answered_200() {
     .await;
     let callback_backoff = Duration::from_millis(10);
     let vobiz =
-        start(Options { callback_url: Some(format!("{url}/voice")), callback_backoff, ..options() }).await;
+        start(SimulatorOptions { callback_url: Some(format!("{url}/voice")), callback_backoff, ..options() })
+            .await;
     let call = vobiz.place_call(CallSpec::default());
     let delivery = vobiz.deliver(&call, CallbackKind::Hangup).await.unwrap();
     assert_eq!((delivery.attempts, delivery.acknowledged()), (3, true));
@@ -66,7 +67,7 @@ async fn a_voice_callback_is_sent_again_until_it_is_answered_200() {
 #[tokio::test]
 async fn vobiz_gives_up_after_three_redeliveries_and_on_a_trunk_at_once() {
     let (url, received) = receiver(|_| Some(StatusCode::FORBIDDEN)).await;
-    let vobiz = start(Options {
+    let vobiz = start(SimulatorOptions {
         callback_url: Some(format!("{url}/voice")),
         trunk_url: Some(format!("{url}/trunk/secret")),
         callback_backoff: Duration::from_millis(1),
@@ -75,7 +76,7 @@ async fn vobiz_gives_up_after_three_redeliveries_and_on_a_trunk_at_once() {
     .await;
     let call = vobiz.place_call(CallSpec::default());
     assert_eq!(vobiz.deliver(&call, CallbackKind::Hangup).await.unwrap().attempts, 4);
-    let trunk = vobiz.place_call(CallSpec { kind: Kind::Trunk, ..CallSpec::default() });
+    let trunk = vobiz.place_call(CallSpec { kind: CallKind::Trunk, ..CallSpec::default() });
     let delivery = vobiz.deliver(&trunk, CallbackKind::TrunkHangup).await.unwrap();
     assert_eq!((delivery.attempts, delivery.status), (1, Some(StatusCode::FORBIDDEN)));
     assert_eq!(received.lock().unwrap().len(), 5);
@@ -90,7 +91,8 @@ async fn an_answer_after_three_seconds_is_none() {
     let (url, received) = receiver(|nth| (nth > 1).then_some(StatusCode::OK)).await;
     let callback_backoff = Duration::from_millis(1);
     let vobiz =
-        start(Options { callback_url: Some(format!("{url}/voice")), callback_backoff, ..options() }).await;
+        start(SimulatorOptions { callback_url: Some(format!("{url}/voice")), callback_backoff, ..options() })
+            .await;
     let call = vobiz.place_call(CallSpec::default());
     let sent = tokio::time::Instant::now();
     let delivery = vobiz.deliver(&call, CallbackKind::Hangup).await.unwrap();
@@ -103,14 +105,14 @@ async fn an_answer_after_three_seconds_is_none() {
 async fn traffic_announces_every_call_but_the_lost_ones() {
     let (url, received) = receiver(|_| Some(StatusCode::OK)).await;
     let faults = Faults { lost_callback: 0.2, duplicated_callback: 0.3, ..Faults::default() };
-    let vobiz = start(Options {
+    let vobiz = start(SimulatorOptions {
         callback_url: Some(format!("{url}/voice")),
         trunk_url: Some(format!("{url}/trunk/secret")),
         faults,
         ..options()
     })
     .await;
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TrafficProgress::default());
     let traffic = Traffic {
         calls: 150,
         per_second: 500,
@@ -160,10 +162,10 @@ async fn the_same_seed_gives_the_same_calls_whatever_one_spec_fixes() {
     let ended_at = time("2026-03-25T10:00:42Z");
     let mut runs = Vec::new();
     for (seed, faults) in [(7, Faults::default()), (7, Faults::some()), (8, Faults::default())] {
-        let vobiz = start(Options { seed, faults, ..options() }).await;
+        let vobiz = start(SimulatorOptions { seed, faults, ..options() }).await;
         let calls: Vec<Call> = (0..200)
             .map(|n| {
-                let kind = if n % 5 == 0 { Kind::Trunk } else { Kind::Voice };
+                let kind = if n % 5 == 0 { CallKind::Trunk } else { CallKind::Voice };
                 vobiz.place_call(CallSpec { ended_at, kind, ..CallSpec::default() })
             })
             .collect();
@@ -174,10 +176,10 @@ async fn the_same_seed_gives_the_same_calls_whatever_one_spec_fixes() {
     let ids: HashSet<_> = runs.iter().skip(1).flatten().map(|call| &call.call_id).collect();
     assert_eq!(ids.len(), 400);
 
-    let vobiz = start(Options { seed: 7, ..options() }).await;
+    let vobiz = start(SimulatorOptions { seed: 7, ..options() }).await;
     let fixed = vobiz.place_call(CallSpec {
         ended_at,
-        kind: Kind::Trunk,
+        kind: CallKind::Trunk,
         cost: Some(Decimal::TEN),
         ..CallSpec::default()
     });
@@ -187,7 +189,7 @@ async fn the_same_seed_gives_the_same_calls_whatever_one_spec_fixes() {
     let share = |test: fn(&Call) -> bool| calls.iter().filter(|call| test(call)).count();
     assert!((100..180).contains(&share(|call| call.answered_at.is_some())));
     assert!((100..180).contains(&share(|call| call.direction == Direction::Outbound)));
-    assert!(share(|call| call.kind == Kind::Trunk && !call.call_id.contains('-')) > 5, "text ids occur");
+    assert!(share(|call| call.kind == CallKind::Trunk && !call.call_id.contains('-')) > 5, "text ids occur");
     assert!(share(|call| call.cost.normalize().scale() > 2) > 5, "more than two decimals occur");
     assert!(share(|call| call.billsec == 0 && !call.cost.is_zero()) > 2, "unanswered calls can cost");
     assert!(share(|call| !call.streaming_cost.is_zero()) > 0, "streaming occurs");

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin, Upserted};
-use vobiz_cdr::db::queue::callback::{self, Committed, Entry, Outcome, Owed};
+use vobiz_cdr::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
 use vobiz_cdr::retry::ErrorClass;
 use vobiz_cdr::vobiz::{AccountId, CallId, Cdr, HomeCountry, Proof, Single, decode_single};
@@ -35,14 +35,14 @@ pub(crate) fn call_id(text: &str) -> CallId {
 }
 
 /// A call as a callback owes it, with its entry in the log.
-pub(crate) fn announced(call: &str, certain: bool) -> (Entry, Owed) {
-    let entry = Entry {
+pub(crate) fn announced(call: &str, certain: bool) -> (CallbackEntry, Owed) {
+    let entry = CallbackEntry {
         id: Uuid::now_v7(),
         event: "Hangup".into(),
         call_id: Some(call_id(call)),
         account_id: Some(account()),
         proof: if certain { Proof::V3 } else { Proof::None },
-        outcome: Outcome::Owed,
+        outcome: CallbackOutcome::Owed,
         note: None,
         remote_address: None,
         query: None,

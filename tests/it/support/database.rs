@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use vobiz_cdr::db;
 use vobiz_cdr::db::base::migration;
-use vobiz_cdr::postgres::{Options, Postgres as Server};
+use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::vobiz::AccountId;
 
 use super::container;
@@ -42,7 +42,7 @@ fn server() -> &'static str {
                     base
                 } else {
                     let folder = tempfile::Builder::new().prefix("vobiz-cdr-test.").tempdir().unwrap();
-                    let started = Server::start(Options {
+                    let started = Server::start(PostgresOptions {
                         data_dir: folder.path().join("data"),
                         bin_dir: std::env::var_os("PG_BIN_DIR").map(Into::into),
                         settings: vec![("max_connections".into(), "300".into())],

@@ -5,7 +5,7 @@ pub(crate) mod calls;
 pub(crate) mod chaos_proxy;
 mod container;
 pub(crate) mod database;
-pub(crate) mod door;
+pub(crate) mod endpoint;
 pub(crate) mod process;
 pub(crate) mod running;
 pub(crate) mod world;

@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::{AccountConfig, Part, ServeConfig};
-use vobiz_cdr::db::queue::callback::{self, Entry, Outcome, Owed};
+use vobiz_cdr::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Owed};
 use vobiz_cdr::db::{self, timed};
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
-use vobiz_cdr::simulator::{self, Call, CallSpec, Options, Simulator};
+use vobiz_cdr::simulator::{self, Call, CallSpec, Simulator, SimulatorOptions};
 use vobiz_cdr::sweep::{Sweeper, Swept};
 use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, Proof, http_client};
@@ -31,8 +31,11 @@ pub(crate) struct World {
 }
 
 /// Options of a simulated Vobiz with the account of the tests.
-pub(crate) fn options() -> Options {
-    Options { accounts: vec![simulator::Account::new(ACCOUNT, TOKEN)], ..Options::default() }
+pub(crate) fn options() -> SimulatorOptions {
+    SimulatorOptions {
+        accounts: vec![simulator::SimulatedAccount::new(ACCOUNT, TOKEN)],
+        ..SimulatorOptions::default()
+    }
 }
 
 /// Credentials of an account, with both path styles to find out.
@@ -67,7 +70,7 @@ impl World {
         Self::with(options()).await
     }
 
-    pub(crate) async fn with(options: Options) -> Self {
+    pub(crate) async fn with(options: SimulatorOptions) -> Self {
         let database = Database::new().await;
         let vobiz = Simulator::start(options).await.unwrap();
         let one = account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0);
@@ -97,13 +100,13 @@ impl World {
     ) {
         let call_id = CallId::new(call_id).unwrap();
         let account_id = AccountId::new(account).unwrap();
-        let entry = Entry {
+        let entry = CallbackEntry {
             id: uuid::Uuid::now_v7(),
             event: "Hangup".into(),
             call_id: Some(call_id.clone()),
             account_id: Some(account_id.clone()),
             proof: if certain { Proof::V3 } else { Proof::None },
-            outcome: Outcome::Owed,
+            outcome: CallbackOutcome::Owed,
             note: None,
             remote_address: None,
             query: None,

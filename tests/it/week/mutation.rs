@@ -19,7 +19,7 @@ struct Day<'a> {
 
 /// How a day stands: state, both sides (calls, seconds, money), what its last check found, and why it is not settled.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
-struct Standing {
+struct AccountStatus {
     state: String,
     calls_here: i64,
     calls_there: i64,
@@ -34,7 +34,7 @@ struct Standing {
 }
 
 impl Day<'_> {
-    async fn standing(&self) -> Standing {
+    async fn standing(&self) -> AccountStatus {
         sqlx::query_as(
             "select state, calls_here, calls_there, billsec_here, billsec_there, total_here, total_there, recovered,
                     missing_there, differing, reason
@@ -48,7 +48,7 @@ impl Day<'_> {
     }
 
     /// Lets the day fall due, and waits until the service has checked it.
-    async fn checked(&self) -> Standing {
+    async fn checked(&self) -> AccountStatus {
         let sql = "update vobiz.provider_day set check_at = vobiz.now() where account_id = $1 and day = $2 returning check_id";
         let before: i64 = sqlx::query_scalar(sql)
             .bind(&self.account)
@@ -145,7 +145,7 @@ async fn a_call_more_at_vobiz_is_brought_here(day: &Day<'_>, safe: DateTime<Utc>
         ..CallSpec::default()
     });
     let found = day.checked().await;
-    let with_it = Standing {
+    let with_it = AccountStatus {
         state: "settled".into(),
         calls_here: was.calls_here + 1,
         calls_there: was.calls_there + 1,
@@ -172,7 +172,7 @@ async fn a_call_less_at_vobiz_is_named(day: &Day<'_>, safe: DateTime<Utc>) {
     let found = day.checked().await;
     let (billsec, cost) =
         (i64::from(call.billsec.unwrap()), call.cost.unwrap() + call.streaming_cost.unwrap());
-    let without_it = Standing {
+    let without_it = AccountStatus {
         state: "differs".into(),
         calls_there: was.calls_there - 1,
         billsec_there: was.billsec_there - billsec,
@@ -185,7 +185,7 @@ async fn a_call_less_at_vobiz_is_named(day: &Day<'_>, safe: DateTime<Utc>) {
     assert_eq!(day.safe_to_bill().await, day.from);
     // It comes back as it was; all else of it is drawn anew.
     day.world.vobiz.place_call(call);
-    let was = Standing {
+    let was = AccountStatus {
         state: "settled".into(),
         calls_there: without_it.calls_there + 1,
         billsec_there: without_it.billsec_there + billsec,
@@ -201,14 +201,14 @@ async fn a_call_less_at_vobiz_is_named(day: &Day<'_>, safe: DateTime<Utc>) {
 
 async fn a_paisa_is_noticed(day: &Day<'_>, safe: DateTime<Utc>) {
     let paisa = Decimal::new(1, 2);
-    let shows = |was: Standing| Standing { total_here: was.total_here + paisa, ..was };
+    let shows = |was: AccountStatus| AccountStatus { total_here: was.total_here + paisa, ..was };
     let change = "update vobiz.cdr set cost = cost + 0.01, total_cost = total_cost + 0.01 where call_id = $1";
     let mend = "update vobiz.cdr set cost = cost - 0.01, total_cost = total_cost - 0.01 where call_id = $1";
     a_change_by_hand_is_noticed(day, safe, [change, mend], "0.01 INR more here; ", shows).await;
 }
 
 async fn a_second_is_noticed(day: &Day<'_>, safe: DateTime<Utc>) {
-    let shows = |was: Standing| Standing { billsec_here: was.billsec_here + 1, ..was };
+    let shows = |was: AccountStatus| AccountStatus { billsec_here: was.billsec_here + 1, ..was };
     let change = "update vobiz.cdr set billsec = billsec + 1 where call_id = $1";
     let mend = "update vobiz.cdr set billsec = billsec - 1 where call_id = $1";
     a_change_by_hand_is_noticed(day, safe, [change, mend], "", shows).await;
@@ -219,7 +219,7 @@ async fn a_change_by_hand_is_noticed(
     safe: DateTime<Utc>,
     [change, mend]: [&'static str; 2],
     money: &str,
-    shows: impl FnOnce(Standing) -> Standing,
+    shows: impl FnOnce(AccountStatus) -> AccountStatus,
 ) {
     let pool = &day.world.database.pool;
     let audited = "select count(*) from vobiz.audit where action = 'cdr_changed_by_hand' and call_id = $1";
@@ -236,7 +236,7 @@ async fn a_change_by_hand_is_noticed(
     assert_eq!(audited(&call_id).await, before + 1);
     let reason = Some(format!("{money}1 call differs: {call_id}"));
     let found = day.checked().await;
-    let differs = Standing { state: "differs".into(), differing: 1, reason, ..shows(was.clone()) };
+    let differs = AccountStatus { state: "differs".into(), differing: 1, reason, ..shows(was.clone()) };
     assert_eq!(found, differs);
     assert_eq!(day.safe_to_bill().await, day.from);
 

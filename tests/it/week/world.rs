@@ -11,8 +11,10 @@ use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
 use vobiz_cdr::db;
 use vobiz_cdr::db::base::migration;
-use vobiz_cdr::postgres::{Options as ServerOptions, Postgres as Server};
-use vobiz_cdr::simulator::{Account, Answer, Call, CallSpec, Faults, Options, Progress, Simulator};
+use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions as ServerOptions};
+use vobiz_cdr::simulator::{
+    Answer, Call, CallSpec, Faults, SimulatedAccount, Simulator, SimulatorOptions, TrafficProgress,
+};
 
 use crate::support::database::Database;
 use crate::support::process::{Serve, free_port};
@@ -35,7 +37,7 @@ pub(super) struct World {
     pub(super) vobiz: Simulator,
     serve: Option<Serve>,
     port: u16,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<TrafficProgress>,
     /// The first hour.
     pub(super) start: DateTime<Utc>,
     /// How many hours of calls there were.
@@ -65,13 +67,13 @@ impl World {
             settles_after: Duration::from_secs(24 * 3600),
             ..Faults::default()
         };
-        let vobiz = Simulator::start(Options {
-            accounts: ACCOUNTS.iter().map(|(id, token, _)| Account::new(id, token)).collect(),
+        let vobiz = Simulator::start(SimulatorOptions {
+            accounts: ACCOUNTS.iter().map(|(id, token, _)| SimulatedAccount::new(id, token)).collect(),
             callback_url: Some(SIGNED_FOR.into()),
             callback_backoff: Duration::from_millis(250),
             cdr_delay: Duration::from_secs(20),
             faults,
-            ..Options::default()
+            ..SimulatorOptions::default()
         })
         .await
         .unwrap();

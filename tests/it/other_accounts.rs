@@ -17,8 +17,8 @@ const THIRD: &str = "SA_THIRD001";
 /// A world with three accounts, whose paths are found out.
 async fn three_accounts() -> (World, Vec<Arc<Account>>) {
     let mut options = options();
-    options.accounts.push(simulator::Account::new(SECOND, "tok_second"));
-    options.accounts.push(simulator::Account::new(THIRD, "tok_third"));
+    options.accounts.push(simulator::SimulatedAccount::new(SECOND, "tok_second"));
+    options.accounts.push(simulator::SimulatedAccount::new(THIRD, "tok_third"));
     let mut world = World::with(options).await;
     world
         .database

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use sqlx::{PgPool, Postgres, Transaction};
 use tower::ServiceExt;
-use vobiz_cdr::receive::{Door, DoorSettings, Intake, IntakeSettings, router};
+use vobiz_cdr::receive::{Endpoint, EndpointSettings, GroupCommit, GroupCommitSettings, router};
 use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, Verifier};
 use vobiz_cdr::watch::metrics::Metrics;
@@ -60,9 +60,9 @@ impl Setup<'_> {
     /// Opens the door in front of a database, with a writer of its own behind it.
     pub(crate) fn open(self, pool: &PgPool) -> OpenDoor {
         let metrics = Metrics::new();
-        let (intake, writer) = Intake::new(
+        let (group_commit, writer) = GroupCommit::new(
             pool.clone(),
-            IntakeSettings {
+            GroupCommitSettings {
                 first_fetch_delay: Duration::from_secs(4),
                 max_speculative_per_minute: self.max_speculative_per_minute,
                 commit_timeout: self.commit_timeout,
@@ -74,12 +74,12 @@ impl Setup<'_> {
         let tokens: Vec<(AccountId, SecretString)> =
             self.tokens.iter().map(|(id, token)| (AccountId::new(id).unwrap(), (*token).into())).collect();
         let secrets: Vec<SecretString> = self.secrets.iter().map(|secret| (*secret).into()).collect();
-        let settings = DoorSettings {
+        let settings = EndpointSettings {
             policy: self.policy,
             accounts: self.accounts.iter().map(|id| AccountId::new(id).unwrap()).collect(),
             verifier: Verifier::new(&urls, &tokens, &secrets),
         };
-        OpenDoor { router: router(Door::new(settings, intake, metrics.clone())), metrics }
+        OpenDoor { router: router(Endpoint::new(settings, group_commit, metrics.clone())), metrics }
     }
 }
 
@@ -118,8 +118,8 @@ impl OpenDoor {
         knocks: impl IntoIterator<Item = Knock>,
     ) -> Vec<tokio::task::JoinHandle<Answer>> {
         let send = |knock| {
-            let door = self.clone();
-            tokio::spawn(async move { door.hear(knock).await })
+            let endpoint = self.clone();
+            tokio::spawn(async move { endpoint.hear(knock).await })
         };
         knocks.into_iter().map(send).collect()
     }
