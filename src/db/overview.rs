@@ -108,7 +108,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                   case when p.paused then a.pause_reason end as pause_reason,
                   case when p.paused then extract(epoch from vobiz.now() - a.paused_since)::float8 end as paused_seconds,
                   case when p.paused then a.paused_until end as paused_until,
-                  least(1, a.rate_share + 0.01 * extract(epoch from vobiz.now() - a.rate_share_at)::float8) as "rate_share!",
+                  vobiz.rate_in_force(a) as "rate_share!",
                   a.sweep_from,
                   extract(epoch from vobiz.now() - coalesce(a.swept_at, a.ledger_since))::float8 as "swept_seconds_ago!",
                   a.ledger_since, a.last_answer_at,
@@ -135,9 +135,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
                     where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds
            from vobiz.account a
-           cross join lateral (
-             select a.pause_reason is not null
-                    and (a.pause_reason <> 'throttled' or a.paused_until > vobiz.now()) as paused) p
+           cross join lateral (select vobiz.is_paused(a) as paused) p
            cross join lateral (
              select case when a.listing_until > vobiz.now() then a.listed_due_to end as due_to) h
            order by a.account_id"#

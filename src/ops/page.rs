@@ -186,7 +186,7 @@ impl Ops {
                 ("differs", differing),
                 ("unreadable", unreadable),
             ] {
-                metrics.reconciliation_difference.with_label_values(&[kind]).set(calls);
+                metrics.ledger_difference.with_label_values(&[kind]).set(calls);
             }
             metrics.safe_to_bill_seconds.reset();
             for safe in &snapshot.ledger.safe_to_bill {

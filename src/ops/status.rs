@@ -294,7 +294,7 @@ fn unsettled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     for day in snapshot.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
         let what =
             format!("day {} of account {} {}: {}", day.day, day.account_id, verb(&day.state), day.reason);
-        let cure = "see vobiz.reconciliation_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
+        let cure = "see vobiz.ledger_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
                     --day` compares again at once; it does so by itself every few hours"
             .into();
         acts.push(Act { what, for_seconds: None, cure });

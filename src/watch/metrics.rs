@@ -45,8 +45,8 @@ pub struct Metrics {
     pub(crate) oldest_due_seconds: GaugeVec,
     /// `dead_letters{class}`.
     pub(crate) dead_letters: IntGaugeVec,
-    /// `reconciliation_difference{kind}`.
-    pub(crate) reconciliation_difference: IntGaugeVec,
+    /// `ledger_difference{kind}`.
+    pub(crate) ledger_difference: IntGaugeVec,
     /// `safe_to_bill_timestamp_seconds{account}`.
     pub(crate) safe_to_bill_seconds: IntGaugeVec,
     /// `account_paused{account,reason}`.
@@ -146,10 +146,10 @@ impl Metrics {
                 ),
             ),
             dead_letters: add(&r, gauges("dead_letters", "Dead letters, by class.", &["class"])),
-            reconciliation_difference: add(
+            ledger_difference: add(
                 &r,
                 gauges(
-                    "reconciliation_difference",
+                    "ledger_difference",
                     "Calls that differ in the last comparison of days that are not settled, by kind.",
                     &["kind"],
                 ),

@@ -47,7 +47,7 @@ pub(super) async fn run(
             let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day).await?;
             if checked.state == DayState::Differs {
                 output::stderr_line(&format!(
-                    "{}: call by call: select * from vobiz.reconciliation_difference where check_id = {}",
+                    "{}: call by call: select * from vobiz.ledger_difference where check_id = {}",
                     account.id(),
                     checked.id
                 ));

@@ -51,7 +51,7 @@ pub async fn inferred(
     let bounds = sqlx::query_as!(
         Bound,
         r#"select day_of, extract(epoch from least)::bigint as "least!", extract(epoch from most)::bigint as "most!"
-           from vobiz.day_bound where account_id = $1 order by day_of"#,
+           from vobiz.provider_day_bound where account_id = $1 order by day_of"#,
         account.as_str()
     )
     .fetch_all(&mut *connection)
@@ -59,7 +59,7 @@ pub async fn inferred(
     let row = sqlx::query!(
         r#"select a.day_of, extract(epoch from a.day_offset)::bigint as "offset", a.summary_cost, a.ledger_since,
                   extract(epoch from ($2::date::timestamp at time zone 'UTC')
-                                     - ($2::date::timestamp at time zone s.billing_zone))::bigint as "billing_offset!"
+                                     - vobiz.billing_day_start($2::date, s.billing_zone))::bigint as "billing_offset!"
            from vobiz.account a cross join vobiz.setting s where a.account_id = $1"#,
         account.as_str(),
         day
@@ -89,7 +89,7 @@ pub async fn write_down(
     let least: Vec<PgInterval> = zone.bounds.iter().map(|bound| signed(bound.least)).collect();
     let most: Vec<PgInterval> = zone.bounds.iter().map(|bound| signed(bound.most)).collect();
     sqlx::query!(
-        "insert into vobiz.day_bound (account_id, day_of, least, most)
+        "insert into vobiz.provider_day_bound (account_id, day_of, least, most)
          select $1, n.* from unnest($2::text[], $3::interval[], $4::interval[]) as n (day_of, least, most)
          on conflict (account_id, day_of) do update set least = excluded.least, most = excluded.most",
         account.as_str(),
@@ -112,9 +112,13 @@ pub async fn write_down(
     .await?;
     if let Some(was) = was {
         let start_decides = was == "start_time" && zone.day_of == "start_time";
-        sqlx::query!("select vobiz.cut_ledger($1, $2)::text as cut", account.as_str(), start_decides)
-            .fetch_one(&mut *connection)
-            .await?;
+        sqlx::query!(
+            "select vobiz.recompute_provider_day($1, $2)::text as recomputed",
+            account.as_str(),
+            start_decides
+        )
+        .fetch_one(&mut *connection)
+        .await?;
     }
     transaction.commit().await
 }
@@ -142,7 +146,7 @@ pub async fn span(
     day: NaiveDate,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
     let row = sqlx::query!(
-        r#"select vobiz.day_start($1, $2) as "from!", vobiz.day_start($1, $2 + 1) as "to!""#,
+        r#"select vobiz.provider_day_start($1, $2) as "from!", vobiz.provider_day_start($1, $2 + 1) as "to!""#,
         account.as_str(),
         day
     )

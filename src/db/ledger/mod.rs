@@ -107,14 +107,14 @@ pub async fn due(
     at_least: Duration,
 ) -> Result<Option<Due>, sqlx::Error> {
     sqlx::query!(
-        "insert into vobiz.day (account_id, day, from_at, to_at, check_at)
-         select $1, d.day, vobiz.day_start($1, d.day), vobiz.day_start($1, d.day + 1),
-                vobiz.day_start($1, d.day + 1) + interval '1 hour'
+        "insert into vobiz.provider_day (account_id, day, from_at, to_at, check_at)
+         select $1, d.day, vobiz.provider_day_start($1, d.day), vobiz.provider_day_start($1, d.day + 1),
+                vobiz.provider_day_start($1, d.day + 1) + interval '1 hour'
          from vobiz.account a
          cross join lateral (
            select g::date as day
-           from generate_series(vobiz.day_on($1, a.ledger_since), vobiz.day_on($1, vobiz.now()), interval '1 day') g) d
-         where a.account_id = $1 and not exists (select from vobiz.day x where x.account_id = $1 and x.day = d.day)
+           from generate_series(vobiz.provider_day_of($1, a.ledger_since), vobiz.provider_day_of($1, vobiz.now()), interval '1 day') g) d
+         where a.account_id = $1 and not exists (select from vobiz.provider_day x where x.account_id = $1 and x.day = d.day)
          on conflict do nothing",
         account.as_str()
     )
@@ -122,7 +122,7 @@ pub async fn due(
     .await?;
     let row = sqlx::query!(
         r#"select day, state, to_at, reopened_at is not null as "reopened!", vobiz.now() as "now!"
-           from vobiz.day
+           from vobiz.provider_day
            where account_id = $1 and check_at <= vobiz.now() - $2::interval
            -- A day that goes on differing holds up no other.
            order by state in ('differs', 'unproven') and reopened_at is null, check_at, day limit 1"#,
@@ -150,8 +150,8 @@ pub async fn ensure(
     last: NaiveDate,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into vobiz.day (account_id, day, from_at, to_at)
-         select $1, g::date, vobiz.day_start($1, g::date), vobiz.day_start($1, g::date + 1)
+        "insert into vobiz.provider_day (account_id, day, from_at, to_at)
+         select $1, g::date, vobiz.provider_day_start($1, g::date), vobiz.provider_day_start($1, g::date + 1)
          from generate_series($2::date, $3::date, interval '1 day') g
          on conflict do nothing",
         account.as_str(),
@@ -185,7 +185,7 @@ pub async fn begin(
 ) -> Result<Begun, sqlx::Error> {
     listed::clear(connection, account).await?;
     let at = sqlx::query_scalar!(
-        r#"update vobiz.day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
+        r#"update vobiz.provider_day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
         account.as_str(),
         day
     )
@@ -231,7 +231,7 @@ pub async fn is_settled_since(
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
-             select from vobiz.day
+             select from vobiz.provider_day
              where account_id = $1 and day = $2 and state = 'settled' and reopened_at is null and began_at >= $3) as "settled!""#,
         account.as_str(),
         day,

@@ -70,7 +70,7 @@ pub async fn look(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
     let unsettled = sqlx::query_as!(
         DaySnapshot,
         r#"select d.account_id, d.day, d.state, k.reason as "reason!", d.tries, d.check_at as next_check_at
-           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
            where d.state in ('differs', 'unproven')
            order by d.account_id, d.day limit $1"#,
         SHOWN
@@ -81,7 +81,7 @@ pub async fn look(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
         r#"select count(*) as "days!", coalesce(sum(k.missing_here), 0) as "missing_here!",
                   coalesce(sum(k.missing_there), 0) as "missing_there!", coalesce(sum(k.differing), 0) as "differing!",
                   coalesce(sum(k.unreadable), 0) as "unreadable!"
-           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
            where d.state in ('differs', 'unproven')"#
     )
     .fetch_one(&mut *connection)

@@ -55,11 +55,10 @@ pub async fn snapshot(
     sqlx::query_as!(
         BacklogSnapshot,
         r#"with bound as (
-             select greatest(25, ceil(3 * $2::float8
-                      * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8)))::bigint as threshold,
+             select greatest(25, ceil(3 * $2::float8 * vobiz.rate_in_force(a)))::bigint as threshold,
                     coalesce(listing_until > vobiz.now(), false) as reserved,
                     case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above
-             from vobiz.account where account_id = $1
+             from vobiz.account a where account_id = $1
            )
            select threshold as "threshold!", reserved as "reserved!",
                   (select count(*) from (

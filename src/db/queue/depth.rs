@@ -9,7 +9,7 @@ pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
              select from vobiz.cdr_queue q join vobiz.account a using (account_id)
              where q.dead_at is null and q.due_at <= vobiz.now()
                and q.due_at > case when a.listing_until > vobiz.now() then a.listed_due_to else '-infinity' end
-               and (a.pause_reason is null or (a.pause_reason = 'throttled' and a.paused_until <= vobiz.now()))
+               and not vobiz.is_paused(a)
            ) as "due!""#
     )
     .fetch_one(connection)

@@ -74,10 +74,10 @@ pub async fn lease(
              select greatest(next_slot, vobiz.now()) as first_slot,
                     -- Calls under a hold are left to whoever reads the list.
                     case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above,
-                    $3 * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8) as rate
-             from vobiz.account
+                    $3 * vobiz.rate_in_force(a) as rate
+             from vobiz.account a
              where account_id = $1
-               and (pause_reason is null or (pause_reason = 'throttled' and paused_until <= vobiz.now()))
+               and not vobiz.is_paused(a)
              for no key update
            ), room as (
              select first_slot, rate, above > '-infinity' as beside_hold,

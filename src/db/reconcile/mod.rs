@@ -169,7 +169,7 @@ pub async fn days(
 ) -> Result<InstantRange, sqlx::Error> {
     sqlx::query_as!(
         InstantRange,
-        r#"select vobiz.billing_start($1) as "from!", vobiz.billing_start($2::date + 1) as "until!""#,
+        r#"select vobiz.billing_day_start($1) as "from!", vobiz.billing_day_start($2::date + 1) as "until!""#,
         first,
         last
     )
