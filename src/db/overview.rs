@@ -1,4 +1,4 @@
-//! What an operator wants to know of the database at one glance. Quick looks cost a few index lookups and may be repeated every
+//! What an operator wants to know of the database at once. Quick polls cost a few index lookups and may be repeated every
 //! few seconds; thorough ones read the whole queue's index.
 
 use chrono::{DateTime, Utc};
@@ -34,7 +34,7 @@ pub struct AccountSnapshot {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// For how many seconds its oldest due call has been due; zero if none is.
     pub oldest_due_seconds: f64,
-    /// The same among the calls that are to be fetched singly: those under a hold wait for the list.
+    /// The same among the calls that are to be fetched singly: those under a reservation wait for the list.
     pub oldest_single_due_seconds: f64,
     /// Calls that fell due up to here are being resolved by pages of the list; none if no hold is on.
     pub listed_due_to: Option<DateTime<Utc>>,
@@ -170,7 +170,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
-    let ledger = status::look(&mut *connection).await?;
+    let ledger = status::read(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,

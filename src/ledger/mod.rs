@@ -63,7 +63,7 @@ impl Ledger {
         (self.every / 10).clamp(Duration::from_millis(100), TICK)
     }
 
-    /// The pulse of an account; for one that is not ours, a new one that nobody watches.
+    /// The heartbeat of an account; for one that is not ours, a new one that nobody watches.
     fn heartbeat(&self, account: &Account) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place));

@@ -23,7 +23,7 @@ use crate::watch::metrics::Metrics;
 
 /// Rows a page: the most that Vobiz gives (documented).
 pub(crate) const PER_PAGE: u32 = 100;
-/// A list that needs more pages than this is a backfill; whoever reads it stops and says so.
+/// A list that needs more pages than this is a backfill; its reader stops and says so.
 pub(crate) const MOST_PAGES: u32 = 20_000;
 pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// A page is asked for so often before the list counts as failing: thousands of pages must not be read again for one bad moment
@@ -298,7 +298,7 @@ impl ListReader<'_> {
         Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog()))
     }
 
-    /// Whether single fetches cannot keep up just now, or somebody is at it.
+    /// Whether single fetches cannot keep up just now, or a drain is under way.
     pub(crate) async fn is_behind(&self) -> Result<bool, ListError> {
         Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.reserved || snapshot.is_backlog()))
     }
@@ -325,7 +325,7 @@ async fn store(
     let mut call_ids: Vec<&str> = ids.iter().map(CallId::as_str).collect();
     call_ids.sort_unstable();
     let owed = backlog::owed(&mut transaction, &call_ids).await?;
-    // A call that a callback had announced is the callback's, whoever brings its CDR: another origin means that without the list
+    // A call that a callback had announced is the callback's, however its CDR comes: another origin means that without the list
     // nobody would know of it.
     for row in rows.iter_mut() {
         let announced = owed.get(row.cdr.call_id.as_str()).filter(|owed| owed.announced_at.is_some());

@@ -29,9 +29,9 @@ use crate::watch::metrics::Metrics;
 use poll::Polls;
 pub use status::{Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate};
 
-/// Whoever asks whether we are ready waits no longer than this.
+/// A readiness probe waits no longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-/// The pulse of the public port.
+/// The heartbeat of the public port.
 pub const PORT: &str = "receive";
 /// Within this, the same answer serves all who ask.
 const READY_FOR: Duration = Duration::from_secs(1);

@@ -67,7 +67,7 @@ impl Ops {
     /// What is known now; everything from memory.
     pub(super) fn snapshot(&self) -> StatusSnapshot {
         let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waited for a Postgres that was away is not stalled for that.
+        // A loop that waited for a Postgres that was away is not stalled for that.
         let answering = if polls.answers { polls.since.elapsed() } else { Duration::ZERO };
         let configured = self.accounts();
         let quick = polls.quick.as_ref().map(|(_, quick)| quick);

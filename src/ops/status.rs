@@ -268,7 +268,7 @@ fn overdue(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<
     // It can only be late by the time in which it could have worked: since the start, the last outage, the last pause.
     let possible = snapshot.uptime.min(snapshot.postgres.lasting).as_secs_f64();
     let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
-    // What is under a hold moves with every page of the list, or the hold runs out.
+    // What is under a reservation moves with every page of the list, or it runs out.
     if account.oldest_single_due_seconds.min(possible) > STUCK {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),

@@ -69,7 +69,7 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
                 PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
         with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
-        // A day's backlog under a hold: the list resolves it.
+        // A day's backlog under a reservation: the list resolves it.
         with(|snapshot| {
             snapshot.accounts[0].oldest_due_seconds = 90_000.0;
             snapshot.accounts[0].listed_due_to = Some(chrono::DateTime::UNIX_EPOCH);

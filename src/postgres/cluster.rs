@@ -67,7 +67,7 @@ async fn initdb(account: &SystemUser, programs: &Programs, folder: &Path) -> Res
         "--data-checksums",
         "--no-instructions",
     ]);
-    // Whoever gets to the socket may come in, and only root and the server's own account get there. Over TCP nobody
+    // A process that gets to the socket may come in, and only root and the server's own account get there. Over TCP nobody
     // may, so that an owner who switches TCP on has to say who.
     command.args(["--auth-local=trust", "--auth-host=reject"]);
     command.kill_on_drop(true);
@@ -115,7 +115,7 @@ fn unfinished(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `pgdata-<number>.new` and `pgdata-<number>.new-<anything>`, and nothing that could be a copy somebody keeps.
+/// `pgdata-<number>.new` and `pgdata-<number>.new-<anything>`, and nothing that could be a copy that the owner keeps.
 fn is_unfinished(name: &str) -> bool {
     let Some((number, rest)) = name.strip_prefix("pgdata-").and_then(|rest| rest.split_once('.')) else {
         return false;

@@ -93,7 +93,7 @@ impl Partial {
     fn complete(mut self) -> Result<u64, TaskError> {
         self.file.sync_all().map_err(TaskError::file("sync", &self.path))?;
         let bytes = self.file.metadata().map_err(TaskError::file("look at", &self.path))?.len();
-        // The dump took its time; somebody may have put a file there.
+        // The dump took its time; another process may have put a file there.
         refuse_existing(&self.target, self.force)?;
         fs::rename(&self.path, &self.target).map_err(TaskError::file("rename", &self.path))?;
         self.done = true;

@@ -238,7 +238,7 @@ pub(super) fn sync(folder: &Path) -> Result<(), StartError> {
     File::open(folder).and_then(|dir| dir.sync_all()).map_err(StartError::file("sync", folder))
 }
 
-/// Opens a file of ours, never through a link: as root, the folder may belong to somebody who would plant one.
+/// Opens a file of ours, never through a link: as root, the folder may belong to a user who would plant one.
 pub(super) fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))

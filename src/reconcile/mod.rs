@@ -1,4 +1,4 @@
-//! Our calls beside somebody else's list of them: the provider's export, or a table that the owner has already. Their list is read
+//! Our calls beside another's list of them: the provider's export, or a table that the owner has already. Their list is read
 //! a few thousand rows at a time into temporary tables, where Postgres compares; nothing is stored, healed or changed.
 //!
 //! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::reconcile`).

@@ -1,7 +1,7 @@
 //! Runs receive, fetch, sweep and ops together until told to stop.
 //!
-//! A loop that ends by itself is a defect: then all of it ends with an error, and whoever runs us starts us again. Nothing is
-//! green while dead. The ops port comes first and goes last, so that there is always somebody to ask.
+//! A loop that ends by itself is a defect: then all of it ends with an error, and the supervisor starts us again. Nothing is
+//! green while dead. The ops port comes first and goes last, so that it can always be asked.
 
 pub mod port;
 mod setup;
@@ -49,7 +49,7 @@ const FOLD_MOST: i64 = 20_000;
 /// A folding that takes longer is broken off.
 const FOLD_WITHIN: Duration = Duration::from_secs(30);
 const FOLD_STALL_AFTER: Duration = Duration::from_secs(120);
-/// Between two looks at Postgres for the ops port.
+/// Between two polls of Postgres for the ops port.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A service that is set up and ready to run. Its ops port answers already.
@@ -221,7 +221,7 @@ impl Service {
         drop(loops);
         ops_port.stop.cancel();
         let closed = async {
-            // Whoever holds a connection of the ops port open does not hold us up.
+            // A client that keeps a connection of the ops port open does not hold up the end.
             let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
             receive_pool.close().await;
             poll_pool.close().await;

@@ -52,7 +52,7 @@ pub async fn listen(
     );
     let refused =
         Condition::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
-    // Whoever comes in vain is not seen from inside: a port that stands full or cannot accept is as good as stalled.
+    // A client that comes in vain is not seen from inside: a port that stands full or cannot accept is as good as stalled.
     let mut failing = false;
     loop {
         if !failing {

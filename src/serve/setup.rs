@@ -34,7 +34,7 @@ pub(super) async fn database(
             info!(applied, "migrations applied");
         }
     }
-    // Whoever hangs here for ever serves nobody; who ends with an error is started again.
+    // A process that hangs here for ever serves nobody; one that ends with an error is started again.
     let checked = tokio::time::timeout(CHECKED_WITHIN, check(pool, config)).await;
     checked.context("Postgres does not answer any more")?
 }

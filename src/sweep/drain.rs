@@ -119,7 +119,7 @@ fn pause_after(unpaid: u32, took: Duration) -> Duration {
     }
 }
 
-/// A drain under way, or a sweep that does its work. Whoever has one has the right to drain.
+/// A drain under way, or a sweep that does its work. Its owner has the right to drain.
 #[derive(Debug)]
 pub(super) struct Drain<'a> {
     reader: ListReader<'a>,
@@ -306,7 +306,7 @@ impl Sweeper {
         }
         let mut holder = self.pool.acquire().await?.detach();
         let result = match list::in_time(backlog::try_lock(&mut holder, account.id())).await {
-            // Whoever had the right before may just have drained.
+            // The replica that had the right before may just have drained.
             Ok(true) => match reader.backlog().await {
                 Ok(Some(backlog)) => Self::drain(reader, backlog).await.map(Some),
                 Ok(None) => Ok(None),

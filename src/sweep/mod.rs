@@ -79,7 +79,7 @@ pub struct Sweeper {
     loops: Vec<Loops>,
 }
 
-/// The pulses of an account's loops.
+/// The heartbeats of an account's loops.
 #[derive(Debug)]
 struct Loops {
     sweep: Arc<Heartbeat>,
@@ -151,7 +151,7 @@ impl Sweeper {
         (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
-    /// A pulse of an account; for one that is not ours, a new one that nobody looks at.
+    /// The heartbeat of an account; for one that is not ours, a new one that nobody watches.
     fn heartbeat(&self, account: &Account, of: fn(&Loops) -> &Arc<Heartbeat>) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place)).map(of);
@@ -180,7 +180,7 @@ impl Sweeper {
         Ok(swept.map(|(swept, _)| swept))
     }
 
-    /// The same, moving under a pulse; also says what the sweep did as a drain, if it was one.
+    /// The same, with its heartbeat; also says what the sweep did as a drain, if it was one.
     async fn sweep_with(
         &self,
         account: &Account,

@@ -1,4 +1,4 @@
-//! The pulse of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
+//! The heartbeat of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
 //! stalled, and that is seen from outside, since the loop itself can no longer say so.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The pulse of one loop. The loop beats; others look.
+/// The heartbeat of one loop: the loop beats, others watch.
 #[derive(Debug)]
 pub struct Heartbeat {
     name: String,
@@ -60,12 +60,12 @@ impl Heartbeat {
     }
 }
 
-/// The pulses of a process.
+/// The heartbeats of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<Heartbeat>>>>);
 
 impl Heartbeats {
-    /// The pulse of a loop that starts. One of the same name that is still about is looked at no longer: what it finishes is
+    /// The heartbeat of a loop that starts. One of the same name that is still about is watched no longer: what it finishes is
     /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `stall_after` means stalled.
     pub fn start(&self, name: &str, stall_after: Duration) -> Arc<Heartbeat> {
         let heartbeat = Arc::new(Heartbeat::new(name, stall_after));
@@ -95,7 +95,7 @@ mod tests {
         let heartbeat = heartbeats.start("fetch", Duration::from_millis(30));
         assert!(!heartbeat.is_stalled(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for somebody else");
+        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for something else");
         assert!(heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() >= Duration::from_millis(60));
         heartbeat.rest();
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -106,7 +106,7 @@ mod tests {
         assert!(heartbeats.all()[0].is_stalled(Duration::MAX));
         let successor = heartbeats.start("fetch", Duration::from_secs(60));
         heartbeat.beat();
-        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is looked at");
+        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is watched");
         heartbeats.keep(|name| name != "fetch");
         assert!(heartbeats.all().is_empty());
     }

@@ -17,7 +17,7 @@ use crate::watch::heartbeat::Heartbeats;
 
 const NAMESPACE: &str = "vobiz_cdr";
 
-/// Counters, histograms and pulses of one process. Cheap to clone; all clones count together.
+/// Counters, histograms and heartbeats of one process. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -188,7 +188,7 @@ impl Metrics {
             ),
             postgres_up: add(
                 &r,
-                IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last look at it.")),
+                IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last poll.")),
             ),
             heartbeats: Heartbeats::default(),
             troubles: Arc::default(),

@@ -211,7 +211,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
     let mut all_called = false;
     let mut most_owed = 0;
     loop {
-        let (story, depth) = look(pool).await?;
+        let (story, depth) = counts(pool).await?;
         most_owed = most_owed.max(depth.owed);
         let made = progress.summary();
         line.show(&format!(
@@ -236,7 +236,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
     }
 }
 
-async fn look(pool: &PgPool) -> anyhow::Result<(Story, QueueDepth)> {
+async fn counts(pool: &PgPool) -> anyhow::Result<(Story, QueueDepth)> {
     let limit = Duration::from_secs(10);
     let story = timed!(pool, limit, |connection| report::story(connection)).await?;
     let depth = timed!(pool, limit, |connection| queue::depth(connection)).await?;
@@ -271,7 +271,7 @@ async fn compare(
 
 async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcome) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
-    let (story, depth) = look(pool).await?;
+    let (story, depth) = counts(pool).await?;
     let rows = timed!(pool, limit, |connection| report::by_day(connection)).await?;
     let mut table = table::framed(
         [

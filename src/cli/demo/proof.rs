@@ -58,7 +58,7 @@ pub(super) async fn prove(
         done.requests
     ));
     output::stdout_line(&days(&lines).to_string());
-    for safe in timed!(pool, LIMIT, |connection| status::look(connection)).await?.safe_to_bill {
+    for safe in timed!(pool, LIMIT, |connection| status::read(connection)).await?.safe_to_bill {
         output::stdout_line(&format!("safe to bill up to {}: {}", safe.safe_to.to_rfc3339(), safe.held_by));
     }
     Ok(done.unsettled + done.unread == 0)

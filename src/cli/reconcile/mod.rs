@@ -1,4 +1,4 @@
-//! `vobiz-cdr reconcile …`: our calls beside somebody else's list of them.
+//! `vobiz-cdr reconcile …`: our calls beside another's list of them.
 
 mod day;
 mod print;

@@ -253,7 +253,7 @@ async fn apply_locked(connection: &mut PgConnection, timeout: Duration) -> Resul
     Ok(applied)
 }
 
-/// Applies the text, again where somebody else holds what it replaces.
+/// Applies the text, again where another session holds what it replaces.
 async fn apply_text_in_time(
     connection: &mut PgConnection,
     until: tokio::time::Instant,

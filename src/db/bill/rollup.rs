@@ -1,7 +1,7 @@
 //! The sums that are kept beside the calls: folding what triggers have noted, and proving that they equal the calls.
 //!
 //! Writers only add rows to `vobiz.rollup_delta`; folding merges them into `vobiz.rollup` (by quarter of an hour) and
-//! `vobiz.rollup_day` (by day of the billing zone). Whoever reads adds up what is folded and what is not, so it does not matter when,
+//! `vobiz.rollup_day` (by day of the billing zone). A reader adds up what is folded and what is not, so it does not matter when,
 //! or whether, anything is folded: only how fast a report is.
 
 use chrono::{DateTime, NaiveDate, Utc};

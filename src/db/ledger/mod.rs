@@ -141,7 +141,7 @@ pub async fn due(
     }))
 }
 
-/// Makes the rows of some days, where they are missing: days before the ledger began, too. They are checked only when somebody
+/// Makes the rows of some days, where they are missing: days before the ledger began, too. They are checked only when a person
 /// asks for it.
 pub async fn ensure(
     connection: &mut PgConnection,
@@ -168,7 +168,7 @@ pub async fn ensure(
 pub struct Begun {
     /// When, by the clock of Postgres.
     pub at: DateTime<Utc>,
-    /// Whoever was writing then and may not have seen it.
+    /// The writers of then, which may not have seen it.
     pub writers: Writers,
 }
 
@@ -176,7 +176,7 @@ pub struct Begun {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writers(Vec<String>);
 
-/// Writes down that a check of a day begins: from now on whoever changes a call of the day says so on its row. Forgets what an
+/// Writes down that a check of a day begins: from now on a writer that changes a call of the day says so on its row. Forgets what an
 /// earlier check left behind. Not to be called in a transaction: what it writes must be committed when it returns.
 pub async fn begin(
     connection: &mut PgConnection,
@@ -196,7 +196,7 @@ pub async fn begin(
 }
 
 /// Who is writing to `vobiz.cdr` just now. A statement locks the table before its triggers look at the days, and the lock stays
-/// until the end of its transaction: so whoever changed a call without seeing what is committed by now is among these.
+/// until the end of its transaction: so a writer that changed a call without seeing what is committed by now is among these.
 pub async fn writers(connection: &mut PgConnection) -> Result<Writers, sqlx::Error> {
     let writers = sqlx::query_scalar!(
         r#"select distinct l.virtualtransaction as "writer!"
@@ -241,7 +241,7 @@ pub async fn is_settled_since(
     .await
 }
 
-/// Takes the right to check days of an account, for the life of the connection; false if somebody else has it.
+/// Takes the right to check days of an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz day ' || $1, 0)) as "locked!""#,

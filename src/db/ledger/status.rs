@@ -1,4 +1,4 @@
-//! How the ledger stands, for whoever looks at the service.
+//! How the ledger stands, for an operator who looks at the service.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -66,7 +66,7 @@ pub struct LedgerSnapshot {
 }
 
 /// Looks at the ledger.
-pub async fn look(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx::Error> {
+pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx::Error> {
     let unsettled = sqlx::query_as!(
         DaySnapshot,
         r#"select d.account_id, d.day, d.state, k.reason as "reason!", d.tries, d.check_at as next_check_at

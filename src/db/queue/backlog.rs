@@ -4,7 +4,7 @@
 //! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
 //! minute and is renewed with every page: if the replica that made it dies, it runs out, and the calls are leased as ever.
 //!
-//! Only whoever has the right to drain ([`try_lock`]) sets a reservation.
+//! Only the replica that has the right to drain ([`try_lock`]) makes a reservation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct BacklogSnapshot {
     pub calls: i64,
     /// More than so many are a backlog: what single fetches do not get through in three seconds.
     pub threshold: i64,
-    /// Somebody has reserved calls just now.
+    /// A replica has reserved calls just now.
     pub reserved: bool,
 }
 
@@ -100,7 +100,7 @@ pub async fn measure(
     }))
 }
 
-/// Takes the right to drain for an account, for the life of the connection; false if somebody else has it.
+/// Takes the right to drain for an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz drain ' || $1, 0)) as "locked!""#,
@@ -121,7 +121,7 @@ pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Resul
     Ok(())
 }
 
-/// Holds the calls that fell due at or before an instant, from now on for `length`; also renews a reservation.
+/// Reserves the calls that fell due at or before an instant, from now on for `length`; also renews a reservation.
 pub async fn reserve(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -139,7 +139,7 @@ pub async fn reserve(
     Ok(())
 }
 
-/// Lets the calls of a reservation go. Another one that came since stays.
+/// Ends a reservation. Another one that came since stays.
 pub async fn release(
     connection: &mut PgConnection,
     account: &AccountId,

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-/// Whether any call is due whose account is not paused and which no hold keeps for the list.
+/// Whether any call is due whose account is not paused and which no reservation keeps for the list.
 pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
@@ -16,7 +16,7 @@ pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
     .await
 }
 
-/// How many calls are owed, as one glance.
+/// How many calls are owed, in one query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueDepth {
     /// Owed and alive.

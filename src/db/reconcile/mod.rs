@@ -1,4 +1,4 @@
-//! Our calls beside somebody else's list of the same calls: the provider's export, or a table of the owner's. Their rows are
+//! Our calls beside another's list of the same calls: the provider's export, or a table of the owner's. Their rows are
 //! loaded into temporary tables, and one statement pairs the two sides in one snapshot, so that a million rows cost this process
 //! nothing. Nothing but temporary tables is ever written.
 //!
