@@ -1,0 +1,5 @@
+//! What the bill is made of.
+
+mod billing;
+mod rollup;
+mod views;
