@@ -1,7 +1,7 @@
 //! A Vobiz call ends, and soon after, its CDR is in the owner's Postgres: once, exact, provably complete,
 //! and ready for the bill.
 //!
-//! The map of the house. Imports point one way; `tests/it/layout.rs` holds the table.
+//! The map of the house. Imports point one way; `tests/it/layout/` holds the table.
 //!
 //! - [`vobiz`]: what Vobiz says: callbacks, CDRs, the API. No SQL.
 //! - [`db`]: what we keep: all our SQL. No HTTP.

@@ -13,8 +13,9 @@ use super::output;
 use crate::postgres::{self, OpenPostgres, PostgresOptions, Restore};
 
 /// Tables that a first start fills: their rows are no reason to refuse a restore.
-const OF_A_FIRST_START: [&str; 7] = [
+const OF_A_FIRST_START: [&str; 8] = [
     "vobiz._sqlx_migrations",
+    "vobiz.repeatable",
     "vobiz.account",
     "vobiz.account_pause",
     "vobiz.setting",

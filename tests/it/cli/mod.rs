@@ -1,5 +1,8 @@
 //! The built program as its user meets it: help, settings, exit codes.
 
+mod reparse;
+mod report;
+
 use std::time::Duration;
 
 use crate::support::database::{ACCOUNT, Database};

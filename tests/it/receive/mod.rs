@@ -1,7 +1,7 @@
 //! Callback in, a call committed in a group, 200 out: through the real router, into a real Postgres.
 
 mod account;
-mod commit;
+mod group_commit;
 mod outage;
 mod owed;
 mod port;

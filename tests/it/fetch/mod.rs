@@ -1,5 +1,7 @@
 //! Lease, fetch, settle: every row of the retry table, over real HTTP and in a real queue.
 
+mod other_accounts;
+
 use std::time::Duration;
 
 use vobiz_cdr::simulator::{

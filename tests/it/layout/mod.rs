@@ -4,6 +4,7 @@
 //! Functions of more than a hundred lines are refused by clippy (`too_many_lines`), unless they `#[expect]` it with a reason.
 
 mod source;
+mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
