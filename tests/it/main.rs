@@ -9,6 +9,7 @@ mod cdr;
 mod cdr_versions;
 mod change;
 mod cli;
+mod cli_reference;
 mod compare;
 mod days;
 mod faults;
