@@ -25,9 +25,12 @@ struct Help {
 
 /// The program's own help and that of all its subcommands.
 fn helps(command: &[&str], found: &mut Vec<Help>) {
-    let help =
-        run(program(&[command, &["--help"]].concat()).env_remove("PG_BIN_DIR").env_remove("LOG_FORMAT"));
-    let text = help.stdout.replace("[env: CDR_OPS_LISTEN=127.0.0.1:0]", "[env: CDR_OPS_LISTEN=]");
+    // The short form: the long one repeats `[default: …]` in explanations.
+    let help = run(program(&[command, &["-h"]].concat())
+        .env_remove("CDR_OPS_LISTEN")
+        .env_remove("PG_BIN_DIR")
+        .env_remove("LOG_FORMAT"));
+    let text = help.stdout;
     found.push(Help {
         command: ["vobiz-cdr"].iter().chain(command).copied().collect::<Vec<_>>().join(" "),
         flags: flags(&text),
@@ -43,11 +46,11 @@ fn helps(command: &[&str], found: &mut Vec<Help>) {
 
 fn flags(help: &str) -> BTreeSet<Flag> {
     let mut texts: Vec<String> = Vec::new();
-    for line in help.lines().map(str::trim_end) {
-        let text = line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ");
-        match texts.last_mut() {
-            _ if text.starts_with("--") && line.starts_with("  ") => texts.push(text.to_owned()),
-            Some(last) if line.is_empty() || line.starts_with("   ") => *last += &format!(" {text}"),
+    for line in help.lines() {
+        let option = ["      ", "  -h, ", "  -V, "].iter().find_map(|margin| line.strip_prefix(margin));
+        match (option.filter(|text| text.starts_with("--")), texts.last_mut()) {
+            (Some(text), _) => texts.push(text.to_owned()),
+            (None, Some(last)) if line.starts_with("       ") => *last += line,
             // What follows is no option.
             _ => texts.push(String::new()),
         }
