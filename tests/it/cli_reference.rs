@@ -68,7 +68,8 @@ fn flags(help: &str) -> BTreeSet<Flag> {
             default: within(&text, "[default: ").unwrap_or_default(),
         }
     };
-    texts.iter().map(flag).filter(|flag| !["", "--help", "--version"].contains(&&*flag.name)).collect()
+    let ours = |flag: &Flag| flag.name.starts_with("--") && !["--help", "--version"].contains(&&*flag.name);
+    texts.iter().map(flag).filter(ours).collect()
 }
 
 /// A section of the page, its heading without the marks.

@@ -12,6 +12,7 @@ mod cli;
 mod cli_reference;
 mod compare;
 mod days;
+mod docs;
 mod faults;
 mod fence;
 mod fetch;
