@@ -15,7 +15,7 @@
 //! - [`list`]: reading pages of the CDR list: what sweep and ledger share.
 //! - [`sweep`]: list, and store what is missing; also the way out of a backlog, by pages instead of calls.
 //! - [`ledger`]: each day compared with Vobiz's own list and totals: the proof.
-//! - [`reconcile`]: our calls beside somebody else's list of them. Changes nothing.
+//! - [`reconcile`]: our calls beside another's list of them. Changes nothing.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
 //! - [`config`]: every setting, checked; [`serve`]: runs them together until told to stop.
 //! - [`cli`]: what a person types; a file a subcommand.

@@ -62,7 +62,7 @@ async fn list(world: &World, range: &DayRange) -> Backfilled {
 }
 
 async fn ledger_day(world: &World) -> String {
-    world.text("select vobiz.day_on(account_id, ledger_since) from vobiz.account").await
+    world.text("select vobiz.provider_day_of(account_id, ledger_since) from vobiz.account").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
     let origins = world.database.texts("select distinct origin from vobiz.cdr").await;
     assert_eq!(origins, ["backfill"]);
     // Safe to bill is where it was: at the beginning of today.
-    let safe = world.text("select vobiz.day_on(account_id, safe_to) from vobiz.safe_to_bill").await;
+    let safe = world.text("select vobiz.provider_day_of(account_id, safe_to) from vobiz.safe_to_bill").await;
     assert_eq!(safe, (last + Days::new(1)).to_string());
     assert_eq!(
         world.text("select sum(calls) from vobiz.callback_loss").await,
@@ -85,7 +85,7 @@ async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
     // What is older than the schedule is not listed again; the rest follows the schedule.
     let later = world
         .database
-        .count("select count(*) from vobiz.day where check_at is not null and to_at < vobiz.now()")
+        .count("select count(*) from vobiz.provider_day where check_at is not null and to_at < vobiz.now()")
         .await;
     assert_eq!(later, 30);
     assert_eq!(backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap(), None);
@@ -102,7 +102,7 @@ async fn a_backfill_that_is_stopped_goes_on_where_it_was() {
     let stop = CancellationToken::new();
     let half = async {
         eventually("some days are done", Duration::from_secs(20), async || {
-            world.database.count("select count(*) from vobiz.reconciliation_check").await >= 3
+            world.database.count("select count(*) from vobiz.ledger_check").await >= 3
         })
         .await;
         stop.cancel();
@@ -127,7 +127,7 @@ async fn a_range_with_a_gap_to_the_ledger_does_not_move_it_until_the_gap_is_clos
     assert_eq!(ledger_day(&world).await, before);
     // The days between are nobody's.
     checker(&world).check_if_due(&world.accounts[0], &CancellationToken::new()).await.unwrap();
-    assert_eq!(world.database.count("select count(*) from vobiz.reconciliation_check").await, 3);
+    assert_eq!(world.database.count("select count(*) from vobiz.ledger_check").await, 3);
     list(&world, &start(&world, first + Days::new(3), last).await).await;
     assert_eq!(ledger_day(&world).await, first.to_string());
     world.end().await;
@@ -168,8 +168,7 @@ async fn what_a_restore_lost_is_listed_again() {
     assert!(world.stored().await < 20);
     let done = checker(&world).recover(&world.accounts[0], since, &CancellationToken::new()).await.unwrap();
     assert_eq!((world.stored().await, done.unsettled), (21, 0), "{done:?}");
-    let open =
-        "select count(*) from vobiz.reconciliation_day where to_at < vobiz.now() and state <> 'settled'";
+    let open = "select count(*) from vobiz.ledger_day where to_at < vobiz.now() and state <> 'settled'";
     assert_eq!(world.database.count(open).await, 0);
     world.end().await;
 }
@@ -180,7 +179,7 @@ async fn a_recovery_beside_a_running_service_lists_each_day_once() {
     list(&world, &start(&world, first, last).await).await;
     let since = first.and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
     sqlx::query("delete from vobiz.cdr").execute(&world.database.pool).await.unwrap();
-    let checks = "select count(*) from vobiz.reconciliation_check";
+    let checks = "select count(*) from vobiz.ledger_check";
     let before = world.database.count(checks).await;
     let (stop, service) = (CancellationToken::new(), checker(&world));
     let told = stop.clone();
@@ -316,7 +315,7 @@ async fn one_day_is_compared_because_somebody_asks() {
     assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
     assert!(done.stdout.contains("4 calls differ: "), "{}", done.stdout);
     assert!(done.stderr.contains("where check_id = 2"), "{}", done.stderr);
-    let kinds = "select string_agg(distinct kind || ' ' || field, ',') from vobiz.reconciliation_difference where check_id = 2";
+    let kinds = "select string_agg(distinct kind || ' ' || field, ',') from vobiz.ledger_difference where check_id = 2";
     assert_eq!(world.text(kinds).await, "differs cost");
     // Today is not over: it equals the list so far, and is not settled.
     let today = (last + Days::new(1)).to_string();
@@ -350,7 +349,7 @@ async fn a_backfill_that_is_killed_goes_on_without_a_gap() {
         .spawn()
         .unwrap();
     eventually("some days are done", Duration::from_secs(20), async || {
-        world.database.count("select count(*) from vobiz.reconciliation_check").await >= 3
+        world.database.count("select count(*) from vobiz.ledger_check").await >= 3
     })
     .await;
     killed.kill().unwrap();
@@ -360,7 +359,7 @@ async fn a_backfill_that_is_killed_goes_on_without_a_gap() {
     assert_eq!(resumed.status.code(), Some(0), "{}", resumed.stderr);
     assert_eq!((world.stored().await, ledger_day(&world).await), (24, from));
     // The day that was cut off is listed again, the others are not.
-    let checks = world.database.count("select count(*) from vobiz.reconciliation_check").await;
+    let checks = world.database.count("select count(*) from vobiz.ledger_check").await;
     assert!((12..=13).contains(&checks), "{checks}");
     world.end().await;
 }

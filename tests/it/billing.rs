@@ -141,8 +141,8 @@ async fn days_with_a_change_of_the_clock_have_23_and_25_hours() {
     assert_eq!(calls_on("Africa/Cairo", "2026-03-29").await, 24);
     let hours = async |zone: &str, day: &str| {
         db.text(&format!(
-            "select extract(epoch from vobiz.day_begins(date '{day}' + 1, '{zone}') - vobiz.day_begins('{day}', '{zone}'))::int / 3600 || ' '
-                    || to_char(vobiz.day_begins('{day}', '{zone}') at time zone 'UTC', 'HH24:MI')"
+            "select extract(epoch from vobiz.billing_day_start(date '{day}' + 1, '{zone}') - vobiz.billing_day_start('{day}', '{zone}'))::int / 3600 || ' '
+                    || to_char(vobiz.billing_day_start('{day}', '{zone}') at time zone 'UTC', 'HH24:MI')"
         ))
         .await
     };
@@ -330,7 +330,7 @@ async fn a_month_of_three_hundred_customers_reads_its_days_and_nothing_else() {
         db.text("select concat_ws(' ', count(*), sum(calls), sum(total_cost)) from vobiz.billing_month where month = '2026-02-01'").await,
         db.text(
             "select concat_ws(' ', count(distinct (trunk_id, call_direction)), count(*), sum(total_cost)) from vobiz.cdr
-             where day_at >= vobiz.billing_start('2026-02-01') and day_at < vobiz.billing_start('2026-03-01')"
+             where day_at >= vobiz.billing_day_start('2026-02-01') and day_at < vobiz.billing_day_start('2026-03-01')"
         )
         .await
     );
@@ -347,11 +347,11 @@ async fn an_instant_is_in_the_day_that_has_begun_whatever_the_clocks_show() {
                      ('Asia/Kolkata', '1900-01-01'), ('Australia/Lord_Howe', '2026-04-05'), ('Australia/Lord_Howe', '2026-10-04'),
                      ('Asia/Manila', '1844-12-31'), ('America/Sitka', '1867-10-18'), ('Europe/Amsterdam', '1937-07-01')) as x (zone, turn)
         cross join lateral generate_series(x.turn - 3, x.turn + 3, '1 day') d
-        cross join lateral (select d::date as day, vobiz.day_begins(d::date, x.zone) as from_at, vobiz.day_begins(d::date + 1, x.zone) as to_at) k
+        cross join lateral (select d::date as day, vobiz.billing_day_start(d::date, x.zone) as from_at, vobiz.billing_day_start(d::date + 1, x.zone) as to_at) k
         cross join lateral generate_series(k.from_at, k.to_at - interval '1 s', '5 min') at";
     // All of them are looked at, and each is in the one day in whose range it lies.
     assert_eq!(db.text(sql).await.split(' ').count(), 11);
-    let wrong = format!("{sql} where vobiz.day_of(at, x.zone) <> k.day");
+    let wrong = format!("{sql} where vobiz.billing_day_of(at, x.zone) <> k.day");
     assert_eq!(db.text(&format!("select coalesce(({wrong}), 'none')")).await, "none");
     // The clocks of Newfoundland went back from 00:01 to 23:01: they show the day before for an hour more, and it has ended.
     let shown = format!("{sql} where (at at time zone x.zone)::date <> k.day");

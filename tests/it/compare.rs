@@ -1,4 +1,4 @@
-//! Our calls beside somebody else's list: each kind of difference is found once, nothing else is, and nothing is guessed.
+//! Our calls beside another's list: each kind of difference is found once, nothing else is, and nothing is guessed.
 
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};

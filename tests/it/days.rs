@@ -69,7 +69,7 @@ async fn check(world: &World) -> Vec<Checked> {
 
 /// Makes what is to be checked again due now.
 async fn hurry(world: &World) {
-    world.database.run("update vobiz.day set check_at = vobiz.now() where check_at is not null and to_at < vobiz.now() and (state <> 'settled' or reopened_at is not null)").await;
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where check_at is not null and to_at < vobiz.now() and (state <> 'settled' or reopened_at is not null)").await;
 }
 
 async fn states(world: &World) -> Vec<String> {
@@ -77,7 +77,7 @@ async fn states(world: &World) -> Vec<String> {
         .database
         .texts(
             "select concat_ws(' ', state, calls_here, calls_there, total_here, total_there, recovered, reason)
-             from vobiz.reconciliation_day order by day, currency",
+             from vobiz.ledger_day order by day, currency",
         )
         .await
 }
@@ -121,7 +121,7 @@ async fn days_that_equal_the_list_are_settled_and_safe_to_bill() {
     // Each check is kept with the provider's own words.
     let kept = world
         .database
-        .texts("select concat_ws(' ', cause, state, requests, summary->>'totalCalls', summary_cost, recovered) from vobiz.reconciliation_check order by id")
+        .texts("select concat_ws(' ', cause, state, requests, summary->>'totalCalls', summary_cost, recovered) from vobiz.ledger_check order by id")
         .await;
     assert_eq!(kept.len(), 2);
     assert!(kept.contains(&"24h settled 1 20 either 20".to_owned()), "{kept:?}");
@@ -202,10 +202,8 @@ async fn the_zone_of_the_providers_days_is_found_out() {
         // A day cut wrongly at first may have to be looked at again; none of them differs in the end.
         hurry(&world).await;
         check(&world).await;
-        let states = world
-            .database
-            .texts("select state from vobiz.reconciliation_day where to_at < vobiz.now()")
-            .await;
+        let states =
+            world.database.texts("select state from vobiz.ledger_day where to_at < vobiz.now()").await;
         assert!(
             states.iter().all(|state| state == "settled"),
             "{zone} {states:?} {:?}",
@@ -228,7 +226,12 @@ async fn the_field_that_the_summary_adds_up_is_recorded() {
     world.vobiz.place_call(streamed);
     check(&world).await;
     assert_eq!(world.text("select summary_cost from vobiz.account").await, "cost");
-    let kept = world.database.texts("select state || ' ' || summary_cost from vobiz.reconciliation_check where summary->>'totalCalls' = '1'").await;
+    let kept = world
+        .database
+        .texts(
+            "select state || ' ' || summary_cost from vobiz.ledger_check where summary->>'totalCalls' = '1'",
+        )
+        .await;
     assert_eq!(kept, ["settled cost"]);
     world.end().await;
 }
@@ -266,8 +269,7 @@ async fn a_late_revision_reopens_its_day() {
     check(&world).await;
     assert_eq!(states(&world).await[0], "settled 20 20 9.05 9.05 0");
     assert_eq!(safe_to(&world).await.0, before);
-    let causes =
-        world.database.texts("select cause from vobiz.reconciliation_check order by id desc limit 1").await;
+    let causes = world.database.texts("select cause from vobiz.ledger_check order by id desc limit 1").await;
     assert_eq!(causes, ["reopened"]);
     world.end().await;
 }
@@ -276,7 +278,7 @@ async fn a_late_revision_reopens_its_day() {
 async fn a_change_that_only_the_check_sees_becomes_a_revision() {
     let (world, _, calls) = settled_day().await;
     world.vobiz.revise(&calls[3], |call| call.cost = "0.50".parse().unwrap()).unwrap();
-    world.database.run("update vobiz.day set check_at = vobiz.now() where state = 'settled'").await;
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'").await;
     let revised: usize = check(&world).await.iter().map(|checked| checked.revised).sum();
     assert_eq!(revised, 1);
     assert_eq!(states(&world).await[0], "settled 20 20 9.05 9.05 0");
@@ -326,7 +328,7 @@ async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
         (safe, held_by.as_str()),
         (began + TimeDelta::days(1), format!("1 dead letter of {day}").as_str())
     );
-    assert_eq!(world.text("select sum(dead) from vobiz.reconciliation_day").await, "1");
+    assert_eq!(world.text("select sum(dead) from vobiz.ledger_day").await, "1");
 
     world.database.shift_clock("3 days").await;
     hurry(&world).await;
@@ -389,8 +391,7 @@ async fn lost_callbacks_are_counted_whoever_stored_the_call_first() {
     // Frozen before the log is pruned.
     world.database.run("truncate vobiz.callback").await;
     assert_eq!(world.database.texts(loss).await[0], "10 3 7 0.700000");
-    let kept =
-        world.database.texts("select unannounced::text from vobiz.reconciliation_day order by day").await;
+    let kept = world.database.texts("select unannounced::text from vobiz.ledger_day order by day").await;
     assert_eq!(kept[0], "7");
     world.vobiz.stop().await;
 }
@@ -399,10 +400,10 @@ async fn lost_callbacks_are_counted_whoever_stored_the_call_first() {
 async fn the_ledger_is_appended_to_only() {
     let (world, _, _) = settled_day().await;
     for sql in [
-        "update vobiz.reconciliation_check set state = 'settled'",
-        "update vobiz.reconciliation_total set total_there = 0",
+        "update vobiz.ledger_check set state = 'settled'",
+        "update vobiz.ledger_total set total_there = 0",
         "update vobiz.safe_to_bill_move set safe_to = vobiz.now()",
-        "truncate vobiz.reconciliation_difference",
+        "truncate vobiz.ledger_difference",
     ] {
         let refused = sqlx::query(sql).execute(&world.database.pool).await.unwrap_err().to_string();
         assert!(refused.contains("what is in it is evidence"), "{refused}");
@@ -417,7 +418,7 @@ async fn costs_that_trickle_in_do_not_have_a_day_listed_every_hour() {
     for n in 0..6 {
         world.vobiz.revise(&calls[n], |call| call.cost += rust_decimal::Decimal::ONE).unwrap();
         world.sweep().await;
-        let wait = "select (extract(epoch from check_at - reopened_at) / 60)::int from vobiz.day where reopened_at is not null";
+        let wait = "select (extract(epoch from check_at - reopened_at) / 60)::int from vobiz.provider_day where reopened_at is not null";
         waits.push(world.text(wait).await);
         // Another change meanwhile does not put it off.
         world.vobiz.revise(&calls[n + 10], |call| call.cost += rust_decimal::Decimal::ONE).unwrap();
@@ -483,8 +484,8 @@ async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
     // The clocks were moved, which it says as well.
     let says = async || service.acts().await.iter().any(|act| act.ends_with(&words));
     eventually("a person is called", Duration::from_secs(40), says).await;
-    assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"differs\"}").await, Some(1.0));
-    assert_eq!(service.metric("vobiz_cdr_reconciliation_difference{kind=\"missing_here\"}").await, Some(0.0));
+    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"differs\"}").await, Some(1.0));
+    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"missing_here\"}").await, Some(0.0));
     let safe =
         service.metric(&format!("vobiz_cdr_safe_to_bill_timestamp_seconds{{account=\"{ACCOUNT}\"}}")).await;
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
@@ -540,7 +541,7 @@ async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
     let (world, began, _) = settled_day().await;
-    let known = vobiz_cdr::db::ledger::bound::Known {
+    let known = vobiz_cdr::db::ledger::bound::InferredZone {
         bounds: vec![],
         day_of: "start_time".into(),
         offset: Some(0),
@@ -548,21 +549,21 @@ async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
         summary_cost: None,
         ledger_since: began,
     };
-    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+    vobiz_cdr::db::ledger::bound::write_down(&mut *world.database.connection().await, &id(), &known)
         .await
         .unwrap();
     // All days move. Calls change over from the first one to the day before it; beside the second one there are none.
-    let moved = "select concat_ws(' ', state, extract(hour from from_at at time zone 'UTC')) from vobiz.reconciliation_day order by day";
+    let moved = "select concat_ws(' ', state, extract(hour from from_at at time zone 'UTC')) from vobiz.ledger_day order by day";
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "settled 0", "open 0"]);
-    let due = "select count(*) from vobiz.day where check_at <= vobiz.now()";
+    let due = "select count(*) from vobiz.provider_day where check_at <= vobiz.now()";
     assert_eq!(world.database.count(due).await, 1);
     // Where the end of a call decides, it changes over although the midnights stay. The day before belongs to the ledger by now.
     at(&world, began + TimeDelta::minutes(330), 23.995);
     world.sweep().await;
     hurry(&world).await;
     check(&world).await;
-    let known = vobiz_cdr::db::ledger::bound::Known { day_of: "end_time".into(), ..known };
-    vobiz_cdr::db::ledger::bound::learn(&mut *world.database.connection().await, &id(), &known)
+    let known = vobiz_cdr::db::ledger::bound::InferredZone { day_of: "end_time".into(), ..known };
+    vobiz_cdr::db::ledger::bound::write_down(&mut *world.database.connection().await, &id(), &known)
         .await
         .unwrap();
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "reopened 0", "reopened 0", "open 0"]);
@@ -584,9 +585,12 @@ async fn the_time_that_decides_a_day_reopens_it_too() {
     .execute(&world.database.pool)
     .await
     .unwrap();
-    world.database.run("update vobiz.day set reopened_at = null").await;
+    world.database.run("update vobiz.provider_day set reopened_at = null").await;
     world.database.run("update vobiz.cdr set total_cost = 99").await;
-    assert_eq!(world.database.count("select count(*) from vobiz.day where reopened_at is not null").await, 2);
+    assert_eq!(
+        world.database.count("select count(*) from vobiz.provider_day where reopened_at is not null").await,
+        2
+    );
     world.end().await;
 }
 
@@ -634,7 +638,7 @@ async fn a_list_that_is_not_of_the_day_settles_nothing_and_teaches_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_waits_for_a_backlog_but_not_for_ever() {
     let (world, _, _) = settled_day().await;
-    world.database.run("update vobiz.day set check_at = vobiz.now() where state = 'settled'").await;
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'").await;
     for n in 0..40 {
         world.owe(&format!("behind-{n}"), true).await;
     }
@@ -646,10 +650,10 @@ async fn a_check_waits_for_a_backlog_but_not_for_ever() {
     assert!(!checked().await, "the walk through the backlog comes first");
     world
         .database
-        .run("update vobiz.day set check_at = vobiz.now() - interval '2 hours' where state = 'settled'")
+        .run("update vobiz.provider_day set check_at = vobiz.now() - interval '2 hours' where state = 'settled'")
         .await;
     assert!(checked().await, "it has waited for long enough");
-    world.database.run("update vobiz.day set check_at = vobiz.now() where state = 'settled'").await;
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'").await;
     world.database.run("update vobiz.cdr_queue set due_at = vobiz.now() + interval '1 hour'").await;
     assert!(checked().await, "nothing is due");
     world.end().await;

@@ -45,7 +45,7 @@ fn checker(world: &World) -> Ledger {
 async fn days(world: &World) -> Vec<String> {
     world
         .database
-        .texts("select concat_ws(' ', state, calls_here, reason) from vobiz.reconciliation_day order by day")
+        .texts("select concat_ws(' ', state, calls_here, reason) from vobiz.ledger_day order by day")
         .await
 }
 
@@ -94,10 +94,12 @@ async fn whoever_writes_after_it_began_reopens_the_day() {
         check.writers.have_ended(&mut connection).await.unwrap(),
         "it is none of those that are waited for"
     );
-    let held = sqlx::query("select from vobiz.day where day = $1 for no key update nowait").bind(due.day);
+    let held =
+        sqlx::query("select from vobiz.provider_day where day = $1 for no key update nowait").bind(due.day);
     assert!(held.execute(&mut *connection).await.is_err(), "it holds the row of the day until it commits");
     late.commit().await.unwrap();
-    let reopened = world.database.count("select count(*) from vobiz.day where reopened_at is not null").await;
+    let reopened =
+        world.database.count("select count(*) from vobiz.provider_day where reopened_at is not null").await;
     assert_eq!(reopened, 1);
     // With an old snapshot it could not know of the check.
     let mut old = world.database.pool.begin().await.unwrap();
@@ -116,24 +118,28 @@ async fn a_check_that_loses_its_connection_says_nothing() {
         let holder = "select count(pg_terminate_backend(pid)) from pg_locks
              where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
         eventually("its connection is cut", Duration::from_secs(5), async || {
-            world.database.count("select count(*) from vobiz.day where began_at is not null").await == 1
+            world.database.count("select count(*) from vobiz.provider_day where began_at is not null").await
+                == 1
                 && world.database.count(holder).await >= 1
         })
         .await;
     };
     let (checked, ()) = tokio::join!(ledger.check_if_due(&world.accounts[0], &stop), cut);
     assert!(checked.is_err(), "{checked:?}");
-    assert_eq!(world.database.count("select count(*) from vobiz.reconciliation_check").await, 0);
+    assert_eq!(world.database.count("select count(*) from vobiz.ledger_check").await, 0);
     let held_by = world.text("select held_by from vobiz.safe_to_bill").await;
     assert!(
         held_by.contains("cannot be compared: ") && held_by.contains("it is tried again at"),
         "{held_by}"
     );
     // What it left behind harms nobody.
-    world.database.run("update vobiz.day set check_at = from_at where began_at is not null").await;
+    world.database.run("update vobiz.provider_day set check_at = from_at where began_at is not null").await;
     let checked = ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
-    assert_eq!(world.database.count("select count(*) from vobiz.day where error is not null").await, 0);
+    assert_eq!(
+        world.database.count("select count(*) from vobiz.provider_day where error is not null").await,
+        0
+    );
     world.end().await;
 }
 
@@ -145,7 +151,7 @@ async fn a_day_that_is_being_compared_holds_up_only_who_changes_its_calls() {
     assert_eq!(days(&world).await[..2], ["settled 1", "settled"]);
     // As a comparison does.
     let mut compares = world.database.pool.begin().await.unwrap();
-    sqlx::query("select from vobiz.day where day = (select min(day) from vobiz.day) for no key update")
+    sqlx::query("select from vobiz.provider_day where day = (select min(day) from vobiz.provider_day) for no key update")
         .execute(&mut *compares)
         .await
         .unwrap();
@@ -165,7 +171,7 @@ async fn a_day_that_is_being_compared_holds_up_only_who_changes_its_calls() {
     timeout(Duration::from_secs(5), write("of-the-next-day", 1)).await.expect("another day waited");
     compares.commit().await.unwrap();
     waits.await.unwrap();
-    let reopened = "select state from vobiz.reconciliation_day where to_at < vobiz.now()";
+    let reopened = "select state from vobiz.ledger_day where to_at < vobiz.now()";
     assert_eq!(world.database.texts(reopened).await, ["reopened", "reopened"]);
     world.end().await;
 }
@@ -179,12 +185,12 @@ async fn a_change_reopens_the_days_of_those_whose_lists_have_shown_the_call() {
         .run(&format!(
             "insert into vobiz.account (account_id) values ('MA_PARENT01'), ('MA_STRANGER');
              insert into vobiz.listed_owner (account_id, owner) values ('MA_PARENT01', '{ACCOUNT}');
-             insert into vobiz.day (account_id, day, from_at, to_at, began_at)
+             insert into vobiz.provider_day (account_id, day, from_at, to_at, began_at)
              select a.account_id, '{day}', '{from}', '{from}'::timestamptz + interval '1 day', vobiz.now() from vobiz.account a"
         ))
         .await;
     world.database.run("update vobiz.cdr set cost = cost + 1").await;
-    let reopened = "select account_id from vobiz.day where reopened_at is not null order by 1";
+    let reopened = "select account_id from vobiz.provider_day where reopened_at is not null order by 1";
     assert_eq!(world.database.texts(reopened).await, ["MA_PARENT01", ACCOUNT]);
     world.end().await;
 }
@@ -198,11 +204,11 @@ async fn a_change_of_the_billing_zone_moves_the_days_of_the_ledger() {
     // Nothing was learnt from the lists: the days are those of the billing zone.
     world.database.run("update vobiz.account set day_offset = null").await;
     world.database.run("update vobiz.setting set billing_zone = 'America/New_York'").await;
-    let astray = "select count(*) from vobiz.day d where (from_at, to_at) is distinct from
-                    (vobiz.day_start(account_id, day), vobiz.day_start(account_id, day + 1))";
+    let astray = "select count(*) from vobiz.provider_day d where (from_at, to_at) is distinct from
+                    (vobiz.provider_day_start(account_id, day), vobiz.provider_day_start(account_id, day + 1))";
     assert_eq!(world.database.count(astray).await, 0);
     // The call, of three in the morning in India, belongs to the day before now; no other one changes over.
-    let states = "select concat_ws(' ', state, reopened_at is not null) from vobiz.day order by day";
+    let states = "select concat_ws(' ', state, reopened_at is not null) from vobiz.provider_day order by day";
     assert_eq!(world.database.texts(states).await, ["settled t", "settled f", "open f"]);
     world.end().await;
 }
@@ -213,12 +219,12 @@ async fn a_transaction_that_is_older_than_the_check_reopens_the_day() {
     world
         .database
         .run(
-            "insert into vobiz.day (account_id, day, from_at, to_at, began_at)
+            "insert into vobiz.provider_day (account_id, day, from_at, to_at, began_at)
              select account_id, (vobiz.now() at time zone 'UTC')::date, vobiz.now() - interval '25 hours',
                     vobiz.now() - interval '1 hour' + interval '1 s', vobiz.now() from vobiz.account",
         )
         .await;
-    let reopened = "select count(*) from vobiz.day where reopened_at is not null";
+    let reopened = "select count(*) from vobiz.provider_day where reopened_at is not null";
     assert_eq!(world.database.count(reopened).await, 0);
     // When it began, the call was younger than an hour.
     world

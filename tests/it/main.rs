@@ -5,6 +5,7 @@
 mod accounts;
 mod backfill;
 mod billing;
+mod calendar;
 mod cdr;
 mod cdr_versions;
 mod change;

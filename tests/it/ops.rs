@@ -76,11 +76,11 @@ async fn a_healthy_service_says_so_everywhere() {
     for name in [
         "intake",
         "fetch",
-        "settle",
+        "store",
         "sweep MA_TESTAB12",
-        "walk MA_TESTAB12",
-        "settle MA_TESTAB12",
-        "look",
+        "drain MA_TESTAB12",
+        "ledger MA_TESTAB12",
+        "poll",
         "count",
     ] {
         let series = format!("vobiz_cdr_worker_last_progress_timestamp_seconds{{loop=\"{name}\"}}");
@@ -336,7 +336,7 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     let (endpoint, address) = (public.local_addr().unwrap(), private.local_addr().unwrap());
     tokio::spawn(axum::serve(private, router(ops.clone())).into_future());
     let stop = tokio_util::sync::CancellationToken::new();
-    tokio::spawn(ops.clone().look_on(database.pool.clone(), stop.clone()));
+    tokio::spawn(ops.clone().run(database.pool.clone(), stop.clone()));
     let limits = Limits { headers_within: Duration::from_secs(60), connections: 2 };
     let heartbeat = metrics.heartbeats.start(PORT, Duration::from_millis(300));
     tokio::spawn(listen(public, axum::Router::new(), limits, heartbeat, stop.clone()));
@@ -393,7 +393,7 @@ async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves(
         tokio::spawn(axum::serve(listener, router(ops.clone())).into_future());
         assert_eq!(page(address, "/readyz").await, (503, "not ready: starting\n".into()));
         let stop = tokio_util::sync::CancellationToken::new();
-        tokio::spawn(ops.clone().look_on(database.pool.clone(), stop.clone()));
+        tokio::spawn(ops.clone().run(database.pool.clone(), stop.clone()));
         if receives {
             // Whoever receives and can commit is ready: callbacks must not be thrown away for the sake of a fetch.
             ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));

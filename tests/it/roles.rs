@@ -102,7 +102,7 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
     }
     for write in [
         "delete from vobiz.rollup",
-        "select vobiz.cut_days()",
+        "select vobiz.recompute_rollup_day()",
         "update vobiz.setting set home_country = '1'",
         "insert into vobiz.prefix values ('+1', 'x', 'x')",
         "create table vobiz.x ()",
@@ -202,7 +202,7 @@ async fn what_acts_with_the_rights_of_its_owner_is_nobodys_to_call() {
 async fn the_service_fires_all_triggers_as_its_role() {
     let db = with_roles().await;
     db.run(
-        "insert into vobiz.day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id)
+        "insert into vobiz.provider_day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id)
          select 'MA_TESTAB12', d, d::timestamp at time zone 'Asia/Kolkata', (d + 1)::timestamp at time zone 'Asia/Kolkata', 'settled',
                 now() - interval '1 min', now(), 1
          from unnest('{2026-03-10,2026-03-11,2026-03-12}'::date[]) d",
@@ -222,7 +222,7 @@ async fn the_service_fires_all_triggers_as_its_role() {
         sqlx::raw_sql(sql).execute(&mut app).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
     app.close().await.unwrap();
-    assert_eq!(db.count("select count(*) from vobiz.day where reopened_at is not null").await, 3);
+    assert_eq!(db.count("select count(*) from vobiz.provider_day where reopened_at is not null").await, 3);
     let noted = "select string_agg(action, ' ' order by id) from vobiz.audit where by = 'vobiz_app'";
     assert_eq!(
         db.text(noted).await,
@@ -345,7 +345,7 @@ async fn the_service_can_work_as_its_role() {
         [Some("6".to_owned())]
     );
     assert!(vobiz_cdr::db::bill::rollup::fold(&mut app, 100).await.unwrap() > 0);
-    sqlx::raw_sql("update vobiz.setting set billing_zone = 'UTC'; select vobiz.cut_days()")
+    sqlx::raw_sql("update vobiz.setting set billing_zone = 'UTC'; select vobiz.recompute_rollup_day()")
         .execute(&mut app)
         .await
         .unwrap();

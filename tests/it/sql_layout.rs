@@ -215,6 +215,87 @@ fn the_series_of_india_are_what_the_script_makes_of_its_csv() {
     assert_eq!(String::from_utf8(made.stdout).unwrap(), kept, "{file} was edited by hand, or its CSV was");
 }
 
+/// Facts that are said in one place, and the only file that may say them so.
+const SAID_ONCE: [(&str, &str); 5] = [
+    ("0.01 *", "account/rate_in_force.sql"),
+    ("paused_until > vobiz.now()", "account/is_paused.sql"),
+    ("'unassigned'", "bill/first_rule.sql"),
+    ("r.valid_to > at", "bill/rule_holds.sql"),
+    ("whole_cost is null", "bill/sums_of.sql"),
+];
+
+#[test]
+fn what_is_a_function_is_said_once() {
+    let mut places: Vec<(String, String)> =
+        text().into_iter().map(|(file, sql)| (file, acting(&sql))).collect();
+    let mut folders = vec![Path::new("src/db").to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                places.push((path.to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    for (words, only) in SAID_ONCE {
+        let saying: Vec<&str> =
+            places.iter().filter(|(_, sql)| sql.contains(words)).map(|(file, _)| file.as_str()).collect();
+        assert_eq!(saying, [only], "{words}");
+    }
+    // No other text cuts a day: noon and the hour of the clock are no days, and a leg has a shortcut that a test proves.
+    for (file, sql) in &places {
+        let cuts = sql.contains("at time zone s.billing_zone") || sql.contains("vobiz.setting s))::date");
+        assert!(
+            !cuts || file == "views/leg.sql",
+            "{file} cuts a day by itself: see vobiz.billing_day_of and _start"
+        );
+    }
+}
+
+/// Every text that lists the sums, so that a further one is in all of them. (docs/architecture.md says the order.)
+const SUM_LISTS: [&str; 12] = [
+    "migrations/repeatable/bill/sums_of.sql",
+    "migrations/repeatable/bill/roll_up.sql",
+    "migrations/repeatable/bill/roll_up_change.sql",
+    "migrations/repeatable/bill/apply_customer_rule.sql",
+    "migrations/repeatable/bill/recompute_rollup_day.sql",
+    "migrations/repeatable/views/rollup_part.sql",
+    "migrations/repeatable/views/rollup_day_part.sql",
+    "migrations/repeatable/views/rollup_base.sql",
+    "src/db/bill/rollup.rs",
+    "src/db/bill/rollup_day.rs",
+    "src/cli/verify.rs",
+    "benches/million.sql",
+];
+
+#[tokio::test]
+async fn a_sum_is_in_every_list() {
+    let db = Database::new().await;
+    let columns = |table: &str| {
+        format!(
+            "select attname::text from pg_catalog.pg_attribute where attrelid = 'vobiz.{table}'::regclass and attnum > 6
+             and not attisdropped order by attnum"
+        )
+    };
+    let sums = db.texts(&columns("rollup")).await;
+    assert_eq!(sums.len(), 9, "{sums:?}");
+    for table in ["rollup_delta", "rollup_day", "rollup_part", "rollup_day_part", "rollup_base"] {
+        assert_eq!(db.texts(&columns(table)).await, sums, "vobiz.{table}");
+    }
+    for file in SUM_LISTS {
+        let text = fs::read_to_string(file).unwrap();
+        for sum in &sums {
+            let said = text.match_indices(sum.as_str()).any(|(at, _)| {
+                let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+                edge(text[..at].chars().next_back()) && edge(text[at + sum.len()..].chars().next())
+            });
+            assert!(said, "{file} lacks the sum {sum}");
+        }
+    }
+}
+
 /// What a view needs to hand on a further column of vobiz.cdr: where its text is cut, and what goes in there.
 const GAINS: [(&str, &[(&str, &str)]); 15] = [
     ("customer_cdr", &[("\n  from vobiz.cdr c", ", c.gained")]),

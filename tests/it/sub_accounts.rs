@@ -55,7 +55,7 @@ async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
 async fn states(database: &Database) -> Vec<String> {
     database
         .texts(
-            "select concat_ws(' ', account_id, state, calls_here, calls_there, reason) from vobiz.reconciliation_day
+            "select concat_ws(' ', account_id, state, calls_here, calls_there, reason) from vobiz.ledger_day
              where to_at < vobiz.now() order by account_id, day",
         )
         .await
@@ -135,7 +135,7 @@ async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_pare
              from vobiz.cdr where account_id like 'SA%'",
         )
         .await;
-    database.run("update vobiz.day set check_at = vobiz.now() where reopened_at is not null").await;
+    database.run("update vobiz.provider_day set check_at = vobiz.now() where reopened_at is not null").await;
     sweep_and_check(&database, &accounts).await;
     let state = &states(&database).await[0];
     assert!(

@@ -208,7 +208,7 @@ async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched
 
     let due_to = world.database.now().await + TimeDelta::milliseconds(500);
     let minute = Duration::from_secs(60);
-    backlog::hold(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
+    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
     let held = world.owed_call().await.call_id;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let newer = world.owed_call().await.call_id;
@@ -258,7 +258,7 @@ async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
     db.owe(&["c"], false).await;
     let due_to = db.now().await;
     let hold = async |due_to| {
-        timed!(&db.pool, Duration::from_secs(5), |connection| backlog::hold(
+        timed!(&db.pool, Duration::from_secs(5), |connection| backlog::reserve(
             connection,
             &id(),
             due_to,
@@ -304,7 +304,7 @@ async fn a_lease_costs_the_same_however_many_calls_are_held() {
     .await;
     db.run("analyze vobiz.cdr_queue").await;
     let due_to = db.now().await;
-    backlog::hold(&mut *db.connection().await, &id(), due_to, Duration::from_secs(60)).await.unwrap();
+    backlog::reserve(&mut *db.connection().await, &id(), due_to, Duration::from_secs(60)).await.unwrap();
     db.owe(&["fresh"], true).await;
     let mut connection = db.connection().await;
     let read = async |connection: &mut sqlx::PgConnection| -> i64 {
@@ -439,12 +439,12 @@ async fn a_walk_that_does_not_pay_pauses_before_the_next_one() {
     let told = stop.clone();
     let walking = tokio::spawn(async move { sweeper.run(told).await });
     eventually("it has drained", Duration::from_secs(5), async || {
-        metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"walk\"} 15")
+        metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"drain\"} 15")
     })
     .await;
     eventually("it has let go", Duration::from_secs(5), async || hold(&world).await == "∅").await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert!(metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"walk\"} 15"), "{}", metrics.text());
+    assert!(metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"drain\"} 15"), "{}", metrics.text());
     world.drain().await;
     assert_eq!(world.standing("not-there-7").await, "not_yet 1 alive");
     stop.cancel();
@@ -632,7 +632,7 @@ async fn a_service_whose_rate_is_too_low_for_its_calls_keeps_up_by_pages() {
     let (_, metrics) = running.page("/metrics").await;
     // A call that is listed while its fetch is under way counts twice.
     assert!(running.metric("vobiz_cdr_freshness_seconds_count").await.unwrap() >= 300.0, "{metrics}");
-    assert!(running.metric("vobiz_cdr_list_pages_total{flow=\"walk\"}").await.unwrap() > 0.0, "{metrics}");
+    assert!(running.metric("vobiz_cdr_list_pages_total{flow=\"drain\"}").await.unwrap() > 0.0, "{metrics}");
     running.all_is_well().await;
     running.end().await;
     world.end().await;
