@@ -4,6 +4,7 @@
 
 mod cli;
 mod db;
+mod docs;
 mod faults;
 mod fetch;
 mod layout;

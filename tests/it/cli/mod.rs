@@ -1,5 +1,6 @@
 //! The built program as its user meets it: help, settings, exit codes.
 
+mod reference;
 mod reparse;
 mod report;
 
