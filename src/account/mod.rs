@@ -33,7 +33,7 @@ pub enum Priority {
     /// A sweep, a walk, and whoever asks whether an account works: one request at a time, so they always get their turn.
     Sweep,
     /// The check of a day.
-    Settle,
+    Ledger,
     /// The history.
     Backfill,
 }
@@ -47,7 +47,7 @@ impl Priority {
         match self {
             Self::Fetch => AHEAD,
             Self::Sweep => AHEAD * 2,
-            Self::Settle => after(2),
+            Self::Ledger => after(2),
             Self::Backfill => after(5),
         }
     }
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_rights_have_an_order_and_each_has_a_floor() {
-        let all = [Priority::Sweep, Priority::Fetch, Priority::Settle, Priority::Backfill];
+        let all = [Priority::Sweep, Priority::Fetch, Priority::Ledger, Priority::Backfill];
         let ahead = |seconds| all.map(|right| right.ahead(Duration::from_secs(seconds)).as_millis());
         assert_eq!(ahead(0), [500, 250, 50, 50]);
         assert_eq!(ahead(2), [500, 250, 500, 50]);

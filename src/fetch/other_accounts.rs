@@ -135,7 +135,7 @@ impl OtherAccounts {
         }
     }
 
-    /// Writes down who has answered, and renews the lease so that it outlives the next request and the settling. False: somebody
+    /// Writes down which accounts have answered, and renews the lease so that it outlives the next request and the settling. False: somebody
     /// else has the call now, or Postgres is away.
     async fn keep(&self, lease: &Lease, answered: &[String]) -> bool {
         let kept = timed!(&self.pool, DB_TIMEOUT, |connection| other_accounts::keep(

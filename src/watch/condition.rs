@@ -10,7 +10,7 @@ use tracing::{info, warn};
 /// While it lasts, it is said again after this long.
 const REMIND: Duration = Duration::from_secs(600);
 
-/// A trouble that has not happened for this long counts as over for those who look, although nothing has shown that it is.
+/// A condition that has not been raised for this long counts as over for `/status`, although nothing has shown that it is.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// One kind of trouble of one loop.

@@ -1,16 +1,16 @@
-//! The pulse of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
-//! wedged, and that is seen from outside, since the loop itself can no longer say so.
+//! The heartbeat of a loop: when it last moved, and whether it rightly waits. A loop that stands still where it should move is
+//! stalled, and that is seen from outside, since the loop itself can no longer say so.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The pulse of one loop. The loop beats; others look.
+/// The heartbeat of one loop: the loop beats, others watch.
 #[derive(Debug)]
 pub struct Heartbeat {
     name: String,
-    patience: Duration,
+    stall_after: Duration,
     born: Instant,
     /// Milliseconds from `born` to the last beat.
     last: AtomicU64,
@@ -18,17 +18,17 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn new(name: &str, patience: Duration) -> Self {
+    fn new(name: &str, stall_after: Duration) -> Self {
         Self {
             name: name.to_owned(),
-            patience,
+            stall_after,
             born: Instant::now(),
             last: AtomicU64::new(0),
             resting: AtomicBool::new(false),
         }
     }
 
-    /// The loop moved. Until it rests it is expected to move again within its patience.
+    /// The loop moved. Until it rests it is expected to move again within this time.
     pub fn beat(&self) {
         let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(since, Ordering::Relaxed);
@@ -56,19 +56,19 @@ impl Heartbeat {
 
     /// It should have moved by now, seeing that all it depends on has been there for `at_least`.
     pub fn is_stalled(&self, at_least: Duration) -> bool {
-        self.silence().min(at_least) > self.patience
+        self.silence().min(at_least) > self.stall_after
     }
 }
 
-/// The pulses of a process.
+/// The heartbeats of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<Heartbeat>>>>);
 
 impl Heartbeats {
-    /// The pulse of a loop that starts. One of the same name that is still about is looked at no longer: what it finishes is
-    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `patience` means wedged.
-    pub fn start(&self, name: &str, patience: Duration) -> Arc<Heartbeat> {
-        let heartbeat = Arc::new(Heartbeat::new(name, patience));
+    /// The heartbeat of a loop that starts. One of the same name that is still about is watched no longer: what it finishes is
+    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `stall_after` means stalled.
+    pub fn start(&self, name: &str, stall_after: Duration) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new(name, stall_after));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(name.to_owned(), Arc::clone(&heartbeat));
         heartbeat
@@ -95,7 +95,7 @@ mod tests {
         let heartbeat = heartbeats.start("fetch", Duration::from_millis(30));
         assert!(!heartbeat.is_stalled(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for somebody else");
+        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for something else");
         assert!(heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() >= Duration::from_millis(60));
         heartbeat.rest();
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -106,7 +106,7 @@ mod tests {
         assert!(heartbeats.all()[0].is_stalled(Duration::MAX));
         let successor = heartbeats.start("fetch", Duration::from_secs(60));
         heartbeat.beat();
-        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is looked at");
+        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is watched");
         heartbeats.keep(|name| name != "fetch");
         assert!(heartbeats.all().is_empty());
     }
