@@ -3,100 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::ServeConfig;
-use vobiz_cdr::db::queue::backlog;
-use vobiz_cdr::db::timed;
 use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{
-    Answer, Call, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
+    Answer, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
 };
 use vobiz_cdr::sweep::{Drained, Sweeper};
 use vobiz_cdr::watch::metrics::Metrics;
 
-use crate::support::calls::{account as id, try_lease};
-use crate::support::database::{ACCOUNT, Database};
+use super::{NEVER, all_stored_once, hold, outage, owe_since, owed, paced, swept_just_now, walk};
+use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
-use crate::support::world::{TOKEN, World, account, credentials, eventually, fetcher, options, serve_config};
+use crate::support::world::{TOKEN, World, eventually, options, serve_config};
 
 /// The URL that Vobiz signs for.
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
-/// No sweep is due for a long time.
-const NEVER: Duration = Duration::from_secs(30 * 86_400);
-
-/// Calls that ended over the last so many hours, newest first, each with a backlog's row: the API was away.
-async fn outage(world: &World, calls: usize, hours: i64) -> Vec<Call> {
-    let now = world.database.now().await;
-    let step = TimeDelta::hours(hours) / i32::try_from(calls).unwrap();
-    let mut placed = Vec::new();
-    for n in 0..calls {
-        let ended_at = now - step * i32::try_from(n).unwrap();
-        placed.push(world.vobiz.place_call(CallSpec { ended_at: Some(ended_at), ..CallSpec::default() }));
-    }
-    owe_since(world, &placed).await;
-    placed
-}
-
-/// Owes calls since a moment after their end, with their callbacks in the log.
-async fn owe_since(world: &World, calls: &[Call]) {
-    let ids: Vec<&str> = calls.iter().map(|call| call.call_id.as_str()).collect();
-    for ids in ids.chunks(500) {
-        world.database.owe(ids, true).await;
-    }
-    let ended: Vec<DateTime<Utc>> = calls.iter().map(|call| call.ended_at).collect();
-    sqlx::query(
-        "update vobiz.cdr_queue q set enqueued_at = e.at + interval '1 s', announced_at = e.at + interval '1 s',
-                due_at = e.at + interval '5 s'
-         from unnest($1::text[], $2::timestamptz[]) as e (call_id, at)
-         where q.call_id = e.call_id and e.at < vobiz.now() - interval '6 s'",
-    )
-    .bind(ids)
-    .bind(ended)
-    .execute(&world.database.pool)
-    .await
-    .unwrap();
-}
-
-/// One walk now at so many requests a second, where no sweep is due.
-async fn walk(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
-    swept_just_now(world).await;
-    let paced = paced(world, max_rps);
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
-    sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await
-}
-
-async fn swept_just_now(world: &World) {
-    world
-        .database
-        .run("update vobiz.account set swept_at = vobiz.now(), sweep_from = vobiz.now(), swept_wide_at = vobiz.now()")
-        .await;
-}
-
-/// An account at a pace at which a walk can be met on its way.
-fn paced(world: &World, max_rps: f64) -> Arc<Account> {
-    account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), max_rps)
-}
-
-async fn hold(world: &World) -> String {
-    world.text("select coalesce(listed_due_to, listing_until) from vobiz.account").await
-}
-
-async fn owed(world: &World) -> i64 {
-    world.database.count("select count(*) from vobiz.cdr_queue").await
-}
-
-/// Every call is there once, in one version, as announced; nothing is owed.
-async fn all_stored_once(world: &World, calls: usize) {
-    let calls = i64::try_from(calls).unwrap();
-    assert_eq!(world.stored().await, calls);
-    assert_eq!(owed(world).await, 0);
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr_revision").await, calls);
-    let announced =
-        "select count(*) from vobiz.cdr where origin = 'callback' and first_callback_at is not null";
-    assert_eq!(world.database.count(announced).await, calls);
-}
 
 #[tokio::test]
 async fn a_backlog_is_resolved_by_pages_of_the_list_and_each_call_is_stored_once() {
@@ -195,35 +119,6 @@ async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
-    let world = World::new().await;
-    let stop = CancellationToken::new();
-    let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);
-    let told = stop.clone();
-    let working = tokio::spawn(async move { worker.run(told).await });
-    // So the worker has looked from the beginning, and found something: from here on it knows where to begin.
-    let first = world.owed_call().await.call_id;
-    let stored = async |call_id: &str| world.standing(call_id).await == "∅" && world.stored().await > 0;
-    eventually("the first is stored", Duration::from_secs(10), async || stored(&first).await).await;
-
-    let due_to = world.database.now().await + TimeDelta::milliseconds(500);
-    let minute = Duration::from_secs(60);
-    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
-    let held = world.owed_call().await.call_id;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let newer = world.owed_call().await.call_id;
-    eventually("the newer one is stored", Duration::from_secs(10), async || world.stored().await == 2).await;
-    assert_ne!(world.standing(&held).await, "∅", "the held one waits for the list");
-    assert_eq!(world.standing(&newer).await, "∅");
-
-    backlog::release(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
-    eventually("the held one is stored", Duration::from_secs(10), async || world.stored().await == 3).await;
-    stop.cancel();
-    working.await.unwrap();
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
     let world = World::new().await;
     outage(&world, 4000, 24).await;
@@ -248,177 +143,6 @@ async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
     let drained = walking.await.unwrap().unwrap().unwrap();
     assert_eq!((drained.left, drained.paid), (0, 4040));
     all_stored_once(&world, 4040).await;
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
-    let db = Database::new().await;
-    db.owe(&["a", "b"], true).await;
-    db.owe(&["c"], false).await;
-    let due_to = db.now().await;
-    let hold = async |due_to| {
-        timed!(&db.pool, Duration::from_secs(5), |connection| backlog::reserve(
-            connection,
-            &id(),
-            due_to,
-            Duration::from_secs(60)
-        ))
-        .await
-        .unwrap();
-    };
-    hold(due_to).await;
-    assert!(db.lease(9).await.is_empty());
-    let any_due = async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await).await.unwrap();
-    assert!(!any_due().await, "whoever drains the queue does not wait for the list");
-    // What falls due later is leased, certain or not.
-    db.owe(&["d"], true).await;
-    db.owe(&["e"], false).await;
-    assert!(any_due().await);
-    let mut later: Vec<String> = db.lease(9).await.iter().map(|lease| lease.call_id().to_string()).collect();
-    later.sort();
-    assert_eq!(later, ["d", "e"]);
-    // Another one's hold is not ended by accident.
-    backlog::release(&mut *db.connection().await, &id(), due_to - TimeDelta::seconds(1)).await.unwrap();
-    assert!(db.lease(9).await.is_empty());
-    db.shift_clock("59 seconds").await;
-    assert!(db.lease(9).await.is_empty());
-    db.shift_clock("61 seconds").await;
-    assert!(any_due().await);
-    assert_eq!(db.lease(9).await.len(), 5, "the three that were held, and two whose leases ended");
-    let ended = async || {
-        backlog::release(&mut *db.connection().await, &id(), due_to).await.unwrap();
-        db.text("select listing_until::text from vobiz.account").await
-    };
-    assert_eq!(ended().await, "-");
-}
-
-#[tokio::test]
-async fn a_lease_costs_the_same_however_many_calls_are_held() {
-    let db = Database::new().await;
-    db.run(
-        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
-         select 'held-' || n, 'MA_TESTAB12', true, n % 2 = 0, vobiz.now() - interval '1 day' + n * interval '1 s'
-         from generate_series(1, 60000) n",
-    )
-    .await;
-    db.run("analyze vobiz.cdr_queue").await;
-    let due_to = db.now().await;
-    backlog::reserve(&mut *db.connection().await, &id(), due_to, Duration::from_secs(60)).await.unwrap();
-    db.owe(&["fresh"], true).await;
-    let mut connection = db.connection().await;
-    let read = async |connection: &mut sqlx::PgConnection| -> i64 {
-        sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
-        sqlx::query_scalar(
-            "select (idx_tup_read + (select seq_tup_read from pg_stat_user_tables where relname = 'cdr_queue'))::bigint
-             from pg_stat_user_indexes where indexrelname = 'cdr_queue_due'",
-        )
-        .fetch_one(connection)
-        .await
-        .unwrap()
-    };
-    let before = read(&mut connection).await;
-    assert_eq!(try_lease(&mut connection, 9).await.unwrap().len(), 1);
-    let after = read(&mut connection).await;
-    assert!(after - before < 50, "{} entries of the index were read for one lease", after - before);
-}
-
-#[tokio::test]
-async fn a_sweep_that_meets_a_backlog_is_the_walk_and_reads_it_once() {
-    let world = World::new().await;
-    outage(&world, 3000, 12).await;
-    // The last sweep completed before the outage; a wide one is due as well.
-    world
-        .database
-        .run(
-            "update vobiz.account set sweep_from = vobiz.now() - interval '12 hours',
-                    swept_at = vobiz.now() - interval '12 hours', swept_wide_at = vobiz.now() - interval '13 hours'",
-        )
-        .await;
-    let every = Duration::from_secs(300);
-    let paced = paced(&world, 100.0);
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, Metrics::new());
-    // Even the loop that looks for backlogs leaves it to the sweep.
-    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
-    assert_eq!((drained.paid, drained.left), (3000, 0));
-    all_stored_once(&world, 3000).await;
-    let requests = world.vobiz.stats().total_requests();
-    assert!(requests <= 32, "{requests} requests for 3000 calls");
-    assert_eq!(hold(&world).await, "∅");
-    let stop = CancellationToken::new();
-    assert_eq!(sweeper.sweep_if_due(&paced, &stop).await.unwrap(), None, "it was the sweep");
-    assert_eq!(sweeper.drain_if_backlogged(&paced, &stop).await.unwrap(), None);
-    // The wide overlap has its turn with the next one, and covers what it would have covered.
-    world.database.shift_clock("6 minutes").await;
-    let mut connection = world.database.connection().await;
-    let plan = vobiz_cdr::db::account::plan_sweep(&mut connection, &id(), every).await.unwrap().unwrap();
-    assert!(plan.wide);
-    let reach = plan.now - plan.down_to;
-    assert!(reach > TimeDelta::hours(13 + 25), "{reach}");
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_sweep_without_a_deep_backlog_holds_nothing_and_keeps_its_overlap() {
-    let world = World::new().await;
-    outage(&world, 200, 2).await;
-    let seen = world.database.pool.clone();
-    let stop = CancellationToken::new();
-    let watching = stop.clone();
-    let holds = tokio::spawn(async move {
-        let mut holds = 0;
-        while !watching.is_cancelled() {
-            let held: i64 =
-                sqlx::query_scalar("select count(*) from vobiz.account where listing_until is not null")
-                    .fetch_one(&seen)
-                    .await
-                    .unwrap();
-            holds += held;
-        }
-        holds
-    });
-    let paced = paced(&world, 20.0);
-    let sweeper =
-        Sweeper::new(world.database.pool.clone(), vec![paced.clone()], Duration::ZERO, Metrics::new());
-    let swept = sweeper.sweep_if_due(&paced, &CancellationToken::new()).await.unwrap().unwrap();
-    stop.cancel();
-    assert_eq!(holds.await.unwrap(), 0);
-    assert_eq!((swept.new, swept.recovered), (200, 0));
-    assert_eq!(world.text("select swept_wide_at is not null from vobiz.account").await, "true");
-    all_stored_once(&world, 200).await;
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_sweep_lets_go_as_soon_as_the_list_is_no_longer_worth_it() {
-    let world = World::new().await;
-    // Many listed calls that nobody owes, and a backlog that no list shows.
-    let now = world.database.now().await;
-    for n in 0..1500 {
-        let ended_at = Some(now - TimeDelta::seconds(n * 2));
-        world.vobiz.place_call(CallSpec { ended_at, ..CallSpec::default() });
-    }
-    let ids: Vec<String> = (0..1200).map(|n| format!("not-there-{n}")).collect();
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    world.database.owe(&ids, true).await;
-    world
-        .database
-        .run("update vobiz.cdr_queue set enqueued_at = vobiz.now() - interval '30 minutes', due_at = vobiz.now()")
-        .await;
-    let metrics = Metrics::new();
-    let paced = paced(&world, 100.0);
-    let every = Duration::from_secs(300);
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, metrics.clone());
-    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
-    // Fifteen pages are cheaper than 1200 fetches, so it holds them to the end, and no longer.
-    assert_eq!((drained.paid, drained.left, drained.was_worth_it()), (0, 1200, false));
-    assert_eq!(hold(&world).await, "∅");
-    assert_eq!(world.stored().await, 1500);
-    let text = metrics.text();
-    assert!(text.contains("vobiz_cdr_sweep_recovered_total 1500"), "{text}");
-    assert!(text.contains("vobiz_cdr_list_pages_total{flow=\"sweep\"} 15"), "{text}");
-    assert!(text.contains("vobiz_cdr_freshness_seconds_count 1500"), "{text}");
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await, 1500);
     world.end().await;
 }
 
@@ -541,28 +265,6 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     assert!(again <= 32, "{again}");
     all_stored_once(&world, 3000).await;
     assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
-    world.end().await;
-}
-
-#[tokio::test]
-async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
-    let world = World::new().await;
-    outage(&world, 1200, 24).await;
-    let slow = paced(&world, 40.0);
-    swept_just_now(&world).await;
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
-    let stop = CancellationToken::new();
-    let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
-        eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 300).await;
-        // A page fails; the request that asks whether the account works finds that it does.
-        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(3))));
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        world.vobiz.script_account(ACCOUNT, None);
-    });
-    let drained = drained.unwrap().unwrap();
-    assert_eq!((drained.paid, drained.left), (1200, 0));
-    assert_eq!(drained.pages, 12);
-    all_stored_once(&world, 1200).await;
     world.end().await;
 }
 

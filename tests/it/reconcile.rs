@@ -1,0 +1,247 @@
+//! Our calls beside another's list: each kind of difference is found once, nothing else is, and nothing is guessed.
+
+use futures_util::TryStreamExt;
+use serde_json::json;
+use vobiz_cdr::db::reconcile as rows;
+use vobiz_cdr::reconcile::{self, Map, ReconcileError, ReconcileRequest, Wrong};
+use vobiz_cdr::vobiz::AccountId;
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::their_list::rows;
+use crate::support::their_list::{EXPORT, HEADER, days, kinds, plain, row, total};
+
+#[tokio::test]
+async fn an_export_equals_the_calls_it_was_made_of() {
+    let db = Database::new().await;
+    let mut reader = csv::Reader::from_path(EXPORT).unwrap();
+    let header = reader.headers().unwrap().clone();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let fields = header.iter().zip(&record).filter(|(_, value)| !value.is_empty());
+        db.store(fields.map(|(key, value)| (key.to_owned(), json!(value))).collect()).await;
+    }
+    let export = std::fs::read_to_string(EXPORT).unwrap();
+    let (comparison, differences) = db.with_csv(&export, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal && differences.is_empty(), "{comparison:?} {differences:?}");
+    assert_eq!((comparison.counts.calls_here, comparison.counts.equal), (3, 3));
+    assert_eq!(
+        comparison.accounts.as_deref(),
+        Some(&["MA_TESTAB12".to_owned(), "MA_XXXXXXXX".to_owned()][..])
+    );
+    assert_eq!(comparison.compared, rows::FIELDS);
+    assert_eq!(total(&comparison, "total_cost"), [Some("0.75"), Some("0.75"), Some("0")]);
+}
+
+#[tokio::test]
+async fn each_kind_of_difference_is_found_once_and_nothing_else() {
+    let db = Database::new().await;
+    db.store_plain("abcdef").await;
+    // a is equal in another spelling, b costs more, c is missing here, d has no seconds to say, e cannot be read, f is not there.
+    let text = format!(
+        "{HEADER}{ACCOUNT},a,2026-03-25 10:00:00Z,47.0,42,0.4500,-,0.45,INR\n{}{}{ACCOUNT},d,,NULL,null,0.45,,,INR\n{}",
+        row('b').replace("0.45,INR", "0.5,INR"),
+        row('c').replace(",c,", ",nobody,"),
+        row('e').replace("0.45,0", "0;45,0"),
+    );
+    let text = text + &row('f').replace("10:50", "11:50").replace(",f,", ",later,");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert_eq!(
+        kinds(&differences),
+        [
+            "differs b",
+            "missing_here nobody",
+            "missing_there c",
+            "unreadable e",
+            "missing_there f",
+            "missing_here later"
+        ]
+    );
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), "0.5")]);
+    assert_eq!(differences[3].why.as_deref(), Some("cost: not a number: \"0;45\""));
+    assert_eq!(differences[3].line, Some(6));
+    let counts = comparison.counts;
+    assert!(!comparison.equal);
+    assert_eq!((counts.calls_here, counts.calls_there, counts.equal), (6, 6, 2));
+    assert_eq!((counts.missing_here, counts.missing_there), (2, 2));
+    assert_eq!((counts.differing, counts.unreadable, counts.differences()), (1, 1, 6));
+    assert_eq!(total(&comparison, "calls"), [Some("6"), Some("6"), Some("0")]);
+    assert_eq!(total(&comparison, "total_cost"), [Some("2.7"), Some("2.3"), Some("0.4")]);
+}
+
+#[tokio::test]
+async fn an_empty_list_proves_nothing_where_we_hold_calls() {
+    let db = Database::new().await;
+    let header = std::fs::read_to_string("tests/data/vobiz/export_header_only.csv").unwrap();
+    for nothing in ["", &header] {
+        assert!(!db.with_csv(nothing, "UTC", &ReconcileRequest::default()).await.0.equal, "without days");
+        assert!(db.with_csv(nothing, "UTC", &days("2026-03-25", "2026-03-25")).await.0.equal, "nor have we");
+    }
+    db.store_plain("a").await;
+    for nothing in ["", &header] {
+        let (comparison, differences) = db.with_csv(nothing, "UTC", &days("2026-03-25", "2026-03-25")).await;
+        assert!(!comparison.equal);
+        assert_eq!(kinds(&differences), ["missing_there a"]);
+        assert!(db.with_csv(nothing, "UTC", &days("2026-03-26", "2026-03-26")).await.0.equal);
+    }
+}
+
+#[tokio::test]
+async fn a_call_twice_in_the_file_counts_once_if_it_says_the_same() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let text = rows("aabab") + &row('a').replace("0.45", "0.450");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal, "{differences:?}");
+    assert_eq!((comparison.counts.calls_there, comparison.counts.repeated), (2, 4));
+    assert_eq!(total(&comparison, "cost")[1], Some("0.9"));
+
+    let (comparison, differences) = db
+        .with_csv(&(rows("aba") + &row('a').replace(",42,", ",41,")), "UTC", &ReconcileRequest::default())
+        .await;
+    assert_eq!(kinds(&differences), ["repeated a"]);
+    assert_eq!(differences[0].why.as_deref(), Some("said differently in line 4, 5"));
+    assert_eq!((comparison.counts.contradicting, comparison.counts.repeated), (1, 0));
+
+    // What cannot be read is said, but beside a row that can it makes no call missing or doubtful.
+    let (_, differences) = db
+        .with_csv(&(rows("ab") + &row('a').replace(",42,", ",x,")), "UTC", &ReconcileRequest::default())
+        .await;
+    assert_eq!(kinds(&differences), ["unreadable a"]);
+}
+
+#[tokio::test]
+async fn days_and_accounts_limit_both_sides() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    // The last moment of 24 March in India, and the first of the 26th.
+    for (name, at) in [("eve", "2026-03-24T18:29:59Z"), ("morrow", "2026-03-25T18:30:00Z")] {
+        let mut call = plain('a');
+        (call["uuid"], call["start_time"]) = (json!(name), json!(at));
+        db.store(call).await;
+    }
+    let mut other = plain('b');
+    (other["uuid"], other["account_id"]) = (json!("other"), json!("MA_OTHERXX1"));
+    db.store(other).await;
+
+    let (comparison, differences) = db.with_csv(&rows("ab"), "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.equal, "another account's calls are no matter of this file: {differences:?}");
+    assert_eq!(comparison.from.unwrap().to_rfc3339(), "2026-03-24T18:30:00+00:00");
+    let (_, differences) = db.with_csv(&rows("ab"), "UTC", &days("2026-03-24", "2026-03-26")).await;
+    assert_eq!(kinds(&differences), ["missing_there eve", "missing_there morrow"]);
+    // A row of theirs on another day is left out, unless the call is one of ours on this day.
+    let text = rows("a")
+        + &row('b').replace("2026-03-25", "2026-03-27")
+        + &row('c').replace("2026-03-25", "2026-03-27");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.equal, "{differences:?}");
+    assert_eq!((comparison.counts.equal, comparison.counts.left_out), (2, 1));
+
+    let text = rows("ab") + &row('c').replace(ACCOUNT, "MA_OTHERXX1");
+    let one =
+        ReconcileRequest { account: Some(AccountId::new(ACCOUNT).unwrap()), ..ReconcileRequest::default() };
+    let (comparison, _) = db.with_csv(&text, "UTC", &one).await;
+    assert!(comparison.equal && comparison.counts.left_out == 1, "{comparison:?}");
+    let (_, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert_eq!(kinds(&differences), ["missing_there other", "missing_here c"]);
+}
+
+#[tokio::test]
+async fn times_without_a_zone_are_taken_in_the_zone_that_was_said() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let text = "uuid,start_time\na,2026-03-25 15:30:00\nc,2026-03-25 15:45:00\n";
+    let (_, differences) = db.with_csv(text, "Asia/Kolkata", &ReconcileRequest::default()).await;
+    assert_eq!(kinds(&differences), ["missing_there b", "missing_here c"]);
+    assert_eq!(differences[1].called_at.unwrap().to_rfc3339(), "2026-03-25T10:15:00+00:00");
+    let (comparison, _) = db.with_csv(text, "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.compared.is_empty());
+
+    let mut connection = db.connection().await;
+    let wrong =
+        reconcile::with_csv(&mut connection, text.as_bytes(), "India", &ReconcileRequest::default()).await;
+    assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::Zone(_)))));
+    let wrong =
+        reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], "UTC", &ReconcileRequest::default()).await;
+    assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::NoTimes))), "{wrong:?}");
+    let unreadable =
+        reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], "UTC", &ReconcileRequest::default()).await;
+    assert!(!unreadable.unwrap().equal);
+}
+
+#[tokio::test]
+async fn a_table_is_only_read_and_only_where_it_matters() {
+    let db = Database::new().await;
+    db.store_plain("a").await;
+    db.run(
+        "create table public.calls (uuid text, at timestamptz, cost numeric);
+         insert into public.calls values ('a', '2026-03-25 10:00Z', 0.45), ('old', '2020-01-01', 1), ('timeless', null, 1);
+         create function public.trap() returns text language plpgsql as
+           $$ begin insert into public.calls values ('trap'); return 'a'; end $$;
+         create view public.trapped as select public.trap() as uuid, now() as at",
+    )
+    .await;
+    let map = "[columns]\ncall_id = \"uuid\"\nstarted_at = \"at\"\ncost = \"cost\"";
+    let (comparison, differences) =
+        db.with_table("public.calls", map, &days("2026-03-25", "2026-03-25")).await;
+    assert_eq!(comparison.rows, 2, "a row of other years does not come over");
+    assert_eq!(kinds(&differences), ["missing_here timeless"]);
+
+    let mut connection = db.connection().await;
+    let map = Map::read("[columns]\ncall_id = \"uuid\"\nstarted_at = \"at\"").unwrap();
+    let trapped =
+        reconcile::with_table(&mut connection, "public.trapped", &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
+    assert!(trapped.to_string().contains("read-only transaction"), "{trapped}");
+    for (table, word) in [
+        ("calls", "there is no table"),
+        ("public.nothing", "there is no table"),
+        ("public.calls\" union select", "there is no table"),
+        ("vobiz.setting", "has no column uuid, at; it has only_row, billing_zone, home_country"),
+    ] {
+        let wrong = reconcile::with_table(&mut connection, table, &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(wrong, ReconcileError::Wrong(_)), "{wrong:?}");
+        assert!(wrong.to_string().contains(word), "{wrong}");
+    }
+    assert_eq!(db.count("select count(*) from public.calls").await, 3);
+}
+
+#[tokio::test]
+async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
+    use rand::RngExt as _;
+
+    let db = Database::new().await;
+    let names: Vec<char> = ('a'..='t').collect();
+    db.store_plain(&names.iter().step_by(2).chain(&['b', 'd']).collect::<String>()).await;
+    let ours: Vec<String> = db.texts("select call_id from vobiz.cdr order by 1").await;
+    let mut connection = db.connection().await;
+    for _ in 0..20 {
+        let (mut text, mut expected) = (HEADER.to_owned(), Vec::new());
+        for name in &names {
+            let held = ours.contains(&name.to_string());
+            match rand::rng().random_range(0..5) {
+                0 if held => expected.push(format!("missing_there {name}")),
+                0 => {}
+                1 => {
+                    text += &row(*name).replace(",42,", ",7,");
+                    expected.push(format!("{} {name}", if held { "differs" } else { "missing_here" }));
+                }
+                2 => {
+                    text += &row(*name).replace(",42,", ",forty,");
+                    expected.push(format!("unreadable {name}"));
+                }
+                _ => {
+                    text += &row(*name);
+                    expected.extend((!held).then(|| format!("missing_here {name}")));
+                }
+            }
+        }
+        let asked = days("2026-03-25", "2026-03-25");
+        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), "UTC", &asked).await.unwrap();
+        let found: Vec<_> = rows::differences(&mut connection, None).try_collect().await.unwrap();
+        assert_eq!(kinds(&found), expected, "{text}");
+        assert_eq!(comparison.equal, expected.is_empty());
+    }
+}
