@@ -13,9 +13,9 @@ use sqlx::PgPool;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::account::{self, AccountStatus, PauseReason, Slots};
+use crate::db::account::{self, AccountStatus, Slots};
 use crate::db::timed;
-use crate::retry::Streak;
+use crate::retry::{self, AccessVerdict, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 use crate::watch::condition::Condition;
 
@@ -55,30 +55,8 @@ impl Priority {
 
 /// How far ahead one looks for a slot that nobody else wants: fetching at its limit leaves none so near.
 const LEFT_OVER: Duration = Duration::from_millis(50);
-/// Between two probes of an account that is denied, unavailable or unreadable.
-const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whose trouble it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessVerdict {
-    /// The list works: the account is fine, the call alone is in trouble.
-    CallAlone,
-    /// The list works, but only since the path or the token was found anew: ask for the call again.
-    AccessChanged,
-    /// The list fails too: the account is paused now.
-    Paused,
-}
-
-/// How much has to work for an account to be fine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeDepth {
-    /// Its list.
-    List,
-    /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
-    Single,
-}
 
 /// An account and all that is known of it in this process.
 #[derive(Debug)]
@@ -208,24 +186,25 @@ impl Account {
         let found = match self.find_access(depth).await {
             Ok(()) if self.client.access() == before => AccessVerdict::CallAlone,
             Ok(()) => AccessVerdict::AccessChanged,
-            // Asked because of many 404 or refusals: one bad moment of the API answers nothing, and is no reason to pause.
-            Err(FetchError::Unavailable(_)) if depth == ProbeDepth::Single => AccessVerdict::CallAlone,
-            Err(error) => {
-                let (reason, length) = reason_for(&error);
-                self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
-                AccessVerdict::Paused
-            }
+            Err(error) => match retry::pause_after_question(&error, depth) {
+                Some((reason, length)) => {
+                    self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
+                    AccessVerdict::Paused
+                }
+                None => AccessVerdict::CallAlone,
+            },
         };
         *verdict = Some((Instant::now(), found));
         found
     }
 
-    /// A page of the list failed: a 429 pauses the account; anything else only if its first page fails as well.
+    /// Does what follows from a page of the list that failed.
     pub async fn list_failed(&self, error: &FetchError) {
-        if let (reason @ PauseReason::Throttled, length) = reason_for(error) {
-            self.pause(reason, length, "the CDR list").await;
-        } else {
-            self.verify("a page of the CDR list failed", ProbeDepth::List).await;
+        match retry::pause_after_page(error) {
+            Some(length) => self.pause(PauseReason::Throttled, length, "the CDR list").await,
+            None => {
+                self.verify("a page of the CDR list failed", ProbeDepth::List).await;
+            }
         }
     }
 
@@ -317,19 +296,6 @@ impl Account {
                 Err(FetchError::Unreadable { why: error.to_string(), body: bytes::Bytes::new() })
             }
             _ => Ok(()),
-        }
-    }
-}
-
-fn reason_for(error: &FetchError) -> (PauseReason, Duration) {
-    match error {
-        FetchError::Throttled { retry_after, .. } => {
-            (PauseReason::Throttled, retry_after.unwrap_or(PROBE_EVERY))
-        }
-        FetchError::Unavailable(_) => (PauseReason::Unavailable, PROBE_EVERY),
-        FetchError::Unreadable { .. } => (PauseReason::Unreadable, PROBE_EVERY),
-        FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
-            (PauseReason::Denied, PROBE_EVERY)
         }
     }
 }

@@ -263,11 +263,9 @@ async fn a_changed_format_pauses_the_account_and_keeps_bodies() {
 
 #[tokio::test]
 async fn the_path_casing_is_found_out_kept_and_found_again() {
-    for (casing, wrong, kept) in [
-        (Casing::Capital, 404, "Account"),
-        (Casing::Lower, 404, "account"),
-        (Casing::Lower, 401, "account"),
-    ] {
+    for (casing, wrong, kept) in
+        [(Casing::Capital, 404, "Account"), (Casing::Lower, 404, "account"), (Casing::Lower, 401, "account")]
+    {
         let world = World::with(SimulatorOptions { casing, wrong_casing: wrong, ..options() }).await;
         world.owed_call().await;
         world.drain().await;

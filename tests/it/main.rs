@@ -24,6 +24,7 @@ mod races;
 mod receive;
 mod reparse;
 mod report;
+mod retry;
 mod roles;
 mod rollup;
 mod serve;
