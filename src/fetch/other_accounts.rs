@@ -1,5 +1,6 @@
 //! The last question before a call is given up: does another account of this service have it? A callback may have been
-//! attributed to the wrong one, and the account that was asked for a day then never had the call.
+//! attributed to the wrong one, and the account that was asked for a day then never had the call. When that is asked, and what
+//! follows from it, is decided in [`crate::retry`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,18 +29,19 @@ pub(super) struct OtherAccounts {
     accounts: Vec<Arc<Account>>,
     /// Ids of the configured main accounts: a row that belongs to another one of them is refused.
     pub(super) mains: Vec<AccountId>,
-    /// Hands that may ask around at once: most of them stay with the calls that are there.
-    places: Semaphore,
+    /// Worker slots that may do this at once: most of them stay with the calls that are there.
+    turns: Semaphore,
     lease: Duration,
 }
 
 impl OtherAccounts {
-    /// These accounts; up to a quarter of `hands` may ask around, and each lease is kept for `lease` from every question on.
-    pub(super) fn new(pool: PgPool, accounts: Vec<Arc<Account>>, hands: u32, lease: Duration) -> Self {
+    /// These accounts; up to a quarter of the worker `slots` may ask them at once, and each lease is renewed for `lease` with every
+    /// question.
+    pub(super) fn new(pool: PgPool, accounts: Vec<Arc<Account>>, slots: u32, lease: Duration) -> Self {
         let mains = accounts.iter().map(|account| account.id().clone());
         let mains = mains.filter(|id| id.as_str().starts_with("MA_")).collect();
-        let places = Semaphore::new(hands.div_ceil(4).max(1) as usize);
-        Self { pool, accounts, mains, places, lease }
+        let turns = Semaphore::new(slots.div_ceil(4).max(1) as usize);
+        Self { pool, accounts, mains, turns, lease }
     }
 
     /// Asks all accounts but `own` for the call, one after the other and each once, however many turns it takes. One that is
@@ -53,7 +55,7 @@ impl OtherAccounts {
     ) -> Result<Box<Incoming>, Elsewhere> {
         let others = || self.accounts.iter().filter(|account| account.id() != own.id());
         let count = others().count();
-        let Ok(_place) = self.places.try_acquire() else { return Err(Elsewhere::NoTurn) };
+        let Ok(_turn) = self.turns.try_acquire() else { return Err(Elsewhere::NoTurn) };
         let known = timed!(&self.pool, DB_TIMEOUT, |connection| other_accounts::answered(connection, lease));
         let Ok(mut answered) = known.await else { return Err(Elsewhere::NoTurn) };
         let has_answered = |answered: &[String], account: &Account| {
@@ -117,8 +119,8 @@ impl OtherAccounts {
         is_answer
     }
 
-    /// Writes down who has answered, and renews the lease so that it outlives the next request and the settling. False: somebody
-    /// else has the call now, or Postgres is away.
+    /// Writes down which accounts have answered, and renews the lease so that it outlives the next request and the storing. False:
+    /// another replica has the call now, or Postgres is away.
     async fn keep(&self, lease: &Lease, answered: &[String]) -> bool {
         let kept = timed!(&self.pool, DB_TIMEOUT, |connection| other_accounts::keep(
             connection, lease, answered, self.lease

@@ -1,4 +1,4 @@
-//! One hand: one lease, one request, one outcome.
+//! What a worker slot does: one lease, one request, one outcome.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::retry::{self, ErrorClass, Failure, Learned, NextStep};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 use crate::watch::metrics::Metrics;
 
-/// What came of a lease.
+/// The outcome of a lease.
 #[derive(Debug)]
 pub(super) enum FetchOutcome {
     /// The CDR: store it and pay the debt.
@@ -28,8 +28,8 @@ pub(super) enum FetchOutcome {
     Release(Lease, Duration),
 }
 
-/// Attends to one lease.
-pub(super) async fn attend(
+/// Fetches the CDR of a leased call.
+pub(super) async fn fetch(
     account: &Account,
     lease: Lease,
     other_accounts: &OtherAccounts,
@@ -39,9 +39,9 @@ pub(super) async fn attend(
         return FetchOutcome::Paid(lease);
     }
     let requested_at = lease.now();
-    let fetch =
+    let request =
         async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &other_accounts.mains) };
-    match observed(fetch, metrics).await {
+    match observed(request, metrics).await {
         Ok(cdr) => {
             streak(account).succeeded();
             let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
@@ -54,18 +54,18 @@ pub(super) async fn attend(
 
 /// Measures and counts a fetch.
 pub(super) async fn observed(
-    fetch: impl Future<Output = Result<Cdr, FetchError>>,
+    request: impl Future<Output = Result<Cdr, FetchError>>,
     metrics: &Metrics,
 ) -> Result<Cdr, FetchError> {
     let sent = Instant::now();
-    let fetched = fetch.await;
+    let fetched = request.await;
     metrics.fetch_seconds.observe(sent.elapsed().as_secs_f64());
-    metrics.fetches.with_label_values(&[outcome(&fetched)]).inc();
+    metrics.fetches.with_label_values(&[label(&fetched)]).inc();
     fetched
 }
 
-/// The word for the counters.
-fn outcome(fetched: &Result<Cdr, FetchError>) -> &'static str {
+/// The label of the counter for this result.
+fn label(fetched: &Result<Cdr, FetchError>) -> &'static str {
     match fetched {
         Ok(_) => "fetched",
         Err(FetchError::NotYet(_)) => "not_yet",

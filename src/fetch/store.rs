@@ -36,13 +36,14 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
         metrics,
     };
     let mut group = Vec::new();
-    heartbeat.rest();
+    heartbeat.idle();
     while outcomes.recv_many(&mut group, GROUP).await > 0 {
         heartbeat.beat();
-        let (group, room): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.room)).unzip();
+        let (group, capacity): (Vec<_>, Vec<_>) =
+            group.drain(..).map(|done| (done.outcome, done.capacity)).unzip();
         storer.settle(group, &heartbeat).await;
-        drop(room);
-        heartbeat.rest();
+        drop(capacity);
+        heartbeat.idle();
     }
 }
 
@@ -80,7 +81,7 @@ impl Storer {
                 }
             }
             Err(error) => {
-                self.condition.hit(&error);
+                self.condition.raise(&error);
             }
         }
     }
@@ -97,7 +98,7 @@ impl Storer {
             return;
         };
         if error.fault() != Fault::Data {
-            self.condition.hit(&error);
+            self.condition.raise(&error);
             return;
         }
         warn!(call_id = %lease.call_id(), %error, "Postgres refuses this CDR: dead letter");
@@ -128,7 +129,7 @@ impl Storer {
             .when(|error| error.fault() != Fault::Data && !matches!(error, DbError::TimedOut(_)))
             .await;
         if committed.is_ok() {
-            self.condition.over();
+            self.condition.clear();
             self.count(group);
         }
         committed
