@@ -60,7 +60,7 @@ on conflict on constraint rollup_key do update set
   streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
   with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost;
 \echo the days, as a change of the zone cuts them
-select vobiz.cut_days();
+select vobiz.recompute_rollup_day();
 vacuum analyze vobiz.rollup;
 vacuum analyze vobiz.rollup_day;
 vacuum analyze vobiz.rollup_delta;

@@ -9,5 +9,5 @@ insert into vobiz.setting default values;
 
 comment on table  vobiz.setting is 'One row: settings that every reader and every replica must share.';
 comment on column vobiz.setting.only_row is 'Always true: holds the table to one row.';
-comment on column vobiz.setting.billing_zone is 'Name of the time zone in which billing days and months are cut (default Asia/Kolkata).';
+comment on column vobiz.setting.billing_zone is 'Name of the time zone in which billing days and months begin (default Asia/Kolkata).';
 comment on column vobiz.setting.home_country is 'Calling code by which national numbers become E.164 (default 91, India).';

@@ -1,5 +1,5 @@
 -- One row per configured account: what all replicas must know together about asking Vobiz on its behalf, and what its lists told
--- about how Vobiz cuts its days, which is unpublished.
+-- about where Vobiz's days begin, which is unpublished.
 
 create table vobiz.account (
   account_id     text primary key check (account_id <> ''),
@@ -24,8 +24,8 @@ create table vobiz.account (
   -- A pause is whole or absent.
   constraint pause_is_whole check (
     (pause_reason is null) = (paused_until is null) and (pause_reason is null) = (paused_since is null)),
-  -- A hold has an end, or there is none: calls that list pages resolve, so that nobody fetches them singly meanwhile.
-  constraint hold_is_whole check ((listed_due_to is null) = (listing_until is null))
+  -- A reservation has an end, or there is none: calls that list pages resolve, so that nobody fetches them singly meanwhile.
+  constraint reservation_is_whole check ((listed_due_to is null) = (listing_until is null))
 );
 
 comment on table  vobiz.account is 'One row per configured Vobiz account: its pause, its rate limit and its sweep, shared by all replicas.';
@@ -43,10 +43,10 @@ comment on column vobiz.account.swept_wide_at is 'Start of the last completed sw
 comment on column vobiz.account.ledger_since is 'Completeness is promised from here on: first start, or the beginning of a completed backfill.';
 comment on column vobiz.account.last_answer_at is 'Last good answer of the API for this account.';
 comment on column vobiz.account.listed_due_to is 'Calls that fell due at or before this instant are being resolved by pages of the list; null while none are.';
-comment on column vobiz.account.listing_until is 'Until then nobody leases those calls. Whoever reads the list renews it with every page; if it dies, the hold runs out.';
-comment on column vobiz.account.day_of is 'Which time of a call puts it into a day of Vobiz''s list, as far as the lists tell.';
-comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days are cut, as far as the lists tell; null until a list was read: then the billing zone is assumed.';
-comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming told.';
+comment on column vobiz.account.listing_until is 'Until then nobody leases those calls. Whoever reads the list renews it with every page; if it dies, the reservation runs out.';
+comment on column vobiz.account.day_of is 'Which time of a call puts it into a day of Vobiz''s list, as inferred from the lists.';
+comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days begin, as inferred from the lists; null until a list was read: then the billing zone is assumed.';
+comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming shows it.';
 comment on column vobiz.account.registered_at is 'When the service first knew of the account: callbacks can have been missed from then on.';
 
 create table vobiz.account_pause (

@@ -1,4 +1,4 @@
--- The raw inbound log: what knocked at the door, exactly, and what was made of it.
+-- The raw inbound log: the requests received, exactly, and what was made of them.
 
 create table vobiz.callback (
   id             uuid        not null,
@@ -18,7 +18,7 @@ create table vobiz.callback (
 create index callback_call_id on vobiz.callback (call_id);
 
 comment on table  vobiz.callback is 'Every callback accepted (and a bounded sample of those refused), as it came; append only, a partition a month.';
-comment on column vobiz.callback.id is 'UUIDv7 made at the door: the correlation id in the logs.';
+comment on column vobiz.callback.id is 'UUIDv7 made at the endpoint: the correlation id in the logs.';
 comment on column vobiz.callback.received_at is 'When its group was committed (vobiz.now()).';
 comment on column vobiz.callback.event is 'Event name as sent (Hangup, Ring, contact.answered, …), at most 64 characters; empty if there was none.';
 comment on column vobiz.callback.call_id is 'The call it talks about, where it names one.';

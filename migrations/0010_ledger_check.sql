@@ -1,6 +1,6 @@
 -- Every comparison of a provider day with what we hold is kept. Appended to, never mended.
 
-create table vobiz.reconciliation_check (
+create table vobiz.ledger_check (
   id             bigint generated always as identity primary key,
   account_id     text        not null,
   day            date        not null,
@@ -23,33 +23,33 @@ create table vobiz.reconciliation_check (
   revised        integer     not null,
   unannounced    integer     not null
 );
-create index reconciliation_check_day on vobiz.reconciliation_check (account_id, day, id);
+create index ledger_check_day on vobiz.ledger_check (account_id, day, id);
 
-comment on table  vobiz.reconciliation_check is 'Every comparison of a provider day with what we hold; append only.';
-comment on column vobiz.reconciliation_check.id is 'Order of checking.';
-comment on column vobiz.reconciliation_check.account_id is 'The account whose list was read.';
-comment on column vobiz.reconciliation_check.day is 'The day as Vobiz names it.';
-comment on column vobiz.reconciliation_check.cause is 'Why: so long after the end of the day; again (the last check did not settle it), reopened (something changed here), backfill, manual, recover.';
-comment on column vobiz.reconciliation_check.began_at is 'Before the first page was asked for.';
-comment on column vobiz.reconciliation_check.checked_at is 'When it was compared.';
-comment on column vobiz.reconciliation_check.state is 'settled: each of Vobiz''s rows and its totals equal ours, and Vobiz has each of ours; differs; unproven: its answer proves nothing.';
-comment on column vobiz.reconciliation_check.reason is 'Why it is not settled, in words.';
-comment on column vobiz.reconciliation_check.requests is 'Pages that were read.';
-comment on column vobiz.reconciliation_check.day_of is 'The time of a call that decides its day, as known then.';
-comment on column vobiz.reconciliation_check.from_at is 'First instant of the day, as known then.';
-comment on column vobiz.reconciliation_check.to_at is 'First instant after the day, as known then.';
-comment on column vobiz.reconciliation_check.summary is 'Vobiz''s own totals as they came.';
-comment on column vobiz.reconciliation_check.summary_cost is 'The field that its total_cost added up: total_cost, cost, or either (both fit); null if none fits or there are several currencies.';
-comment on column vobiz.reconciliation_check.missing_here is 'Calls that Vobiz lists and we lack.';
-comment on column vobiz.reconciliation_check.missing_there is 'Calls of ours in this day that Vobiz lists neither in it nor in the days beside it.';
-comment on column vobiz.reconciliation_check.differing is 'Calls of which a billed field differs.';
-comment on column vobiz.reconciliation_check.unreadable is 'Rows of the list that could not be read.';
-comment on column vobiz.reconciliation_check.recovered is 'Calls that this check stored first and nothing had owed.';
-comment on column vobiz.reconciliation_check.revised is 'Calls of which this check brought a newer version.';
-comment on column vobiz.reconciliation_check.unannounced is 'Calls of the day for which no callback had come until then.';
+comment on table  vobiz.ledger_check is 'Every comparison of a provider day with what we hold; append only.';
+comment on column vobiz.ledger_check.id is 'Order of checking.';
+comment on column vobiz.ledger_check.account_id is 'The account whose list was read.';
+comment on column vobiz.ledger_check.day is 'The day as Vobiz names it.';
+comment on column vobiz.ledger_check.cause is 'Why: so long after the end of the day; again (the last check did not settle it), reopened (something changed here), backfill, manual, recover.';
+comment on column vobiz.ledger_check.began_at is 'Before the first page was asked for.';
+comment on column vobiz.ledger_check.checked_at is 'When it was compared.';
+comment on column vobiz.ledger_check.state is 'settled: each of Vobiz''s rows and its totals equal ours, and Vobiz has each of ours; differs; unproven: its answer proves nothing.';
+comment on column vobiz.ledger_check.reason is 'Why it is not settled, in words.';
+comment on column vobiz.ledger_check.requests is 'Pages that were read.';
+comment on column vobiz.ledger_check.day_of is 'The time of a call that decides its day, as inferred then.';
+comment on column vobiz.ledger_check.from_at is 'First instant of the day, as inferred then.';
+comment on column vobiz.ledger_check.to_at is 'First instant after the day, as inferred then.';
+comment on column vobiz.ledger_check.summary is 'Vobiz''s own totals as they came.';
+comment on column vobiz.ledger_check.summary_cost is 'The field that its total_cost added up: total_cost, cost, or either (both fit); null if none fits or there are several currencies.';
+comment on column vobiz.ledger_check.missing_here is 'Calls that Vobiz lists and we lack.';
+comment on column vobiz.ledger_check.missing_there is 'Calls of ours in this day that Vobiz lists neither in it nor in the days beside it.';
+comment on column vobiz.ledger_check.differing is 'Calls of which a billed field differs.';
+comment on column vobiz.ledger_check.unreadable is 'Rows of the list that could not be read.';
+comment on column vobiz.ledger_check.recovered is 'Calls that this check stored first and nothing had owed.';
+comment on column vobiz.ledger_check.revised is 'Calls of which this check brought a newer version.';
+comment on column vobiz.ledger_check.unannounced is 'Calls of the day for which no callback had come until then.';
 
-create table vobiz.reconciliation_total (
-  check_id       bigint  not null references vobiz.reconciliation_check,
+create table vobiz.ledger_total (
+  check_id       bigint  not null references vobiz.ledger_check,
   currency       text    not null,
   calls_here     bigint  not null,
   calls_there    bigint  not null,
@@ -64,22 +64,22 @@ create table vobiz.reconciliation_total (
   primary key (check_id, currency)
 );
 
-comment on table  vobiz.reconciliation_total is 'Both sides of a check, one row per currency.';
-comment on column vobiz.reconciliation_total.check_id is 'The check.';
-comment on column vobiz.reconciliation_total.currency is 'Currency of the costs; empty where the calls name none.';
-comment on column vobiz.reconciliation_total.calls_here is 'Calls of the day that we hold.';
-comment on column vobiz.reconciliation_total.calls_there is 'Calls that Vobiz lists.';
-comment on column vobiz.reconciliation_total.duration_here is 'Their seconds, ringing and talking, here.';
-comment on column vobiz.reconciliation_total.duration_there is 'The same in Vobiz''s rows.';
-comment on column vobiz.reconciliation_total.billsec_here is 'Their seconds talked, here.';
-comment on column vobiz.reconciliation_total.billsec_there is 'The same in Vobiz''s rows.';
-comment on column vobiz.reconciliation_total.cost_here is 'Sum of cost here.';
-comment on column vobiz.reconciliation_total.cost_there is 'The same in Vobiz''s rows.';
-comment on column vobiz.reconciliation_total.total_here is 'Sum of total_cost here.';
-comment on column vobiz.reconciliation_total.total_there is 'The same in Vobiz''s rows.';
+comment on table  vobiz.ledger_total is 'Both sides of a check, one row per currency.';
+comment on column vobiz.ledger_total.check_id is 'The check.';
+comment on column vobiz.ledger_total.currency is 'Currency of the costs; empty where the calls name none.';
+comment on column vobiz.ledger_total.calls_here is 'Calls of the day that we hold.';
+comment on column vobiz.ledger_total.calls_there is 'Calls that Vobiz lists.';
+comment on column vobiz.ledger_total.duration_here is 'Their seconds, ringing and talking, here.';
+comment on column vobiz.ledger_total.duration_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.ledger_total.billsec_here is 'Their seconds talked, here.';
+comment on column vobiz.ledger_total.billsec_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.ledger_total.cost_here is 'Sum of cost here.';
+comment on column vobiz.ledger_total.cost_there is 'The same in Vobiz''s rows.';
+comment on column vobiz.ledger_total.total_here is 'Sum of total_cost here.';
+comment on column vobiz.ledger_total.total_there is 'The same in Vobiz''s rows.';
 
-create table vobiz.reconciliation_difference (
-  check_id bigint not null references vobiz.reconciliation_check,
+create table vobiz.ledger_difference (
+  check_id bigint not null references vobiz.ledger_check,
   number   integer not null,
   kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'unreadable', 'summary')),
   call_id  text,
@@ -89,11 +89,11 @@ create table vobiz.reconciliation_difference (
   primary key (check_id, number)
 );
 
-comment on table  vobiz.reconciliation_difference is 'What a check found to differ, call by call and field by field; the first thousand of a check.';
-comment on column vobiz.reconciliation_difference.check_id is 'The check.';
-comment on column vobiz.reconciliation_difference.number is 'Order within the check.';
-comment on column vobiz.reconciliation_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows).';
-comment on column vobiz.reconciliation_difference.call_id is 'The call; null for unreadable and summary.';
-comment on column vobiz.reconciliation_difference.field is 'The field that differs.';
-comment on column vobiz.reconciliation_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows.';
-comment on column vobiz.reconciliation_difference.there is 'Its value at Vobiz.';
+comment on table  vobiz.ledger_difference is 'What a check found to differ, call by call and field by field; the first thousand of a check.';
+comment on column vobiz.ledger_difference.check_id is 'The check.';
+comment on column vobiz.ledger_difference.number is 'Order within the check.';
+comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows).';
+comment on column vobiz.ledger_difference.call_id is 'The call; null for unreadable and summary.';
+comment on column vobiz.ledger_difference.field is 'The field that differs.';
+comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows.';
+comment on column vobiz.ledger_difference.there is 'Its value at Vobiz.';

@@ -85,7 +85,7 @@ create table vobiz.rollup_day (
 -- As vobiz.billing_month says it.
 create index rollup_day_month on vobiz.rollup_day ((date_trunc('month', day::timestamp)::date));
 
-comment on table  vobiz.rollup_day is 'vobiz.rollup by day of the billing zone: folded together with it, and cut anew by a change of the zone, in the same transaction. Read vobiz.billing_day, which adds what is not folded. `vobiz-cdr verify` proves it.';
+comment on table  vobiz.rollup_day is 'vobiz.rollup by day of the billing zone: folded together with it, and recomputed by a change of the zone, in the same transaction. Read vobiz.billing_day, which adds what is not folded. `vobiz-cdr verify` proves it.';
 comment on column vobiz.rollup_day.account_id is 'Account that owns the calls.';
 comment on column vobiz.rollup_day.customer is 'Customer they belong to, or ''unassigned''.';
 comment on column vobiz.rollup_day.day is 'Day in the billing zone (vobiz.setting) in which their quarter of an hour begins.';

@@ -1,7 +1,7 @@
 //! A Vobiz call ends, and soon after, its CDR is in the owner's Postgres: once, exact, provably complete,
 //! and ready for the bill.
 //!
-//! The map of the house. Imports point one way; `tests/it/layout.rs` holds the table.
+//! The map of the house. Imports point one way; `tests/it/layout/` holds the table.
 //!
 //! - [`vobiz`]: what Vobiz says: callbacks, CDRs, the API. No SQL.
 //! - [`db`]: what we keep: all our SQL. No HTTP.
@@ -15,7 +15,7 @@
 //! - [`list`]: reading pages of the CDR list: what sweep and ledger share.
 //! - [`sweep`]: list, and store what is missing; also the way out of a backlog, by pages instead of calls.
 //! - [`ledger`]: each day compared with Vobiz's own list and totals: the proof.
-//! - [`reconcile`]: our calls beside somebody else's list of them. Changes nothing.
+//! - [`reconcile`]: our calls beside another's list of them. Changes nothing.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
 //! - [`config`]: every setting, checked; [`serve`]: runs them together until told to stop.
 //! - [`cli`]: what a person types; a file a subcommand.

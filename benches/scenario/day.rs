@@ -69,10 +69,10 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             bench.report.at_most(&format!("day: {name} of freshness, s"), seconds, bar);
         }
     }
-    let settled = "select count(*)::float8 from vobiz.day where state = 'settled' and to_at < now() - interval '1 hour'";
-    let closed = "select count(*)::float8 from vobiz.day where to_at < now() - interval '1 hour'";
+    let settled = "select count(*)::float8 from vobiz.provider_day where state = 'settled' and to_at < now() - interval '1 hour'";
+    let closed = "select count(*)::float8 from vobiz.provider_day where to_at < now() - interval '1 hour'";
     let (settled, closed) = (database::number(&pool, settled).await?, database::number(&pool, closed).await?);
-    let listed = "select coalesce(sum(requests), 0)::float8 from vobiz.reconciliation_check";
+    let listed = "select coalesce(sum(requests), 0)::float8 from vobiz.ledger_check";
     let listed = database::number(&pool, listed).await?;
     let report = &mut bench.report;
     report.add(NAME, "days before that were settled meanwhile", "ours", "days", settled);

@@ -27,21 +27,21 @@ begin
     vobiz.billing_day, vobiz.billing_month, vobiz.billing_account_day, vobiz.billing_trunk, vobiz.billing_campaign,
     vobiz.billing_region, vobiz.billing_hangup, vobiz.billing_sub_account,
     vobiz.cost_gap, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
-    vobiz.cdr_change, vobiz.safe_to_bill, vobiz.reconciliation_day, vobiz.callback_loss,
+    vobiz.cdr_change, vobiz.safe_to_bill, vobiz.ledger_day, vobiz.callback_loss,
     vobiz.prefix, vobiz.hangup_cause,
     -- Whether a command of ours understands the schema.
     vobiz._sqlx_migrations, vobiz.repeatable,
     -- A function in a view reads with the rights of whoever asks: these are settings, states of accounts,
     -- bounds of days, and sums.
-    vobiz.setting, vobiz.account, vobiz.day_bound, vobiz.rollup, vobiz.rollup_delta
+    vobiz.setting, vobiz.account, vobiz.provider_day_bound, vobiz.rollup, vobiz.rollup_delta
     to vobiz_masked, vobiz_finance;
 
   grant select on
     -- By the prefix: with a few calls and the last digits of cdr_masked that would be a number.
     vobiz.billing_destination, vobiz.cost_per_minute,
     vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule,
-    vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.day,
-    vobiz.reconciliation_check, vobiz.reconciliation_total, vobiz.reconciliation_difference, vobiz.safe_to_bill_move,
+    vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.provider_day,
+    vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_difference, vobiz.safe_to_bill_move,
     vobiz.closed_call, vobiz.audit
     to vobiz_finance;
 

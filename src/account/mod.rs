@@ -33,7 +33,7 @@ pub enum Priority {
     /// A sweep, the drain of a backlog by list, and the question whether an account works: one request at a time, so they always get their turn.
     Sweep,
     /// The check of a day.
-    Settle,
+    Ledger,
     /// The backfill of past days.
     Backfill,
 }
@@ -47,7 +47,7 @@ impl Priority {
         match self {
             Self::Fetch => AHEAD,
             Self::Sweep => AHEAD * 2,
-            Self::Settle => after(2),
+            Self::Ledger => after(2),
             Self::Backfill => after(5),
         }
     }
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn each_priority_gets_its_turn_in_the_end() {
-        let all = [Priority::Sweep, Priority::Fetch, Priority::Settle, Priority::Backfill];
+        let all = [Priority::Sweep, Priority::Fetch, Priority::Ledger, Priority::Backfill];
         let ahead = |seconds| all.map(|priority| priority.ahead(Duration::from_secs(seconds)).as_millis());
         assert_eq!(ahead(0), [500, 250, 50, 50]);
         assert_eq!(ahead(2), [500, 250, 500, 50]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::accounts::{CONNECTIONS, OpenAccounts};
 use super::args::Usage;
-use super::range::{count, pages, say_outcome, watched};
+use super::range::{count, pages, print_outcome, watched};
 use super::{database, output};
 use crate::account::Account;
 use crate::config::{DatabaseArgs, VobizArgs};
@@ -55,10 +55,10 @@ pub(super) struct BackfillArgs {
 pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let config = args.vobiz.check()?;
     Box::pin(database::on_pool(&args.database, "backfill", CONNECTIONS, async |pool| {
-        let asked = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
+        let open = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
         let mut planned = Vec::new();
         let mut holder = pool.acquire().await?;
-        for account in &asked.accounts {
+        for account in &open.accounts {
             let name = format!("backfill {}", account.id());
             if !args.dry_run && !task::lock(&mut holder, &name).await? {
                 bail!(Usage(format!(
@@ -77,15 +77,14 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
         }
         let mut settled = true;
         for (account, range) in planned {
-            let calls = count(&asked, account, &range).await;
-            say_cost(pool, account, &range, calls).await?;
+            let calls = count(&open, account, &range).await;
+            print_cost(pool, account, &range, calls).await?;
             if args.dry_run {
                 continue;
             }
-            let work = asked.ledger.backfill(account, &range, &stop);
-            let done =
-                Box::pin(watched(&asked, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
-            settled &= say_outcome(pool, account.id(), &range, &done, args.json).await?;
+            let work = open.ledger.backfill(account, &range, &stop);
+            let done = Box::pin(watched(&open, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
+            settled &= print_outcome(pool, account.id(), &range, &done, args.json).await?;
         }
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))
@@ -130,7 +129,7 @@ async fn start(pool: &PgPool, ranges: &mut [(&Arc<Account>, DayRange)], anew: bo
 }
 
 /// What a range costs, in requests, time and bytes.
-async fn say_cost(
+async fn print_cost(
     pool: &PgPool,
     account: &Account,
     range: &DayRange,

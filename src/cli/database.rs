@@ -3,7 +3,7 @@
 use crate::config::DatabaseArgs;
 use crate::db;
 use crate::db::base::migration;
-use crate::postgres::{Postgres, Reached};
+use crate::postgres::{OpenPostgres, Postgres};
 use secrecy::ExposeSecret;
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
@@ -35,7 +35,7 @@ pub(crate) async fn on_pool<T>(
     let (url, own) = if let Some(url) = args.url()? {
         (url.expose_secret().to_owned(), None)
     } else {
-        let own = Reached::reach(&args.own(), DATABASE).await?;
+        let own = OpenPostgres::open(&args.own(), DATABASE).await?;
         (own.url(), Some(own))
     };
     let pool = db::connect(&url, name, size)?;
@@ -51,7 +51,7 @@ async fn checked<T>(
     pool: &PgPool,
     work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let mut connection = db::reach(pool).await?;
+    let mut connection = db::open(pool).await?;
     migration::check(&mut connection).await?;
     drop(connection);
     work(pool).await

@@ -40,7 +40,7 @@ enum MigrateVerb {
 pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let (url, own) = database::open(&args.database).await?;
     let pool = db::connect(&url, "migrate", 1)?;
-    drop(db::reach(&pool).await?);
+    drop(db::open(&pool).await?);
     let done = match args.verb {
         MigrateVerb::Apply => {
             let applied = migration::apply(&pool, Duration::from_secs(300)).await?;
@@ -69,7 +69,7 @@ pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Makes them and gives them their rights; the same again changes nothing. False where something is left for somebody with more
+/// Makes them and gives them their rights; the same again changes nothing. False where something is left for a user with more
 /// rights.
 async fn make_roles(pool: &PgPool) -> anyhow::Result<bool> {
     let mut connection = pool.acquire().await?;

@@ -10,11 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::database::DATABASE;
 use super::output;
-use crate::postgres::{self, PostgresOptions, Reached, Restore};
+use crate::postgres::{self, OpenPostgres, PostgresOptions, Restore};
 
 /// Tables that a first start fills: their rows are no reason to refuse a restore.
-const OF_A_FIRST_START: [&str; 7] = [
+const OF_A_FIRST_START: [&str; 8] = [
     "vobiz._sqlx_migrations",
+    "vobiz.repeatable",
     "vobiz.account",
     "vobiz.account_pause",
     "vobiz.setting",
@@ -106,7 +107,7 @@ pub(super) async fn run(args: PostgresArgs) -> anyhow::Result<ExitCode> {
 async fn psql(options: &PostgresOptions, args: &[OsString]) -> anyhow::Result<ExitCode> {
     // Ctrl-C means the query, not the session: psql hears it itself, and we must outlive it.
     let mut signals = Signals::new()?;
-    let reached = Reached::reach(options, DATABASE).await?;
+    let reached = OpenPostgres::open(options, DATABASE).await?;
     let status = match reached.psql().args(args).spawn() {
         Ok(mut child) => loop {
             tokio::select! {

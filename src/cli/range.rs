@@ -28,8 +28,8 @@ pub(super) fn pages(range: &DayRange, calls: Option<i64>) -> u64 {
 }
 
 /// How many calls Vobiz lists for a range, for the estimate. A long range may be too much for one request: then nobody knows.
-pub(super) async fn count(asked: &OpenAccounts, account: &Account, range: &DayRange) -> Option<i64> {
-    asked.ledger.count(account, range).await.unwrap_or_else(|error| {
+pub(super) async fn count(open: &OpenAccounts, account: &Account, range: &DayRange) -> Option<i64> {
+    open.ledger.count(account, range).await.unwrap_or_else(|error| {
         warn!(account = %account.id(), %error, "Vobiz does not say how many calls there are");
         None
     })
@@ -37,14 +37,14 @@ pub(super) async fn count(asked: &OpenAccounts, account: &Account, range: &DayRa
 
 /// Shows how far a piece of work is, by the pages that were read.
 pub(super) async fn watched(
-    asked: &OpenAccounts,
+    open: &OpenAccounts,
     range: &DayRange,
     calls: Option<i64>,
     work: impl Future<Output = Result<Backfilled, ListError>>,
     again: &str,
 ) -> anyhow::Result<Backfilled> {
     let mut progress = Progress::new(calls.map(|_| pages(range, calls)), "pages");
-    let read = asked.metrics.list_pages.with_label_values(&["backfill"]);
+    let read = open.metrics.list_pages.with_label_values(&["backfill"]);
     let mut seen = read.get();
     let mut work = std::pin::pin!(work);
     let done = loop {
@@ -66,7 +66,7 @@ pub(super) async fn watched(
 }
 
 /// Prints the ledger of the range; whether all of it is settled.
-pub(super) async fn say_outcome(
+pub(super) async fn print_outcome(
     pool: &PgPool,
     account: &AccountId,
     range: &DayRange,

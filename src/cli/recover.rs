@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::{CONNECTIONS, OpenAccounts};
 use super::args::Usage;
 use super::database;
-use super::range::{count, say_outcome, watched};
+use super::range::{count, print_outcome, watched};
 use crate::config::{DatabaseArgs, VobizArgs};
 use crate::db::base::clock::Clock;
 use crate::db::ledger::backfill::DayRange;
@@ -41,16 +41,16 @@ pub(super) async fn run(args: RecoverArgs, stop: CancellationToken) -> anyhow::R
         if args.since > Clock::read(&mut *pool.acquire().await?).await?.now() {
             bail!(Usage("--since lies in the future".into()));
         }
-        let asked = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
+        let open = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
         let mut settled = true;
-        for account in &asked.accounts {
+        for account in &open.accounts {
             let days = summary::range(&mut *pool.acquire().await?, account.id(), args.since).await?;
             let range = DayRange { id: 0, first: days.0, last: days.1, next: days.1 };
-            let calls = count(&asked, account, &range).await;
-            let work = asked.ledger.recover(account, args.since, &stop);
+            let calls = count(&open, account, &range).await;
+            let work = open.ledger.recover(account, args.since, &stop);
             let again = "`serve`, or the same command,";
-            let done = Box::pin(watched(&asked, &range, calls, work, again)).await?;
-            settled &= say_outcome(pool, account.id(), &range, &done, args.json).await?;
+            let done = Box::pin(watched(&open, &range, calls, work, again)).await?;
+            settled &= print_outcome(pool, account.id(), &range, &done, args.json).await?;
         }
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))

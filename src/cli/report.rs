@@ -65,9 +65,9 @@ pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (report, asked) = checked(args)?;
+    let (report, filter) = checked(args)?;
     database::on_database(&args.database, "report", async |connection| {
-        print(args, report, &asked, connection).await
+        print(args, report, &filter, connection).await
     })
     .await
 }
@@ -97,13 +97,13 @@ fn checked(args: &ReportArgs) -> Result<(Report, ReportFilter), Usage> {
 async fn print(
     args: &ReportArgs,
     report: Report,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
     connection: &mut PgConnection,
 ) -> anyhow::Result<ExitCode> {
     let zone = billing::zone(connection).await?;
-    let mut lines = report.lines(connection, asked).await?;
+    let mut lines = report.lines(connection, filter).await?;
     if lines.is_empty() {
-        known(asked, connection).await?;
+        known(filter, connection).await?;
     }
     if args.no_total {
         lines.retain(|line| !line.total);
@@ -114,27 +114,27 @@ async fn print(
             output::stderr_line(&format!(
                 "{}, {} to {}, both included ({zone})",
                 report.about(),
-                asked.from,
-                asked.to
+                filter.from,
+                filter.to
             ));
             output::stdout_line(&laid_out(&columns, &lines));
         }
         Format::Csv => {
             let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
             // A reader that went away (`| head`) is no error.
-            let _ = std::io::stdout().write_all(&sheet(asked, &zone, &columns, &lines, reader)?);
+            let _ = std::io::stdout().write_all(&sheet(filter, &zone, &columns, &lines, reader)?);
         }
-        Format::Json => output::stdout_line(&json(report, asked, &zone, &columns, &lines)?),
+        Format::Json => output::stdout_line(&json(report, filter, &zone, &columns, &lines)?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
-async fn known(asked: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
-    if let Some(account) = &asked.account {
+async fn known(filter: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
+    if let Some(account) = &filter.account {
         is_among("account", account, &billing::accounts(connection).await?)?;
     }
-    if let Some(customer) = &asked.customer {
+    if let Some(customer) = &filter.customer {
         is_among("customer", customer, &billing::customers(connection).await?)?;
     }
     Ok(())
@@ -162,13 +162,13 @@ fn laid_out(columns: &[Column], lines: &[ReportLine]) -> String {
 
 /// A file is passed on without the words around it: each line says from when to when it is, and of which zone.
 fn sheet(
-    asked: &ReportFilter,
+    filter: &ReportFilter,
     zone: &str,
     columns: &[Column],
     lines: &[ReportLine],
     reader: CsvDialect,
 ) -> std::io::Result<Vec<u8>> {
-    let (from, to) = (asked.from.to_string(), asked.to.to_string());
+    let (from, to) = (filter.from.to_string(), filter.to.to_string());
     let header: Vec<&str> =
         columns.iter().map(|column| column.name).chain(["from", "to", "billing_zone"]).collect();
     let mut sheet = CsvFile::new(Vec::new(), reader, &header)?;
@@ -181,7 +181,7 @@ fn sheet(
 
 fn json(
     report: Report,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
     zone: &str,
     columns: &[Column],
     lines: &[ReportLine],
@@ -192,8 +192,8 @@ fn json(
     Ok(format!(
         r#"{{"report":{},"from":"{}","to":"{}","billing_zone":{},"rows":[{}],"totals":[{}]}}"#,
         serde_json::to_string(report.name())?,
-        asked.from,
-        asked.to,
+        filter.from,
+        filter.to,
         serde_json::to_string(zone)?,
         rows(false)?.join(","),
         rows(true)?.join(",")

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) enum OnHangup {
     /// The terminal was closed: stop.
     Stop,
-    /// Somebody else listens for it.
+    /// Another part of the process listens for it.
     Ignore,
 }
 

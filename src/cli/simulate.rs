@@ -65,15 +65,15 @@ pub(super) struct SimulateArgs {
     #[arg(long)]
     some_faults: bool,
     /// Share of calls hit by a fault: late, lost_callback, duplicated_callback, throttled, server_error, html_error,
-    /// half_body, reset, slow, success_false, wrong_uuid, empty_body or settles_later; may be repeated
+    /// half_body, reset, slow, success_false, wrong_uuid, empty_body or revised_later; may be repeated
     #[arg(long, value_name = "NAME=SHARE")]
     fault: Vec<String>,
     /// How late a late CDR is
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     late_by: Duration,
-    /// After how long a cost that settles later settles
+    /// After how long a cost that is revised later is revised
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    settles_after: Duration,
+    revised_after: Duration,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -86,7 +86,7 @@ enum CasingFlag {
 impl SimulateArgs {
     fn options(&self) -> anyhow::Result<SimulatorOptions> {
         let mut faults = if self.some_faults { Faults::some() } else { Faults::default() };
-        (faults.late_by, faults.settles_after) = (self.late_by, self.settles_after);
+        (faults.late_by, faults.revised_after) = (self.late_by, self.revised_after);
         for text in &self.fault {
             set_fault(&mut faults, text)?;
         }
@@ -132,7 +132,7 @@ fn set_fault(faults: &mut Faults, text: &str) -> anyhow::Result<()> {
         "success_false" => &mut faults.success_false,
         "wrong_uuid" => &mut faults.wrong_uuid,
         "empty_body" => &mut faults.empty_body,
-        "settles_later" => &mut faults.settles_later,
+        "revised_later" => &mut faults.revised_later,
         _ => bail!("--fault: there is no fault {name:?}; `vobiz-cdr simulate --help` lists them"),
     };
     *place = share;

@@ -15,7 +15,7 @@ use super::args::OpsAddress;
 use super::output::table;
 
 /// A service on this machine answers from memory, so this is long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Flags of `status`.
 #[derive(Debug, Clone, Copy, Args)]
@@ -51,7 +51,7 @@ async fn get(mut address: SocketAddr, path: &str) -> anyhow::Result<(u16, String
         let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
         address.set_ip(loopback);
     }
-    let client = crate::vobiz::http_client(PATIENCE)?;
+    let client = crate::vobiz::http_client(TIMEOUT)?;
     let answer = client.get(format!("http://{address}{path}")).send().await.with_context(|| {
         format!("no service answers at {address}: does it run, and is that its CDR_OPS_LISTEN?")
     })?;
@@ -125,7 +125,7 @@ fn in_words(page: &Value) -> String {
         seconds(page, "/queue/counted_seconds_ago"),
     );
     if !answers {
-        let _ = writeln!(out, "What follows was seen {} ago:", seconds(page, "/postgres/looked_seconds_ago"));
+        let _ = writeln!(out, "What follows was seen {} ago:", seconds(page, "/postgres/polled_seconds_ago"));
     }
     let mut table = table::open(
         ["account", "paused", "due", "waiting", "dead", "oldest due", "swept", "API path", "rate"],

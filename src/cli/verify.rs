@@ -57,7 +57,7 @@ pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     // Two who repair at once would add what is missing twice.
-    if args.repair && !task::try_lock(connection, TASK).await? {
+    if args.repair && !task::lock(connection, TASK).await? {
         output::stderr_line("another verify --repair is at work on this database: wait for its end");
         return Ok(ExitCode::from(2));
     }

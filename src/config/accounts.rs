@@ -35,7 +35,7 @@ impl VobizArgs {
             "Account" => vec![PathStyle::Capital],
             "account" => vec![PathStyle::Lower],
             other => {
-                wrong.say(format!(
+                wrong.push(format!(
                     "VOBIZ_ACCOUNT_PATH: {other:?} is no casing; write auto, Account or account"
                 ));
                 vec![]
@@ -45,14 +45,14 @@ impl VobizArgs {
         let max_rps = wrong.read("VOBIZ_MAX_RPS", rate, self.max_rps.parse::<f64>()).unwrap_or(1.0);
         let entries = match (&self.accounts_file, &self.auth_id) {
             (Some(_), Some(_)) => {
-                wrong.say("VOBIZ_ACCOUNTS_FILE and VOBIZ_AUTH_ID are both set: put all accounts into the file, or use none");
+                wrong.push("VOBIZ_ACCOUNTS_FILE and VOBIZ_AUTH_ID are both set: put all accounts into the file, or use none");
                 vec![]
             }
             (Some(path), None) => accounts_of(wrong, path),
             (None, Some(auth_id)) => {
                 let token = secret(wrong, "VOBIZ_AUTH_TOKEN", self.auth_token.as_ref());
                 if token.is_none() {
-                    wrong.say(
+                    wrong.push(
                         "VOBIZ_AUTH_TOKEN is missing: copy the token of this account from the Vobiz console",
                     );
                 }
@@ -70,7 +70,7 @@ impl VobizArgs {
                 }]
             }
             (None, None) => {
-                wrong.say(
+                wrong.push(
                     "no account: set VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN, or VOBIZ_ACCOUNTS_FILE for several \
                      (to try it without an account: `vobiz-cdr demo`)",
                 );
@@ -87,7 +87,7 @@ impl VobizArgs {
                 continue;
             };
             if !seen.insert(name.clone()) {
-                wrong.say(format!("account {name} is configured twice"));
+                wrong.push(format!("account {name} is configured twice"));
             }
             let partner = entry
                 .partner
@@ -101,15 +101,15 @@ impl VobizArgs {
                 entry.auth_token.or(from_file).into_iter().chain(entry.auth_token_previous).collect();
             for token in &tokens {
                 if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-                    wrong.say(format!("the token of {name} holds a space, a line end or another odd character: copy it again"));
+                    wrong.push(format!("the token of {name} holds a space, a line end or another odd character: copy it again"));
                 }
             }
             if tokens.is_empty() && self.auth_id.is_none() {
-                wrong.say(format!("account {name} has no auth_token"));
+                wrong.push(format!("account {name} has no auth_token"));
             }
             let max_rps = entry.max_rps.unwrap_or(max_rps);
             if !(0.1..=100_000.0).contains(&max_rps) {
-                wrong.say(format!("VOBIZ_MAX_RPS: {rate}"));
+                wrong.push(format!("VOBIZ_MAX_RPS: {rate}"));
             }
             accounts.push(AccountConfig {
                 credentials: Credentials {
@@ -136,7 +136,7 @@ fn accounts_of(wrong: &mut Mistakes, path: &PathBuf) -> Vec<AccountEntry> {
     let parsed = toml::from_str::<AccountsFile>(&text).map_err(|error| error.message().to_owned());
     let accounts = wrong.read(&name, how, parsed).map(|file| file.account).unwrap_or_default();
     if accounts.is_empty() {
-        wrong.say(format!("{name}: no account in it; {how}"));
+        wrong.push(format!("{name}: no account in it; {how}"));
     }
     accounts
 }

@@ -27,7 +27,7 @@ impl Mistakes {
         self.0.is_empty()
     }
 
-    pub(super) fn say(&mut self, mistake: impl Into<String>) {
+    pub(super) fn push(&mut self, mistake: impl Into<String>) {
         self.0.push(mistake.into());
     }
 
@@ -37,7 +37,7 @@ impl Mistakes {
         how: &str,
         result: Result<T, E>,
     ) -> Option<T> {
-        result.map_err(|error| self.say(format!("{name}: {error}; {how}"))).ok()
+        result.map_err(|error| self.push(format!("{name}: {error}; {how}"))).ok()
     }
 }
 
@@ -50,12 +50,12 @@ pub(super) fn secret(wrong: &mut Mistakes, name: &str, value: Option<&SecretStri
     let may_be_absent = name.ends_with("_PREVIOUS");
     let value = value.filter(|value| !(may_be_absent && value.expose_secret().trim().is_empty()));
     if value.is_some_and(|value| value.expose_secret().trim().is_empty()) {
-        wrong.say(format!("{name} is set and empty: give it a value, or unset it"));
+        wrong.push(format!("{name} is set and empty: give it a value, or unset it"));
         return None;
     }
     match (value, std::env::var_os(&file_name)) {
         (Some(_), Some(_)) => {
-            wrong.say(format!("{name} and {file_name} are both set: use one"));
+            wrong.push(format!("{name} and {file_name} are both set: use one"));
             None
         }
         (Some(value), None) => Some(value.clone()),
@@ -75,7 +75,7 @@ pub(super) fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf)
     let how = format!("make {} readable for this user", path.display());
     let text = wrong.read(name, &how, std::fs::read_to_string(path))?;
     if text.trim().is_empty() {
-        wrong.say(format!("{name}: {} is empty", path.display()));
+        wrong.push(format!("{name}: {} is empty", path.display()));
         return None;
     }
     Some(text.trim().into())

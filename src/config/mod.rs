@@ -189,10 +189,10 @@ impl ServeArgs {
         let first_fetch_delay = duration(&mut wrong, "CDR_FIRST_FETCH_DELAY", &self.first_fetch_delay);
         let sweep_interval = duration(&mut wrong, "CDR_SWEEP_INTERVAL", &self.sweep_interval);
         if sweep_interval.is_some_and(|every| !(Duration::from_secs(1)..=DAY).contains(&every)) {
-            wrong.say("CDR_SWEEP_INTERVAL: between 1s and 24h");
+            wrong.push("CDR_SWEEP_INTERVAL: between 1s and 24h");
         }
         if first_fetch_delay.is_some_and(|delay| delay > Duration::from_secs(3600)) {
-            wrong.say("CDR_FIRST_FETCH_DELAY: at most 1h");
+            wrong.push("CDR_FIRST_FETCH_DELAY: at most 1h");
         }
         let addresses = self.addresses(&mut wrong);
         let runs = |part: &Part| self.only.is_empty() || self.only.contains(part);
@@ -200,7 +200,7 @@ impl ServeArgs {
         let concurrency: Option<u32> =
             wrong.read("CDR_CONCURRENCY", "write a number from 1 to 1000", self.concurrency.parse());
         if concurrency.is_some_and(|n| n == 0 || n > 1000) {
-            wrong.say("CDR_CONCURRENCY: write a number from 1 to 1000");
+            wrong.push("CDR_CONCURRENCY: write a number from 1 to 1000");
         }
         let max_speculative_per_minute = wrong.read(
             "CDR_MAX_SPECULATIVE_PER_MINUTE",
@@ -221,7 +221,7 @@ impl ServeArgs {
             && callback_urls.is_empty()
             && callback_secrets.is_empty()
         {
-            wrong.say(
+            wrong.push(
                 "CDR_SIGNATURES=required needs something to check callbacks by: set CDR_CALLBACK_URL (the URL as configured \
                  at Vobiz) or CDR_CALLBACK_SECRET (a secret path segment), or choose optional or off",
             );
@@ -231,7 +231,7 @@ impl ServeArgs {
         });
         let database_url = self.database.checked(&mut wrong);
         if parts.len() < Part::ALL.len() && database_url.is_none() {
-            wrong.say(
+            wrong.push(
                 "--only needs DATABASE_URL: the processes of the other parts must work on the same Postgres",
             );
         }
@@ -278,7 +278,7 @@ impl ServeArgs {
         let ops = wrong.read("CDR_OPS_LISTEN", how, self.ops_listen.parse());
         let (public, ops): (SocketAddr, SocketAddr) = public.zip(ops)?;
         if public == ops && ops.port() != 0 {
-            wrong.say("CDR_OPS_LISTEN: the ops port must not be the public one (CDR_LISTEN): give it a port of its own");
+            wrong.push("CDR_OPS_LISTEN: the ops port must not be the public one (CDR_LISTEN): give it a port of its own");
         }
         Some((public, ops))
     }
@@ -289,7 +289,8 @@ impl ServeArgs {
             "optional" => Some(SignaturePolicy::Optional),
             "off" => Some(SignaturePolicy::Off),
             other => {
-                wrong.say(format!("CDR_SIGNATURES: {other:?} is no policy; write required, optional or off"));
+                wrong
+                    .push(format!("CDR_SIGNATURES: {other:?} is no policy; write required, optional or off"));
                 None
             }
         }
@@ -306,7 +307,7 @@ impl ServeArgs {
         for url in &urls {
             let parsed = Url::parse(url);
             if !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                wrong.say(format!(
+                wrong.push(format!(
                     "CDR_CALLBACK_URL: {url:?} is no http(s) URL; write it exactly as it is configured at Vobiz"
                 ));
             }
@@ -324,7 +325,7 @@ impl ServeArgs {
             let fits =
                 secret.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
             if !fits || secret.expose_secret().len() < 16 {
-                wrong.say(format!(
+                wrong.push(format!(
                     "{name}: at least 16 characters of letters, digits and - _ . ~ (it stands in a URL path); \
                      make one with `openssl rand -hex 24`"
                 ));
@@ -340,7 +341,7 @@ impl DatabaseArgs {
     fn checked(&self, wrong: &mut Mistakes) -> Option<SecretString> {
         let url = secret(wrong, "DATABASE_URL", self.database_url.as_ref())?;
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
-            wrong.say("DATABASE_URL: write postgres://user:password@host/database");
+            wrong.push("DATABASE_URL: write postgres://user:password@host/database");
         }
         Some(url)
     }

@@ -63,7 +63,7 @@ impl VobizArgs {
     pub(super) fn checked(&self, wrong: &mut Mistakes) -> Option<VobizConfig> {
         let request_timeout = duration(wrong, "CDR_REQUEST_TIMEOUT", &self.request_timeout);
         if request_timeout.is_some_and(|t| t < Duration::from_millis(100) || t > Duration::from_secs(30)) {
-            wrong.say("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
+            wrong.push("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
         }
         let api_url = self.api_url(wrong);
         let accounts = self.accounts(wrong);
@@ -74,11 +74,11 @@ impl VobizArgs {
         let how = "write a URL such as https://api.vobiz.ai";
         let url = wrong.read("VOBIZ_API_URL", how, Url::parse(&self.api_url))?;
         if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || !url.username().is_empty() {
-            wrong.say(format!("VOBIZ_API_URL: http or https, without user or query; {how}"));
+            wrong.push(format!("VOBIZ_API_URL: http or https, without user or query; {how}"));
             return None;
         }
         if url.path().contains("/api") {
-            wrong.say(format!("VOBIZ_API_URL: without /api/v1, which is added; {how}"));
+            wrong.push(format!("VOBIZ_API_URL: without /api/v1, which is added; {how}"));
             return None;
         }
         Some(url)

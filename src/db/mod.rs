@@ -17,7 +17,7 @@ pub mod reconcile;
 
 pub use crate::timed;
 pub use base::connection::{
-    Acquired, DbError, KeptConnection, acquire, acquire_again, check_server, connect, create_database, reach,
+    Acquired, DbError, KeptConnection, acquire, acquire_again, check_server, connect, create_database, open,
     unlock_all,
 };
 pub use base::fault::{Fault, fault};

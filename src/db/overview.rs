@@ -1,4 +1,4 @@
-//! What an operator wants to know of the database at one glance. Quick looks cost a few index lookups and may be repeated every
+//! What an operator wants to know of the database at once. Quick polls cost a few index lookups and may be repeated every
 //! few seconds; thorough ones read the whole queue's index.
 
 use chrono::{DateTime, Utc};
@@ -7,11 +7,11 @@ use sqlx::PgConnection;
 
 use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
-use super::ledger::status::{self, LedgerSeen};
+use super::ledger::status::{self, LedgerSnapshot};
 
 /// How an account stands.
 #[derive(Debug, Clone, Serialize)]
-pub struct AccountSeen {
+pub struct AccountSnapshot {
     /// The account.
     pub account_id: String,
     /// Casing of the API path that works; none until found out.
@@ -34,7 +34,7 @@ pub struct AccountSeen {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// For how many seconds its oldest due call has been due; zero if none is.
     pub oldest_due_seconds: f64,
-    /// The same among the calls that are to be fetched singly: those under a hold wait for the list.
+    /// The same among the calls that are to be fetched singly: those under a reservation wait for the list.
     pub oldest_single_due_seconds: f64,
     /// Calls that fell due up to here are being resolved by pages of the list; none if no hold is on.
     pub listed_due_to: Option<DateTime<Utc>>,
@@ -46,7 +46,7 @@ pub struct AccountSeen {
 
 /// Dead letters of an account and class.
 #[derive(Debug, Clone, Serialize)]
-pub struct DeadSeen {
+pub struct DeadLetterSnapshot {
     /// The account.
     pub account_id: String,
     /// Why they died.
@@ -67,12 +67,12 @@ pub struct Quick {
     /// It takes no writes: a standby, or one that was set to read only.
     pub read_only: bool,
     /// All accounts that have a row, sorted.
-    pub accounts: Vec<AccountSeen>,
+    pub accounts: Vec<AccountSnapshot>,
 }
 
 /// Calls that an account owes.
 #[derive(Debug, Clone, Serialize)]
-pub struct OwedSeen {
+pub struct OwedSnapshot {
     /// The account.
     pub account_id: String,
     /// Due by now: to be fetched as soon as the rate limit lets them.
@@ -85,11 +85,11 @@ pub struct OwedSeen {
 #[derive(Debug, Clone)]
 pub struct Thorough {
     /// The queue without its dead letters, by account.
-    pub owed: Vec<OwedSeen>,
+    pub owed: Vec<OwedSnapshot>,
     /// Dead letters, sorted by account and class.
-    pub dead: Vec<DeadSeen>,
+    pub dead: Vec<DeadLetterSnapshot>,
     /// The ledger of days.
-    pub ledger: LedgerSeen,
+    pub ledger: LedgerSnapshot,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -103,12 +103,12 @@ pub struct Thorough {
 /// Takes a quick look.
 pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
     let accounts = sqlx::query_as!(
-        AccountSeen,
+        AccountSnapshot,
         r#"select a.account_id, a.api_path,
                   case when p.paused then a.pause_reason end as pause_reason,
                   case when p.paused then extract(epoch from vobiz.now() - a.paused_since)::float8 end as paused_seconds,
                   case when p.paused then a.paused_until end as paused_until,
-                  least(1, a.rate_share + 0.01 * extract(epoch from vobiz.now() - a.rate_share_at)::float8) as "rate_share!",
+                  vobiz.rate_in_force(a) as "rate_share!",
                   a.sweep_from,
                   extract(epoch from vobiz.now() - coalesce(a.swept_at, a.ledger_since))::float8 as "swept_seconds_ago!",
                   a.ledger_since, a.last_answer_at,
@@ -135,9 +135,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
                     where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds
            from vobiz.account a
-           cross join lateral (
-             select a.pause_reason is not null
-                    and (a.pause_reason <> 'throttled' or a.paused_until > vobiz.now()) as paused) p
+           cross join lateral (select vobiz.is_paused(a) as paused) p
            cross join lateral (
              select case when a.listing_until > vobiz.now() then a.listed_due_to end as due_to) h
            order by a.account_id"#
@@ -157,7 +155,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
 /// Takes a thorough look.
 pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::Error> {
     let owed = sqlx::query_as!(
-        OwedSeen,
+        OwedSnapshot,
         r#"select account_id, count(*) filter (where due_at <= vobiz.now()) as "due!",
                   count(*) filter (where due_at > vobiz.now()) as "waiting!"
            from vobiz.cdr_queue where dead_at is null group by account_id order by account_id"#
@@ -165,14 +163,14 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     .fetch_all(&mut *connection)
     .await?;
     let dead = sqlx::query_as!(
-        DeadSeen,
+        DeadLetterSnapshot,
         r#"select account_id, error_class as "class!", count(*) as "calls!",
                   extract(epoch from vobiz.now() - min(dead_at))::float8 as "oldest_seconds!"
            from vobiz.cdr_queue where dead_at is not null group by 1, 2 order by 1, 2"#
     )
     .fetch_all(&mut *connection)
     .await?;
-    let ledger = status::look(&mut *connection).await?;
+    let ledger = status::read(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Settles until all hands are gone and nothing waits.
 pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>, metrics: Metrics) {
-    let heartbeat = metrics.heartbeats.start("settle", PATIENCE);
+    let heartbeat = metrics.heartbeats.start("store", PATIENCE);
     let storer = Storer {
         pool,
         condition: metrics.condition(

@@ -3,19 +3,23 @@
 //! It promises: a day is called settled only when the list's own totals equal its rows, each row equals ours, and each of ours
 //! is listed; and no change of a call of the day falls between the comparison and the word. A check that finds calls that we
 //! lacked stores them first, and says so.
+//!
+//! [`DayCheck::run`] is the story, from top to bottom. The SQL of each step is in `db/ledger/`, the decision in `evaluate.rs`.
 
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::evaluate::{CheckSnapshot, evaluate};
 use super::zone;
 use crate::account::{Account, Priority};
 use crate::db::Fault;
+use crate::db::base::clock::Clock;
 use crate::db::cdr::Origin;
-use crate::db::ledger::bound::{self, Known};
+use crate::db::ledger::bound::{self, InferredZone};
 use crate::db::ledger::compare::{self, DaySpan};
 use crate::db::ledger::record::{self, Check, DayState};
 use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
@@ -25,12 +29,17 @@ use crate::vobiz::{Cdr, ListQuery, Summary};
 
 /// Comparing the calls of a large day takes a second or two.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Whoever stores calls for us gives up sooner than that: so an older transaction is none of ours.
+/// A transaction of ours that stores calls gives up sooner than that: so an older one is none of ours.
 const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
-
 /// While a backlog is resolved by the list, a check would read the same pages beside it, at half the rate for both. No longer
 /// than this: somewhere there may always be one.
 const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
+/// Another day is tried this long after one whose list could not be read.
+const PUT_OFF: Duration = Duration::from_secs(15 * 60);
+/// Between two tries for the right to check, where a person waits for it.
+const ANOTHER_TRY: Duration = Duration::from_millis(500);
+/// A comparison that Postgres breaks off as a deadlock is made so often.
+const TRIES: u32 = 5;
 
 /// What came of the check of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,55 +66,22 @@ pub struct Checked {
     pub revised: usize,
 }
 
-/// The list of a day as it was read.
-#[derive(Debug, Default)]
-struct Listed {
-    requests: u32,
-    found: Found,
-    unreadable: Vec<String>,
-    first: Option<Summary>,
-    last: Option<Summary>,
-    total: Option<i64>,
-    /// It shows calls of accounts that no list of this one had shown.
-    new_owners: bool,
-}
-
-/// All that was read for a check.
-#[derive(Debug, Clone, Copy)]
-struct CheckInput<'a> {
-    /// The list of the day.
-    list: &'a Listed,
-    /// Pages of the days beside it.
-    beside: u32,
-    /// Rows of the list that lie in no zone's version of the day.
-    outside: i64,
-}
-
 impl super::Ledger {
-    /// Checks the day of an account that has been due for longest, if one is due, the account is not paused, and nobody else is
-    /// at it.
+    /// Checks the day of an account that has been due for longest, if one is due, the account is not paused, and no other replica
+    /// is at one.
     pub async fn check_if_due(
         &self,
         account: &Account,
-        stop: &tokio_util::sync::CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
         let heartbeat = self.heartbeat(account);
-        self.check_with(account, &heartbeat, stop).await
-    }
-
-    pub(super) async fn check_with(
-        &self,
-        account: &Account,
-        heartbeat: &crate::watch::heartbeat::Heartbeat,
-        stop: &tokio_util::sync::CancellationToken,
-    ) -> Result<Option<Checked>, ListError> {
+        let reader = self.reader("ledger", (Priority::Ledger, Origin::Sweep), account, &heartbeat, stop);
         let due = async |at_least| {
             timed!(&self.pool, DB_TIMEOUT, |connection| ledger::due(connection, account.id(), at_least)).await
         };
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
-        let reader = self.reader("settle", (Priority::Settle, Origin::Sweep), account, heartbeat, stop);
         let wait = if reader.is_behind().await? { WAITS_FOR_A_BACKLOG } else { Duration::ZERO };
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_alone(reader, due).await;
@@ -116,7 +92,7 @@ impl super::Ledger {
                 connection,
                 account.id(),
                 due.day,
-                Duration::from_secs(15 * 60),
+                PUT_OFF,
                 &why
             ));
             put_off.await?;
@@ -124,14 +100,14 @@ impl super::Ledger {
         checked
     }
 
-    /// Checks a day because somebody asks for it; waits until nobody else is at a day of the account. `origin` is how calls came
-    /// to be known that nothing had announced.
+    /// Checks a day because a person asks for it; waits until no other replica is at a day of the account. `origin` is how calls
+    /// came to be known that nothing had announced.
     pub async fn check_day(
         &self,
         account: &Account,
         due: Due,
         origin: Origin,
-        stop: &tokio_util::sync::CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<Checked, ListError> {
         loop {
             let checked = self.check_unless(account, due, None, origin, stop).await?;
@@ -141,14 +117,14 @@ impl super::Ledger {
         }
     }
 
-    /// The same; none if somebody else has settled the day since an instant.
+    /// The same; none if another replica has settled the day since an instant.
     pub(super) async fn check_unless(
         &self,
         account: &Account,
         due: Due,
         settled_since: Option<DateTime<Utc>>,
         origin: Origin,
-        stop: &tokio_util::sync::CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
         let (id, day) = (account.id(), due.day);
         let heartbeat = self.heartbeat(account);
@@ -166,219 +142,222 @@ impl super::Ledger {
             if let Some(checked) = check_alone(reader, due).await? {
                 return Ok(Some(checked));
             }
-            reader.sleep(Duration::from_millis(500)).await?;
+            reader.sleep(ANOTHER_TRY).await?;
         }
     }
 }
 
-/// Checks a day, unless somebody else is at a day of the account.
+/// Checks a day, unless another replica is at a day of the account.
 async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
     // The lock lives on a connection of its own, outside the pool, for as long as the check takes. All that the check notes and
     // compares goes through this connection, too: if it is lost, the lock is, and so is the check.
-    let mut holder = reader.pool.acquire().await?.detach();
-    let result = match in_time(ledger::try_lock(&mut holder, reader.account.id())).await {
-        Ok(true) => check(reader, due, &mut holder).await.map(Some),
+    let mut connection = reader.pool.acquire().await?.detach();
+    let result = match in_time(ledger::try_lock(&mut connection, reader.account.id())).await {
+        Ok(true) => DayCheck { reader, due, connection: &mut connection }.run().await.map(Some),
         Ok(false) => Ok(None),
         Err(error) => Err(error),
     };
-    close(holder).await;
+    close(connection).await;
     result
 }
 
-async fn check(reader: ListReader<'_>, due: Due, holder: &mut PgConnection) -> Result<Checked, ListError> {
-    let account = reader.account.id();
-    if !reader.account.ensure_access().await {
-        return Err(ListError::Paused);
-    }
-    let begun = in_time(ledger::begin(holder, account, due.day)).await?;
-    wait_for(&begun.writers, reader, holder).await?;
-    let list = read_list(reader, due.day, holder).await?;
-    let (known, outside) = learn(reader, due.day, holder).await?;
-    let (mut beside, mut new_owners) = (0, list.new_owners);
-    // Calls of ours that the list lacks: it may have put them into the day before or after.
-    if unlisted(reader, due.day, &known, holder).await? > 0 {
-        for neighbour in [due.day.pred_opt(), due.day.succ_opt()].into_iter().flatten() {
-            let list = read_list(reader, neighbour, holder).await?;
-            beside += list.requests;
-            new_owners |= list.new_owners;
-            learn(reader, neighbour, holder).await?;
-        }
-    }
-    let announced = record::keep_announcements(holder, account, due.day);
-    within(COMPARE_TIMEOUT, announced).await?;
-    if new_owners {
-        // Whoever has just changed a call of theirs may not have known that this list shows it.
-        let writers = in_time(ledger::writers(holder)).await?;
-        wait_for(&writers, reader, holder).await?;
-    }
-    let mut tries = 0;
-    let checked = loop {
-        let read = CheckInput { list: &list, beside, outside };
-        tries += 1;
-        match within(COMPARE_TIMEOUT, settle(holder, reader, due, &begun, read)).await {
-            Err(ListError::Db(error)) if error.fault() == Fault::Retry && tries < 5 => {}
-            result => break result?,
-        }
-    };
-    in_time(listed::clear(holder, account)).await?;
-    for call_id in within(COMPARE_TIMEOUT, record::close_never_appeared(holder, account)).await? {
-        info!(call_id, "dead letter closed: the settled days around it lack the call");
-    }
-    say(reader.account, due.cause, &checked);
-    Ok(checked)
+/// The list of a day as it was read.
+#[derive(Debug, Default)]
+struct DayList {
+    requests: u32,
+    found: Found,
+    unreadable: Vec<String>,
+    first: Option<Summary>,
+    last: Option<Summary>,
+    total: Option<i64>,
+    /// It shows calls of accounts that no list of this one had shown.
+    new_owners: bool,
+    /// Rows that lie in no zone's version of the day.
+    outside: i64,
+    /// Pages of the days beside it.
+    beside: u32,
 }
 
-/// Reads the list of a day: stores its rows, and notes them for the comparison.
-async fn read_list(
-    reader: ListReader<'_>,
-    day: NaiveDate,
-    holder: &mut PgConnection,
-) -> Result<Listed, ListError> {
-    let account = reader.account.id();
-    let mut list = Listed::default();
-    let mut before = Vec::new();
-    for page in 1..=MOST_PAGES {
-        let query = ListQuery { page, per_page: PER_PAGE, days: Some((day, day)), ..ListQuery::default() };
-        let read = reader.read(&query, None).await?;
-        if !read.call_ids.is_empty() && read.call_ids == before {
-            return Err(ListError::Odd("the same page came twice"));
-        }
-        let rows: Vec<&Cdr> = read.rows.iter().collect();
-        list.new_owners |= in_time(listed::note(holder, account, day, &rows)).await?;
-        list.requests += 1;
-        list.found.add(read.found);
-        list.unreadable.extend(read.unreadable);
-        list.first = list.first.or_else(|| read.summary.clone());
-        (list.last, list.total) = (read.summary, read.total);
-        if read.is_last {
-            return Ok(list);
-        }
-        before = read.call_ids;
-    }
-    Err(ListError::Endless)
-}
-
-/// Learns from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
-async fn learn(
-    reader: ListReader<'_>,
-    day: NaiveDate,
-    holder: &mut PgConnection,
-) -> Result<(Known, i64), ListError> {
-    let account = reader.account.id();
-    let (known, learnt, outside) = within(COMPARE_TIMEOUT, async {
-        let known = bound::known(&mut *holder, account, day).await?;
-        let extremes = listed::extremes(&mut *holder, account, day).await?;
-        let learnt = zone::learn(&known, day, &extremes);
-        if learnt != known {
-            bound::learn(&mut *holder, account, &learnt).await?;
-        }
-        Ok((known, learnt, extremes.outside))
-    })
-    .await?;
-    if (&known.day_of, known.offset) != (&learnt.day_of, learnt.offset) {
-        let zone = learnt.offset.map_or_else(|| "the billing zone".into(), east);
-        info!(%account, by = learnt.day_of, zone, "the lists say how Vobiz cuts its days");
-    }
-    Ok((learnt, outside))
-}
-
-/// `UTC+05:30`.
-fn east(offset: i64) -> String {
-    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
-    format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60)
-}
-
-async fn span<'a>(
-    connection: &mut PgConnection,
+/// A check under way, on the connection that holds the right to it.
+struct DayCheck<'a> {
     reader: ListReader<'a>,
-    day: NaiveDate,
-    day_of: &'a str,
-) -> Result<DaySpan<'a>, sqlx::Error> {
-    let account = reader.account.id();
-    let (from, to) = bound::span(connection, account, day).await?;
-    Ok(DaySpan { account, day, day_of, from, to })
-}
-
-async fn unlisted(
-    reader: ListReader<'_>,
-    day: NaiveDate,
-    known: &Known,
-    holder: &mut PgConnection,
-) -> Result<i64, ListError> {
-    within(COMPARE_TIMEOUT, async {
-        let span = span(&mut *holder, reader, day, &known.day_of).await?;
-        compare::unlisted(holder, &span).await
-    })
-    .await
-}
-
-/// Waits until whoever may not have known of the check has committed or given up. Who began later says on the day's row what
-/// they change. Our own writers end in time; a transaction of somebody else that writes for longer puts the check off.
-async fn wait_for(
-    writers: &Writers,
-    reader: ListReader<'_>,
-    holder: &mut PgConnection,
-) -> Result<(), ListError> {
-    let until = tokio::time::Instant::now() + WRITERS_END_WITHIN;
-    while !in_time(writers.have_ended(holder)).await? {
-        if tokio::time::Instant::now() > until {
-            return Err(ListError::Busy);
-        }
-        reader.heartbeat.beat();
-        reader.sleep(Duration::from_millis(25)).await?;
-    }
-    Ok(())
-}
-
-/// Compares and writes the outcome, in one transaction that holds the row of the day.
-async fn settle(
-    connection: &mut PgConnection,
-    reader: ListReader<'_>,
     due: Due,
-    begun: &Begun,
-    CheckInput { list, beside, outside }: CheckInput<'_>,
-) -> Result<Checked, sqlx::Error> {
-    let account = reader.account.id();
-    let mut transaction = connection.begin().await?;
-    let connection = &mut *transaction;
-    let tries = compare::lock(connection, account, due.day).await?;
-    let known = bound::known(connection, account, due.day).await?;
-    let span = span(connection, reader, due.day, &known.day_of).await?;
-    let differences = compare::differences(connection, &span).await?;
-    let totals = compare::totals(connection, &span).await?;
-    let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
-    let verdict = evaluate(&CheckSnapshot {
-        summaries: (list.first.as_ref(), list.last.as_ref()),
-        total: list.total,
-        unreadable: &list.unreadable,
-        outside,
-        differences: &differences,
-        totals: &totals,
-        summary_cost: known.summary_cost.as_deref(),
-        over,
-    });
-    if let (DayState::Settled, None, Some(field @ ("total_cost" | "cost"))) =
-        (verdict.state, &known.summary_cost, verdict.summary_cost)
-    {
-        bound::learn_summary_cost(connection, account, field).await?;
+    connection: &'a mut PgConnection,
+}
+
+impl DayCheck<'_> {
+    async fn run(mut self) -> Result<Checked, ListError> {
+        if !self.reader.account.ensure_access().await {
+            return Err(ListError::Paused);
+        }
+        let (account, day) = (self.reader.account.id(), self.due.day);
+        let begun = in_time(ledger::begin(self.connection, account, day)).await?;
+        self.wait_for(&begun.writers).await?;
+        let mut list = self.read_list(day).await?;
+        let zone;
+        (zone, list.outside) = self.infer_zone(day).await?;
+        self.read_beside(&mut list, &zone).await?;
+        within(COMPARE_TIMEOUT, record::keep_announcements(self.connection, account, day)).await?;
+        if list.new_owners {
+            // A writer that has just changed a call of theirs may not have known that this list shows it.
+            let writers = in_time(ledger::writers(self.connection)).await?;
+            self.wait_for(&writers).await?;
+        }
+        let checked = self.compare(&begun, &list).await?;
+        in_time(listed::clear(self.connection, account)).await?;
+        for call_id in within(COMPARE_TIMEOUT, record::close_never_appeared(self.connection, account)).await?
+        {
+            info!(call_id, "dead letter closed: the settled days around it lack the call");
+        }
+        log_outcome(self.reader.account, self.due.cause, &checked);
+        Ok(checked)
     }
-    // A day that is not over cannot be settled: that is no failure.
-    let tries =
-        if verdict.state == DayState::Settled || !over { 0 } else { u32::try_from(tries).unwrap_or(0) + 1 };
-    let now = crate::db::base::clock::Clock::read(connection).await?.now();
-    let kept: Vec<_> =
-        verdict.besides.iter().chain(&differences.first).take(compare::MOST).cloned().collect();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let id = record::append(
-        connection,
-        &Check {
+
+    /// Waits until the writers that may not have known of the check have committed or given up. One that began later says on the
+    /// day's row what it changes. Our own writers end in time; a foreign transaction that writes for longer puts the check off.
+    async fn wait_for(&mut self, writers: &Writers) -> Result<(), ListError> {
+        let until = tokio::time::Instant::now() + WRITERS_END_WITHIN;
+        while !in_time(writers.have_ended(self.connection)).await? {
+            if tokio::time::Instant::now() > until {
+                return Err(ListError::Busy);
+            }
+            self.reader.heartbeat.beat();
+            self.reader.sleep(Duration::from_millis(25)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the list of a day: stores its rows, and notes them for the comparison.
+    async fn read_list(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
+        let account = self.reader.account.id();
+        let mut list = DayList::default();
+        let mut before = Vec::new();
+        for page in 1..=MOST_PAGES {
+            let query =
+                ListQuery { page, per_page: PER_PAGE, days: Some((day, day)), ..ListQuery::default() };
+            let read = self.reader.read(&query, None).await?;
+            if !read.call_ids.is_empty() && read.call_ids == before {
+                return Err(ListError::Odd("the same page came twice"));
+            }
+            let rows: Vec<&Cdr> = read.rows.iter().collect();
+            list.new_owners |= in_time(listed::note(self.connection, account, day, &rows)).await?;
+            list.requests += 1;
+            list.found.add(read.found);
+            list.unreadable.extend(read.unreadable);
+            list.first = list.first.or_else(|| read.summary.clone());
+            (list.last, list.total) = (read.summary, read.total);
+            if read.is_last {
+                return Ok(list);
+            }
+            before = read.call_ids;
+        }
+        Err(ListError::Endless)
+    }
+
+    /// Calls of ours that the list lacks: it may have put them into the day before or after, so these are read, too.
+    async fn read_beside(&mut self, list: &mut DayList, zone: &InferredZone) -> Result<(), ListError> {
+        if self.unlisted(zone).await? == 0 {
+            return Ok(());
+        }
+        let day = self.due.day;
+        for neighbour in [day.pred_opt(), day.succ_opt()].into_iter().flatten() {
+            let its = self.read_list(neighbour).await?;
+            list.beside += its.requests;
+            list.new_owners |= its.new_owners;
+            self.infer_zone(neighbour).await?;
+        }
+        Ok(())
+    }
+
+    /// How many calls of the day that its list ought to show were not listed.
+    async fn unlisted(&mut self, zone: &InferredZone) -> Result<i64, ListError> {
+        let (account, day) = (self.reader.account.id(), self.due.day);
+        within(COMPARE_TIMEOUT, async {
+            let (from, to) = bound::span(&mut *self.connection, account, day).await?;
+            let span = DaySpan { account, day, day_of: &zone.day_of, from, to };
+            compare::unlisted(self.connection, &span).await
+        })
+        .await
+    }
+
+    /// Infers from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
+    async fn infer_zone(&mut self, day: NaiveDate) -> Result<(InferredZone, i64), ListError> {
+        let account = self.reader.account.id();
+        let (before, inferred, outside) = within(COMPARE_TIMEOUT, async {
+            let before = bound::inferred(&mut *self.connection, account, day).await?;
+            let extremes = listed::extremes(&mut *self.connection, account, day).await?;
+            let inferred = zone::infer(&before, day, &extremes);
+            if inferred != before {
+                bound::write_down(&mut *self.connection, account, &inferred).await?;
+            }
+            Ok((before, inferred, extremes.outside))
+        })
+        .await?;
+        if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {
+            let zone = inferred.offset.map_or_else(|| "the billing zone".into(), zone::east);
+            info!(%account, by = inferred.day_of, zone, "the lists say how Vobiz cuts its days");
+        }
+        Ok((inferred, outside))
+    }
+
+    /// Compares and records, again where Postgres breaks it off.
+    async fn compare(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, ListError> {
+        for _ in 1..TRIES {
+            match within(COMPARE_TIMEOUT, self.compare_and_record(begun, list)).await {
+                Err(ListError::Db(error)) if error.fault() == Fault::Retry => {}
+                result => return result,
+            }
+        }
+        within(COMPARE_TIMEOUT, self.compare_and_record(begun, list)).await
+    }
+
+    /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day.
+    async fn compare_and_record(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, sqlx::Error> {
+        let (account, due) = (self.reader.account.id(), self.due);
+        let mut transaction = self.connection.begin().await?;
+        let connection = &mut *transaction;
+        let tries = compare::lock(connection, account, due.day).await?;
+        let zone = bound::inferred(connection, account, due.day).await?;
+        let (from, to) = bound::span(connection, account, due.day).await?;
+        let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
+        let differences = compare::differences(connection, &span).await?;
+        let totals = compare::totals(connection, &span).await?;
+        let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
+        let decision = evaluate(&CheckSnapshot {
+            summaries: (list.first.as_ref(), list.last.as_ref()),
+            total: list.total,
+            unreadable: &list.unreadable,
+            outside: list.outside,
+            differences: &differences,
+            totals: &totals,
+            summary_cost: zone.summary_cost.as_deref(),
+            over,
+        });
+        if let (DayState::Settled, None, Some(field @ ("total_cost" | "cost"))) =
+            (decision.state, &zone.summary_cost, decision.summary_cost)
+        {
+            bound::write_down_summary_cost(connection, account, field).await?;
+        }
+        let now = Clock::read(connection).await?.now();
+        // A day that is not over cannot be settled: that is no failure.
+        let failed = decision.state != DayState::Settled && over;
+        let tries = if failed { u32::try_from(tries).unwrap_or(0) + 1 } else { 0 };
+        let next = if due.cause == CheckCause::Manual && span.to <= zone.ledger_since {
+            // Nobody is promised anything of this day.
+            None
+        } else {
+            ledger::next_check(span.to, now, tries)
+        };
+        let shown = decision.besides.iter().chain(&differences.first).take(compare::MOST).cloned();
+        let check = Check {
+            span,
             cause: due.cause,
             begun,
-            state: verdict.state,
-            reason: verdict.reason.as_deref(),
-            requests: list.requests + beside,
+            state: decision.state,
+            reason: decision.reason.as_deref(),
+            requests: list.requests + list.beside,
             summary: list.last.as_ref().map(|summary| summary.text.as_str()),
-            summary_cost: verdict.summary_cost,
+            summary_cost: decision.summary_cost,
             missing_here: differences.missing_here,
             missing_there: differences.missing_there,
             differing: differences.differing,
@@ -386,39 +365,37 @@ async fn settle(
             recovered: count(list.found.recovered),
             revised: count(list.found.revised),
             totals: &totals,
-            differences: &kept,
-            next: if due.cause == CheckCause::Manual && span.to <= known.ledger_since {
-                // Nobody is promised anything of this day.
-                None
-            } else {
-                ledger::next_check(span.to, now, tries)
-            },
+            differences: &shown.collect::<Vec<_>>(),
+            next,
             tries,
-            span,
-        },
-    )
-    .await?;
-    transaction.commit().await?;
-    let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
-    Ok(Checked {
-        day: due.day,
-        id,
-        state: verdict.state,
-        over,
-        reason: verdict.reason,
-        requests: list.requests + beside,
-        calls: u64::try_from(calls).unwrap_or(0),
-        new: list.found.new,
-        recovered: list.found.recovered,
-        revised: list.found.revised,
-    })
+        };
+        let id = record::append(connection, &check).await?;
+        transaction.commit().await?;
+        let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
+        Ok(Checked {
+            day: due.day,
+            id,
+            state: decision.state,
+            over,
+            reason: decision.reason,
+            requests: list.requests + list.beside,
+            calls: u64::try_from(calls).unwrap_or(0),
+            new: list.found.new,
+            recovered: list.found.recovered,
+            revised: list.found.revised,
+        })
+    }
 }
 
-fn say(account: &Account, why: CheckCause, checked: &Checked) {
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn log_outcome(account: &Account, why: CheckCause, checked: &Checked) {
     let (account, day, cause) = (account.id(), checked.day, why.as_str());
     let &Checked { calls, requests, recovered, revised, .. } = checked;
     match (checked.state, &checked.reason) {
-        // Whoever lists years sees how far it is, and the ledger at the end.
+        // A person who lists years sees how far it is, and the ledger at the end.
         (DayState::Settled, _) if matches!(why, CheckCause::Backfill | CheckCause::Recover) => {
             debug!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
         }

@@ -24,9 +24,9 @@ use crate::watch::metrics::Metrics;
 pub use backfill::Backfilled;
 pub use check::Checked;
 
-/// A page is asked for, answered and stored within this, or the check is wedged.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// Between two looks whether a day is due.
+/// A page is asked for, answered and stored within this, or the check has stalled.
+const STALL_AFTER: Duration = Duration::from_secs(180);
+/// Between two polls for a day that is due.
 const TICK: Duration = Duration::from_secs(10);
 
 /// The ledger of some accounts.
@@ -44,7 +44,7 @@ impl Ledger {
     /// The ledger of these accounts.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
         let heartbeat = |account: &Arc<Account>| {
-            let heartbeat = metrics.heartbeats.start(&format!("settle {}", account.id()), PATIENCE);
+            let heartbeat = metrics.heartbeats.start(&format!("ledger {}", account.id()), STALL_AFTER);
             heartbeat.idle();
             heartbeat
         };
@@ -58,16 +58,16 @@ impl Ledger {
         join_all(loops.map(|(account, heartbeat)| self.check_on(account, heartbeat, &stop))).await;
     }
 
-    /// Between two looks whether something is due.
+    /// Between two polls for something that is due.
     fn tick(&self) -> Duration {
         (self.every / 10).clamp(Duration::from_millis(100), TICK)
     }
 
-    /// The pulse of an account; for one that is not ours, a new one that nobody looks at.
+    /// The heartbeat of an account; for one that is not ours, a new one that nobody watches.
     fn heartbeat(&self, account: &Account) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place));
-        ours.map_or_else(|| Heartbeats::default().start("", PATIENCE), Arc::clone)
+        ours.map_or_else(|| Heartbeats::default().start("", STALL_AFTER), Arc::clone)
     }
 
     fn reader<'a>(

@@ -13,7 +13,7 @@ use crate::list::{DB_TIMEOUT, LONGEST_BACKOFF, ListError};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
-/// Between two looks where safe_to_bill stands, where no check has moved it: it counts what is owed.
+/// Between two polls of safe_to_bill, where no check has moved it: it counts what is owed.
 const NOTE_EVERY: Duration = Duration::from_secs(30);
 
 impl Ledger {
@@ -30,7 +30,7 @@ impl Ledger {
         while !stop.is_cancelled() {
             heartbeat.beat();
             let mut wait = tick;
-            match self.check_with(account, heartbeat, stop).await {
+            match self.check_if_due(account, stop).await {
                 Err(ListError::Stopped) => {}
                 Ok(None) => failed = 0,
                 Ok(Some(_)) => {

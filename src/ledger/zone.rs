@@ -1,11 +1,11 @@
-//! Learns from the lists of days in which zone Vobiz cuts them, and by which time of a call: neither is published. Pure.
+//! Infers from the lists of days in which zone Vobiz cuts them, and by which time of a call: neither is published. Pure.
 //!
 //! Every row of the list of day D began (or ended, or was written) within D in Vobiz's zone. So the first row of a list says
 //! how far east of UTC that zone is at least, and the last one how far at most. Calls around midnight soon leave one answer.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-use crate::db::ledger::bound::{Bound, Known};
+use crate::db::ledger::bound::{Bound, InferredZone};
 use crate::db::ledger::listed::Extremes;
 
 /// Zones lie between 12 hours west and 14 hours east of UTC.
@@ -19,19 +19,19 @@ const QUARTER: i64 = 900;
 /// The times that may decide the day of a call, the likeliest first.
 const DAY_OFS: [&str; 3] = ["start_time", "end_time", "created_at"];
 
-/// What is known after the list of a day was read.
-pub(super) fn learn(known: &Known, day: NaiveDate, extremes: &Extremes) -> Known {
-    let mut bounds = tighten(known, day, extremes, false);
+/// What follows once the list of a day was read.
+pub(super) fn infer(zone: &InferredZone, day: NaiveDate, extremes: &Extremes) -> InferredZone {
+    let mut bounds = tighten(zone, day, extremes, false);
     // Nothing fits any more: the zone changed, or it has a summer time. Only this list counts then.
     if bounds.iter().all(|bound| bound.least >= bound.most) {
-        bounds = tighten(known, day, extremes, true);
+        bounds = tighten(zone, day, extremes, true);
     }
-    let (day_of, offset) = believe(&bounds, known);
+    let (day_of, offset) = likeliest(&bounds, zone);
     let day_of = day_of.to_owned();
-    Known { bounds, day_of, offset, ..known.clone() }
+    InferredZone { bounds, day_of, offset, ..zone.clone() }
 }
 
-fn tighten(known: &Known, day: NaiveDate, extremes: &Extremes, anew: bool) -> Vec<Bound> {
+fn tighten(zone: &InferredZone, day: NaiveDate, extremes: &Extremes, anew: bool) -> Vec<Bound> {
     let midnight = day.and_time(NaiveTime::MIN).and_utc();
     let seconds = |instant: DateTime<Utc>| (midnight - instant).num_seconds();
     let of = |day_of: &str| match day_of {
@@ -40,7 +40,7 @@ fn tighten(known: &Known, day: NaiveDate, extremes: &Extremes, anew: bool) -> Ve
         _ => extremes.created_at,
     };
     let bound = |day_of: &&str| {
-        let before = known.bounds.iter().find(|bound| bound.day_of == **day_of && !anew);
+        let before = zone.bounds.iter().find(|bound| bound.day_of == **day_of && !anew);
         let (least, most) = before.map_or(WIDEST, |bound| (bound.least, bound.most));
         let (from, to) = of(day_of).map_or(WIDEST, |(first, last)| {
             // Rounded so that the instant itself still lies within the day.
@@ -51,19 +51,19 @@ fn tighten(known: &Known, day: NaiveDate, extremes: &Extremes, anew: bool) -> Ve
     DAY_OFS.iter().map(bound).collect()
 }
 
-/// The likeliest of what is possible: first a zone that people use, then any quarter of an hour. The present belief stays while
-/// it can.
-fn believe<'a>(bounds: &'a [Bound], known: &Known) -> (&'a str, Option<i64>) {
+/// The likeliest of what is possible: first a zone that people use, then any quarter of an hour. What was inferred before stays
+/// while it can.
+fn likeliest<'a>(bounds: &'a [Bound], zone: &InferredZone) -> (&'a str, Option<i64>) {
     let fits = |bound: &Bound, offset: i64| bound.least <= offset && offset < bound.most;
-    let present = bounds.iter().find(|bound| bound.day_of == known.day_of);
+    let present = bounds.iter().find(|bound| bound.day_of == zone.day_of);
     if let Some(bound) = present
-        && fits(bound, known.offset.unwrap_or(known.billing_offset))
+        && fits(bound, zone.offset.unwrap_or(zone.billing_offset))
     {
-        return (&bound.day_of, known.offset);
+        return (&bound.day_of, zone.offset);
     }
-    for (offset, belief) in [(known.billing_offset, None), (0, Some(0)), (INDIA, Some(INDIA))] {
+    for (offset, inferred) in [(zone.billing_offset, None), (0, Some(0)), (INDIA, Some(INDIA))] {
         if let Some(bound) = bounds.iter().find(|bound| fits(bound, offset)) {
-            return (&bound.day_of, belief);
+            return (&bound.day_of, inferred);
         }
     }
     let quarter = |bound: &Bound| -bound.least.saturating_neg().div_euclid(QUARTER) * QUARTER;
@@ -74,12 +74,18 @@ fn believe<'a>(bounds: &'a [Bound], known: &Known) -> (&'a str, Option<i64>) {
     any.map_or(("start_time", None), |bound| (&bound.day_of, Some(bound.least)))
 }
 
+/// `UTC+05:30`, for a person.
+pub(super) fn east(offset: i64) -> String {
+    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
+    format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn nothing() -> Known {
-        Known {
+    fn nothing() -> InferredZone {
+        InferredZone {
             bounds: vec![],
             day_of: "start_time".into(),
             offset: None,
@@ -100,34 +106,34 @@ mod tests {
         Extremes { start_time: Some((at(first), at(last))), end_time: ends, created_at: ends, outside: 0 }
     }
 
-    fn learnt(known: &Known, first: &str, last: &str) -> Known {
-        learn(known, NaiveDate::from_ymd_opt(2026, 11, 20).unwrap(), &list(first, last))
+    fn inferred(zone: &InferredZone, first: &str, last: &str) -> InferredZone {
+        infer(zone, NaiveDate::from_ymd_opt(2026, 11, 20).unwrap(), &list(first, last))
     }
 
     #[test]
     fn business_hours_leave_the_billing_zone_standing() {
-        let known = learnt(&nothing(), "2026-11-20T03:30:00Z", "2026-11-20T12:30:00Z");
-        assert_eq!((known.day_of.as_str(), known.offset), ("start_time", None));
+        let zone = inferred(&nothing(), "2026-11-20T03:30:00Z", "2026-11-20T12:30:00Z");
+        assert_eq!((zone.day_of.as_str(), zone.offset), ("start_time", None));
         // Nobody called at all.
         let day = NaiveDate::from_ymd_opt(2026, 11, 20).unwrap();
-        let known = learn(&nothing(), day, &Extremes::default());
-        assert_eq!((known.day_of.as_str(), known.offset), ("start_time", None));
+        let zone = infer(&nothing(), day, &Extremes::default());
+        assert_eq!((zone.day_of.as_str(), zone.offset), ("start_time", None));
     }
 
     #[test]
     fn a_call_late_in_utc_says_utc() {
-        let known = learnt(&nothing(), "2026-11-20T00:10:00Z", "2026-11-20T23:50:00Z");
-        assert_eq!((known.day_of.as_str(), known.offset), ("start_time", Some(0)));
-        assert_eq!((known.bounds[0].least, known.bounds[0].most), (-600, 600));
+        let zone = inferred(&nothing(), "2026-11-20T00:10:00Z", "2026-11-20T23:50:00Z");
+        assert_eq!((zone.day_of.as_str(), zone.offset), ("start_time", Some(0)));
+        assert_eq!((zone.bounds[0].least, zone.bounds[0].most), (-600, 600));
     }
 
     #[test]
     fn calls_over_midnight_say_which_time_decides() {
         // Cut in IST by the end: the first call began before midnight (18:30 UTC) and ended after it.
-        let one = learnt(&nothing(), "2026-11-19T18:29:40Z", "2026-11-20T18:28:00Z");
+        let one = inferred(&nothing(), "2026-11-19T18:29:40Z", "2026-11-20T18:28:00Z");
         assert_eq!((one.day_of.as_str(), one.offset), ("end_time", None));
         // The next list ends a second before midnight: by the start nothing is possible any more.
-        let two = learnt(&one, "2026-11-19T19:00:00Z", "2026-11-20T18:28:59Z");
+        let two = inferred(&one, "2026-11-19T19:00:00Z", "2026-11-20T18:28:59Z");
         assert!(
             two.bounds[0].least < two.bounds[0].most,
             "the start is still possible, in no zone of this world"
@@ -138,29 +144,29 @@ mod tests {
     #[test]
     fn another_zone_is_found_to_the_quarter_of_an_hour() {
         // Nepal, 5:45 east: midnight is 18:15 UTC.
-        let known = learnt(&nothing(), "2026-11-19T18:15:00Z", "2026-11-20T18:14:59Z");
-        assert_eq!((known.day_of.as_str(), known.offset), ("start_time", Some(20_700)));
+        let zone = inferred(&nothing(), "2026-11-19T18:15:00Z", "2026-11-20T18:14:59Z");
+        assert_eq!((zone.day_of.as_str(), zone.offset), ("start_time", Some(20_700)));
     }
 
     #[test]
-    fn a_zone_that_changes_is_learnt_anew() {
-        let utc = learnt(&nothing(), "2026-11-20T00:00:00Z", "2026-11-20T23:59:59Z");
+    fn a_zone_that_changes_is_inferred_anew() {
+        let utc = inferred(&nothing(), "2026-11-20T00:00:00Z", "2026-11-20T23:59:59Z");
         assert_eq!(utc.offset, Some(0));
-        let moved = learnt(&utc, "2026-11-19T18:30:00Z", "2026-11-20T18:29:59Z");
+        let moved = inferred(&utc, "2026-11-19T18:30:00Z", "2026-11-20T18:29:59Z");
         assert_eq!((moved.day_of.as_str(), moved.offset), ("start_time", None));
     }
 
     proptest::proptest! {
         #[test]
         fn what_fits_all_lists_is_never_ruled_out(zone in -48i64..57, firsts in proptest::collection::vec((0i64..DAY, 0i64..DAY), 1..20)) {
-            let (offset, mut known) = (zone * QUARTER, nothing());
+            let (offset, mut zone) = (zone * QUARTER, nothing());
             for (n, (a, b)) in firsts.into_iter().enumerate() {
                 let day = NaiveDate::from_ymd_opt(2026, 1, 1).unwrap() + chrono::Days::new(n as u64);
                 let midnight = day.and_time(NaiveTime::MIN).and_utc() - chrono::TimeDelta::seconds(offset);
                 let at = |seconds| midnight + chrono::TimeDelta::seconds(seconds);
                 let start_time = Some((at(a.min(b)), at(a.max(b))));
-                known = learn(&known, day, &Extremes { start_time, ..Extremes::default() });
-                let bound = &known.bounds[0];
+                zone = infer(&zone, day, &Extremes { start_time, ..Extremes::default() });
+                let bound = &zone.bounds[0];
                 proptest::prop_assert!(bound.least <= offset && offset < bound.most);
             }
         }

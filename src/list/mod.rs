@@ -31,7 +31,7 @@ pub enum ListError {
     /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
     #[error("the CDR list is odd: {0}")]
     Odd(&'static str),
-    /// Somebody has been writing since before the check of a day began, so what they write may have been missed.
+    /// A writer has been at work since before the check of a day began, so what it writes may have been missed.
     #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
     Busy,
     /// The account stayed paused.

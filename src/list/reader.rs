@@ -23,7 +23,7 @@ use crate::watch::metrics::Metrics;
 
 /// Rows a page: the most that Vobiz gives (documented).
 pub(crate) const PER_PAGE: u32 = 100;
-/// A list that needs more pages than this is a backfill; whoever reads it stops and says so.
+/// A list that needs more pages than this is a backfill; its reader stops and says so.
 pub(crate) const MOST_PAGES: u32 = 20_000;
 pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// A page is asked for so often before the list counts as failing: thousands of pages must not be read again for one bad moment
@@ -97,8 +97,8 @@ pub(crate) struct Found {
     pub(crate) unreadable: usize,
     /// Owed calls that it paid.
     pub(crate) paid: u64,
-    /// Of these, calls under the hold.
-    pub(crate) held: u64,
+    /// Of these, calls under the reservation.
+    pub(crate) reserved: u64,
 }
 
 impl Found {
@@ -109,16 +109,16 @@ impl Found {
         self.revised += other.revised;
         self.unreadable += other.unreadable;
         self.paid += other.paid;
-        self.held += other.held;
+        self.reserved += other.reserved;
     }
 }
 
 impl ListReader<'_> {
-    /// Reads a page and stores it. `held_to` is the hold under which the reader looks for calls.
+    /// Reads a page and stores it. `reserved_to` is the reservation under which the reader looks for calls.
     pub(crate) async fn read(
         &self,
         query: &ListQuery,
-        held_to: Option<DateTime<Utc>>,
+        reserved_to: Option<DateTime<Utc>>,
     ) -> Result<StoredPage, ListError> {
         let (listed, clock, requested_at) = self.ask_patiently(query).await?;
         self.metrics.list_pages.with_label_values(&[self.flow]).inc();
@@ -132,7 +132,7 @@ impl ListReader<'_> {
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
-        self.store(&mut ours, held_to, clock, &mut found, &mut unreadable).await?;
+        self.store(&mut ours, reserved_to, clock, &mut found, &mut unreadable).await?;
         found.unreadable = unreadable.len();
         self.heartbeat.beat();
         let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
@@ -232,16 +232,16 @@ impl ListReader<'_> {
     async fn store(
         &self,
         rows: &mut [Incoming],
-        held_to: Option<DateTime<Utc>>,
+        reserved_to: Option<DateTime<Utc>>,
         clock: Clock,
         found: &mut Found,
         unreadable: &mut Vec<String>,
     ) -> Result<(), ListError> {
-        match self.commit(rows, held_to, clock).await {
+        match self.commit(rows, reserved_to, clock).await {
             Ok(stored) => found.add(stored),
             Err(error) if error.fault() == Fault::Data => {
                 for row in rows {
-                    match self.commit(std::slice::from_mut(row), held_to, clock).await {
+                    match self.commit(std::slice::from_mut(row), reserved_to, clock).await {
                         Ok(stored) => found.add(stored),
                         Err(error) if error.fault() == Fault::Data => {
                             warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
@@ -259,7 +259,7 @@ impl ListReader<'_> {
     async fn commit(
         &self,
         rows: &mut [Incoming],
-        held_to: Option<DateTime<Utc>>,
+        reserved_to: Option<DateTime<Utc>>,
         clock: Clock,
     ) -> Result<Found, db::DbError> {
         if rows.is_empty() {
@@ -268,7 +268,7 @@ impl ListReader<'_> {
         let mut tries = 0;
         let (found, new) = loop {
             let result =
-                timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, held_to, self.origin))
+                timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, reserved_to, self.origin))
                     .await;
             tries += 1;
             match result {
@@ -298,14 +298,14 @@ impl ListReader<'_> {
         Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog()))
     }
 
-    /// Whether single fetches cannot keep up just now, or somebody is at it.
+    /// Whether single fetches cannot keep up just now, or a drain is under way.
     pub(crate) async fn is_behind(&self) -> Result<bool, ListError> {
-        Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.held || snapshot.is_backlog()))
+        Ok(self.snapshot().await?.is_some_and(|snapshot| snapshot.reserved || snapshot.is_backlog()))
     }
 
-    /// The backlog, if there is one that nobody holds.
+    /// The backlog, if there is one that nobody has reserved.
     pub(crate) async fn backlog(&self) -> Result<Option<Backlog>, ListError> {
-        if !self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog() && !snapshot.held) {
+        if !self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog() && !snapshot.reserved) {
             return Ok(None);
         }
         let account = self.account.id();
@@ -317,7 +317,7 @@ impl ListReader<'_> {
 async fn store(
     connection: &mut PgConnection,
     rows: &mut [Incoming],
-    held_to: Option<DateTime<Utc>>,
+    reserved_to: Option<DateTime<Utc>>,
     origin: Origin,
 ) -> Result<(Found, BTreeSet<String>), sqlx::Error> {
     let mut transaction = connection.begin().await?;
@@ -325,7 +325,7 @@ async fn store(
     let mut call_ids: Vec<&str> = ids.iter().map(CallId::as_str).collect();
     call_ids.sort_unstable();
     let owed = backlog::owed(&mut transaction, &call_ids).await?;
-    // A call that a callback had announced is the callback's, whoever brings its CDR: another origin means that without the list
+    // A call that a callback had announced is the callback's, however its CDR comes: another origin means that without the list
     // nobody would know of it.
     for row in rows.iter_mut() {
         let announced = owed.get(row.cdr.call_id.as_str()).filter(|owed| owed.announced_at.is_some());
@@ -333,7 +333,8 @@ async fn store(
         row.announced_at = announced.and_then(|owed| owed.announced_at);
         row.attempts = announced.map_or(0, |owed| owed.attempts);
     }
-    let held = owed.values().filter(|owed| !owed.dead && held_to.is_some_and(|to| owed.due_at <= to)).count();
+    let reserved =
+        owed.values().filter(|owed| !owed.dead && reserved_to.is_some_and(|to| owed.due_at <= to)).count();
     let new = cdr::missing(&mut transaction, &ids).await?;
     let done = cdr::upsert(&mut transaction, &rows.iter().collect::<Vec<_>>()).await?;
     queue::lock(&mut transaction, &call_ids).await?;
@@ -345,7 +346,7 @@ async fn store(
         recovered: done.new.saturating_sub(usize::try_from(paid).unwrap_or(usize::MAX)),
         revised: done.revised,
         paid,
-        held: held as u64,
+        reserved: reserved as u64,
         ..Found::default()
     };
     Ok((found, new))

@@ -27,11 +27,11 @@ use crate::account::Account;
 use crate::watch::condition::Condition;
 use crate::watch::metrics::Metrics;
 use poll::Polls;
-pub use status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, StatusSnapshot, evaluate};
+pub use status::{Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate};
 
-/// Whoever asks whether we are ready waits no longer than this.
+/// A readiness probe waits no longer than this.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-/// The pulse of the public port.
+/// The heartbeat of the public port.
 pub const PORT: &str = "receive";
 /// Within this, the same answer serves all who ask.
 const READY_FOR: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub struct OpsSettings {
     pub parts: Vec<&'static str>,
     /// Pause between two sweeps.
     pub sweep_interval: Duration,
-    /// Pause between two looks at Postgres.
+    /// Pause between two polls at Postgres.
     pub look_every: Duration,
 }
 
@@ -70,7 +70,7 @@ pub struct Ops {
     phase: AtomicU8,
     probe: RwLock<Option<Arc<Probe>>>,
     accounts: RwLock<Vec<Arc<Account>>>,
-    looks: Mutex<Polls>,
+    polls: Mutex<Polls>,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     uncounted: Condition,
     /// One scrape at a time: gauges are set and read together.
@@ -93,10 +93,10 @@ impl Ops {
             phase: AtomicU8::new(Phase::Starting as u8),
             probe: RwLock::default(),
             accounts: RwLock::default(),
-            looks: Mutex::new(Polls::new()),
+            polls: Mutex::new(Polls::new()),
             ready: tokio::sync::Mutex::default(),
             uncounted: Condition::new(
-                "the queue and the schema cannot be looked at, so /status knows little of them",
+                "the queue and the schema cannot be polled, so /status knows little of them",
                 "the error says why: a missing permission, a lock, or a Postgres that is too slow",
             ),
             scrape: Mutex::default(),
@@ -160,15 +160,15 @@ impl Ops {
 
     /// The same for a process that does not receive: Postgres answers, and the loops move.
     fn can_work(&self) -> Result<(), String> {
-        let seen = self.seen();
-        if !seen.postgres.answers {
+        let snapshot = self.snapshot();
+        if !snapshot.postgres.answers {
             return Err("Postgres does not answer".into());
         }
-        if seen.postgres.read_only {
+        if snapshot.postgres.read_only {
             return Err("Postgres takes no writes".into());
         }
-        match seen.loops.iter().find(|seen| seen.wedged) {
-            Some(wedged) => Err(format!("the loop `{}` makes no progress", wedged.name)),
+        match snapshot.loops.iter().find(|snapshot| snapshot.stalled) {
+            Some(stalled) => Err(format!("the loop `{}` makes no progress", stalled.name)),
             None => Ok(()),
         }
     }

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::status::{Act, ClocksSeen, LoopSeen, PostgresSeen, SchemaSeen, StatusSnapshot, evaluate};
+use super::status::{
+    Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
+};
 use super::{Ops, Phase};
-use crate::db::ledger::status::{DifferencesSeen, LedgerSeen};
-use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
+use crate::db::ledger::status::{DifferenceCounts, LedgerSnapshot};
+use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
 /// All reasons for a pause: each has its series.
 const REASONS: [&str; 4] = ["throttled", "denied", "unavailable", "unreadable"];
@@ -26,12 +28,12 @@ pub(super) struct StatusPage {
     process: Process,
     postgres: PostgresStatus,
     queue: Queue,
-    dead_letters: Vec<DeadSeen>,
-    ledger: LedgerSeen,
-    accounts: Vec<AccountSeen>,
-    loops: Vec<LoopSeen>,
-    clocks_ahead_seconds: ClocksSeen,
-    schema: SchemaSeen,
+    dead_letters: Vec<DeadLetterSnapshot>,
+    ledger: LedgerSnapshot,
+    accounts: Vec<AccountSnapshot>,
+    loops: Vec<LoopSnapshot>,
+    clocks_ahead_seconds: ClockSkew,
+    schema: SchemaSnapshot,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,10 +47,10 @@ struct Process {
 #[derive(Debug, Serialize)]
 struct PostgresStatus {
     #[serde(flatten)]
-    seen: PostgresSeen,
+    snapshot: PostgresSnapshot,
     version: Option<String>,
     /// Age of what is shown of accounts and dead letters.
-    looked_seconds_ago: Option<u64>,
+    polled_seconds_ago: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,18 +60,18 @@ struct Queue {
     dead: i64,
     /// Age of the two counts before it.
     counted_seconds_ago: Option<u64>,
-    accounts: Vec<OwedSeen>,
+    accounts: Vec<OwedSnapshot>,
 }
 
 impl Ops {
     /// What is known now; everything from memory.
-    pub(super) fn seen(&self) -> StatusSnapshot {
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waited for a Postgres that was away is not wedged for that.
-        let answering = if looks.answers { looks.since.elapsed() } else { Duration::ZERO };
+    pub(super) fn snapshot(&self) -> StatusSnapshot {
+        let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        // A loop that waited for a Postgres that was away is not stalled for that.
+        let answering = if polls.answers { polls.since.elapsed() } else { Duration::ZERO };
         let configured = self.accounts();
-        let quick = looks.quick.as_ref().map(|(_, quick)| quick);
-        let thorough = looks.thorough.as_ref().map(|(_, thorough)| thorough);
+        let quick = polls.quick.as_ref().map(|(_, quick)| quick);
+        let thorough = polls.thorough.as_ref().map(|(_, thorough)| thorough);
         let is_configured = |id: &str| configured.iter().any(|account| account.id().as_str() == id);
         // Of several accounts, the answer that differs most is the one to worry about.
         let vobiz = configured
@@ -77,9 +79,9 @@ impl Ops {
             .filter_map(|account| account.client.clock_skew())
             .max_by(|a, b| a.abs().total_cmp(&b.abs()));
         StatusSnapshot {
-            postgres: PostgresSeen {
-                answers: looks.answers,
-                lasting: looks.since.elapsed(),
+            postgres: PostgresSnapshot {
+                answers: polls.answers,
+                lasting: polls.since.elapsed(),
                 read_only: quick.is_some_and(|quick| quick.read_only),
             },
             accounts: quick
@@ -96,23 +98,23 @@ impl Ops {
                 .heartbeats
                 .all()
                 .iter()
-                .map(|heartbeat| LoopSeen {
+                .map(|heartbeat| LoopSnapshot {
                     name: heartbeat.name().to_owned(),
                     silence: heartbeat.silence(),
-                    wedged: heartbeat.is_stalled(answering),
+                    stalled: heartbeat.is_stalled(answering),
                 })
                 .collect(),
             schema: thorough
-                .map(|thorough| SchemaSeen {
+                .map(|thorough| SchemaSnapshot {
                     pending: thorough.pending,
                     changed: thorough.changed,
                     ahead: thorough.ahead,
                     missing_partitions: thorough.missing_partitions.clone(),
                 })
                 .unwrap_or_default(),
-            clocks: ClocksSeen { postgres: looks.clock_skew, vobiz },
+            clocks: ClockSkew { postgres: polls.clock_skew, vobiz },
             troubles: self.metrics.lasting_troubles(),
-            counted: looks.thorough.as_ref().map(|(at, _)| at.elapsed()),
+            counted: polls.thorough.as_ref().map(|(at, _)| at.elapsed()),
             uptime: self.started.elapsed(),
             starting: self.phase() == Phase::Starting,
             sweep_interval: self.settings.sweep_interval,
@@ -120,14 +122,14 @@ impl Ops {
     }
 
     pub(super) fn page(&self) -> StatusPage {
-        let seen = self.seen();
-        let (phase, act) = (self.phase(), evaluate(&seen));
-        let (version, looked, counted) = {
-            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot();
+        let (phase, act) = (self.phase(), evaluate(&snapshot));
+        let (version, polled, counted) = {
+            let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
             (
-                looks.quick.as_ref().map(|(_, quick)| quick.version.clone()),
-                looks.quick.as_ref().map(|(at, _)| at.elapsed().as_secs()),
-                looks.thorough.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+                polls.quick.as_ref().map(|(_, quick)| quick.version.clone()),
+                polls.quick.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+                polls.thorough.as_ref().map(|(at, _)| at.elapsed().as_secs()),
             )
         };
         StatusPage {
@@ -139,62 +141,62 @@ impl Ops {
                 parts: self.settings.parts.iter().map(ToString::to_string).collect(),
                 uptime_seconds: self.started.elapsed().as_secs(),
             },
-            postgres: PostgresStatus { seen: seen.postgres, version, looked_seconds_ago: looked },
+            postgres: PostgresStatus { snapshot: snapshot.postgres, version, polled_seconds_ago: polled },
             queue: Queue {
-                due: seen.owed.iter().map(|owed| owed.due).sum(),
-                waiting: seen.owed.iter().map(|owed| owed.waiting).sum(),
-                dead: seen.dead.iter().map(|dead| dead.calls).sum(),
+                due: snapshot.owed.iter().map(|owed| owed.due).sum(),
+                waiting: snapshot.owed.iter().map(|owed| owed.waiting).sum(),
+                dead: snapshot.dead.iter().map(|dead| dead.calls).sum(),
                 counted_seconds_ago: counted,
-                accounts: seen.owed,
+                accounts: snapshot.owed,
             },
-            dead_letters: seen.dead,
-            ledger: seen.ledger,
-            accounts: seen.accounts,
-            loops: seen.loops,
-            clocks_ahead_seconds: seen.clocks,
-            schema: seen.schema,
+            dead_letters: snapshot.dead,
+            ledger: snapshot.ledger,
+            accounts: snapshot.accounts,
+            loops: snapshot.loops,
+            clocks_ahead_seconds: snapshot.clocks,
+            schema: snapshot.schema,
         }
     }
 
     /// Puts what was seen into the gauges. What was not seen yet has no sample: a zero would be a claim.
     pub(super) fn show_in_metrics(&self) {
-        let (seen, metrics) = (self.seen(), &self.metrics);
-        metrics.postgres_up.set(i64::from(seen.postgres.answers));
-        let looked = {
-            let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-            looks.thorough.is_some()
+        let (snapshot, metrics) = (self.snapshot(), &self.metrics);
+        metrics.postgres_up.set(i64::from(snapshot.postgres.answers));
+        let polled = {
+            let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+            polls.thorough.is_some()
         };
-        if looked {
-            let sum = |of: fn(&OwedSeen) -> i64| seen.owed.iter().map(of).sum::<i64>();
+        if polled {
+            let sum = |of: fn(&OwedSnapshot) -> i64| snapshot.owed.iter().map(of).sum::<i64>();
             metrics.queue_calls.with_label_values(&["due"]).set(sum(|owed| owed.due));
             metrics.queue_calls.with_label_values(&["waiting"]).set(sum(|owed| owed.waiting));
             let mut classes: BTreeMap<&str, i64> = CLASSES.iter().map(|class| (*class, 0)).collect();
-            for dead in &seen.dead {
+            for dead in &snapshot.dead {
                 *classes.entry(&dead.class).or_default() += dead.calls;
             }
             metrics.queue_calls.with_label_values(&["dead"]).set(classes.values().sum());
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
             }
-            let DifferencesSeen { missing_here, missing_there, differing, unreadable } =
-                seen.ledger.differences;
+            let DifferenceCounts { missing_here, missing_there, differing, unreadable } =
+                snapshot.ledger.differences;
             for (kind, calls) in [
                 ("missing_here", missing_here),
                 ("missing_there", missing_there),
                 ("differs", differing),
                 ("unreadable", unreadable),
             ] {
-                metrics.reconciliation_difference.with_label_values(&[kind]).set(calls);
+                metrics.ledger_difference.with_label_values(&[kind]).set(calls);
             }
             metrics.safe_to_bill_seconds.reset();
-            for safe in &seen.ledger.safe_to_bill {
+            for safe in &snapshot.ledger.safe_to_bill {
                 let at = safe.safe_to.timestamp();
                 metrics.safe_to_bill_seconds.with_label_values(&[safe.account_id.as_str()]).set(at);
             }
         }
         metrics.account_paused.reset();
         metrics.oldest_due_seconds.reset();
-        for account in &seen.accounts {
+        for account in &snapshot.accounts {
             let id = account.account_id.as_str();
             for reason in REASONS {
                 let paused = account.pause_reason.as_deref() == Some(reason);
@@ -202,16 +204,16 @@ impl Ops {
             }
             metrics.oldest_due_seconds.with_label_values(&[id]).set(account.oldest_due_seconds);
         }
-        for (against, skew) in [("postgres", seen.clocks.postgres), ("vobiz", seen.clocks.vobiz)] {
+        for (against, skew) in [("postgres", snapshot.clocks.postgres), ("vobiz", snapshot.clocks.vobiz)] {
             if let Some(skew) = skew {
                 metrics.clock_skew_seconds.with_label_values(&[against]).set(skew);
             }
         }
         metrics.last_progress.reset();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        for seen in &seen.loops {
-            let moved = now.saturating_sub(seen.silence).as_secs_f64();
-            metrics.last_progress.with_label_values(&[seen.name.as_str()]).set(moved);
+        for snapshot in &snapshot.loops {
+            let moved = now.saturating_sub(snapshot.silence).as_secs_f64();
+            metrics.last_progress.with_label_values(&[snapshot.name.as_str()]).set(moved);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Looking at Postgres, every few seconds, and remembering what was seen.
+//! Polling Postgres, every few seconds, and remembering what was seen.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use crate::db::timed;
 const QUICK_WITHIN: Duration = Duration::from_secs(3);
 /// The whole index of a large queue takes its time.
 const THOROUGH_WITHIN: Duration = Duration::from_secs(60);
-/// Between two thorough looks, at least.
+/// Between two thorough polls, at least.
 const THOROUGH_EVERY: Duration = Duration::from_secs(15);
 /// They may take this part of one connection's time, however large the queue is: a twentieth.
 const THOROUGH_SHARE: u32 = 20;
-const PATIENCE: Duration = Duration::from_secs(90);
+const STALL_AFTER: Duration = Duration::from_secs(90);
 
 /// What was seen, and when.
 #[derive(Debug)]
@@ -48,17 +48,17 @@ impl Polls {
 }
 
 impl Ops {
-    /// Looks until told to stop. `pool` serves nothing else, so that a look never waits behind the work it looks at; it has two
-    /// connections, so that a quick look never waits behind a thorough one.
-    pub async fn look_on(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
-        tokio::join!(self.look_quickly_on(&pool, &stop), self.look_thoroughly_on(&pool, &stop));
+    /// Looks until told to stop. `pool` serves nothing else, so that a poll never waits behind the work it polls at; it has two
+    /// connections, so that a quick poll never waits behind a thorough one.
+    pub async fn run(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
+        tokio::join!(self.poll_quick_on(&pool, &stop), self.poll_thorough_on(&pool, &stop));
     }
 
-    async fn look_quickly_on(&self, pool: &PgPool, stop: &CancellationToken) {
-        let heartbeat = self.metrics.heartbeats.start("look", PATIENCE);
+    async fn poll_quick_on(&self, pool: &PgPool, stop: &CancellationToken) {
+        let heartbeat = self.metrics.heartbeats.start("poll", STALL_AFTER);
         while !stop.is_cancelled() {
             heartbeat.beat();
-            let answered = self.look(pool).await;
+            let answered = self.poll(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_troubles().is_empty() {
                 let _ = self.ready().await;
@@ -71,14 +71,14 @@ impl Ops {
         }
     }
 
-    async fn look_thoroughly_on(&self, pool: &PgPool, stop: &CancellationToken) {
-        let heartbeat = self.metrics.heartbeats.start("count", PATIENCE);
+    async fn poll_thorough_on(&self, pool: &PgPool, stop: &CancellationToken) {
+        let heartbeat = self.metrics.heartbeats.start("count", STALL_AFTER);
         while !stop.is_cancelled() {
             heartbeat.beat();
             let mut wait = self.settings.look_every;
-            let answers = self.looks.lock().unwrap_or_else(PoisonError::into_inner).answers;
+            let answers = self.polls.lock().unwrap_or_else(PoisonError::into_inner).answers;
             if answers {
-                let took = self.look_thoroughly(pool).await;
+                let took = self.poll_thorough(pool).await;
                 wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
             }
             heartbeat.idle();
@@ -89,34 +89,34 @@ impl Ops {
         }
     }
 
-    async fn look(&self, pool: &PgPool) -> bool {
+    async fn poll(&self, pool: &PgPool) -> bool {
         let sent = std::time::SystemTime::now();
-        let seen = timed!(pool, QUICK_WITHIN, |connection| overview::quick(connection)).await;
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.turn(seen.is_ok());
-        match seen {
+        let snapshot = timed!(pool, QUICK_WITHIN, |connection| overview::quick(connection)).await;
+        let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        polls.turn(snapshot.is_ok());
+        match snapshot {
             Ok(quick) => {
-                looks.clock_skew = Some(skew(quick.clock, sent, std::time::SystemTime::now()));
-                looks.quick = Some((Instant::now(), quick));
+                polls.clock_skew = Some(skew(quick.clock, sent, std::time::SystemTime::now()));
+                polls.quick = Some((Instant::now(), quick));
                 true
             }
             Err(error) => {
                 // Those who wait for Postgres say so in the log; here it is shown.
-                debug!(%error, "Postgres was looked at in vain");
+                debug!(%error, "Postgres was polled in vain");
                 false
             }
         }
     }
 
-    async fn look_thoroughly(&self, pool: &PgPool) -> Duration {
+    async fn poll_thorough(&self, pool: &PgPool) -> Duration {
         let began = Instant::now();
         match timed!(pool, THOROUGH_WITHIN, |connection| overview::thorough(connection)).await {
             Ok(thorough) => {
-                let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-                looks.thorough = Some((Instant::now(), thorough));
+                let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+                polls.thorough = Some((Instant::now(), thorough));
                 self.uncounted.clear();
             }
-            // A connection that broke says that Postgres went away, which the next quick look shows.
+            // A connection that broke says that Postgres went away, which the next quick poll shows.
             Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
                 debug!(%error, "the queue could not be counted");
             }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::db::ledger::status::LedgerSeen;
-use crate::db::overview::{AccountSeen, DeadSeen, OwedSeen};
+use crate::db::ledger::status::LedgerSnapshot;
+use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
 /// Clocks that differ by more than this, in seconds, are wrong.
 const SKEW: f64 = 30.0;
@@ -37,10 +37,10 @@ pub struct Act {
     pub cure: String,
 }
 
-/// The looks at Postgres so far.
+/// The polls at Postgres so far.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct PostgresSeen {
-    /// The last look succeeded.
+pub struct PostgresSnapshot {
+    /// The last poll succeeded.
     pub answers: bool,
     /// For how long it has been so.
     #[serde(rename = "for_seconds", serialize_with = "seconds")]
@@ -51,19 +51,19 @@ pub struct PostgresSeen {
 
 /// One loop of the process.
 #[derive(Debug, Clone, Serialize)]
-pub struct LoopSeen {
+pub struct LoopSnapshot {
     /// Its name.
     pub name: String,
     /// How long it has stood still; zero while it rightly waits.
     #[serde(rename = "silent_seconds", serialize_with = "seconds")]
     pub silence: Duration,
     /// Longer than it ever should, while Postgres answered.
-    pub wedged: bool,
+    pub stalled: bool,
 }
 
 /// The schema against this binary.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct SchemaSeen {
+pub struct SchemaSnapshot {
     /// Migrations that the database lacks.
     pub pending: usize,
     /// Migrations that the database has with another text.
@@ -76,7 +76,7 @@ pub struct SchemaSeen {
 
 /// How far other clocks are ahead of ours, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct ClocksSeen {
+pub struct ClockSkew {
     /// Postgres's.
     pub postgres: Option<f64>,
     /// The Vobiz API's, by its Date header.
@@ -87,24 +87,24 @@ pub struct ClocksSeen {
 #[derive(Debug, Clone)]
 pub struct StatusSnapshot {
     /// Postgres.
-    pub postgres: PostgresSeen,
+    pub postgres: PostgresSnapshot,
     /// The accounts of this process.
-    pub accounts: Vec<AccountSeen>,
+    pub accounts: Vec<AccountSnapshot>,
     /// What is owed, of all accounts.
-    pub owed: Vec<OwedSeen>,
+    pub owed: Vec<OwedSnapshot>,
     /// Dead letters, of all accounts.
-    pub dead: Vec<DeadSeen>,
+    pub dead: Vec<DeadLetterSnapshot>,
     /// The ledger of days, of all accounts.
-    pub ledger: LedgerSeen,
+    pub ledger: LedgerSnapshot,
     /// The loops.
-    pub loops: Vec<LoopSeen>,
+    pub loops: Vec<LoopSnapshot>,
     /// The schema.
-    pub schema: SchemaSeen,
+    pub schema: SchemaSnapshot,
     /// The clocks.
-    pub clocks: ClocksSeen,
+    pub clocks: ClockSkew,
     /// Troubles that keep happening: what does not work, what to do, and since how long.
     pub troubles: Vec<(&'static str, &'static str, Duration)>,
-    /// Since when queue and schema were last looked at; none if never.
+    /// Since when queue and schema were last polled; none if never.
     pub counted: Option<Duration>,
     /// Age of the process.
     pub uptime: Duration,
@@ -119,22 +119,22 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 }
 
 /// What a person must do; nothing, if all is well or mends itself.
-pub fn evaluate(seen: &StatusSnapshot) -> Vec<Act> {
+pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
     let mut acts = Vec::new();
-    if seen.starting {
+    if snapshot.starting {
         // Nothing can be said yet of what it should have done.
-        slow_start(seen, &mut acts);
+        slow_start(snapshot, &mut acts);
         return acts;
     }
-    postgres(seen, &mut acts);
-    seen.accounts.iter().for_each(|account| paused(account, &mut acts));
-    if seen.postgres.answers {
-        troubles(seen, &mut acts);
-        seen.accounts.iter().for_each(|account| overdue(account, seen, &mut acts));
-        unconfigured(seen, &mut acts);
-        wedged(seen, &mut acts);
+    postgres(snapshot, &mut acts);
+    snapshot.accounts.iter().for_each(|account| paused(account, &mut acts));
+    if snapshot.postgres.answers {
+        troubles(snapshot, &mut acts);
+        snapshot.accounts.iter().for_each(|account| overdue(account, snapshot, &mut acts));
+        unconfigured(snapshot, &mut acts);
+        stalled(snapshot, &mut acts);
     }
-    for dead in &seen.dead {
+    for dead in &snapshot.dead {
         let cure = if dead.class == "never_appeared" {
             "Vobiz announced these calls and has not listed them in 24 h: ask Vobiz, with `vobiz-cdr dead-letters list`; `vobiz-cdr \
              dead-letters revive` asks for another day, and a sweep that finds one removes it"
@@ -147,9 +147,9 @@ pub fn evaluate(seen: &StatusSnapshot) -> Vec<Act> {
             cure: cure.into(),
         });
     }
-    unsettled(seen, &mut acts);
-    schema(seen, &mut acts);
-    for (whose, skew) in [("Postgres", seen.clocks.postgres), ("the Vobiz API", seen.clocks.vobiz)] {
+    unsettled(snapshot, &mut acts);
+    schema(snapshot, &mut acts);
+    for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
         if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
             let direction = if skew > 0.0 { "ahead of" } else { "behind" };
             acts.push(Act {
@@ -163,28 +163,28 @@ pub fn evaluate(seen: &StatusSnapshot) -> Vec<Act> {
     acts
 }
 
-fn slow_start(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if seen.uptime > SLOW_START {
+fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    if snapshot.uptime > SLOW_START {
         acts.push(Act {
             what: "the service is still starting: it takes no callbacks yet".into(),
-            for_seconds: Some(seen.uptime.as_secs()),
+            for_seconds: Some(snapshot.uptime.as_secs()),
             cure: "see its log, and pg_stat_activity: a long migration, a Postgres that recovers, or one that hangs".into(),
         });
     }
 }
 
-/// What the loops say of themselves, and what nobody could look at.
-fn troubles(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for (what, cure, lasting) in seen.troubles.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
+/// What the loops say of themselves, and what nobody could poll at.
+fn troubles(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for (what, cure, lasting) in snapshot.troubles.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
         acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
     }
     // Never counted is no matter in the first minutes.
-    let possible = seen.uptime.min(seen.postgres.lasting);
-    if seen.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
+    let possible = snapshot.uptime.min(snapshot.postgres.lasting);
+    if snapshot.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
         acts.push(Act {
-            what: "the queue and the schema could not be looked at for long: what is shown of them is old".into(),
-            for_seconds: seen.counted.map(|age| age.as_secs()),
-            cure: "see the log for `cannot be looked at`: a missing permission, a lock, or a Postgres that is too slow".into(),
+            what: "the queue and the schema could not be polled for long: what is shown of them is old".into(),
+            for_seconds: snapshot.counted.map(|age| age.as_secs()),
+            cure: "see the log for `cannot be polled`: a missing permission, a lock, or a Postgres that is too slow".into(),
         });
     }
 }
@@ -198,15 +198,15 @@ fn whole(seconds: f64) -> Option<u64> {
     Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
 }
 
-fn postgres(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if !seen.postgres.answers && seen.postgres.lasting >= AWAY {
+fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    if !snapshot.postgres.answers && snapshot.postgres.lasting >= AWAY {
         acts.push(Act {
             what: "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost".into(),
-            for_seconds: Some(seen.postgres.lasting.as_secs()),
+            for_seconds: Some(snapshot.postgres.lasting.as_secs()),
             cure: "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)".into(),
         });
     }
-    if seen.postgres.read_only {
+    if snapshot.postgres.read_only {
         acts.push(Act {
             what: "this Postgres takes no writes: callbacks get 503".into(),
             for_seconds: None,
@@ -216,7 +216,7 @@ fn postgres(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
+fn paused(account: &AccountSnapshot, acts: &mut Vec<Act>) {
     // Each 429 is a short pause of its own; together they may be most of the time.
     if account.throttled_share > THROTTLED {
         acts.push(Act {
@@ -240,15 +240,15 @@ fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
         ),
         "unreadable" => (
             0.0,
-            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and look for a newer release of \
+            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and poll for a newer release of \
              vobiz-cdr",
         ),
         "unavailable" => (
             OUTAGE,
-            "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
+            "the API does not answer: poll at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
              when the API is back",
         ),
-        // Throttled: it ends by itself, and was looked at above.
+        // Throttled: it ends by itself, and was polled above.
         _ => return,
     };
     if lasting >= acts_after {
@@ -261,14 +261,14 @@ fn paused(account: &AccountSeen, acts: &mut Vec<Act>) {
 }
 
 /// A queue or a list that nobody works on, although the account is not paused.
-fn overdue(account: &AccountSeen, seen: &StatusSnapshot, acts: &mut Vec<Act>) {
+fn overdue(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if account.pause_reason.as_deref().is_some_and(|reason| reason != "throttled") {
         return;
     }
     // It can only be late by the time in which it could have worked: since the start, the last outage, the last pause.
-    let possible = seen.uptime.min(seen.postgres.lasting).as_secs_f64();
+    let possible = snapshot.uptime.min(snapshot.postgres.lasting).as_secs_f64();
     let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
-    // What is under a hold moves with every page of the list, or the hold runs out.
+    // What is under a reservation moves with every page of the list, or it runs out.
     if account.oldest_single_due_seconds.min(possible) > STUCK {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),
@@ -277,7 +277,7 @@ fn overdue(account: &AccountSeen, seen: &StatusSnapshot, acts: &mut Vec<Act>) {
                 .into(),
         });
     }
-    if account.swept_seconds_ago.min(possible) > STUCK + 3.0 * seen.sweep_interval.as_secs_f64() {
+    if account.swept_seconds_ago.min(possible) > STUCK + 3.0 * snapshot.sweep_interval.as_secs_f64() {
         acts.push(Act {
             what: format!(
                 "the CDR list of account {} has not been swept: lost callbacks are not healed",
@@ -290,11 +290,11 @@ fn overdue(account: &AccountSeen, seen: &StatusSnapshot, acts: &mut Vec<Act>) {
 }
 
 /// Days that differ from the provider's, and not only for a moment.
-fn unsettled(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for day in seen.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
+fn unsettled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for day in snapshot.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
         let what =
             format!("day {} of account {} {}: {}", day.day, day.account_id, verb(&day.state), day.reason);
-        let cure = "see vobiz.reconciliation_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
+        let cure = "see vobiz.ledger_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
                     --day` compares again at once; it does so by itself every few hours"
             .into();
         acts.push(Act { what, for_seconds: None, cure });
@@ -305,9 +305,9 @@ fn verb(state: &str) -> &str {
     if state == "unproven" { "is unproven" } else { "differs from Vobiz's own rows and totals" }
 }
 
-fn unconfigured(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for owed in &seen.owed {
-        if !seen.accounts.iter().any(|account| account.account_id == owed.account_id) {
+fn unconfigured(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for owed in &snapshot.owed {
+        if !snapshot.accounts.iter().any(|account| account.account_id == owed.account_id) {
             acts.push(Act {
                 what: format!(
                     "{} calls are owed for account {}, which is not configured",
@@ -322,25 +322,25 @@ fn unconfigured(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-fn wedged(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for wedged in seen.loops.iter().filter(|seen| seen.wedged) {
-        let (what, cure) = if wedged.name == super::PORT {
+fn stalled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for stalled in snapshot.loops.iter().filter(|snapshot| snapshot.stalled) {
+        let (what, cure) = if stalled.name == super::PORT {
             (
                 "the public port takes no connections".to_owned(),
                 "see who holds them open (ss -tn; a proxy, an attack), and the limit of open files (ulimit -n)",
             )
         } else {
             (
-                format!("the loop `{}` makes no progress", wedged.name),
+                format!("the loop `{}` makes no progress", stalled.name),
                 "this is a defect: keep the log, and restart the process; what it had in hand falls due again",
             )
         };
-        acts.push(Act { what, for_seconds: Some(wedged.silence.as_secs()), cure: cure.into() });
+        acts.push(Act { what, for_seconds: Some(stalled.silence.as_secs()), cure: cure.into() });
     }
 }
 
-fn schema(seen: &StatusSnapshot, acts: &mut Vec<Act>) {
-    let schema = &seen.schema;
+fn schema(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    let schema = &snapshot.schema;
     if schema.pending > 0 || schema.changed > 0 {
         acts.push(Act {
             what: format!(

@@ -1,7 +1,7 @@
 use super::*;
 
-fn account() -> AccountSeen {
-    AccountSeen {
+fn account() -> AccountSnapshot {
+    AccountSnapshot {
         account_id: "MA_1".into(),
         api_path: Some("Account".into()),
         pause_reason: None,
@@ -22,14 +22,14 @@ fn account() -> AccountSeen {
 
 fn well() -> StatusSnapshot {
     StatusSnapshot {
-        postgres: PostgresSeen { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
+        postgres: PostgresSnapshot { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
         accounts: vec![account()],
-        owed: vec![OwedSeen { account_id: "MA_1".into(), due: 3, waiting: 5 }],
+        owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
-        ledger: LedgerSeen::default(),
-        loops: vec![LoopSeen { name: "fetch".into(), silence: Duration::ZERO, wedged: false }],
-        schema: SchemaSeen { ahead: 1, ..SchemaSeen::default() },
-        clocks: ClocksSeen { postgres: Some(-0.2), vobiz: Some(2.0) },
+        ledger: LedgerSnapshot::default(),
+        loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
+        schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
+        clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
         troubles: vec![("callbacks cannot be committed", "see Postgres", Duration::from_secs(9))],
         counted: Some(Duration::from_secs(20)),
         uptime: Duration::from_secs(90_000),
@@ -39,10 +39,10 @@ fn well() -> StatusSnapshot {
 }
 
 fn paused(reason: &str, seconds: f64) -> StatusSnapshot {
-    let mut seen = well();
-    seen.accounts[0].pause_reason = Some(reason.into());
-    seen.accounts[0].paused_seconds = Some(seconds);
-    seen
+    let mut snapshot = well();
+    snapshot.accounts[0].pause_reason = Some(reason.into());
+    snapshot.accounts[0].paused_seconds = Some(seconds);
+    snapshot
 }
 
 impl StatusSnapshot {
@@ -53,101 +53,110 @@ impl StatusSnapshot {
 }
 
 fn with(change: impl FnOnce(&mut StatusSnapshot)) -> StatusSnapshot {
-    let mut seen = well();
-    change(&mut seen);
-    seen
+    let mut snapshot = well();
+    change(&mut snapshot);
+    snapshot
 }
 
 #[test]
 fn nobody_is_called_when_all_is_well_or_mends_itself() {
-    for seen in [
+    for snapshot in [
         well(),
         paused("throttled", 60.0),
         paused("unavailable", 600.0),
-        with(|seen| {
-            seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(5), read_only: false }
+        with(|snapshot| {
+            snapshot.postgres =
+                PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
-        with(|seen| seen.accounts[0].oldest_single_due_seconds = 600.0),
-        // A day's backlog under a hold: the list resolves it.
-        with(|seen| {
-            seen.accounts[0].oldest_due_seconds = 90_000.0;
-            seen.accounts[0].listed_due_to = Some(chrono::DateTime::UNIX_EPOCH);
+        with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
+        // A day's backlog under a reservation: the list resolves it.
+        with(|snapshot| {
+            snapshot.accounts[0].oldest_due_seconds = 90_000.0;
+            snapshot.accounts[0].listed_due_to = Some(chrono::DateTime::UNIX_EPOCH);
         }),
         // Just back from two hours of an outage, a pause or a stop: it had no time yet.
-        with(|seen| {
-            seen.accounts[0].oldest_single_due_seconds = 7200.0;
-            seen.accounts[0].swept_seconds_ago = 7200.0;
-            seen.accounts[0].unpaused_seconds = Some(60.0);
+        with(|snapshot| {
+            snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
+            snapshot.accounts[0].swept_seconds_ago = 7200.0;
+            snapshot.accounts[0].unpaused_seconds = Some(60.0);
         }),
-        with(|seen| {
-            seen.accounts[0].oldest_single_due_seconds = 7200.0;
-            seen.accounts[0].swept_seconds_ago = 7200.0;
-            seen.uptime = Duration::from_secs(60);
-            seen.counted = None;
+        with(|snapshot| {
+            snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
+            snapshot.accounts[0].swept_seconds_ago = 7200.0;
+            snapshot.uptime = Duration::from_secs(60);
+            snapshot.counted = None;
         }),
-        with(|seen| seen.starting = true).starting_for(20),
+        with(|snapshot| snapshot.starting = true).starting_for(20),
     ] {
-        assert_eq!(evaluate(&seen), [], "{seen:?}");
+        assert_eq!(evaluate(&snapshot), [], "{snapshot:?}");
     }
 }
 
 #[test]
 fn every_trouble_is_said_once_and_with_its_cure() {
-    for (seen, what, cure) in [
+    for (snapshot, what, cure) in [
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
         (paused("unavailable", 901.0), "paused: unavailable", "status page"),
         (
-            with(|seen| {
+            with(|snapshot| {
                 // Between two pauses as well as in one.
-                seen.accounts[0].throttled_share = 0.97;
+                snapshot.accounts[0].throttled_share = 0.97;
             }),
             "throttled (429) for 97 % of the last 15 minutes",
             "VOBIZ_MAX_RPS",
         ),
         (
-            with(|seen| {
-                seen.accounts[0].pause_reason = Some("throttled".into());
-                seen.accounts[0].paused_seconds = Some(10.0);
-                seen.accounts[0].oldest_single_due_seconds = 3601.0;
+            with(|snapshot| {
+                snapshot.accounts[0].pause_reason = Some("throttled".into());
+                snapshot.accounts[0].paused_seconds = Some(10.0);
+                snapshot.accounts[0].oldest_single_due_seconds = 3601.0;
             }),
             "due and not fetched",
             "VOBIZ_MAX_RPS",
         ),
         (
-            with(|seen| seen.troubles[0].2 = Duration::from_secs(10)),
+            with(|snapshot| snapshot.troubles[0].2 = Duration::from_secs(10)),
             "callbacks cannot be committed",
             "see Postgres",
         ),
-        (with(|seen| seen.counted = Some(Duration::from_secs(1801))), "could not be looked at", "permission"),
-        (with(|seen| seen.counted = None), "could not be looked at", "permission"),
         (
-            with(|seen| {
-                seen.starting = true;
-                seen.uptime = Duration::from_secs(301);
-                seen.postgres.answers = false;
+            with(|snapshot| snapshot.counted = Some(Duration::from_secs(1801))),
+            "could not be polled",
+            "permission",
+        ),
+        (with(|snapshot| snapshot.counted = None), "could not be polled", "permission"),
+        (
+            with(|snapshot| {
+                snapshot.starting = true;
+                snapshot.uptime = Duration::from_secs(301);
+                snapshot.postgres.answers = false;
             }),
             "still starting",
             "migration",
         ),
         (
-            with(|seen| {
-                seen.loops[0] =
-                    LoopSeen { name: "receive".into(), silence: Duration::from_secs(70), wedged: true };
+            with(|snapshot| {
+                snapshot.loops[0] =
+                    LoopSnapshot { name: "receive".into(), silence: Duration::from_secs(70), stalled: true };
             }),
             "the public port takes no connections",
             "ulimit",
         ),
         (
-            with(|seen| seen.accounts[0].oldest_single_due_seconds = 3601.0),
+            with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 3601.0),
             "due and not fetched",
             "VOBIZ_MAX_RPS",
         ),
-        (with(|seen| seen.accounts[0].swept_seconds_ago = 4501.0), "has not been swept", "--only"),
-        (with(|seen| seen.owed[0].account_id = "MA_2".into()), "8 calls are owed for account MA_2", "SIGHUP"),
+        (with(|snapshot| snapshot.accounts[0].swept_seconds_ago = 4501.0), "has not been swept", "--only"),
         (
-            with(|seen| {
-                seen.dead.push(DeadSeen {
+            with(|snapshot| snapshot.owed[0].account_id = "MA_2".into()),
+            "8 calls are owed for account MA_2",
+            "SIGHUP",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.dead.push(DeadLetterSnapshot {
                     account_id: "MA_1".into(),
                     class: "refused".into(),
                     calls: 2,
@@ -157,19 +166,19 @@ fn every_trouble_is_said_once_and_with_its_cure() {
             "2 dead letters of account MA_1: refused",
             "dead-letters revive",
         ),
-        (with(|seen| seen.loops[0].wedged = true), "the loop `fetch` makes no progress", "restart"),
-        (with(|seen| seen.schema.pending = 1), "1 migrations missing", "migrate apply"),
-        (with(|seen| seen.schema.changed = 1), "1 with another text", "migrate status"),
+        (with(|snapshot| snapshot.loops[0].stalled = true), "the loop `fetch` makes no progress", "restart"),
+        (with(|snapshot| snapshot.schema.pending = 1), "1 migrations missing", "migrate apply"),
+        (with(|snapshot| snapshot.schema.changed = 1), "1 with another text", "migrate status"),
         (
-            with(|seen| seen.schema.missing_partitions = vec!["callback_2026_12".into()]),
+            with(|snapshot| snapshot.schema.missing_partitions = vec!["callback_2026_12".into()]),
             "callback_2026_12",
             "migrate apply",
         ),
-        (with(|seen| seen.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
-        (with(|seen| seen.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
-        (with(|seen| seen.postgres.read_only = true), "takes no writes", "primary"),
+        (with(|snapshot| snapshot.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
+        (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
+        (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
     ] {
-        let acts = evaluate(&seen);
+        let acts = evaluate(&snapshot);
         assert_eq!(acts.len(), 1, "{acts:?}");
         assert!(acts[0].what.contains(what) && acts[0].cure.contains(cure), "{what}: {acts:?}");
     }
@@ -177,13 +186,14 @@ fn every_trouble_is_said_once_and_with_its_cure() {
 
 #[test]
 fn a_postgres_that_is_away_is_the_only_thing_said() {
-    let seen = with(|seen| {
-        seen.postgres = PostgresSeen { answers: false, lasting: Duration::from_secs(400), read_only: false };
-        seen.loops[0].wedged = true;
-        seen.accounts[0].oldest_single_due_seconds = 9999.0;
-        seen.accounts[0].swept_seconds_ago = 9999.0;
+    let snapshot = with(|snapshot| {
+        snapshot.postgres =
+            PostgresSnapshot { answers: false, lasting: Duration::from_secs(400), read_only: false };
+        snapshot.loops[0].stalled = true;
+        snapshot.accounts[0].oldest_single_due_seconds = 9999.0;
+        snapshot.accounts[0].swept_seconds_ago = 9999.0;
     });
-    let acts = evaluate(&seen);
+    let acts = evaluate(&snapshot);
     assert_eq!(acts.len(), 1, "{acts:?}");
     assert!(acts[0].what.starts_with("Postgres does not answer"));
     assert_eq!(acts[0].for_seconds, Some(400));

@@ -37,7 +37,7 @@ impl SystemUser {
                 _ => Ok(SystemUser::ours()),
             };
         }
-        // Data of root's is a copy somebody made as root: it is handed to the account we choose, by `own_all`.
+        // Data of root's is a copy made as root: it is handed to the account we choose, by `own_all`.
         if let Some((_, uid, gid)) = owner.filter(|(_, uid, _)| *uid != 0) {
             return Ok(SystemUser { name: format!("#{uid}"), step_down: Some((uid, gid)) });
         }
@@ -83,7 +83,7 @@ impl SystemUser {
     /// Gives one file or folder to this account.
     pub(super) fn own(&self, path: &Path) -> io::Result<()> {
         match self.step_down {
-            // Never through a link: a link that somebody planted must not hand over what it points to.
+            // Never through a link: a planted link must not hand over what it points to.
             Some((uid, gid)) => lchown(path, Some(uid), Some(gid)),
             None => Ok(()),
         }

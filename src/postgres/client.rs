@@ -19,7 +19,7 @@ use super::socket::Socket;
 use super::{Postgres, PostgresOptions, socket_of_running};
 
 /// One of us that holds the folder has its server up by then, or has let go.
-const HOLDER_PATIENCE: Duration = Duration::from_secs(10);
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The programs of one version, and the account to run them as.
 #[derive(Debug, Clone)]
@@ -122,32 +122,32 @@ pub(super) fn existing(data_dir: &Path) -> Result<Cluster, TaskError> {
 
 /// A server with data: the one that another of us is running on the folder, or one that was started for this purpose.
 #[derive(Debug)]
-pub struct Reached {
+pub struct OpenPostgres {
     socket: Socket,
     database: String,
     pub(super) tools: Tools,
     own: Option<Postgres>,
 }
 
-impl Reached {
+impl OpenPostgres {
     /// Finds the server, or starts it. A folder without data is an error: a mistyped name must not make a database.
-    pub async fn reach(options: &PostgresOptions, database: &str) -> Result<Reached, TaskError> {
+    pub async fn open(options: &PostgresOptions, database: &str) -> Result<OpenPostgres, TaskError> {
         let asked = Instant::now();
         loop {
             let cluster = existing(&options.data_dir)?;
             let held = match Postgres::start(options.clone()).await {
                 Ok(own) => {
                     let (socket, tools) = (own.socket.clone(), own.tools.clone());
-                    return Ok(Reached { socket, database: database.to_owned(), tools, own: Some(own) });
+                    return Ok(OpenPostgres { socket, database: database.to_owned(), tools, own: Some(own) });
                 }
                 Err(error @ StartError::Held { .. }) => error,
                 Err(error) => return Err(error.into()),
             };
             if let Some(socket) = socket_of_running(&options.data_dir) {
                 let tools = Tools::find(options, Some(&cluster)).await?;
-                return Ok(Reached { socket, database: database.to_owned(), tools, own: None });
+                return Ok(OpenPostgres { socket, database: database.to_owned(), tools, own: None });
             }
-            if asked.elapsed() > HOLDER_PATIENCE {
+            if asked.elapsed() > HOLDER_TIMEOUT {
                 return Err(held.into());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

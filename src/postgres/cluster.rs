@@ -13,7 +13,7 @@ use super::leftovers::{self, PidFile};
 use super::programs::Programs;
 
 /// It takes half a second; a disk that is this slow would not serve us anyway.
-const INITDB_PATIENCE: Duration = Duration::from_secs(180);
+const INITDB_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Makes the cluster for these programs. Built under another name and renamed at the end: an initdb that is cut short
 /// leaves a folder that looks finished (`PG_VERSION` is among the first files it writes).
@@ -67,13 +67,13 @@ async fn initdb(account: &SystemUser, programs: &Programs, folder: &Path) -> Res
         "--data-checksums",
         "--no-instructions",
     ]);
-    // Whoever gets to the socket may come in, and only root and the server's own account get there. Over TCP nobody
+    // A process that gets to the socket may come in, and only root and the server's own account get there. Over TCP nobody
     // may, so that an owner who switches TCP on has to say who.
     command.args(["--auth-local=trust", "--auth-host=reject"]);
     command.kill_on_drop(true);
-    let output = tokio::time::timeout(INITDB_PATIENCE, command.output())
+    let output = tokio::time::timeout(INITDB_TIMEOUT, command.output())
         .await
-        .unwrap_or_else(|_| Err(io::Error::other(format!("not done after {} s", INITDB_PATIENCE.as_secs()))))
+        .unwrap_or_else(|_| Err(io::Error::other(format!("not done after {} s", INITDB_TIMEOUT.as_secs()))))
         .map_err(StartError::program(&program))?;
     if output.status.success() {
         return Ok(());
@@ -115,7 +115,7 @@ fn unfinished(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `pgdata-<number>.new` and `pgdata-<number>.new-<anything>`, and nothing that could be a copy somebody keeps.
+/// `pgdata-<number>.new` and `pgdata-<number>.new-<anything>`, and nothing that could be a copy that the owner keeps.
 fn is_unfinished(name: &str) -> bool {
     let Some((number, rest)) = name.strip_prefix("pgdata-").and_then(|rest| rest.split_once('.')) else {
         return false;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use rustix::fs::OFlags;
 
 use super::PostgresOptions;
-use super::client::Reached;
+use super::client::OpenPostgres;
 use super::error::TaskError;
 use super::folder;
 
@@ -41,7 +41,7 @@ pub async fn dump_to_stdout(options: &PostgresOptions, database: &str) -> Result
 }
 
 async fn dump(options: &PostgresOptions, database: &str, output: Stdio) -> Result<u32, TaskError> {
-    let reached = Reached::reach(options, database).await?;
+    let reached = OpenPostgres::open(options, database).await?;
     let major = reached.major();
     let mut command = reached.tools.command("pg_dump");
     command.args(["--format=custom", "--no-password", "--dbname", &reached.url()]).stdout(output);
@@ -93,7 +93,7 @@ impl Partial {
     fn complete(mut self) -> Result<u64, TaskError> {
         self.file.sync_all().map_err(TaskError::file("sync", &self.path))?;
         let bytes = self.file.metadata().map_err(TaskError::file("look at", &self.path))?.len();
-        // The dump took its time; somebody may have put a file there.
+        // The dump took its time; another process may have put a file there.
         refuse_existing(&self.target, self.force)?;
         fs::rename(&self.path, &self.target).map_err(TaskError::file("rename", &self.path))?;
         self.done = true;

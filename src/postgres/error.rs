@@ -13,7 +13,7 @@ pub enum StartError {
     /// No server programs in any of the usual places.
     #[error("no Postgres server programs (postgres, initdb) on this machine; {}", remedies())]
     NoPrograms,
-    /// `PG_BIN_DIR` was given, and is wrong. It is an error, not a hint: whoever sets it wants that Postgres.
+    /// `PG_BIN_DIR` was given, and is wrong. It is an error, not a hint: the operator who sets it wants that Postgres.
     #[error("PG_BIN_DIR is {}, but postgres and initdb are not in it; {}", .bin_dir.display(), remedies())]
     NoProgramsIn {
         /// The folder that was named.
@@ -77,7 +77,7 @@ pub enum StartError {
              useradd --system postgres, or start vobiz-cdr as an ordinary user"
     )]
     NoAccount,
-    /// The data is somebody else's.
+    /// The data is another user's.
     #[error("{} belongs to the user with id {owner}; start vobiz-cdr as that user, or choose another folder with \
              CDR_DATA_DIR", .folder.display())]
     Owner {

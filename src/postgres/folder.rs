@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use super::error::StartError;
 
 /// One of us that was told to stop lets go within this time; longer, and it is at home.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A log larger than this is put aside at the next start; so the two together are bounded by what one run writes.
 const LARGE_LOG: u64 = 8 * 1024 * 1024;
 /// How much of the log goes into an error.
@@ -84,7 +84,7 @@ pub(super) struct Lock {
     pub(super) path: PathBuf,
 }
 
-/// Takes the lock, with a moment's patience for one of us that is just leaving.
+/// Takes the lock, waiting a moment for a process of ours that is just ending.
 pub(super) async fn lock(data_dir: &Path) -> Result<Lock, StartError> {
     // Beside the cluster, not in it: initdb wants an empty folder.
     let path = data_dir.join("postgres.lock");
@@ -101,7 +101,7 @@ pub(super) async fn lock(data_dir: &Path) -> Result<Lock, StartError> {
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if asked.elapsed() < LOCK_PATIENCE => {
+            Err(TryLockError::WouldBlock) if asked.elapsed() < LOCK_TIMEOUT => {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
             Err(TryLockError::WouldBlock) => {
@@ -238,7 +238,7 @@ pub(super) fn sync(folder: &Path) -> Result<(), StartError> {
     File::open(folder).and_then(|dir| dir.sync_all()).map_err(StartError::file("sync", folder))
 }
 
-/// Opens a file of ours, never through a link: as root, the folder may belong to somebody who would plant one.
+/// Opens a file of ours, never through a link: as root, the folder may belong to a user who would plant one.
 pub(super) fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))

@@ -18,9 +18,9 @@ use super::error::StartError;
 use super::socket;
 
 /// An orphan that was told to shut down writes a checkpoint first; after this we insist.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(20);
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is left of a server that was killed notices within milliseconds.
-const CHILDREN_PATIENCE: Duration = Duration::from_secs(10);
+const CHILDREN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The file in which a running server says who and where it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(super) async fn clear(account: &SystemUser, cluster: &Path, data_dir: &Path)
     if let Some(file) = &file {
         stop_orphan(account, cluster, file.pid, knows_all).await?;
     }
-    let deadline = Instant::now() + CHILDREN_PATIENCE;
+    let deadline = Instant::now() + CHILDREN_TIMEOUT;
     loop {
         let residents = residents(account, cluster, knows_all, None).await?;
         if residents.is_empty() {
@@ -134,8 +134,8 @@ async fn stop_orphan(
     {
         let signal = match told {
             None => Some(Signal::INT),
-            Some((since, Signal::INT)) if since.elapsed() > ORPHAN_PATIENCE => Some(Signal::QUIT),
-            Some((since, Signal::QUIT)) if since.elapsed() > ORPHAN_PATIENCE => {
+            Some((since, Signal::INT)) if since.elapsed() > ORPHAN_TIMEOUT => Some(Signal::QUIT),
+            Some((since, Signal::QUIT)) if since.elapsed() > ORPHAN_TIMEOUT => {
                 let processes = format!("a Postgres server (process {pid}) that does not stop");
                 return Err(StartError::Occupied { folder: cluster.to_owned(), processes });
             }

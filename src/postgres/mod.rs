@@ -29,7 +29,7 @@ use std::process::ExitStatus;
 use std::time::Instant;
 
 use account::SystemUser;
-pub use client::Reached;
+pub use client::OpenPostgres;
 use client::Tools;
 pub use dump::{Dumped, dump_to_file, dump_to_stdout};
 pub use error::{StartError, StopError, TaskError};

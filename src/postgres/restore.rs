@@ -2,7 +2,7 @@
 //! restore which failed or was killed leaves nothing behind, and that data which is there is never replaced.
 //!
 //! `<data_dir>/restore.unfinished` names the databases that are to go when we did not come to the end; the next start of
-//! the server drops them, whoever starts it.
+//! the server drops them at its next start.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -23,16 +23,16 @@ use super::programs::Programs;
 use super::socket::Socket;
 
 /// A start is done in a tenth of a second, unless there is much to recover after a crash.
-const READY_PATIENCE: Duration = Duration::from_secs(300);
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// While we wait for a recovery, we say so this often.
 const READY_REMARK: Duration = Duration::from_secs(10);
 /// A fast shutdown closes every connection and writes a checkpoint. After that time the server is to drop everything,
 /// which loses nothing either: it recovers from its log.
-const FAST_PATIENCE: Duration = Duration::from_secs(20);
+const FAST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The server itself kills children that do not heed an immediate shutdown, after 5 s.
-const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(10);
+const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The watcher has nothing left to do but leave.
-const WATCHER_PATIENCE: Duration = Duration::from_secs(2);
+const WATCHER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `$1` is the data folder, `$2` a socket folder to remove afterwards, or nothing. The first line of input is the
 /// server's pid; a second one says that the server is gone and all is well; the end of input says that we are.
@@ -128,9 +128,9 @@ impl Server {
             if file.is_some_and(|file| file.pid == self.pid && file.is_ready()) {
                 return Ok(());
             }
-            if begun.elapsed() > READY_PATIENCE {
+            if begun.elapsed() > READY_TIMEOUT {
                 return Err(StartError::NotReady {
-                    seconds: READY_PATIENCE.as_secs(),
+                    seconds: READY_TIMEOUT.as_secs(),
                     log: log.path.clone(),
                     lines: log.last_lines(),
                 });
@@ -153,13 +153,13 @@ impl Server {
 
     /// A fast shutdown, and an immediate one if that takes too long.
     pub(super) async fn stop(mut self) -> Result<(), StopError> {
-        for (signal, patience) in [(Signal::INT, FAST_PATIENCE), (Signal::QUIT, IMMEDIATE_PATIENCE)] {
+        for (signal, limit) in [(Signal::INT, FAST_TIMEOUT), (Signal::QUIT, IMMEDIATE_TIMEOUT)] {
             // Once it is waited for, the number is free for a stranger.
             if let Some(pid) = pid_of(&self.child) {
                 // It may be gone already; then waiting says how it went.
                 let _ = kill_process(pid, signal);
             }
-            if let Ok(status) = timeout(patience, self.child.wait()).await {
+            if let Ok(status) = timeout(limit, self.child.wait()).await {
                 let status = status?;
                 self.watcher.dismiss().await;
                 // An immediate shutdown also ends with status 0, and yet it leaves a recovery to do.
@@ -191,7 +191,7 @@ impl Watcher {
     async fn dismiss(mut self) {
         // If it was killed, there is nobody to tell.
         let _ = writeln!(self.pipe, "gone");
-        let _ = timeout(WATCHER_PATIENCE, self.child.wait()).await;
+        let _ = timeout(WATCHER_TIMEOUT, self.child.wait()).await;
     }
 }
 

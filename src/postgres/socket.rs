@@ -53,10 +53,10 @@ impl Socket {
         Ok(Socket { folder: short, short_lived: true })
     }
 
-    /// Where a server that somebody else started listens, by its own word.
+    /// Where a server that another process started listens, by its own word.
     pub(super) fn of_running(file: &PidFile) -> Option<Socket> {
         let folder = file.socket_folder.clone().filter(|_| file.is_ready() && leftovers::exists(file.pid))?;
-        // It is for whoever started it to remove.
+        // The process that started it removes it.
         Some(Socket { folder, short_lived: false })
     }
 
@@ -233,7 +233,7 @@ mod tests {
         assert!(ours.folder.exists(), "another owner");
         fs::write(ours.folder.join("kept"), "").unwrap();
         clear_stale_short(&ours.folder, uid);
-        assert!(ours.folder.exists(), "something of somebody's is in it");
+        assert!(ours.folder.exists(), "something of another's is in it");
         fs::remove_file(ours.folder.join("kept")).unwrap();
         clear_stale_short(&ours.folder, uid);
         assert!(!ours.folder.exists());

@@ -1,4 +1,4 @@
-//! Our calls beside somebody else's list of them: the provider's export, or a table that the owner has already. Their list is read
+//! Our calls beside another's list of them: the provider's export, or a table that the owner has already. Their list is read
 //! a few thousand rows at a time into temporary tables, where Postgres compares; nothing is stored, healed or changed.
 //!
 //! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::reconcile`).
@@ -112,7 +112,7 @@ pub async fn with_csv(
     connection: &mut PgConnection,
     input: impl BufRead,
     zone: &str,
-    asked: &ReconcileRequest,
+    request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, zone).await?;
     let mut export = Export::open(input)?;
@@ -130,8 +130,8 @@ pub async fn with_csv(
     }
     let mut transaction = connection.begin_with(READ_ONLY).await?;
     reconcile::read_at_length(&mut transaction).await?;
-    let range = asked_range(&mut transaction, asked).await?;
-    let comparison = finish(&mut transaction, asked, range, None, compared).await?;
+    let range = asked_range(&mut transaction, request).await?;
+    let comparison = finish(&mut transaction, request, range, None, compared).await?;
     transaction.commit().await?;
     Ok(comparison)
 }
@@ -142,13 +142,13 @@ pub async fn with_table(
     connection: &mut PgConnection,
     table: &str,
     map: &Map,
-    asked: &ReconcileRequest,
+    request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, &map.zone).await?;
     reconcile::prepare(connection).await?;
     let mut transaction = connection.begin_with(READ_ONLY).await?;
     reconcile::read_at_length(&mut transaction).await?;
-    let range = asked_range(&mut transaction, asked).await?;
+    let range = asked_range(&mut transaction, request).await?;
     reconcile::open(&mut transaction, table, &map.columns, range, &map.zone).await?;
     let mut line = 0;
     loop {
@@ -161,7 +161,7 @@ pub async fn with_table(
         reconcile::load(&mut transaction, &calls, &map.zone).await?;
     }
     let compared = FIELDS.into_iter().filter(|field| map.has(field)).collect();
-    let comparison = finish(&mut transaction, asked, range, Some(map.matching), compared).await?;
+    let comparison = finish(&mut transaction, request, range, Some(map.matching), compared).await?;
     transaction.commit().await?;
     Ok(comparison)
 }
@@ -178,9 +178,9 @@ async fn check_zone(connection: &mut PgConnection, zone: &str) -> Result<(), Rec
 
 async fn asked_range(
     connection: &mut PgConnection,
-    asked: &ReconcileRequest,
+    request: &ReconcileRequest,
 ) -> Result<Option<InstantRange>, sqlx::Error> {
-    match asked.days {
+    match request.days {
         Some((first, last)) => reconcile::days(connection, first, last).await.map(Some),
         None => Ok(None),
     }
@@ -189,13 +189,13 @@ async fn asked_range(
 /// Compares what was loaded.
 async fn finish(
     connection: &mut PgConnection,
-    asked: &ReconcileRequest,
+    request: &ReconcileRequest,
     range: Option<InstantRange>,
     matching: Option<reconcile::Matching>,
     compared: Vec<&'static str>,
 ) -> Result<Comparison, ReconcileError> {
     let span = reconcile::span(connection).await?;
-    let accounts = match &asked.account {
+    let accounts = match &request.account {
         Some(account) => Some(vec![account.as_str().to_owned()]),
         None => Some(span.accounts).filter(|named| !named.is_empty()),
     };
@@ -213,7 +213,7 @@ async fn finish(
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
     Ok(Comparison {
-        equal: counts.differences() == 0 && (span.rows > 0 || asked.days.is_some()),
+        equal: counts.differences() == 0 && (span.rows > 0 || request.days.is_some()),
         rows: span.rows,
         from: range.map(|range| range.from),
         until: range.map(|range| range.until),

@@ -1,4 +1,4 @@
-//! One row of somebody else's list, from the texts in it to a call of theirs. Pure. Read as leniently as a CDR, but a value that
+//! One row of another's list, from the texts in it to a call of theirs. Pure. Read as leniently as a CDR, but a value that
 //! cannot be read makes the row unreadable: it is reported, never compared by halves and never dropped.
 
 use crate::db::reconcile::{COLUMNS, TheirCall};

@@ -1,7 +1,7 @@
 //! Runs receive, fetch, sweep and ops together until told to stop.
 //!
-//! A loop that ends by itself is a defect: then all of it ends with an error, and whoever runs us starts us again. Nothing is
-//! green while dead. The ops port comes first and goes last, so that there is always somebody to ask.
+//! A loop that ends by itself is a defect: then all of it ends with an error, and the supervisor starts us again. Nothing is
+//! green while dead. The ops port comes first and goes last, so that it can always be asked.
 
 pub mod port;
 mod setup;
@@ -49,7 +49,7 @@ const FOLD_MOST: i64 = 20_000;
 /// A folding that takes longer is broken off.
 const FOLD_WITHIN: Duration = Duration::from_secs(30);
 const FOLD_STALL_AFTER: Duration = Duration::from_secs(120);
-/// Between two looks at Postgres for the ops port.
+/// Between two polls of Postgres for the ops port.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A service that is set up and ready to run. Its ops port answers already.
@@ -142,7 +142,7 @@ impl Service {
     ) -> anyhow::Result<()> {
         let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
         let receive_pool = db::connect(&url, "receive", 2)?;
-        let look_pool = db::connect(&url, "ops", 2)?;
+        let poll_pool = db::connect(&url, "ops", 2)?;
         let stop_endpoint = CancellationToken::new();
         let mut loops = JoinSet::new();
 
@@ -157,14 +157,9 @@ impl Service {
         run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
         let heartbeat = metrics.heartbeats.start("rollup", FOLD_STALL_AFTER);
         run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), heartbeat, stop_rest.clone()));
-        run_loop(
-            &mut loops,
-            "look",
-            &stop_rest,
-            Arc::clone(&ops).look_on(look_pool.clone(), stop_rest.clone()),
-        );
+        run_loop(&mut loops, "poll", &stop_rest, Arc::clone(&ops).run(poll_pool.clone(), stop_rest.clone()));
         ops.enter(Phase::Running);
-        say_ready(&config, address, ops_port.address);
+        log_ready(&config, address, ops_port.address);
 
         loop {
             tokio::select! {
@@ -198,7 +193,7 @@ impl Service {
                     // The new crew starts at once: leases keep it off what the old one still has in hand.
                     stop_workers.cancel();
                     metrics.heartbeats.keep(|name| {
-                        let swept = ["sweep ", "walk ", "settle "].iter().find_map(|flow| name.strip_prefix(flow));
+                        let swept = ["sweep ", "drain ", "ledger "].iter().find_map(|flow| name.strip_prefix(flow));
                         swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
                     });
                     stop_workers = workers.start(&newer, accounts, &mut loops);
@@ -226,10 +221,10 @@ impl Service {
         drop(loops);
         ops_port.stop.cancel();
         let closed = async {
-            // Whoever holds a connection of the ops port open does not hold us up.
+            // A client that keeps a connection of the ops port open does not hold up the end.
             let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
             receive_pool.close().await;
-            look_pool.close().await;
+            poll_pool.close().await;
             pool.close().await;
         };
         if timeout(Duration::from_secs(2), closed).await.is_err() {
@@ -334,7 +329,7 @@ fn open_endpoint(
     endpoint
 }
 
-fn say_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) {
+fn log_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) {
     let accounts = config.accounts.len();
     if let Some(address) = public {
         info!(%address, %ops, accounts, "ready: callbacks at /callbacks/vobiz");

@@ -1,4 +1,4 @@
-//! A port: connections that are bounded in number and in patience. (`axum::serve` sets no timer, so a client that never
+//! A port: connections that are bounded in number and in time. (`axum::serve` sets no timer, so a client that never
 //! finishes its headers would hold a connection for ever.)
 
 use std::convert::Infallible;
@@ -52,7 +52,7 @@ pub async fn listen(
     );
     let refused =
         Condition::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
-    // Whoever comes in vain is not seen from inside: a port that stands full or cannot accept is as good as wedged.
+    // A client that comes in vain is not seen from inside: a port that stands full or cannot accept is as good as stalled.
     let mut failing = false;
     loop {
         if !failing {

@@ -17,7 +17,7 @@ use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
 /// A few short statements.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// All checks of the database, the making of partitions included.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -27,20 +27,20 @@ pub(super) async fn database(
     config: &ServeConfig,
     migrate: bool,
 ) -> anyhow::Result<HomeCountry> {
-    drop(db::reach(pool).await?);
+    drop(db::open(pool).await?);
     if migrate {
         let applied = migration::apply(pool, Duration::from_secs(300)).await.context("migrations")?;
         if applied > 0 {
             info!(applied, "migrations applied");
         }
     }
-    // Whoever hangs here for ever serves nobody; who ends with an error is started again.
+    // A process that hangs here for ever serves nobody; one that ends with an error is started again.
     let checked = tokio::time::timeout(CHECKED_WITHIN, check(pool, config)).await;
     checked.context("Postgres does not answer any more")?
 }
 
 async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountry> {
-    let mut connection = db::reach(pool).await?;
+    let mut connection = db::open(pool).await?;
     migration::check(&mut connection).await?;
     db::check_server(&mut connection).await?;
     db::base::partition::ensure(&mut connection).await.context("partitions")?;
@@ -65,7 +65,7 @@ pub(super) async fn accounts_anew(
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
-    timed!(pool, PATIENCE, |connection| db::account::probe_soon(connection, &ids)).await?;
+    timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids)).await?;
     Ok(accounts)
 }
 

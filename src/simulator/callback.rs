@@ -110,7 +110,7 @@ fn hangup(call: &Call) -> FormFields {
         ("BillRate", text(rate)),
         ("Duration", call.billsec.to_string()),
         ("EndTime", console(call.ended_at)),
-        ("Cause", text(&call.hangup_cause)),
+        ("HangupCause", text(&call.hangup_cause)),
         ("HangupCauseCode", call.hangup_cause_code.to_string()),
         ("HangupCauseName", text(&call.hangup_cause_name)),
         ("HangupSource", text(&call.hangup_source)),

@@ -13,9 +13,9 @@ use super::sign;
 use super::world::World;
 
 /// Voice callbacks: an answer later than this is none.
-const VOICE_PATIENCE: Duration = Duration::from_secs(3);
+const VOICE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The last step of a trunk webhook's way.
-const TRUNK_PATIENCE: Duration = Duration::from_secs(10);
+const TRUNK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Redeliveries after the first attempt of a voice callback.
 const REDELIVERIES: u32 = 3;
 
@@ -130,7 +130,7 @@ pub(super) async fn send(
 ) -> Result<StatusCode, Undelivered> {
     let target = request.uri().to_string();
     let mut request = reqwest::Request::try_from(request).map_err(|_| Undelivered::BadUrl(target))?;
-    *request.timeout_mut() = Some(if trunk { TRUNK_PATIENCE } else { VOICE_PATIENCE });
+    *request.timeout_mut() = Some(if trunk { TRUNK_TIMEOUT } else { VOICE_TIMEOUT });
     world.lock().stats.callbacks_sent += 1;
     let status = world.http.execute(request).await.map_err(Undelivered::NoAnswer)?.status();
     world.lock().stats.callbacks_acknowledged += u64::from(status == StatusCode::OK);

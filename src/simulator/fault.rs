@@ -41,10 +41,10 @@ pub struct Faults {
     pub wrong_uuid: f64,
     /// One fetch is answered 200 without a body.
     pub empty_body: f64,
-    /// The cost changes, and `updated_at` moves, `settles_after` the CDR's appearance.
-    pub settles_later: f64,
+    /// The cost changes, and `updated_at` moves, `revised_after` the CDR's appearance.
+    pub revised_later: f64,
     /// How much later.
-    pub settles_after: Duration,
+    pub revised_after: Duration,
 }
 
 impl Default for Faults {
@@ -66,8 +66,8 @@ impl Default for Faults {
             success_false: 0.0,
             wrong_uuid: 0.0,
             empty_body: 0.0,
-            settles_later: 0.0,
-            settles_after: Duration::from_secs(30),
+            revised_later: 0.0,
+            revised_after: Duration::from_secs(30),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Faults {
             success_false: 0.01,
             wrong_uuid: 0.005,
             empty_body: 0.01,
-            settles_later: 0.02,
+            revised_later: 0.02,
             ..Self::default()
         }
     }
@@ -101,7 +101,7 @@ pub(super) struct Drawn {
     pub(super) late_by: Option<Duration>,
     pub(super) lost_callback: bool,
     pub(super) duplicated_callback: bool,
-    pub(super) settles_after: Option<Duration>,
+    pub(super) revised_after: Option<Duration>,
     /// The answers of its first fetches.
     pub(super) script: Vec<Answer>,
 }
@@ -116,7 +116,7 @@ impl Faults {
             late_by: hit(self.late).then_some(self.late_by),
             lost_callback: hit(self.lost_callback),
             duplicated_callback: hit(self.duplicated_callback),
-            settles_after: hit(self.settles_later).then_some(self.settles_after),
+            revised_after: hit(self.revised_later).then_some(self.revised_after),
             script: Vec::new(),
         };
         if hit(self.throttled) {

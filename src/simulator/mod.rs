@@ -6,7 +6,7 @@
 //! and the sequence of calls placed; times come from the [`CallSpec`], else from the clock. Money is decimal
 //! throughout. A CDR can be fetched and listed from one and the same instant on.
 //!
-//! Time: when a CDR appears and a cost settles goes by Vobiz's clock, which runs with ours, ahead of it where told so, and
+//! Time: when a CDR appears and a cost is revised goes by Vobiz's clock, which runs with ours, ahead of it where told so, and
 //! which [`Simulator::advance`] moves on. Rate limits, latency and the patience with callbacks are real.
 
 mod answer;

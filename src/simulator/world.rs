@@ -1,6 +1,6 @@
 //! The state behind one simulated Vobiz: who may ask, which calls there are, what is scripted for them. One lock holds
 //! it all, taken for short; rendering and sending happen outside. Promise: what becomes true with time (a CDR appears,
-//! a cost settles) is true for everybody from the same instant of Vobiz's clock, which a test may move forward; and what
+//! a cost is revised) is true for everybody from the same instant of Vobiz's clock, which a test may move forward; and what
 //! was true at an earlier instant can still be said.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -176,8 +176,8 @@ impl World {
         let later =
             |at: DateTime<Utc>, wait: Duration| at.checked_add_signed(TimeDelta::from_std(wait).ok()?);
         let appears_at = later(now, wait);
-        let settles_at = appears_at.zip(drawn.settles_after).and_then(|(at, after)| later(at, after));
-        if let Some(at) = settles_at {
+        let revised_at = appears_at.zip(drawn.revised_after).and_then(|(at, after)| later(at, after));
+        if let Some(at) = revised_at {
             state.settlements.insert((at, sequence), call.call_id.clone());
         }
         if !drawn.script.is_empty() {

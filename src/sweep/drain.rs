@@ -1,7 +1,7 @@
-//! The walk: a backlog is resolved by pages of the list, a hundred calls a request, instead of one request a call.
+//! Draining a backlog by list: it is resolved by pages of the list, a hundred calls a request, instead of one request a call.
 //!
-//! A walk holds the calls that are due when it begins ([`crate::db::queue::backlog`]), reads the list of their days newest first, and
-//! lets go of what the list does not show, which is then fetched singly. Calls that fall due meanwhile are fetched singly all
+//! A drain reserves the calls that are due when it begins ([`crate::db::queue::backlog`]), reads the list of their days newest first, and
+//! releases what the list does not show, which is then fetched singly. Calls that fall due meanwhile are fetched singly all
 //! along; if they become a backlog themselves, the head of the list is read in between.
 //!
 //! It ends as soon as single fetches are the cheaper way ([`DrainProgress`]), so it never costs much more than they would.
@@ -21,25 +21,25 @@ use crate::vobiz::ListQuery;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
-/// Between two looks for a backlog.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A hold outlives its last page by this.
-const HOLD: Duration = Duration::from_secs(60);
-/// The first pause after a walk that was not worth it, and the longest.
+/// Between two polls for a backlog.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// A reservation outlives its last page by this.
+const RESERVATION: Duration = Duration::from_secs(60);
+/// The first pause after a drain that was not worth it, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// A page that pays fewer calls than this is no better than fetching them.
 const WORTH: u64 = 3;
 /// An announced call may lie this much deeper in the list than its callback came.
 const LATE_CALLBACK: TimeDelta = TimeDelta::hours(1);
 
-/// What a walk did.
+/// What a drain did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Pages read.
     pub pages: u32,
     /// Owed calls that they paid.
     pub paid: u64,
-    /// Calls that were let go: the list did not show them, or they are fetched sooner than found.
+    /// Calls that were released: the list did not show them, or they are fetched sooner than found.
     pub left: u64,
 }
 
@@ -50,7 +50,7 @@ impl Drained {
     }
 }
 
-/// How far a walk has come: decides, from numbers alone, whether it goes on.
+/// How far a drain has come: decides, from numbers alone, whether it goes on.
 #[derive(Debug, Clone, Copy)]
 struct DrainProgress {
     drained: Drained,
@@ -63,16 +63,16 @@ impl DrainProgress {
         Self { drained: Drained { left: calls, ..Drained::default() }, recent: [WORTH, WORTH] }
     }
 
-    /// A page out of the course, read for calls that are not held.
-    fn count(&mut self, paid: u64, held: u64) {
+    /// A page out of turn, read for calls that are not reserved.
+    fn count(&mut self, paid: u64, reserved: u64) {
         self.drained.pages += 1;
         self.drained.paid += paid;
-        self.drained.left = self.drained.left.saturating_sub(held);
+        self.drained.left = self.drained.left.saturating_sub(reserved);
     }
 
-    /// The next page: what it paid, and how much of that was held.
-    fn read(&mut self, paid: u64, held: u64) {
-        self.count(paid, held);
+    /// The next page: what it paid, and how much of that was reserved.
+    fn read(&mut self, paid: u64, reserved: u64) {
+        self.count(paid, reserved);
         self.recent = [self.recent[1], paid];
     }
 
@@ -110,55 +110,55 @@ fn pages_left(page: u32, listed: Option<i64>, estimated: Option<u64>) -> Option<
     }
 }
 
-/// How long nobody walks after a walk: `unpaid` of them in a row were not worth it, the last of which took so long.
+/// How long nobody drains after a drain: `unpaid` of them in a row were not worth it, the last of which took so long.
 fn pause_after(unpaid: u32, took: Duration) -> Duration {
     match unpaid {
-        0 => LOOK_EVERY,
-        // At most half of the time goes into walks that pay nothing.
+        0 => POLL_EVERY,
+        // At most half of the time goes into drains that pay nothing.
         _ => PAUSE.0.saturating_mul(1 << (unpaid - 1).min(10)).min(PAUSE.1).max(took),
     }
 }
 
-/// A walk under way, or a sweep that does its work. Whoever has one has the right to walk.
+/// A drain under way, or a sweep that does its work. Its owner has the right to drain.
 #[derive(Debug)]
 pub(super) struct Drain<'a> {
     reader: ListReader<'a>,
     backlog: Backlog,
-    course: DrainProgress,
+    progress: DrainProgress,
     /// The newest instant of the list.
     newest: Option<DateTime<Utc>>,
-    /// When to look next whether fresh calls have become a backlog.
-    next_look: Instant,
+    /// When to poll next whether fresh calls have become a backlog.
+    next_poll: Instant,
 }
 
 impl<'a> Drain<'a> {
-    /// Takes a hold of a backlog.
+    /// Reserves a backlog.
     pub(super) async fn begin(reader: ListReader<'a>, backlog: Backlog) -> Result<Self, ListError> {
         let calls = u64::try_from(backlog.calls).unwrap_or(0);
-        let course = DrainProgress::new(calls);
-        let walk = Self { reader, backlog, course, newest: None, next_look: Instant::now() + LOOK_EVERY };
-        walk.hold().await?;
-        Ok(walk)
+        let progress = DrainProgress::new(calls);
+        let drain = Self { reader, backlog, progress, newest: None, next_poll: Instant::now() + POLL_EVERY };
+        drain.reserve().await?;
+        Ok(drain)
     }
 
-    /// The hold.
+    /// The reservation.
     pub(super) fn due_to(&self) -> DateTime<Utc> {
         self.backlog.due_to
     }
 
-    async fn hold(&self) -> Result<(), ListError> {
+    async fn reserve(&self) -> Result<(), ListError> {
         let account = self.reader.account.id();
-        timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::hold(
+        timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::reserve(
             connection,
             account,
             self.backlog.due_to,
-            HOLD
+            RESERVATION
         ))
         .await?;
         Ok(())
     }
 
-    /// After a page: whether to go on. Then the hold is renewed, and the head of the list is read first if fresh calls wait.
+    /// After a page: whether to go on. Then the reservation is renewed, and the head of the list is read first if fresh calls wait.
     /// `bounded`: the list ends a little below the backlog, so its own count of pages means something.
     pub(super) async fn goes_on(
         &mut self,
@@ -166,26 +166,26 @@ impl<'a> Drain<'a> {
         page: &StoredPage,
         bounded: bool,
     ) -> Result<bool, ListError> {
-        self.course.read(page.found.paid, page.found.held);
+        self.progress.read(page.found.paid, page.found.reserved);
         self.newest = self.newest.max(page.newest);
         let goal = self.backlog.oldest - LATE_CALLBACK;
         let estimated = pages_before(number, self.newest, page.oldest, goal);
         let left = pages_left(number, page.pages.filter(|_| bounded), estimated);
-        if page.is_last || !self.course.goes_on(left) {
+        if page.is_last || !self.progress.goes_on(left) {
             return Ok(false);
         }
-        self.hold().await?;
+        self.reserve().await?;
         self.relieve().await?;
         Ok(true)
     }
 
     /// Once a second, sees whether the calls that fell due since are a backlog too, and reads the head of the list for them: they
-    /// must not wait for the end of a deep walk.
+    /// must not wait for the end of a deep drain.
     async fn relieve(&mut self) -> Result<(), ListError> {
-        if Instant::now() < self.next_look {
+        if Instant::now() < self.next_poll {
             return Ok(());
         }
-        self.next_look = Instant::now() + LOOK_EVERY;
+        self.next_poll = Instant::now() + POLL_EVERY;
         if !self.reader.has_backlog().await? {
             return Ok(());
         }
@@ -193,20 +193,20 @@ impl<'a> Drain<'a> {
         for page in 1..=MOST_PAGES {
             let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
             let read = self.reader.read(&query, Some(self.due_to())).await?;
-            self.course.count(read.found.paid, read.found.held);
+            self.progress.count(read.found.paid, read.found.reserved);
             head = Drained { pages: page, paid: head.paid + read.found.paid, left: 0 };
-            self.hold().await?;
+            self.reserve().await?;
             if read.is_last || read.found.paid < WORTH {
                 break;
             }
         }
         if !head.was_worth_it() && self.reader.has_backlog().await? {
-            self.next_look = Instant::now() + PAUSE.0;
+            self.next_poll = Instant::now() + PAUSE.0;
         }
         Ok(())
     }
 
-    /// Reads the list of the backlog's days until the walk ends.
+    /// Reads the list of the backlog's days until the drain ends.
     async fn read_on(&mut self) -> Result<(), ListError> {
         // A day more on each side: neither the zone of Vobiz's days nor the time that puts a call into one is known, and a call may
         // have begun the day before its callback came.
@@ -223,19 +223,19 @@ impl<'a> Drain<'a> {
         Err(ListError::Endless)
     }
 
-    /// Lets the held calls go, and says what became of the walk.
+    /// Releases the reserved calls, and says what became of the drain.
     pub(super) async fn release(self) -> Drained {
-        let (account, Drained { pages, paid, left }) = (self.reader.account.id(), self.course.drained);
+        let (account, Drained { pages, paid, left }) = (self.reader.account.id(), self.progress.drained);
         let done = timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::release(
             connection,
             account,
             self.backlog.due_to
         ));
         if let Err(error) = done.await {
-            debug!(%account, %error, "a hold could not be ended: it runs out within a minute");
+            debug!(%account, %error, "a reservation could not be ended: it runs out within a minute");
         }
-        info!(%account, pages, paid, left, "walked through a backlog by pages of the list");
-        self.course.drained
+        info!(%account, pages, paid, left, "drained a backlog by pages of the list");
+        self.progress.drained
     }
 }
 
@@ -243,7 +243,7 @@ impl Sweeper {
     /// Looks for a backlog of an account until told to stop.
     pub(super) async fn drain_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let condition = Condition::of(
-            "the CDR list cannot be walked, so a backlog is fetched call by call",
+            "the CDR list cannot be drained, so a backlog is fetched call by call",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
         );
@@ -253,11 +253,11 @@ impl Sweeper {
             let began = Instant::now();
             let wait = match self.drain_with(account, heartbeat, stop).await {
                 // No backlog, paused, or another replica's.
-                Ok(None) | Err(ListError::Paused | ListError::Stopped) => LOOK_EVERY,
+                Ok(None) | Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
                 Ok(Some(drained)) => {
                     condition.clear();
                     // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
-                    let reader = self.reader("walk", account, heartbeat, stop);
+                    let reader = self.reader("drain", account, heartbeat, stop);
                     let done =
                         drained.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
                     unpaid = if done { 0 } else { unpaid + 1 };
@@ -277,14 +277,14 @@ impl Sweeper {
         }
     }
 
-    /// Walks through the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is
-    /// due as well and the backlog is deep, the sweep is the walk.
+    /// Drains the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is
+    /// due as well and the backlog is deep, the sweep is the drain.
     pub async fn drain_if_backlogged(
         &self,
         account: &Account,
         stop: &CancellationToken,
     ) -> Result<Option<Drained>, ListError> {
-        self.drain_with(account, &self.heartbeat(account, |loops| &loops.walk), stop).await
+        self.drain_with(account, &self.heartbeat(account, |loops| &loops.drain), stop).await
     }
 
     async fn drain_with(
@@ -293,7 +293,7 @@ impl Sweeper {
         heartbeat: &Heartbeat,
         stop: &CancellationToken,
     ) -> Result<Option<Drained>, ListError> {
-        let reader = self.reader("walk", account, heartbeat, stop);
+        let reader = self.reader("drain", account, heartbeat, stop);
         let Some(backlog) = reader.backlog().await? else { return Ok(None) };
         if account.is_paused().await? {
             return Ok(None);
@@ -301,14 +301,14 @@ impl Sweeper {
         if backlog.calls >= super::SWEEP_DRAINS_FROM
             && let Some((swept, drained)) = self.sweep_with(account, heartbeat, stop).await?
         {
-            super::say(account, &swept);
+            super::log_swept(account, &swept);
             return Ok(drained);
         }
         let mut holder = self.pool.acquire().await?.detach();
         let result = match list::in_time(backlog::try_lock(&mut holder, account.id())).await {
-            // Whoever had the right before may just have walked.
+            // The replica that had the right before may just have drained.
             Ok(true) => match reader.backlog().await {
-                Ok(Some(backlog)) => Self::walk(reader, backlog).await.map(Some),
+                Ok(Some(backlog)) => Self::drain(reader, backlog).await.map(Some),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             },
@@ -319,15 +319,15 @@ impl Sweeper {
         result
     }
 
-    async fn walk(reader: ListReader<'_>, backlog: Backlog) -> Result<Drained, ListError> {
+    async fn drain(reader: ListReader<'_>, backlog: Backlog) -> Result<Drained, ListError> {
         if !reader.account.ensure_access().await {
             return Err(ListError::Paused);
         }
-        let mut walk = Drain::begin(reader, backlog).await?;
-        let result = walk.read_on().await;
-        let drained = walk.release().await;
+        let mut drain = Drain::begin(reader, backlog).await?;
+        let result = drain.read_on().await;
+        let drained = drain.release().await;
         if let Err(ListError::Endless) = result {
-            warn!(account = %reader.account.id(), "a walk gave up after {MOST_PAGES} pages");
+            warn!(account = %reader.account.id(), "a drain gave up after {MOST_PAGES} pages");
         }
         result.map(|()| drained)
     }
@@ -337,12 +337,12 @@ impl Sweeper {
 mod tests {
     use super::*;
 
-    fn course(calls: u64, pages: &[(u64, u64)]) -> DrainProgress {
-        let mut course = DrainProgress::new(calls);
-        for (paid, held) in pages {
-            course.read(*paid, *held);
+    fn progress(calls: u64, pages: &[(u64, u64)]) -> DrainProgress {
+        let mut progress = DrainProgress::new(calls);
+        for (paid, reserved) in pages {
+            progress.read(*paid, *reserved);
         }
-        course
+        progress
     }
 
     #[test]
@@ -367,8 +367,8 @@ mod tests {
             (40, vec![(0, 0), (3, 0)], Some(0), true),
             (40, vec![(90, 30)], None, true),
         ] {
-            let course = course(calls, &pages);
-            assert_eq!(course.goes_on(pages_left), goes_on, "{calls} {pages:?} {pages_left:?}");
+            let progress = progress(calls, &pages);
+            assert_eq!(progress.goes_on(pages_left), goes_on, "{calls} {pages:?} {pages_left:?}");
         }
     }
 
@@ -403,7 +403,7 @@ mod tests {
             (0..7).map(|unpaid| pause_after(unpaid, Duration::from_secs(5)).as_secs()).collect();
         assert_eq!(pauses, [1, 30, 60, 120, 240, 480, 600]);
         assert_eq!(pause_after(1, Duration::from_secs(900)), Duration::from_secs(900));
-        assert_eq!(pause_after(0, Duration::from_secs(900)), LOOK_EVERY);
+        assert_eq!(pause_after(0, Duration::from_secs(900)), POLL_EVERY);
         assert_eq!(pause_after(u32::MAX, Duration::ZERO), PAUSE.1);
         let drained = |pages, paid| Drained { pages, paid, left: 0 };
         assert!(drained(10, 20).was_worth_it() && !drained(10, 19).was_worth_it());

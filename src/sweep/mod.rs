@@ -6,8 +6,8 @@
 //!
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 //!
-//! When more calls are due than single fetches get through, they are resolved by pages of the list: by a walk, or by the sweep
-//! itself if one is due (`walk.rs`).
+//! When more calls are due than single fetches get through, they are resolved by pages of the list: by a drain, or by the sweep
+//! itself if one is due (`drain.rs`).
 
 mod drain;
 
@@ -34,9 +34,9 @@ use crate::watch::metrics::Metrics;
 use drain::Drain;
 pub use drain::Drained;
 
-/// A page is asked for, answered and stored within this, or the sweep is wedged.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// From so many calls on it is worth that a sweep that is due is the walk too, so that their pages are not read twice. For
+/// A page is asked for, answered and stored within this, or the sweep is stalled.
+const STALL_AFTER: Duration = Duration::from_secs(180);
+/// From so many calls on it is worth that a sweep that is due is the drain too, so that their pages are not read twice. For
 /// fewer, the wide overlap must not be put off.
 const SWEEP_DRAINS_FROM: i64 = 10 * PER_PAGE as i64;
 
@@ -79,32 +79,32 @@ pub struct Sweeper {
     loops: Vec<Loops>,
 }
 
-/// The pulses of an account's loops.
+/// The heartbeats of an account's loops.
 #[derive(Debug)]
 struct Loops {
     sweep: Arc<Heartbeat>,
-    walk: Arc<Heartbeat>,
+    drain: Arc<Heartbeat>,
 }
 
 impl Sweeper {
     /// A sweeper that sweeps each account every so often.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
         let heartbeat = |flow: &str, account: &Account| {
-            let heartbeat = metrics.heartbeats.start(&format!("{flow} {}", account.id()), PATIENCE);
+            let heartbeat = metrics.heartbeats.start(&format!("{flow} {}", account.id()), STALL_AFTER);
             heartbeat.idle();
             heartbeat
         };
         let loops = accounts
             .iter()
-            .map(|account| Loops { sweep: heartbeat("sweep", account), walk: heartbeat("walk", account) })
+            .map(|account| Loops { sweep: heartbeat("sweep", account), drain: heartbeat("drain", account) })
             .collect();
         Self { pool, accounts, every, metrics, loops }
     }
 
-    /// Sweeps and walks until told to stop, each account by itself.
+    /// Sweeps and drains until told to stop, each account by itself.
     pub async fn run(&self, stop: CancellationToken) {
         let loops = self.accounts.iter().zip(&self.loops).map(|(account, loops)| {
-            join(self.sweep_on(account, &loops.sweep, &stop), self.drain_on(account, &loops.walk, &stop))
+            join(self.sweep_on(account, &loops.sweep, &stop), self.drain_on(account, &loops.drain, &stop))
         });
         join_all(loops).await;
     }
@@ -129,7 +129,7 @@ impl Sweeper {
                 Ok(Some((swept, _))) => {
                     failed = 0;
                     condition.clear();
-                    say(account, &swept);
+                    log_swept(account, &swept);
                 }
                 Err(error) => {
                     failed += 1;
@@ -146,16 +146,16 @@ impl Sweeper {
         }
     }
 
-    /// Between two looks whether something is due.
+    /// Between two polls whether something is due.
     fn tick(&self) -> Duration {
         (self.every / 10).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
-    /// A pulse of an account; for one that is not ours, a new one that nobody looks at.
+    /// The heartbeat of an account; for one that is not ours, a new one that nobody watches.
     fn heartbeat(&self, account: &Account, of: fn(&Loops) -> &Arc<Heartbeat>) -> Arc<Heartbeat> {
         let place = self.accounts.iter().position(|ours| ours.id() == account.id());
         let ours = place.and_then(|place| self.loops.get(place)).map(of);
-        ours.map_or_else(|| Heartbeats::default().start("", PATIENCE), Arc::clone)
+        ours.map_or_else(|| Heartbeats::default().start("", STALL_AFTER), Arc::clone)
     }
 
     fn reader<'a>(
@@ -180,7 +180,7 @@ impl Sweeper {
         Ok(swept.map(|(swept, _)| swept))
     }
 
-    /// The same, moving under a pulse; also says what the sweep did as a walk, if it was one.
+    /// The same, with its heartbeat; also says what the sweep did as a drain, if it was one.
     async fn sweep_with(
         &self,
         account: &Account,
@@ -211,8 +211,8 @@ impl Sweeper {
         result
     }
 
-    /// Reads the list and stores what is missing. If it meets a deep backlog, it is the walk too: it takes the narrow overlap and
-    /// holds the calls that are due, for as long as a walk would.
+    /// Reads the list and stores what is missing. If it meets a deep backlog, it is the drain too: it takes the narrow overlap and
+    /// reserves the calls that are due, for as long as a drain would.
     async fn sweep(
         &self,
         reader: ListReader<'_>,
@@ -224,16 +224,16 @@ impl Sweeper {
             return Err(ListError::Paused);
         }
         let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_DRAINS_FROM);
-        let (plan, mut walk) = match backlog {
+        let (plan, mut drain) = match backlog {
             Some(backlog) if in_time(backlog::try_lock(holder, account.id())).await? => {
                 (plan.narrowed(), Some(Drain::begin(reader, backlog).await?))
             }
             _ => (plan, None),
         };
         let (mut swept, mut drained) = (Swept::default(), None);
-        let result = sweep_down(reader, &plan, holder, &mut walk, &mut drained, &mut swept).await;
-        if let Some(walk) = walk {
-            drained = Some(walk.release().await);
+        let result = sweep_down(reader, &plan, holder, &mut drain, &mut drained, &mut swept).await;
+        if let Some(drain) = drain {
+            drained = Some(drain.release().await);
         }
         result.map(|()| (swept, drained))
     }
@@ -245,7 +245,7 @@ async fn sweep_down<'a>(
     reader: ListReader<'a>,
     plan: &SweepPlan,
     holder: &mut PgConnection,
-    walk: &mut Option<Drain<'a>>,
+    drain: &mut Option<Drain<'a>>,
     drained: &mut Option<Drained>,
     swept: &mut Swept,
 ) -> Result<(), ListError> {
@@ -253,14 +253,14 @@ async fn sweep_down<'a>(
     let mut before = Vec::new();
     for number in 1..=MOST_PAGES {
         let query = ListQuery { page: number, per_page: PER_PAGE, ..ListQuery::default() };
-        let page = reader.read(&query, walk.as_ref().map(Drain::due_to)).await?;
+        let page = reader.read(&query, drain.as_ref().map(Drain::due_to)).await?;
         swept.add(page.found);
         if !page.call_ids.is_empty() && page.call_ids == before {
             return Err(ListError::Odd("the same page came twice"));
         }
-        if let Some(walking) = walk
-            && !walking.goes_on(number, &page, false).await?
-            && let Some(ended) = walk.take()
+        if let Some(draining) = drain
+            && !draining.goes_on(number, &page, false).await?
+            && let Some(ended) = drain.take()
         {
             // From here on it is a sweep like any other.
             *drained = Some(ended.release().await);
@@ -279,7 +279,7 @@ async fn sweep_down<'a>(
     Err(ListError::Endless)
 }
 
-fn say(account: &Account, swept: &Swept) {
+fn log_swept(account: &Account, swept: &Swept) {
     let account = account.id();
     let &Swept { pages, rows, new, recovered, revised, unreadable } = swept;
     if new + revised + unreadable > 0 {

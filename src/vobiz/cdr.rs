@@ -115,10 +115,103 @@ pub enum Single {
     NotYet(&'static str),
 }
 
+/// Hands the documented fields besides `uuid` and `account_id` to a macro, each as `name: type = key;`. It is the only list of
+/// them: reading a record is made of it here, and storing one in `db::cdr`. Absent and null are the same (captured: Vobiz
+/// leaves null keys out at will); every enumeration is open in practice, so texts stay texts.
+macro_rules! cdr_fields {
+    (($($macro:tt)+) $($before:tt)*) => {
+        $($macro)+! {
+            $($before)*
+            /// Vobiz's internal number of the row; the API takes it nowhere (documented).
+            vobiz_id: i64 = "id" called "vobiz_id";
+            /// `inbound` or `outbound`.
+            call_direction: String = "call_direction";
+            /// A name, digits, or empty.
+            caller_id_name: String = "caller_id_name";
+            /// The caller; E.164 in the documentation, also without `+` in captures.
+            caller_id_number: String = "caller_id_number";
+            /// The number called, or a SIP identifier.
+            destination_number: String = "destination_number";
+            /// Seconds, ringing and talking.
+            duration: i32 = "duration";
+            /// Seconds talked; 0 means not answered.
+            billsec: i32 = "billsec";
+            /// Seconds until the answer or the end.
+            ring_time: i32 = "ring_time";
+            /// UTC; none when not answered.
+            answer_time: DateTime<Utc> = "answer_time";
+            /// UTC.
+            start_time: DateTime<Utc> = "start_time";
+            /// UTC.
+            end_time: DateTime<Utc> = "end_time";
+            /// UTC; equals `start_time` in every example.
+            progress_time: DateTime<Utc> = "progress_time";
+            /// UTC; when Vobiz wrote the row.
+            created_at: DateTime<Utc> = "created_at";
+            /// UTC; whether it ever moves is unknown.
+            updated_at: DateTime<Utc> = "updated_at";
+            /// Amount for this leg, in `currency`.
+            cost: Decimal = "cost";
+            /// Amount with streaming, in `currency`.
+            total_cost: Decimal = "total_cost";
+            /// Amount for audio streaming, in `currency`.
+            streaming_cost: Decimal = "streaming_cost";
+            /// `INR`.
+            currency: String = "currency";
+            /// A FreeSWITCH-like word, `NORMAL_CLEARING`.
+            hangup_cause: String = "hangup_cause";
+            /// Vobiz's own code, 4000 for a normal hang-up.
+            hangup_cause_code: i32 = "hangup_cause_code";
+            /// The code in words.
+            hangup_cause_name: String = "hangup_cause_name";
+            /// `send_bye`, `recv_bye`, … and `answered` (captured).
+            hangup_disposition: String = "hangup_disposition";
+            /// Who ended it: `Caller`, `Callee`, `Carrier`, `Vobiz`, …
+            hangup_source: String = "hangup_source";
+            /// Text of digits, probably Q.850 (inferred).
+            failure_code: String = "failure_code";
+            /// A word like `NO_ANSWER`.
+            failure_reason: String = "failure_reason";
+            /// Shared by bridged legs.
+            bridge_uuid: String = "bridge_uuid";
+            /// The SIP Call-ID.
+            sip_call_id: String = "sip_call_id";
+            /// `Vobiz`.
+            sip_user_agent: String = "sip_user_agent";
+            /// `PCMU`, `PCMA`, `opus`.
+            codec: String = "codec";
+            /// Mean opinion score, 1 to 5; 0 means no media, not bad quality (documented).
+            mos: Decimal = "mos";
+            /// Milliseconds.
+            jitter: Decimal = "jitter";
+            /// Percent.
+            packet_loss: Decimal = "packet_loss";
+            /// An address as text.
+            network_addr: String = "network_addr";
+            /// An address as text.
+            carrier_ip: String = "carrier_ip";
+            /// `voice-api`, `sip-trunking`, …
+            context: String = "context";
+            /// `ap-south-1`.
+            region: String = "region";
+            /// `mumbai`.
+            origination_region: String = "origination_region";
+            /// Always null in examples.
+            campaign_id: String = "campaign_id";
+            /// Always null in examples.
+            customer_endpoint: String = "customer_endpoint";
+            /// Set for trunk calls.
+            trunk_id: String = "trunk_id";
+            /// Where it was forwarded to.
+            terminated_to: String = "terminated_to";
+        }
+    };
+}
+pub(crate) use cdr_fields;
+
 macro_rules! fields {
-    ($($(#[$doc:meta])+ $name:ident: $type:ty = $key:literal;)+) => {
-        /// The 41 documented fields besides `uuid` and `account_id`, under Vobiz's names. Absent and null are the same
-        /// (captured: Vobiz leaves null keys out at will); every enumeration is open in practice, so texts stay texts.
+    ($($(#[$doc:meta])+ $name:ident: $type:ty = $key:literal $(called $called:literal)?;)+) => {
+        /// The documented fields besides `uuid` and `account_id`, under Vobiz's names.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct CdrFields {
             $($(#[$doc])+ pub $name: Option<$type>,)+
@@ -128,9 +221,12 @@ macro_rules! fields {
             pub destination_e164: Option<String>,
         }
 
+        // A field that is not named after its key would be another one in code than in the table.
+        $(const _: () = assert!(is_same([$key $(, $called)?], stringify!($name)), $key);)+
+
         impl CdrFields {
             /// The keys in Vobiz's JSON, in the order of the fields.
-            pub const KEYS: [&'static str; 41] = [$($key),+];
+            pub const KEYS: [&'static str; [$($key),+].len()] = [$($key),+];
 
             /// Reads one key's value; false if we do not know the key.
             fn read(&mut self, key: &str, written: &str, notes: &mut Notes) -> bool {
@@ -158,89 +254,16 @@ macro_rules! fields {
     };
 }
 
-fields! {
-    /// Vobiz's internal number of the row; the API takes it nowhere (documented).
-    vobiz_id: i64 = "id";
-    /// `inbound` or `outbound`.
-    call_direction: String = "call_direction";
-    /// A name, digits, or empty.
-    caller_id_name: String = "caller_id_name";
-    /// The caller; E.164 in the documentation, also without `+` in captures.
-    caller_id_number: String = "caller_id_number";
-    /// The number called, or a SIP identifier.
-    destination_number: String = "destination_number";
-    /// Seconds, ringing and talking.
-    duration: i32 = "duration";
-    /// Seconds talked; 0 means not answered.
-    billsec: i32 = "billsec";
-    /// Seconds until the answer or the end.
-    ring_time: i32 = "ring_time";
-    /// UTC; none when not answered.
-    answer_time: DateTime<Utc> = "answer_time";
-    /// UTC.
-    start_time: DateTime<Utc> = "start_time";
-    /// UTC.
-    end_time: DateTime<Utc> = "end_time";
-    /// UTC; equals `start_time` in every example.
-    progress_time: DateTime<Utc> = "progress_time";
-    /// UTC; when Vobiz wrote the row.
-    created_at: DateTime<Utc> = "created_at";
-    /// UTC; whether it ever moves is unknown.
-    updated_at: DateTime<Utc> = "updated_at";
-    /// Amount for this leg, in `currency`.
-    cost: Decimal = "cost";
-    /// Amount with streaming, in `currency`.
-    total_cost: Decimal = "total_cost";
-    /// Amount for audio streaming, in `currency`.
-    streaming_cost: Decimal = "streaming_cost";
-    /// `INR`.
-    currency: String = "currency";
-    /// A FreeSWITCH-like word, `NORMAL_CLEARING`.
-    hangup_cause: String = "hangup_cause";
-    /// Vobiz's own code, 4000 for a normal hang-up.
-    hangup_cause_code: i32 = "hangup_cause_code";
-    /// The code in words.
-    hangup_cause_name: String = "hangup_cause_name";
-    /// `send_bye`, `recv_bye`, … and `answered` (captured).
-    hangup_disposition: String = "hangup_disposition";
-    /// Who ended it: `Caller`, `Callee`, `Carrier`, `Vobiz`, …
-    hangup_source: String = "hangup_source";
-    /// Text of digits, probably Q.850 (inferred).
-    failure_code: String = "failure_code";
-    /// A word like `NO_ANSWER`.
-    failure_reason: String = "failure_reason";
-    /// Shared by bridged legs.
-    bridge_uuid: String = "bridge_uuid";
-    /// The SIP Call-ID.
-    sip_call_id: String = "sip_call_id";
-    /// `Vobiz`.
-    sip_user_agent: String = "sip_user_agent";
-    /// `PCMU`, `PCMA`, `opus`.
-    codec: String = "codec";
-    /// Mean opinion score, 1 to 5; 0 means no media, not bad quality (documented).
-    mos: Decimal = "mos";
-    /// Milliseconds.
-    jitter: Decimal = "jitter";
-    /// Percent.
-    packet_loss: Decimal = "packet_loss";
-    /// An address as text.
-    network_addr: String = "network_addr";
-    /// An address as text.
-    carrier_ip: String = "carrier_ip";
-    /// `voice-api`, `sip-trunking`, …
-    context: String = "context";
-    /// `ap-south-1`.
-    region: String = "region";
-    /// `mumbai`.
-    origination_region: String = "origination_region";
-    /// Always null in examples.
-    campaign_id: String = "campaign_id";
-    /// Always null in examples.
-    customer_endpoint: String = "customer_endpoint";
-    /// Set for trunk calls.
-    trunk_id: String = "trunk_id";
-    /// Where it was forwarded to.
-    terminated_to: String = "terminated_to";
+cdr_fields!((fields));
+
+/// Whether the last of the names for a key is that of its field.
+const fn is_same<const N: usize>(names: [&str; N], field: &str) -> bool {
+    let (a, b) = (names[N - 1].as_bytes(), field.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 /// Reads the answer of a single fetch: `{"data": {…}, "success": true}` (documented), or the bare object that the

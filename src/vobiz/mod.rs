@@ -16,6 +16,7 @@ mod value;
 pub mod written;
 
 pub use callback::Callback;
+pub(crate) use cdr::cdr_fields;
 pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
 pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle, http_client};
 pub use id::{AccountId, CallId, InvalidId};

@@ -1,4 +1,4 @@
-//! Single values as plain text, in a CSV file or in somebody's table: as lenient in spelling and as strict in meaning as the
+//! Single values as plain text, in a CSV file or in a table of the owner's: as lenient in spelling and as strict in meaning as the
 //! values of a CDR, but what cannot be read is an error that quotes it, for there is no record to keep it beside.
 
 use rust_decimal::Decimal;

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 /// While it lasts, it is logged again after this long.
 const REMIND: Duration = Duration::from_secs(600);
 
-/// A condition that was not raised for this long counts as cleared for a reader, although nothing has shown that it is.
+/// A condition that has not been raised for this long counts as cleared for `/status`, although nothing has shown that it is.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// One condition of one loop.

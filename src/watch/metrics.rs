@@ -17,7 +17,7 @@ use crate::watch::heartbeat::Heartbeats;
 
 const NAMESPACE: &str = "vobiz_cdr";
 
-/// Counters, histograms and pulses of one process. Cheap to clone; all clones count together.
+/// Counters, histograms and heartbeats of one process. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -45,8 +45,8 @@ pub struct Metrics {
     pub(crate) oldest_due_seconds: GaugeVec,
     /// `dead_letters{class}`.
     pub(crate) dead_letters: IntGaugeVec,
-    /// `reconciliation_difference{kind}`.
-    pub(crate) reconciliation_difference: IntGaugeVec,
+    /// `ledger_difference{kind}`.
+    pub(crate) ledger_difference: IntGaugeVec,
     /// `safe_to_bill_timestamp_seconds{account}`.
     pub(crate) safe_to_bill_seconds: IntGaugeVec,
     /// `account_paused{account,reason}`.
@@ -67,10 +67,10 @@ pub const CALLBACK_RESULTS: [&str; 6] =
 pub const FETCH_OUTCOMES: [&str; 7] =
     ["fetched", "not_yet", "throttled", "unavailable", "denied", "refused", "unreadable"];
 
-const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, walk through a backlog, settle (check of a day), backfill.";
+const LIST_PAGES: &str = "Pages of the CDR list that were read, by flow: sweep, drain of a backlog, ledger (check of a day), backfill.";
 
 /// Who reads the list, as `list_pages_total` counts it.
-pub const LIST_FLOWS: [&str; 4] = ["sweep", "walk", "settle", "backfill"];
+pub const LIST_FLOWS: [&str; 4] = ["sweep", "drain", "ledger", "backfill"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -146,10 +146,10 @@ impl Metrics {
                 ),
             ),
             dead_letters: add(&r, gauges("dead_letters", "Dead letters, by class.", &["class"])),
-            reconciliation_difference: add(
+            ledger_difference: add(
                 &r,
                 gauges(
-                    "reconciliation_difference",
+                    "ledger_difference",
                     "Calls that differ in the last comparison of days that are not settled, by kind.",
                     &["kind"],
                 ),
@@ -188,7 +188,7 @@ impl Metrics {
             ),
             postgres_up: add(
                 &r,
-                IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last look at it.")),
+                IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last poll.")),
             ),
             heartbeats: Heartbeats::default(),
             troubles: Arc::default(),
@@ -273,7 +273,7 @@ mod tests {
         for line in [
             "vobiz_cdr_callbacks_total{result=\"committed\"} 0",
             "vobiz_cdr_fetch_total{outcome=\"denied\"} 0",
-            "vobiz_cdr_list_pages_total{flow=\"walk\"} 0",
+            "vobiz_cdr_list_pages_total{flow=\"drain\"} 0",
             "vobiz_cdr_sweep_recovered_total 0",
             "# TYPE vobiz_cdr_freshness_seconds histogram",
         ] {

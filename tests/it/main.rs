@@ -1,37 +1,21 @@
-//! One integration binary: real Postgres, real HTTP, the built program.
+//! One integration binary: real Postgres, real HTTP, the built program. A file or a folder for each room and each command.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-mod accounts;
-mod backfill;
-mod billing;
-mod cdr;
-mod cdr_versions;
-mod change;
 mod cli;
-mod compare;
-mod days;
+mod db;
+mod docs;
 mod faults;
-mod fence;
 mod fetch;
 mod layout;
-mod migrations;
+mod ledger;
 mod ops;
-mod other_accounts;
 mod postgres;
-mod queue;
-mod races;
 mod receive;
-mod reparse;
-mod report;
+mod reconcile;
 mod retry;
-mod roles;
-mod rollup;
 mod serve;
 mod simulator;
-mod sql_layout;
-mod sub_accounts;
 mod support;
-mod views;
-mod walk;
+mod sweep;
 mod week;

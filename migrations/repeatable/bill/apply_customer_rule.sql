@@ -55,9 +55,9 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
                                     pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
     with before as materialized (
-      select * from vobiz.customer_rule where id not in (select id from unnest(added))
+      select r from vobiz.customer_rule r where id not in (select id from unnest(added))
       union all
-      select * from unnest(removed)
+      select r from unnest(removed) r
     ), touched as materialized (
       select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
              c.billsec, c.duration, c.cost, c.streaming_cost, c.total_cost
@@ -66,25 +66,23 @@ create or replace function vobiz.apply_customer_rule() returns trigger
         and (c.our_number = any (numbers) or c.campaign_id = any (campaigns) or c.trunk_id = any (trunks)
              or c.account_id = any (accounts))
     ), moved as (
-      select c.*, coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned') as former
+      -- As vobiz.customer_cdr, by the rules of before.
+      select c.account_id, c.customer, c.day_at, c.currency, c.call_direction, c.billsec, c.duration, c.cost, c.streaming_cost,
+             c.total_cost, vobiz.first_rule((n.r).customer, (k.r).customer, (t.r).customer, (a.r).customer) as former
       from touched c
-      left join before n
-        on n.field = 'our_number' and n.value = c.our_number and n.valid_from <= c.day_at and n.valid_to > c.day_at
-      left join before k
-        on k.field = 'campaign_id' and k.value = c.campaign_id and k.valid_from <= c.day_at and k.valid_to > c.day_at
-      left join before t
-        on t.field = 'trunk_id' and t.value = c.trunk_id and t.valid_from <= c.day_at and t.valid_to > c.day_at
-      left join before a
-        on a.field = 'account_id' and a.value = c.account_id and a.valid_from <= c.day_at and a.valid_to > c.day_at
+      left join before n on vobiz.rule_holds(n.r, 'our_number', c.our_number, c.day_at)
+      left join before k on vobiz.rule_holds(k.r, 'campaign_id', c.campaign_id, c.day_at)
+      left join before t on vobiz.rule_holds(t.r, 'trunk_id', c.trunk_id, c.day_at)
+      left join before a on vobiz.rule_holds(a.r, 'account_id', c.account_id, c.day_at)
     ), summed as (
-      select m.account_id, m.former, m.customer, vobiz.bucket_of(m.day_at) as bucket, m.currency, m.call_direction,
-             coalesce(m.billsec > 0, false) as answered, count(*) as calls, coalesce(sum(m.duration), 0) as duration,
-             coalesce(sum(m.billsec), 0) as billsec, coalesce(sum(vobiz.pulse_minutes(m.billsec)), 0) as pulse_minutes,
-             coalesce(sum(m.cost), 0) as cost, coalesce(sum(m.streaming_cost), 0) as streaming_cost,
-             coalesce(sum(m.total_cost), 0) as total_cost, count(*) filter (where m.total_cost > 0) as with_cost,
-             count(*) filter (where m.total_cost is null) as without_cost
-      from moved m
-      where m.customer <> m.former
+      select c.account_id, c.former, c.customer, vobiz.bucket_of(c.day_at) as bucket, c.currency, c.call_direction,
+             coalesce(c.billsec > 0, false) as answered, sum(s.calls) as calls, sum(s.duration) as duration,
+             sum(s.billsec) as billsec, sum(s.pulse_minutes) as pulse_minutes, sum(s.cost) as cost,
+             sum(s.streaming_cost) as streaming_cost, sum(s.total_cost) as total_cost, sum(s.with_cost) as with_cost,
+             sum(s.without_cost) as without_cost
+      from moved c
+      cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
+      where c.customer <> c.former
       group by 1, 2, 3, 4, 5, 6, 7
     )
     select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered, x.sign * s.calls, x.sign * s.duration,

@@ -10,13 +10,13 @@ create or replace function vobiz.billing_calendar()
   begin
     loop
       -- Nine weeks at a time, from call to call: one with an odd year costs a step more, not the centuries between.
-      first := vobiz.day_of(least((select min(r.bucket) from vobiz.rollup r where r.bucket >= reach),
+      first := vobiz.billing_day_of(least((select min(r.bucket) from vobiz.rollup r where r.bucket >= reach),
                                   (select min(r.bucket) from vobiz.rollup_delta r where r.bucket >= reach)), zone);
       exit when first is null;
       return query
-        select first + d, vobiz.day_begins(first + d, zone), vobiz.day_begins(first + d + 1, zone), zone
+        select first + d, vobiz.billing_day_start(first + d, zone), vobiz.billing_day_start(first + d + 1, zone), zone
         from generate_series(0, 62) d;
-      reach := vobiz.day_begins(first + 63, zone);
+      reach := vobiz.billing_day_start(first + 63, zone);
     end loop;
   end $$;
 comment on function vobiz.billing_calendar() is

@@ -3,11 +3,8 @@
 do $$
 begin
   if exists (select from vobiz.cdr) and not exists (select from vobiz.rollup_part) then
-    insert into vobiz.rollup (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes,
-                              cost, streaming_cost, total_cost, with_cost, without_cost)
-    select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-           streaming_cost, total_cost, with_cost, without_cost
-    from vobiz.rollup_base;
-    perform vobiz.cut_days();
+    -- The table and the view have the same columns in the same order.
+    insert into vobiz.rollup select * from vobiz.rollup_base;
+    perform vobiz.recompute_rollup_day();
   end if;
 end $$;

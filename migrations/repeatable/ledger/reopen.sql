@@ -12,7 +12,7 @@ create or replace function vobiz.reopen(
     -- With an older snapshot, a check that has begun meanwhile would not be seen.
     perform vobiz.need_read_committed();
     select array_agg(d.account_id), array_agg(d.day) into whose, touched
-    from vobiz.day d
+    from vobiz.provider_day d
     -- The list of a parent may have shown a call of its sub-account, whoever stored it last.
     where (d.account_id in (call_account, list_account)
            or known and d.account_id in (select o.account_id from vobiz.listed_owner o where o.owner = call_account))
@@ -27,10 +27,10 @@ create or replace function vobiz.reopen(
     end if;
     -- Always in this order: two writers of the same days seldom wait for each other in a ring. If two calls of theirs do it
     -- nevertheless, Postgres ends one of them, and it tries again.
-    perform from vobiz.day d
+    perform from vobiz.provider_day d
     join unnest(whose, touched) as t (account_id, day) on d.account_id = t.account_id and d.day = t.day
     order by d.account_id, d.day for no key update of d;
-    update vobiz.day d
+    update vobiz.provider_day d
     set reopened_at = coalesce(d.reopened_at, vobiz.now()),
         -- What changes in one go is checked in one go: 10 minutes later, and if that goes on four times as late each time, up to a
         -- day.

@@ -15,7 +15,7 @@ create or replace view vobiz.billing_day as
 comment on view   vobiz.billing_day is 'The bill by day of the billing zone, account, customer, currency and direction: legs, so a bridged conversation counts each of them. Amounts are Vobiz''s own, before tax, to the last digit, and equal the sums over vobiz.cdr at every instant. A call belongs to the day in which its day_at lies. Filter by day: it is fast.';
 comment on column vobiz.billing_day.day is 'Day in the billing zone, from its midnight up to the next.';
 comment on column vobiz.billing_day.month is 'First day of the month of day.';
-comment on column vobiz.billing_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_day.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.billing_day.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_day.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_day.currency is 'Currency of the costs; NULL where the calls name none. Never add different ones.';

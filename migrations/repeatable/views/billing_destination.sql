@@ -23,10 +23,10 @@ create or replace view vobiz.billing_destination as
   -- What a prefix is called is looked up after adding up.
   left join vobiz.prefix p on p.prefix = x.prefix;
 
-comment on view   vobiz.billing_destination is 'The billing totals of each day by the place of the number that was called, the longest match in vobiz.prefix. Of inbound calls that is our own number: for spend by destination, take outbound. Names follow vobiz.prefix as it is now; a series names the operator that was given it, from which numbers may have been ported. Several prefixes share a name: add up by destination. Counts legs. Days are cut in the billing zone; a condition on day, month or account_id reads only these days.';
+comment on view   vobiz.billing_destination is 'The billing totals of each day by the place of the number that was called, the longest match in vobiz.prefix. Of inbound calls that is our own number: for spend by destination, take outbound. Names follow vobiz.prefix as it is now; a series names the operator that was given it, from which numbers may have been ported. Several prefixes share a name: add up by destination. Counts legs. Days are those of the billing zone; a condition on day, month or account_id reads only these days.';
 comment on column vobiz.billing_destination.day is 'Day in the billing zone, from its midnight up to the next: the calls whose day_at lies in it.';
 comment on column vobiz.billing_destination.month is 'First day of the month of day.';
-comment on column vobiz.billing_destination.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_destination.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.billing_destination.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_destination.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_destination.prefix is 'Longest match in vobiz.prefix; NULL without one.';

@@ -21,10 +21,10 @@ create or replace view vobiz.billing_hangup as
     where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
     group by l.customer, l.hangup_cause_code, l.hangup_cause, l.hangup_name, l.outcome, l.currency, l.call_direction) x;
 
-comment on view   vobiz.billing_hangup is 'The billing totals of each day by hangup cause. Whether a call was answered is a matter of its seconds, not of its cause. Counts legs. Days are cut in the billing zone; a condition on day, month or account_id reads only these days.';
+comment on view   vobiz.billing_hangup is 'The billing totals of each day by hangup cause. Whether a call was answered is a matter of its seconds, not of its cause. Counts legs. Days are those of the billing zone; a condition on day, month or account_id reads only these days.';
 comment on column vobiz.billing_hangup.day is 'Day in the billing zone, from its midnight up to the next: the calls whose day_at lies in it.';
 comment on column vobiz.billing_hangup.month is 'First day of the month of day.';
-comment on column vobiz.billing_hangup.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_hangup.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.billing_hangup.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_hangup.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_hangup.hangup_cause_code is 'Vobiz''s hangup code.';

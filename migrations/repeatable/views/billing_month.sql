@@ -15,7 +15,7 @@ create or replace view vobiz.billing_month as
 
 comment on view   vobiz.billing_month is 'vobiz.billing_day by calendar month of the billing zone (shown as billing_zone): legs, amounts to the last digit. Filter by month: it is fast.';
 comment on column vobiz.billing_month.month is 'First day of the month.';
-comment on column vobiz.billing_month.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_month.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.billing_month.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_month.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_month.currency is 'Currency of the costs; NULL where the calls name none. Never add different ones.';

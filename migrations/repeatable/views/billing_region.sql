@@ -21,10 +21,10 @@ create or replace view vobiz.billing_region as
     where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
     group by l.customer, l.region, l.origination_region, l.currency, l.call_direction) x;
 
-comment on view   vobiz.billing_region is 'The billing totals of each day by region. Counts legs. Days are cut in the billing zone; a condition on day, month or account_id reads only these days.';
+comment on view   vobiz.billing_region is 'The billing totals of each day by region. Counts legs. Days are those of the billing zone; a condition on day, month or account_id reads only these days.';
 comment on column vobiz.billing_region.day is 'Day in the billing zone, from its midnight up to the next: the calls whose day_at lies in it.';
 comment on column vobiz.billing_region.month is 'First day of the month of day.';
-comment on column vobiz.billing_region.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.billing_region.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.billing_region.account_id is 'Account that owns the calls.';
 comment on column vobiz.billing_region.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_region.region is 'Region such as ap-south-1.';

@@ -2,7 +2,7 @@ create or replace view vobiz.callback_loss as
   select d.account_id, d.day, d.from_at, d.to_at, l.calls, l.announced, l.calls - l.announced as only_listed,
          round((l.calls - l.announced)::numeric / nullif(l.calls, 0), 6) as loss,
          l.callback_median, l.callback_p99, l.commit_median, l.commit_p99
-  from vobiz.day d
+  from vobiz.provider_day d
   join vobiz.account a on a.account_id = d.account_id
   -- Its own calls, and those of accounts that nobody configured and its list shows.
   cross join lateral (
@@ -25,7 +25,7 @@ create or replace view vobiz.callback_loss as
 
 comment on view   vobiz.callback_loss is 'Per account and day: how many calls a callback announced, and how many only the list showed, whoever stored them first.';
 comment on column vobiz.callback_loss.account_id is 'Account that owns the calls.';
-comment on column vobiz.callback_loss.day is 'The day as Vobiz cuts it.';
+comment on column vobiz.callback_loss.day is 'The day as Vobiz names it.';
 comment on column vobiz.callback_loss.from_at is 'First instant of the day.';
 comment on column vobiz.callback_loss.to_at is 'First instant after the day.';
 comment on column vobiz.callback_loss.calls is 'Calls that began in the day, since the service has known of the account.';

@@ -23,7 +23,7 @@ comment on column vobiz.cdr_masked.call_id is 'Vobiz''s uuid of the call.';
 comment on column vobiz.cdr_masked.account_id is 'Account that owns the call.';
 comment on column vobiz.cdr_masked.customer is 'Customer by vobiz.customer_rule at day_at; ''unassigned'' where no rule fits.';
 comment on column vobiz.cdr_masked.day is 'Day of day_at in the billing zone.';
-comment on column vobiz.cdr_masked.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.cdr_masked.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.cdr_masked.day_at is 'The billing instant: start_time, else end_time, created_at, stored_at.';
 comment on column vobiz.cdr_masked.call_direction is 'inbound or outbound.';
 comment on column vobiz.cdr_masked.our_number_end is 'Last four digits of the number on our side; NULL where it is no phone number.';

@@ -53,7 +53,7 @@ create or replace view vobiz.conversation as
 comment on view   vobiz.conversation is 'Legs of one account that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. A leg that begins more than 12 hours after the one before it, or after noon of the day after the first, begins a further conversation with the same id. Each leg is in one row, so adding up total_cost over conversations gives the same as over legs.';
 comment on column vobiz.conversation.day is 'Day of the first leg in the billing zone.';
 comment on column vobiz.conversation.month is 'First day of the month of day.';
-comment on column vobiz.conversation.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.conversation.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.conversation.account_id is 'Account that owns the legs.';
 comment on column vobiz.conversation.customer is 'Customer of the first leg.';
 comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg. One that Vobiz uses again later has several rows.';

@@ -12,7 +12,7 @@ create or replace view vobiz.cost_gap as
 comment on view   vobiz.cost_gap is 'Calls whose total_cost is not cost plus streaming_cost, or where only one of them is known. Shown, never mended: ask Vobiz.';
 comment on column vobiz.cost_gap.day is 'Day in the billing zone, from its midnight up to the next.';
 comment on column vobiz.cost_gap.month is 'First day of the month of day.';
-comment on column vobiz.cost_gap.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.cost_gap.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.cost_gap.account_id is 'Account that owns the call.';
 comment on column vobiz.cost_gap.customer is 'Customer by vobiz.customer_rule at the time of the call.';
 comment on column vobiz.cost_gap.call_id is 'The call.';

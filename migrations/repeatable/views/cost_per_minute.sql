@@ -19,7 +19,7 @@ create or replace view vobiz.cost_per_minute as
 comment on view   vobiz.cost_per_minute is 'What a minute really cost, by trunk, direction and destination prefix: to hold against the tariff. Over several days add up cost and minutes and divide then; do not average the rates.';
 comment on column vobiz.cost_per_minute.day is 'Day in the billing zone, from its midnight up to the next.';
 comment on column vobiz.cost_per_minute.month is 'First day of the month of day.';
-comment on column vobiz.cost_per_minute.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.cost_per_minute.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.cost_per_minute.account_id is 'Account that owns the calls.';
 comment on column vobiz.cost_per_minute.customer is 'Customer by vobiz.customer_rule at the time of each call.';
 comment on column vobiz.cost_per_minute.trunk_id is 'Trunk; NULL for voice API calls.';

@@ -8,16 +8,12 @@ create or replace view vobiz.customer_cdr as
          c.customer_endpoint, c.trunk_id, c.terminated_to, c.created_at, c.updated_at, c.caller_e164, c.destination_e164,
          c.our_number, c.other_number, c.extra, c.notes, c.listed_by, c.origin, c.first_callback_at, c.attempts, c.stored_at,
          c.fetched_at, c.revision, c.content_hash, c.day_at,
-         coalesce(n.customer, k.customer, t.customer, a.customer, 'unassigned') as customer
+         vobiz.first_rule(n.customer, k.customer, t.customer, a.customer) as customer
   from vobiz.cdr c
-  left join vobiz.customer_rule n
-    on n.field = 'our_number' and n.value = c.our_number and n.valid_from <= c.day_at and n.valid_to > c.day_at
-  left join vobiz.customer_rule k
-    on k.field = 'campaign_id' and k.value = c.campaign_id and k.valid_from <= c.day_at and k.valid_to > c.day_at
-  left join vobiz.customer_rule t
-    on t.field = 'trunk_id' and t.value = c.trunk_id and t.valid_from <= c.day_at and t.valid_to > c.day_at
-  left join vobiz.customer_rule a
-    on a.field = 'account_id' and a.value = c.account_id and a.valid_from <= c.day_at and a.valid_to > c.day_at;
+  left join vobiz.customer_rule n on vobiz.rule_holds(n, 'our_number', c.our_number, c.day_at)
+  left join vobiz.customer_rule k on vobiz.rule_holds(k, 'campaign_id', c.campaign_id, c.day_at)
+  left join vobiz.customer_rule t on vobiz.rule_holds(t, 'trunk_id', c.trunk_id, c.day_at)
+  left join vobiz.customer_rule a on vobiz.rule_holds(a, 'account_id', c.account_id, c.day_at);
 
 comment on view   vobiz.customer_cdr is 'Every CDR with the customer it belongs to, by vobiz.customer_rule.';
 comment on column vobiz.customer_cdr.call_id is 'Vobiz''s uuid of the call: text, not always a UUID.';

@@ -1,7 +1,7 @@
 create or replace view vobiz.leg as
   -- Since 2011 clocks have been right about the day at every quarter of an hour; before, a few were put over midnight.
   select case when c.day_at >= timestamptz '2011-01-01Z' then (c.day_at at time zone (select s.billing_zone from vobiz.setting s))::date
-              else vobiz.day_of(c.day_at, (select s.billing_zone from vobiz.setting s)) end as day,
+              else vobiz.billing_day_of(c.day_at, (select s.billing_zone from vobiz.setting s)) end as day,
          (select s.billing_zone from vobiz.setting s) as billing_zone,
          c.call_id, c.account_id, c.listed_by, c.customer, c.day_at, c.call_direction, c.our_number, c.other_number, c.destination_number, c.destination_e164,
          coalesce(p10.prefix, p9.prefix, p8.prefix, p7.prefix, p6.prefix, p5.prefix, p4.prefix, p3.prefix, p2.prefix) as prefix,
@@ -32,9 +32,9 @@ create or replace view vobiz.leg as
   left join vobiz.prefix p3 on p3.prefix = left(c.destination_e164, 3)
   left join vobiz.prefix p2 on p2.prefix = left(c.destination_e164, 2);
 
-comment on view   vobiz.leg is 'One row per CDR, that is per leg, with what the billing views derive from it. The base of all views below. Filter on account_id and day_at (see vobiz.billing_start): a condition on day reads all calls of the account.';
+comment on view   vobiz.leg is 'One row per CDR, that is per leg, with what the billing views derive from it. The base of all views below. Filter on account_id and day_at (see vobiz.billing_day_start): a condition on day reads all calls of the account.';
 comment on column vobiz.leg.day is 'Day of day_at in the billing zone.';
-comment on column vobiz.leg.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.leg.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.leg.call_id is 'Vobiz''s uuid of the call.';
 comment on column vobiz.leg.account_id is 'Account that owns the call.';
 comment on column vobiz.leg.listed_by is 'Configured account whose list or path showed it.';

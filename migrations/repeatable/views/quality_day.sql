@@ -24,7 +24,7 @@ create or replace view vobiz.quality_day as
 comment on view   vobiz.quality_day is 'Voice quality of each day by codec, trunk and direction, over the legs that carried media (mos over 0): Vobiz says 0 where there was none, which is not bad quality.';
 comment on column vobiz.quality_day.day is 'Day in the billing zone, from its midnight up to the next.';
 comment on column vobiz.quality_day.month is 'First day of the month of day.';
-comment on column vobiz.quality_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.quality_day.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.quality_day.account_id is 'Account that owns the calls.';
 comment on column vobiz.quality_day.codec is 'PCMU, PCMA, opus, …';
 comment on column vobiz.quality_day.trunk_id is 'Trunk; NULL for voice API calls.';

@@ -1,11 +1,11 @@
 create or replace view vobiz.rollup_base as
-  select account_id, customer, vobiz.bucket_of(day_at) as bucket, currency, call_direction,
-         coalesce(billsec > 0, false) as answered, count(*) as calls, coalesce(sum(duration), 0) as duration,
-         coalesce(sum(billsec), 0) as billsec, coalesce(sum(vobiz.pulse_minutes(billsec)), 0)::bigint as pulse_minutes,
-         coalesce(sum(cost), 0) as cost, coalesce(sum(streaming_cost), 0) as streaming_cost,
-         coalesce(sum(total_cost), 0) as total_cost, count(*) filter (where total_cost > 0) as with_cost,
-         count(*) filter (where total_cost is null) as without_cost
-  from vobiz.customer_cdr
+  select c.account_id, c.customer, vobiz.bucket_of(c.day_at) as bucket, c.currency, c.call_direction,
+         coalesce(c.billsec > 0, false) as answered, sum(s.calls)::bigint as calls, sum(s.duration)::bigint as duration,
+         sum(s.billsec)::bigint as billsec, sum(s.pulse_minutes)::bigint as pulse_minutes, sum(s.cost) as cost,
+         sum(s.streaming_cost) as streaming_cost, sum(s.total_cost) as total_cost, sum(s.with_cost)::bigint as with_cost,
+         sum(s.without_cost)::bigint as without_cost
+  from vobiz.customer_cdr c
+  cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
   group by 1, 2, 3, 4, 5, 6;
 
 comment on view   vobiz.rollup_base is 'What vobiz.rollup_part must add up to: the sums over vobiz.cdr, taken now. It reads all calls.';

@@ -6,7 +6,7 @@ create or replace view vobiz.rollup_day_part as
   select d.account_id, d.customer, q.day, d.currency, d.call_direction, d.answered, d.calls, d.duration, d.billsec, d.pulse_minutes, d.cost,
          d.streaming_cost, d.total_cost, d.with_cost, d.without_cost
   -- The fence: the day once for each quarter, not once for each row.
-  from (select b.bucket, vobiz.day_of(b.bucket, (select s.billing_zone from vobiz.setting s)) as day
+  from (select b.bucket, vobiz.billing_day_of(b.bucket, (select s.billing_zone from vobiz.setting s)) as day
         from (select distinct bucket from vobiz.rollup_delta) b
         offset 0) q
   join vobiz.rollup_delta d on d.bucket = q.bucket;

@@ -2,7 +2,7 @@ create or replace view vobiz.safe_to_bill as
   with zone as (
     select billing_zone from vobiz.setting
   ), began as (
-    select a.account_id, a.ledger_since, a.day_of, vobiz.day_on(a.account_id, a.ledger_since) as first_day, vobiz.day_on(a.account_id, vobiz.now()) as today
+    select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, a.ledger_since) as first_day, vobiz.provider_day_of(a.account_id, vobiz.now()) as today
     from vobiz.account a
   ), unsettled as (
     -- The first day that is not settled. Days before the ledger began do not count.
@@ -22,24 +22,24 @@ create or replace view vobiz.safe_to_bill as
     from began a cross join zone z
     cross join lateral (
       select d.day, d.from_at, d.to_at, d.state, d.reopened_at, d.check_id, d.check_at, d.error
-      from vobiz.day d
+      from vobiz.provider_day d
       where d.account_id = a.account_id and (d.state <> 'settled' or d.reopened_at is not null) and d.day >= a.first_day
       order by d.day limit 1) d
-    left join vobiz.reconciliation_check k on k.id = d.check_id
+    left join vobiz.ledger_check k on k.id = d.check_id
     union all
     -- The first day of which there is no row.
-    select a.account_id, m.day, vobiz.day_start(a.account_id, m.day), 1,
+    select a.account_id, m.day, vobiz.provider_day_start(a.account_id, m.day), 1,
            format('day %s has not been looked at: it takes a process that sweeps', m.day)
     from began a
     cross join lateral (
       select g::date as day from generate_series(a.first_day, a.today, interval '1 day') g
-      where not exists (select from vobiz.day d where d.account_id = a.account_id and d.day = g::date)
+      where not exists (select from vobiz.provider_day d where d.account_id = a.account_id and d.day = g::date)
       order by g limit 1) m
-  ), hold as (
+  ), obstacle as (
     select u.account_id, u.bound, u.place, u.words from unsettled u
     union all
     -- Where it is not the start that decides, calls that began in the day before it may be listed in it.
-    select a.account_id, vobiz.day_start(a.account_id, u.day - 1), 4,
+    select a.account_id, vobiz.provider_day_start(a.account_id, u.day - 1), 4,
            format('calls of day %s may be listed in the day after it: %s', u.day - 1, u.words)
     from began a join (select distinct on (account_id) account_id, day, words from unsettled order by account_id, day) u using (account_id)
     where a.day_of <> 'start_time' and u.day > a.first_day
@@ -50,22 +50,22 @@ create or replace view vobiz.safe_to_bill as
                   to_char((d.to_at + vobiz.longest_call()) at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
     from began a cross join zone z
     cross join lateral (
-      select d.day, d.from_at, d.to_at from vobiz.day d
+      select d.day, d.from_at, d.to_at from vobiz.provider_day d
       where d.account_id = a.account_id and d.to_at <= vobiz.now() and d.day >= a.first_day
         and d.to_at + vobiz.longest_call() > vobiz.now() and d.day >= a.today - 3
       order by d.day limit 1) d
     union all
     -- Dead letters. A call that is announced in the first hours of a day may have begun in the one before.
-    select q.account_id, vobiz.day_start(q.account_id, q.day), 2,
+    select q.account_id, vobiz.provider_day_start(q.account_id, q.day), 2,
            format('%s of %s', case q.calls when 1 then '1 dead letter' else q.calls || ' dead letters' end,
-                  vobiz.day_on(q.account_id, q.first_at))
+                  vobiz.provider_day_of(q.account_id, q.first_at))
     from (select q.account_id,
-                 vobiz.day_on(q.account_id, coalesce(q.announced_at, q.enqueued_at) - vobiz.longest_call()) as day,
+                 vobiz.provider_day_of(q.account_id, coalesce(q.announced_at, q.enqueued_at) - vobiz.longest_call()) as day,
                  count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
           from vobiz.cdr_queue q where q.dead_at is not null and q.certain group by 1, 2) q
     union all
     -- Calls that are owed.
-    select q.account_id, vobiz.day_start(q.account_id, vobiz.day_on(q.account_id, q.first_at - vobiz.longest_call())), 3,
+    select q.account_id, vobiz.provider_day_start(q.account_id, vobiz.provider_day_of(q.account_id, q.first_at - vobiz.longest_call())), 3,
            format('%s owed, the first announced at %s', case q.calls when 1 then '1 call is' else q.calls || ' calls are' end,
                   to_char(q.first_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
@@ -74,7 +74,7 @@ create or replace view vobiz.safe_to_bill as
     -- Before the ledger began nothing is promised.
     select h.account_id, h.place, h.words, a.ledger_since, greatest(h.bound, a.ledger_since) as bound,
            min(greatest(h.bound, a.ledger_since)) over (partition by h.account_id) as safe_to
-    from hold h join vobiz.account a using (account_id)
+    from obstacle h join vobiz.account a using (account_id)
   )
   select b.account_id, b.ledger_since, b.safe_to, z.billing_zone, string_agg(b.words, '; ' order by b.place, b.words) as held_by,
          max(m.at) as since, max(k.at) as moved_back_at, max(k.was) as moved_back_from

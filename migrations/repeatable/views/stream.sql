@@ -26,7 +26,7 @@ create or replace view vobiz.stream as
 comment on view   vobiz.stream is 'The audio streams of the calls, one row each, from stream_cdrs in the record. Vobiz does not publish its form: what cannot be read is NULL, and item is what came.';
 comment on column vobiz.stream.day is 'Day of the call in the billing zone.';
 comment on column vobiz.stream.month is 'First day of the month of day.';
-comment on column vobiz.stream.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.stream.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.stream.account_id is 'Account that owns the call.';
 comment on column vobiz.stream.customer is 'Customer by vobiz.customer_rule at the time of the call.';
 comment on column vobiz.stream.call_id is 'The call.';

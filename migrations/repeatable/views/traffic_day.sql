@@ -44,13 +44,13 @@ create or replace view vobiz.traffic_day as
     group by h.day, h.month, h.billing_zone, h.account_id, h.call_direction) t
   -- The fence: once a day, not once a call.
   cross join lateral (
-    select vobiz.day_begins(t.day, t.billing_zone) as from_at, vobiz.day_begins(t.day + 1, t.billing_zone) as to_at
+    select vobiz.billing_day_start(t.day, t.billing_zone) as from_at, vobiz.billing_day_start(t.day + 1, t.billing_zone) as to_at
     offset 0) b;
 
 comment on view   vobiz.traffic_day is 'Traffic of each day by account and direction. Counts conversations, not legs (vobiz.conversation); only the peaks count legs, since each takes a line.';
 comment on column vobiz.traffic_day.day is 'Day in the billing zone, by the start of the first leg.';
 comment on column vobiz.traffic_day.month is 'First day of the month of day.';
-comment on column vobiz.traffic_day.billing_zone is 'The zone in which days are cut (vobiz.setting).';
+comment on column vobiz.traffic_day.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.traffic_day.account_id is 'Account that owns the calls.';
 comment on column vobiz.traffic_day.call_direction is 'Direction of the first leg.';
 comment on column vobiz.traffic_day.conversations is 'All attempts.';

@@ -38,10 +38,10 @@ const SECRET: &str = "demo-secret-path-7d1f0a52";
 /// The URL that Vobiz knows and signs for; the callbacks really go to a port of this machine, as behind a proxy.
 const PUBLIC_URL: &str = "https://calls.example.com/callbacks/vobiz";
 /// After this long, what is missing is missing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Costs that change do so this long after their CDR appears.
-const SETTLES_AFTER: Duration = Duration::from_secs(3);
+const REVISED_AFTER: Duration = Duration::from_secs(3);
 
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
@@ -140,7 +140,7 @@ fn simulator_options(seed: u64) -> SimulatorOptions {
         seed,
         faults: Faults {
             late_by: Duration::from_secs(5),
-            settles_after: SETTLES_AFTER,
+            revised_after: REVISED_AFTER,
             throttled: 0.005,
             ..Faults::some()
         },
@@ -191,7 +191,7 @@ struct DemoOutcome {
     most_owed: i64,
 }
 
-/// Makes the calls and watches until everything is stored as it really was, or patience ends.
+/// Makes the calls and watches until everything is stored as it really was, or it has waited for long enough.
 async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow::Result<Option<DemoOutcome>> {
     let started = Instant::now();
     let progress = Arc::new(TrafficProgress::default());
@@ -211,7 +211,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
     let mut all_called = false;
     let mut most_owed = 0;
     loop {
-        let (story, depth) = look(pool).await?;
+        let (story, depth) = counts(pool).await?;
         most_owed = most_owed.max(depth.owed);
         let made = progress.summary();
         line.show(&format!(
@@ -223,7 +223,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
             let complete = verdict.missing.is_empty() && verdict.different.is_empty() && depth.owed == 0;
             if complete
                 || started.elapsed()
-                    > PATIENCE + Duration::from_secs(args.calls / u64::from(args.per_second.max(1)))
+                    > GIVE_UP_AFTER + Duration::from_secs(args.calls / u64::from(args.per_second.max(1)))
             {
                 line.end();
                 return Ok(Some(verdict));
@@ -236,7 +236,7 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
     }
 }
 
-async fn look(pool: &PgPool) -> anyhow::Result<(Story, QueueDepth)> {
+async fn counts(pool: &PgPool) -> anyhow::Result<(Story, QueueDepth)> {
     let limit = Duration::from_secs(10);
     let story = timed!(pool, limit, |connection| report::story(connection)).await?;
     let depth = timed!(pool, limit, |connection| queue::depth(connection)).await?;
@@ -271,7 +271,7 @@ async fn compare(
 
 async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcome) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
-    let (story, depth) = look(pool).await?;
+    let (story, depth) = counts(pool).await?;
     let rows = timed!(pool, limit, |connection| report::by_day(connection)).await?;
     let mut table = table::framed(
         [

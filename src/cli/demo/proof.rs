@@ -43,7 +43,7 @@ pub(super) async fn prove(
         place(simulator, day);
     }
     // Some of their costs settle only after the record is there, and would reopen their day.
-    tokio::time::sleep(super::SETTLES_AFTER + Duration::from_millis(500)).await;
+    tokio::time::sleep(super::REVISED_AFTER + Duration::from_millis(500)).await;
     let accounts = account::open(pool, config, HomeCountry::INDIA).await?;
     let account: &Arc<Account> =
         accounts.first().ok_or_else(|| anyhow::anyhow!("the account {ACCOUNT} is gone"))?;
@@ -58,7 +58,7 @@ pub(super) async fn prove(
         done.requests
     ));
     output::stdout_line(&days(&lines).to_string());
-    for safe in timed!(pool, LIMIT, |connection| status::look(connection)).await?.safe_to_bill {
+    for safe in timed!(pool, LIMIT, |connection| status::read(connection)).await?.safe_to_bill {
         output::stdout_line(&format!("safe to bill up to {}: {}", safe.safe_to.to_rfc3339(), safe.held_by));
     }
     Ok(done.unsettled + done.unread == 0)

@@ -28,16 +28,16 @@ pub(super) async fn run(
     let config = args.vobiz.check()?;
     let only = args.account.as_ref().map(AccountId::as_str);
     let work = database::on_pool(&args.database, "reconcile", CONNECTIONS, async |pool| {
-        let asked = OpenAccounts::open(pool, config.clone(), only).await?;
+        let open = OpenAccounts::open(pool, config.clone(), only).await?;
         let mut settled = true;
         let mut lines = Vec::new();
-        for account in &asked.accounts {
+        for account in &open.accounts {
             let (_, today) = summary::range_of_ledger(&mut *pool.acquire().await?, account.id()).await?;
             if day > today {
                 bail!(Usage(format!("--day {day} lies in the future: today is {today} at Vobiz")));
             }
             let due = Due { day, cause: CheckCause::Manual };
-            let checked = asked.ledger.check_day(account, due, Origin::Manual, &stop).await;
+            let checked = open.ledger.check_day(account, due, Origin::Manual, &stop).await;
             let checked = match checked {
                 Err(ListError::Stopped) => bail!("stopped before the day was compared"),
                 checked => checked?,
@@ -47,7 +47,7 @@ pub(super) async fn run(
             let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day).await?;
             if checked.state == DayState::Differs {
                 output::stderr_line(&format!(
-                    "{}: call by call: select * from vobiz.reconciliation_difference where check_id = {}",
+                    "{}: call by call: select * from vobiz.ledger_difference where check_id = {}",
                     account.id(),
                     checked.id
                 ));

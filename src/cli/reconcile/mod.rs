@@ -1,4 +1,4 @@
-//! `vobiz-cdr reconcile …`: our calls beside somebody else's list of them.
+//! `vobiz-cdr reconcile …`: our calls beside another's list of them.
 
 mod day;
 mod print;
@@ -139,15 +139,15 @@ fn differences<'a>(
 }
 
 async fn compare(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow::Result<Comparison> {
-    let asked = ReconcileRequest { days: args.from.zip(args.to), account: args.account.clone() };
+    let request = ReconcileRequest { days: args.from.zip(args.to), account: args.account.clone() };
     let comparison = if let Some(path) = &args.csv {
         let file = File::open(path).map_err(Wrong::from).with_context(|| in_file(path))?;
-        let comparison = reconcile::with_csv(connection, BufReader::new(file), &args.zone, &asked).await;
+        let comparison = reconcile::with_csv(connection, BufReader::new(file), &args.zone, &request).await;
         comparison.map_err(|error| (error, in_file(path)))
     } else if let (Some(table), Some(path)) = (&args.table, &args.map) {
         let text = std::fs::read_to_string(path).map_err(Wrong::from).with_context(|| in_file(path))?;
         let map = Map::read(&text).with_context(|| in_file(path))?;
-        let comparison = reconcile::with_table(connection, table, &map, &asked).await;
+        let comparison = reconcile::with_table(connection, table, &map, &request).await;
         comparison.map_err(|error| (error, format!("--table {table}")))
     } else {
         anyhow::bail!("nothing to compare with: give --csv or --table");

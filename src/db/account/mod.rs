@@ -66,9 +66,8 @@ pub async fn pause(
     sqlx::query!(
         "with present as (
            select account_id, pause_reason, paused_since,
-                  pause_reason is not null and (pause_reason <> 'throttled' or paused_until > vobiz.now()) as paused,
-                  least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)) as share
-           from vobiz.account where account_id = $1 for no key update
+                  vobiz.is_paused(a) as paused, vobiz.rate_in_force(a) as share
+           from vobiz.account a where account_id = $1 for no key update
          ), paused as (
            update vobiz.account a set
              paused_since = case when p.paused then p.paused_since else vobiz.now() end,
@@ -76,7 +75,7 @@ pub async fn pause(
              pause_reason = case when p.paused and p.pause_reason <> 'throttled' then p.pause_reason else $2 end,
              -- Halved once a pause; 0.02 is the floor: even a limit of 1 request a second still moves.
              rate_share = case when $2 = 'throttled' and not p.paused
-                               then greatest(0.02, p.share / 2)::float8 else a.rate_share end,
+                               then greatest(0.02, p.share / 2) else a.rate_share end,
              rate_share_at = case when $2 = 'throttled' and not p.paused then vobiz.now() else a.rate_share_at end
            from present p where a.account_id = p.account_id
            returning a.account_id, a.paused_since, a.paused_until, a.pause_reason
@@ -157,9 +156,9 @@ pub async fn standing(
              update vobiz.account_pause h set until_at = c.paused_until
              from claimed c where h.account_id = c.account_id and h.started_at = c.paused_since
            )
-           select case when pause_reason <> 'throttled' or paused_until > vobiz.now() then pause_reason end as pause_reason,
+           select case when vobiz.is_paused(a) then pause_reason end as pause_reason,
                   exists (select from claimed) as "probe!"
-           from vobiz.account where account_id = $1"#,
+           from vobiz.account a where account_id = $1"#,
         account.as_str()
     )
     .fetch_optional(connection)
@@ -183,8 +182,7 @@ pub async fn probe_soon(connection: &mut PgConnection, accounts: &[AccountId]) -
 /// Whether an account is paused. Claims nothing: for those who only want to know.
 pub async fn is_paused(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     let paused = sqlx::query_scalar!(
-        r#"select pause_reason is not null and (pause_reason <> 'throttled' or paused_until > vobiz.now()) as "paused!"
-           from vobiz.account where account_id = $1"#,
+        r#"select vobiz.is_paused(a) as "paused!" from vobiz.account a where account_id = $1"#,
         account.as_str()
     )
     .fetch_optional(connection)
@@ -229,8 +227,8 @@ pub async fn reserve(
     let row = sqlx::query!(
         r#"with pace as (
              select account_id, greatest(next_slot, vobiz.now()) as first_slot,
-                    $2 * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8) as rate
-             from vobiz.account where account_id = $1 for no key update
+                    $2 * vobiz.rate_in_force(a) as rate
+             from vobiz.account a where account_id = $1 for no key update
            ), room as (
              select account_id, first_slot, rate, extract(epoch from first_slot - vobiz.now())::float8 as wait,
                     case when first_slot > vobiz.now() + $4 then 0

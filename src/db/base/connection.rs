@@ -1,4 +1,4 @@
-//! Connections, and the patience we have with them.
+//! Connections, and how long they may take.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> 
 }
 
 /// A connection for a person who waits for it: a failure says why, which the pool alone does not.
-pub async fn reach(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
+pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
     let error = match pool.acquire().await {
         Ok(connection) => return Ok(connection),
         Err(sqlx::Error::PoolTimedOut) => {

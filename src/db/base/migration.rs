@@ -214,9 +214,9 @@ pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
 ///
 /// The lock is polled: a replica blocked in `pg_advisory_lock` would hold a snapshot on which `create index concurrently` of
 /// the one that migrates waits for ever.
-pub async fn apply(pool: &PgPool, patience: Duration) -> Result<usize, SchemaError> {
+pub async fn apply(pool: &PgPool, timeout: Duration) -> Result<usize, SchemaError> {
     let mut connection = pool.acquire().await?.detach();
-    let result = apply_locked(&mut connection, patience).await;
+    let result = apply_locked(&mut connection, timeout).await;
     // Closing the connection also gives the lock back, whatever happened.
     let closed = connection.close().await;
     let applied = result?;
@@ -224,14 +224,14 @@ pub async fn apply(pool: &PgPool, patience: Duration) -> Result<usize, SchemaErr
     Ok(applied)
 }
 
-async fn apply_locked(connection: &mut PgConnection, patience: Duration) -> Result<usize, SchemaError> {
+async fn apply_locked(connection: &mut PgConnection, timeout: Duration) -> Result<usize, SchemaError> {
     let started = tokio::time::Instant::now();
     while !sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, LOCK)
         .fetch_one(&mut *connection)
         .await?
     {
-        if started.elapsed() > patience {
-            return Err(SchemaError::Locked(patience));
+        if started.elapsed() > timeout {
+            return Err(SchemaError::Locked(timeout));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -246,14 +246,14 @@ async fn apply_locked(connection: &mut PgConnection, patience: Duration) -> Resu
         migrator().run(&mut *connection).await?;
     }
     if text_state(connection).await? == MigrationState::Pending {
-        apply_text_in_time(connection, started + patience).await?;
+        apply_text_in_time(connection, started + timeout).await?;
         applied += 1;
     }
     super::partition::ensure(connection).await?;
     Ok(applied)
 }
 
-/// Applies the text, again where somebody else holds what it replaces.
+/// Applies the text, again where another session holds what it replaces.
 async fn apply_text_in_time(
     connection: &mut PgConnection,
     until: tokio::time::Instant,

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod clock;
+pub(super) mod columns;
 pub(super) mod connection;
 pub(super) mod fault;
 pub mod migration;

@@ -26,7 +26,7 @@ pub async fn may_create(connection: &mut PgConnection) -> Result<bool, sqlx::Err
     .await
 }
 
-/// Makes those that are missing. They may log in once somebody gives them a password.
+/// Makes those that are missing. They may log in once an operator gives them a password.
 pub async fn create(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "do $$
@@ -69,12 +69,12 @@ pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 pub struct Unlimited {
     /// Name of the role.
     pub name: String,
-    /// What somebody with more rights has to say.
+    /// What a user with more rights has to run.
     pub cure: String,
 }
 
 /// Who reads as one of the reading roles, also by being a member of one, and has no limits in this database: of its own, or
-/// in all of them. What somebody has chosen is left alone.
+/// in all of them. What an operator has chosen is left alone.
 async fn unlimited(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx::Error> {
     sqlx::query_as!(
         Unlimited,
@@ -114,7 +114,7 @@ pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<Unlimite
                execute words || 'idle_in_transaction_session_timeout = ''60s''';
                execute words || 'default_transaction_read_only = on';
              exception
-               -- Or somebody has dropped the role meanwhile.
+               -- Or the role was dropped meanwhile.
                when insufficient_privilege or undefined_object then null;
              end $$"
         )

@@ -29,7 +29,7 @@ pub enum SettingError {
 }
 
 /// Compares what this process was told with the database; returns the home country. On a database that holds no call yet the
-/// settings are written instead: somebody has to say them first.
+/// settings are written instead: an operator has to name them first.
 pub async fn check(
     connection: &mut PgConnection,
     billing_zone: Option<&str>,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgConnection;
 
 /// The server notices within this time that a session has ended.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A task and how far it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Task {
     pub detail: Option<String>,
 }
 
-/// Takes the right to work on a kind of task, for the life of the connection; false if somebody else has it.
+/// Takes the right to work on a kind of task, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz task ' || $1, 0)) as "locked!""#,
@@ -28,14 +28,14 @@ pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool,
     .await
 }
 
-/// The same, with some patience: a session that has just ended may hold it for a moment more.
+/// The same, waiting a little: a session that has just ended may hold it for a moment more.
 pub async fn lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     let asked = Instant::now();
     loop {
         if try_lock(&mut *connection, name).await? {
             return Ok(true);
         }
-        if asked.elapsed() > LOCK_PATIENCE {
+        if asked.elapsed() > LOCK_TIMEOUT {
             return Ok(false);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use sqlx::PgConnection;
 
-/// What a report is asked about.
+/// What a report is asked for.
 #[derive(Debug, Clone)]
 pub struct ReportFilter {
     /// First day, in the billing zone.
@@ -247,22 +247,22 @@ impl Report {
     pub async fn lines(
         self,
         connection: &mut PgConnection,
-        asked: &ReportFilter,
+        filter: &ReportFilter,
     ) -> Result<Vec<ReportLine>, sqlx::Error> {
         match self {
-            Self::CostPerMinute => super::detail::cost_per_minute(connection, asked).await,
-            Self::CostGap => super::detail::cost_gap(connection, asked).await,
-            Self::Stream => super::detail::stream(connection, asked).await,
-            Self::Traffic => super::detail::traffic(connection, asked).await,
-            Self::Quality => super::detail::quality(connection, asked).await,
-            _ => self.bill(connection, asked).await,
+            Self::CostPerMinute => super::detail::cost_per_minute(connection, filter).await,
+            Self::CostGap => super::detail::cost_gap(connection, filter).await,
+            Self::Stream => super::detail::stream(connection, filter).await,
+            Self::Traffic => super::detail::traffic(connection, filter).await,
+            Self::Quality => super::detail::quality(connection, filter).await,
+            _ => self.bill(connection, filter).await,
         }
     }
 
     async fn bill(
         self,
         connection: &mut PgConnection,
-        asked: &ReportFilter,
+        filter: &ReportFilter,
     ) -> Result<Vec<ReportLine>, sqlx::Error> {
         // One text for all of them, so that none can count otherwise: what differs is where from and by what.
         macro_rules! bill {
@@ -279,10 +279,10 @@ impl Report {
                        and ($4::text is null or customer = $4)
                      group by grouping sets ((currency, call_direction, " + $keys + "), (currency))
                      order by 2, " + $keys + ", currency, call_direction",
-                    asked.from,
-                    asked.to,
-                    asked.account.as_deref(),
-                    asked.customer.as_deref()
+                    filter.from,
+                    filter.to,
+                    filter.account.as_deref(),
+                    filter.customer.as_deref()
                 )
                 .fetch_all(connection)
                 .await

@@ -7,7 +7,7 @@ use super::billing::{ReportFilter, ReportLine};
 /// Rates over the whole range: cost and minutes are added up first and divided then.
 pub(super) async fn cost_per_minute(
     connection: &mut PgConnection,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
 ) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
         ReportLine,
@@ -22,10 +22,10 @@ pub(super) async fn cost_per_minute(
              and ($4::text is null or c.customer = $4)
            group by grouping sets ((c.trunk_id, c.prefix, p.name, c.currency, c.call_direction), (c.currency))
            order by 2, c.trunk_id, c.prefix, c.currency, c.call_direction"#,
-        asked.from,
-        asked.to,
-        asked.account.as_deref(),
-        asked.customer.as_deref()
+        filter.from,
+        filter.to,
+        filter.account.as_deref(),
+        filter.customer.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -34,7 +34,7 @@ pub(super) async fn cost_per_minute(
 /// One line a call.
 pub(super) async fn cost_gap(
     connection: &mut PgConnection,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
 ) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
         ReportLine,
@@ -46,10 +46,10 @@ pub(super) async fn cost_gap(
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3) and ($4::text is null or customer = $4)
            group by grouping sets ((call_id, day, day_at, account_id, customer, call_direction, currency), (currency))
            order by 2, day_at, call_id, currency"#,
-        asked.from,
-        asked.to,
-        asked.account.as_deref(),
-        asked.customer.as_deref()
+        filter.from,
+        filter.to,
+        filter.account.as_deref(),
+        filter.customer.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -58,7 +58,7 @@ pub(super) async fn cost_gap(
 /// Streams by day, with the amounts that they state themselves.
 pub(super) async fn stream(
     connection: &mut PgConnection,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
 ) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
         ReportLine,
@@ -69,10 +69,10 @@ pub(super) async fn stream(
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3) and ($4::text is null or customer = $4)
            group by grouping sets ((day, account_id, customer, currency), (currency))
            order by 2, day, account_id, customer, currency"#,
-        asked.from,
-        asked.to,
-        asked.account.as_deref(),
-        asked.customer.as_deref()
+        filter.from,
+        filter.to,
+        filter.account.as_deref(),
+        filter.customer.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -81,7 +81,7 @@ pub(super) async fn stream(
 /// Ratios and percentiles have no total.
 pub(super) async fn traffic(
     connection: &mut PgConnection,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
 ) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
         ReportLine,
@@ -93,9 +93,9 @@ pub(super) async fn traffic(
            from vobiz.traffic_day
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3)
            order by day, account_id, call_direction"#,
-        asked.from,
-        asked.to,
-        asked.account.as_deref()
+        filter.from,
+        filter.to,
+        filter.account.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -104,7 +104,7 @@ pub(super) async fn traffic(
 /// Percentiles have no total.
 pub(super) async fn quality(
     connection: &mut PgConnection,
-    asked: &ReportFilter,
+    filter: &ReportFilter,
 ) -> Result<Vec<ReportLine>, sqlx::Error> {
     sqlx::query_as!(
         ReportLine,
@@ -115,9 +115,9 @@ pub(super) async fn quality(
            from vobiz.quality_day
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3)
            order by day, account_id, codec, trunk_id, call_direction"#,
-        asked.from,
-        asked.to,
-        asked.account.as_deref()
+        filter.from,
+        filter.to,
+        filter.account.as_deref()
     )
     .fetch_all(connection)
     .await

@@ -28,7 +28,7 @@ pub struct DayRow {
 pub async fn by_day(connection: &mut PgConnection) -> Result<Vec<DayRow>, sqlx::Error> {
     sqlx::query_as!(
         DayRow,
-        r#"select to_char(c.day_at at time zone s.billing_zone, 'YYYY-MM-DD') as "day!",
+        r#"select to_char(vobiz.billing_day_of(c.day_at, s.billing_zone), 'YYYY-MM-DD') as "day!",
                   coalesce(c.call_direction, '?') as "direction!",
                   coalesce(c.hangup_cause, '?') as "hangup_cause!",
                   coalesce(c.currency, '?') as "currency!",

@@ -1,7 +1,7 @@
 //! The sums that are kept beside the calls: folding what triggers have noted, and proving that they equal the calls.
 //!
 //! Writers only add rows to `vobiz.rollup_delta`; folding merges them into `vobiz.rollup` (by quarter of an hour) and
-//! `vobiz.rollup_day` (by day of the billing zone). Whoever reads adds up what is folded and what is not, so it does not matter when,
+//! `vobiz.rollup_day` (by day of the billing zone). A reader adds up what is folded and what is not, so it does not matter when,
 //! or whether, anything is folded: only how fast a report is.
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -43,7 +43,7 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
                with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
              returning bucket, calls
            ), quarter as materialized (
-             select bucket, vobiz.day_of(bucket, (select billing_zone from vobiz.setting)) as day
+             select bucket, vobiz.billing_day_of(bucket, (select billing_zone from vobiz.setting)) as day
              from (select distinct bucket from taken) b
            ), folded_day as (
              insert into vobiz.rollup_day as r (
@@ -172,8 +172,8 @@ pub struct Verified {
 pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Result<Verified, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with span as (
-             select coalesce(vobiz.day_begins($2, billing_zone), '-infinity') as from_at,
-                    coalesce(vobiz.day_begins($3::date + 1, billing_zone), 'infinity') as to_at
+             select coalesce(vobiz.billing_day_start($2, billing_zone), '-infinity') as from_at,
+                    coalesce(vobiz.billing_day_start($3::date + 1, billing_zone), 'infinity') as to_at
              from vobiz.setting
            ), side as (
              select true as kept, account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
@@ -183,12 +183,13 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                and bucket >= (select from_at from span) and bucket < (select to_at from span)
              union all
              -- As vobiz.rollup_base, with a condition on the calls themselves, which an index knows.
-             select false, account_id, customer, vobiz.bucket_of(day_at), currency, call_direction, coalesce(billsec > 0, false),
-                    count(*), sum(duration), sum(billsec), sum(vobiz.pulse_minutes(billsec)), sum(cost), sum(streaming_cost),
-                    sum(total_cost), count(*) filter (where total_cost > 0), count(*) filter (where total_cost is null)
-             from vobiz.customer_cdr
-             where ($1::text is null or account_id = $1)
-               and day_at >= (select from_at from span) and day_at < (select to_at from span)
+             select false, c.account_id, c.customer, vobiz.bucket_of(c.day_at), c.currency, c.call_direction,
+                    coalesce(c.billsec > 0, false), sum(s.calls), sum(s.duration), sum(s.billsec), sum(s.pulse_minutes), sum(s.cost),
+                    sum(s.streaming_cost), sum(s.total_cost), sum(s.with_cost), sum(s.without_cost)
+             from vobiz.customer_cdr c
+             cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
+             where ($1::text is null or c.account_id = $1)
+               and c.day_at >= (select from_at from span) and c.day_at < (select to_at from span)
              group by 2, 3, 4, 5, 6, 7
            ), key as materialized (
              select account_id, customer, bucket, currency, call_direction, answered,

@@ -37,11 +37,11 @@ pub async fn verify(
     sqlx::query_as!(
         RollupDayDifference,
         r#"with span as (
-             select coalesce(vobiz.day_begins($2, billing_zone), '-infinity') as from_at,
-                    coalesce(vobiz.day_begins($3::date + 1, billing_zone), 'infinity') as to_at, billing_zone
+             select coalesce(vobiz.billing_day_start($2, billing_zone), '-infinity') as from_at,
+                    coalesce(vobiz.billing_day_start($3::date + 1, billing_zone), 'infinity') as to_at, billing_zone
              from vobiz.setting
            ), quarter as materialized (
-             select bucket, vobiz.day_of(bucket, (select billing_zone from span)) as day
+             select bucket, vobiz.billing_day_of(bucket, (select billing_zone from span)) as day
              from (select distinct bucket from vobiz.rollup
                    where bucket >= (select from_at from span) and bucket < (select to_at from span)) b
            ), side as (
@@ -100,7 +100,7 @@ pub async fn repair(
     audit::sign(&mut *connection, by).await?;
     let days: Vec<_> = differences.iter().map(|difference| difference.day).collect();
     sqlx::query!(
-        "select vobiz.cut_days(day, day) as cut from (select distinct day from unnest($1::date[]) d (day)) d",
+        "select vobiz.recompute_rollup_day(day, day) as cut from (select distinct day from unnest($1::date[]) d (day)) d",
         &days
     )
     .fetch_all(&mut *connection)

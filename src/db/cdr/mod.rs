@@ -3,6 +3,7 @@
 //! The promise: a stored CDR never goes back in time (see [`version`]), no version of it is lost, and a group is
 //! stored as a whole or not at all, in the caller's transaction.
 
+mod columns;
 mod differ;
 mod rebuild;
 pub mod reparse;

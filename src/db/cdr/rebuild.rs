@@ -127,7 +127,7 @@ pub(super) fn fold(
         let payload = Payload::new(version.payload.as_str());
         let cdr = Cdr::read_kept(&payload, home, version.replaced).map_err(|_| Impossible::Unreadable)?;
         read_differently += u64::from(!version.says(&cdr));
-        // A record that names no owner belongs to whoever was asked.
+        // A record that names no owner belongs to the account that was asked.
         let asked = AccountId::new(&version.account_id).map_err(|_| Impossible::Unreadable)?;
         versions.push(Incoming {
             cdr,

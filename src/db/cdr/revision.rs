@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
+use crate::db::base::columns::{column, numbered};
 use crate::db::cdr::version::Version;
 use crate::vobiz::{CdrFields, Payload};
 
@@ -130,57 +131,40 @@ pub(super) async fn append(
     if rows.is_empty() {
         return Ok(());
     }
-    let each = rows.iter().map(|(row, _)| *row);
-    let fields = || rows.iter().map(|(row, _)| &row.cdr.fields);
-    let call_ids: Vec<&str> = each.clone().map(|row| row.cdr.call_id.as_str()).collect();
-    let revisions: Vec<i32> = rows.iter().map(|(_, revision)| *revision).collect();
-    let fetched: Vec<_> = each.clone().map(|row| row.requested_at).collect();
-    let accounts: Vec<&str> = each.clone().map(|row| row.account_id().as_str()).collect();
-    let sources: Vec<&str> = each.clone().map(|row| if row.complete { "single" } else { "list" }).collect();
-    let updated: Vec<_> = fields().map(|f| f.updated_at).collect();
-    let days: Vec<_> = each.clone().map(|row| day(&row.cdr.fields).0.unwrap_or(row.requested_at)).collect();
-    let days_from: Vec<&str> = fields().map(|fields| day(fields).1).collect();
-    let directions: Vec<_> = fields().map(|f| f.call_direction.as_deref()).collect();
-    let durations: Vec<_> = fields().map(|f| f.duration).collect();
-    let billsecs: Vec<_> = fields().map(|f| f.billsec).collect();
-    let costs: Vec<_> = fields().map(|f| f.cost).collect();
-    let streaming: Vec<_> = fields().map(|f| f.streaming_cost).collect();
-    let totals: Vec<_> = fields().map(|f| f.total_cost).collect();
-    let currencies: Vec<_> = fields().map(|f| f.currency.as_deref()).collect();
-    let hashes: Vec<&[u8]> = each.clone().map(|row| row.content_hash.as_slice()).collect();
-    let payloads: Vec<&str> = each.map(|row| row.cdr.payload.text()).collect();
-    sqlx::query!(
-        "insert into vobiz.cdr_revision (
-           call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec, cost,
-           streaming_cost, total_cost, currency, content_hash, payload, day_from)
-         select n.call_id, n.revision, n.fetched_at, n.account_id, n.source, n.updated_at, n.day_at, n.call_direction,
-                n.duration, n.billsec, n.cost, n.streaming_cost, n.total_cost, n.currency, n.content_hash, n.payload::json,
-                n.day_from
-         from unnest($1::text[], $2::int4[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[],
-                     $7::timestamptz[], $8::text[], $9::int4[], $10::int4[], $11::numeric[], $12::numeric[],
-                     $13::numeric[], $14::text[], $15::bytea[], $16::text[], $17::text[])
-           as n (call_id, revision, fetched_at, account_id, source, updated_at, day_at, call_direction, duration, billsec,
-                 cost, streaming_cost, total_cost, currency, content_hash, payload, day_from)",
-        &call_ids as &[&str],
-        &revisions,
-        &fetched,
-        &accounts as &[&str],
-        &sources as &[&str],
-        &updated as &[Option<DateTime<Utc>>],
-        &days,
-        &directions as &[Option<&str>],
-        &durations as &[Option<i32>],
-        &billsecs as &[Option<i32>],
-        &costs as &[Option<Decimal>],
-        &streaming as &[Option<Decimal>],
-        &totals as &[Option<Decimal>],
-        &currencies as &[Option<&str>],
-        &hashes as &[&[u8]],
-        &payloads as &[&str],
-        &days_from as &[&str],
-    )
-    .execute(connection)
-    .await?;
+    macro_rules! insert {
+        ($({$n:tt $type:tt $column:tt ($rust:ty) ($read:expr) $taken:tt})*
+         $([$fn:tt $ftype:tt $field:tt ($frust:ty) ($fread:expr)])*) => {
+            sqlx::query!(
+                "insert into vobiz.cdr_revision (call_id" + $(", " + $column +)* $(", " + $field +)* ")
+                 select n.call_id" + $(", " + $taken +)* $(", n." + $field +)* "
+                 from unnest($1::text[]" + $(", " + $n + "::" + $type + "[]" +)* $(", " + $fn + "::" + $ftype + "[]" +)* ")
+                   as n (call_id" + $(", " + $column +)* $(", " + $field +)* ")",
+                &column(rows.iter(), |(row, _)| row.cdr.call_id.as_str()) as &[&str],
+                $(&column(rows.iter(), $read) as &[$rust],)*
+                $(&column(rows.iter().map(|(row, _)| &row.cdr.fields), $fread) as &[$frust],)*
+            )
+        };
+    }
+    let insert = numbered! {
+        insert: _;
+        "revision" "int4": i32 = |(_, revision)| *revision; {"n.revision"}
+        "fetched_at" "timestamptz": DateTime<Utc> = |(row, _)| row.requested_at; {"n.fetched_at"}
+        "account_id" "text": &str = |(row, _)| row.account_id().as_str(); {"n.account_id"}
+        "source" "text": &str = |(row, _)| if row.complete { "single" } else { "list" }; {"n.source"}
+        "day_at" "timestamptz": DateTime<Utc> = |(row, _)| day(&row.cdr.fields).0.unwrap_or(row.requested_at); {"n.day_at"}
+        "day_from" "text": &str = |(row, _)| day(&row.cdr.fields).1; {"n.day_from"}
+        "content_hash" "bytea": &[u8] = |(row, _)| row.content_hash.as_slice(); {"n.content_hash"}
+        "payload" "text": &str = |(row, _)| row.cdr.payload.text(); {"n.payload::json"}
+        updated_at: DateTime<Utc> = "updated_at";
+        call_direction: String = "call_direction";
+        duration: i32 = "duration";
+        billsec: i32 = "billsec";
+        cost: Decimal = "cost";
+        streaming_cost: Decimal = "streaming_cost";
+        total_cost: Decimal = "total_cost";
+        currency: String = "currency";
+    };
+    insert.execute(connection).await?;
     Ok(())
 }
 

@@ -85,25 +85,25 @@ pub async fn extend_ledger(
 ) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with began as (
-             select account_id, ledger_since, vobiz.day_on(account_id, ledger_since) as day
+             select account_id, ledger_since, vobiz.provider_day_of(account_id, ledger_since) as day
              from vobiz.account where account_id = $1
            ), run as (
              -- Days that follow each other up to the first one of the ledger, and whether Vobiz listed a call: of empty days
              -- beyond the last of these nobody knows whether there was no call, or Vobiz's memory ends.
              select d.day, b.day - row_number() over (order by d.day desc)::int = d.day as joins,
-                    exists (select from vobiz.reconciliation_total t where t.check_id = d.check_id and t.calls_there > 0) as has_calls
-             from began b join vobiz.day d on d.account_id = b.account_id and d.day < b.day and d.checked_at is not null
+                    exists (select from vobiz.ledger_total t where t.check_id = d.check_id and t.calls_there > 0) as has_calls
+             from began b join vobiz.provider_day d on d.account_id = b.account_id and d.day < b.day and d.checked_at is not null
            ), reached as (
              select coalesce((select min(day) from run where joins and has_calls),
                              -- The first day of the ledger may be counted whole, once it was compared.
-                             (select d.day from began b join vobiz.day d using (account_id, day) where d.checked_at is not null)) as day
+                             (select d.day from began b join vobiz.provider_day d using (account_id, day) where d.checked_at is not null)) as day
            )
            update vobiz.account a set
-             ledger_since = vobiz.day_start(a.account_id, r.day),
+             ledger_since = vobiz.provider_day_start(a.account_id, r.day),
              -- The first sweep goes down to where the ledger began, and not through all of its history.
              sweep_from = coalesce(a.sweep_from, a.ledger_since)
            from reached r
-           where a.account_id = $1 and vobiz.day_start(a.account_id, r.day) < a.ledger_since
+           where a.account_id = $1 and vobiz.provider_day_start(a.account_id, r.day) < a.ledger_since
            returning a.ledger_since as "ledger_since!""#,
         account.as_str()
     )
@@ -140,7 +140,7 @@ pub async fn reopen_since(
     .execute(&mut *connection)
     .await?;
     let days = sqlx::query!(
-        r#"select vobiz.day_on($1, $2) as "first!", vobiz.day_on($1, vobiz.now()) as "last!", vobiz.now() as "at!""#,
+        r#"select vobiz.provider_day_of($1, $2) as "first!", vobiz.provider_day_of($1, vobiz.now()) as "last!", vobiz.now() as "at!""#,
         account.as_str(),
         since
     )
@@ -148,7 +148,7 @@ pub async fn reopen_since(
     .await?;
     super::ensure(&mut *connection, account, days.first, days.last).await?;
     sqlx::query!(
-        "update vobiz.day set
+        "update vobiz.provider_day set
            reopened_at = case when checked_at is not null then coalesce(reopened_at, vobiz.now()) end,
            check_at = case when to_at < vobiz.now() then vobiz.now() else to_at + interval '1 hour' end
          where account_id = $1 and day >= $2",

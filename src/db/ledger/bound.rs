@@ -1,4 +1,4 @@
-//! What is known of the zone in which Vobiz cuts the days of an account's list.
+//! What was inferred of the zone in which Vobiz cuts the days of an account's list.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ pub struct Bound {
     pub most: i64,
 }
 
-/// All that is known of an account's days.
+/// How Vobiz cuts an account's days, as far as its lists have told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// What was learnt; empty at first.
+pub struct InferredZone {
+    /// What each time of a call would mean; empty at first.
     pub bounds: Vec<Bound>,
-    /// The time that is believed to decide.
+    /// The time of a call that decides its day.
     pub day_of: String,
-    /// The zone that is believed, seconds east of UTC; `None` is the billing zone.
+    /// The zone, seconds east of UTC; `None` is the billing zone.
     pub offset: Option<i64>,
     /// How far east of UTC the billing zone is on this day, in seconds.
     pub billing_offset: i64,
@@ -42,16 +42,16 @@ fn signed(seconds: i64) -> PgInterval {
     PgInterval { microseconds: length.microseconds * seconds.signum(), ..length }
 }
 
-/// Reads what is known.
-pub async fn known(
+/// Reads what is zone.
+pub async fn inferred(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
-) -> Result<Known, sqlx::Error> {
+) -> Result<InferredZone, sqlx::Error> {
     let bounds = sqlx::query_as!(
         Bound,
         r#"select day_of, extract(epoch from least)::bigint as "least!", extract(epoch from most)::bigint as "most!"
-           from vobiz.day_bound where account_id = $1 order by day_of"#,
+           from vobiz.provider_day_bound where account_id = $1 order by day_of"#,
         account.as_str()
     )
     .fetch_all(&mut *connection)
@@ -59,14 +59,14 @@ pub async fn known(
     let row = sqlx::query!(
         r#"select a.day_of, extract(epoch from a.day_offset)::bigint as "offset", a.summary_cost, a.ledger_since,
                   extract(epoch from ($2::date::timestamp at time zone 'UTC')
-                                     - ($2::date::timestamp at time zone s.billing_zone))::bigint as "billing_offset!"
+                                     - vobiz.billing_day_start($2::date, s.billing_zone))::bigint as "billing_offset!"
            from vobiz.account a cross join vobiz.setting s where a.account_id = $1"#,
         account.as_str(),
         day
     )
     .fetch_one(connection)
     .await?;
-    Ok(Known {
+    Ok(InferredZone {
         bounds,
         day_of: row.day_of,
         offset: row.offset,
@@ -76,20 +76,20 @@ pub async fn known(
     })
 }
 
-/// Writes down what was learnt; if the belief changed, the days are cut anew. Those between which a call changes over are
-/// compared again; what was compared of the others holds. Fails if whoever writes calls does not end within five seconds.
-pub async fn learn(
+/// Writes down what was inferred; if it changed, the days are recomputed. Those between which a call changes over are
+/// compared again; what was compared of the others holds. Fails if a writer of calls does not end within five seconds.
+pub async fn write_down(
     connection: &mut PgConnection,
     account: &AccountId,
-    known: &Known,
+    zone: &InferredZone,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let connection = &mut *transaction;
-    let day_ofs: Vec<&str> = known.bounds.iter().map(|bound| bound.day_of.as_str()).collect();
-    let least: Vec<PgInterval> = known.bounds.iter().map(|bound| signed(bound.least)).collect();
-    let most: Vec<PgInterval> = known.bounds.iter().map(|bound| signed(bound.most)).collect();
+    let day_ofs: Vec<&str> = zone.bounds.iter().map(|bound| bound.day_of.as_str()).collect();
+    let least: Vec<PgInterval> = zone.bounds.iter().map(|bound| signed(bound.least)).collect();
+    let most: Vec<PgInterval> = zone.bounds.iter().map(|bound| signed(bound.most)).collect();
     sqlx::query!(
-        "insert into vobiz.day_bound (account_id, day_of, least, most)
+        "insert into vobiz.provider_day_bound (account_id, day_of, least, most)
          select $1, n.* from unnest($2::text[], $3::interval[], $4::interval[]) as n (day_of, least, most)
          on conflict (account_id, day_of) do update set least = excluded.least, most = excluded.most",
         account.as_str(),
@@ -105,22 +105,26 @@ pub async fn learn(
          where a.account_id = $1 and (a.day_of, a.day_offset) is distinct from ($2, $3::interval)
          returning was.day_of",
         account.as_str(),
-        known.day_of,
-        known.offset.map(signed) as _
+        zone.day_of,
+        zone.offset.map(signed) as _
     )
     .fetch_optional(&mut *connection)
     .await?;
     if let Some(was) = was {
-        let start_decides = was == "start_time" && known.day_of == "start_time";
-        sqlx::query!("select vobiz.cut_ledger($1, $2)::text as cut", account.as_str(), start_decides)
-            .fetch_one(&mut *connection)
-            .await?;
+        let start_decides = was == "start_time" && zone.day_of == "start_time";
+        sqlx::query!(
+            "select vobiz.recompute_provider_day($1, $2)::text as recomputed",
+            account.as_str(),
+            start_decides
+        )
+        .fetch_one(&mut *connection)
+        .await?;
     }
     transaction.commit().await
 }
 
 /// Writes down which field the summaries of an account add up.
-pub async fn learn_summary_cost(
+pub async fn write_down_summary_cost(
     connection: &mut PgConnection,
     account: &AccountId,
     field: &str,
@@ -135,14 +139,14 @@ pub async fn learn_summary_cost(
     Ok(())
 }
 
-/// The instants between which a day lies, as is believed.
+/// The instants between which a day lies, by what was inferred.
 pub async fn span(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
     let row = sqlx::query!(
-        r#"select vobiz.day_start($1, $2) as "from!", vobiz.day_start($1, $2 + 1) as "to!""#,
+        r#"select vobiz.provider_day_start($1, $2) as "from!", vobiz.provider_day_start($1, $2 + 1) as "to!""#,
         account.as_str(),
         day
     )

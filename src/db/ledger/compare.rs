@@ -61,7 +61,7 @@ pub async fn lock(
     day: NaiveDate,
 ) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar!(
-        "select tries from vobiz.day where account_id = $1 and day = $2 for no key update",
+        "select tries from vobiz.provider_day where account_id = $1 and day = $2 for no key update",
         account.as_str(),
         day
     )

@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
+use crate::db::base::columns::{column, numbered};
 use crate::vobiz::{AccountId, Cdr};
 
 /// Forgets what was listed for an account.
@@ -27,42 +28,37 @@ pub async fn note(
     rows.sort_by(|a, b| a.call_id.cmp(&b.call_id));
     rows.dedup_by(|a, b| a.call_id == b.call_id);
     let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
-    let fields = || rows.iter().map(|row| &row.fields);
-    let texts =
-        |read: fn(&crate::vobiz::CdrFields) -> Option<&str>| fields().map(read).map(|t| t.map(str::to_owned));
-    sqlx::query!(
-        "insert into vobiz.listed_call as l
-           (account_id, list_day, call_id, owner, start_time, end_time, created_at, updated_at, call_direction, duration,
-            billsec, cost, streaming_cost, total_cost, currency)
-         select $1, $2, n.* from unnest(
-           $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::text[],
-           $10::int4[], $11::int4[], $12::numeric[], $13::numeric[], $14::numeric[], $15::text[])
-           as n (call_id, owner, start_time, end_time, created_at, updated_at, call_direction, duration, billsec, cost,
-                 streaming_cost, total_cost, currency)
-         on conflict (account_id, call_id, list_day) do update set
-           (owner, start_time, end_time, created_at, updated_at, call_direction, duration, billsec, cost, streaming_cost,
-            total_cost, currency)
-           = row (excluded.owner, excluded.start_time, excluded.end_time, excluded.created_at, excluded.updated_at,
-                  excluded.call_direction, excluded.duration, excluded.billsec, excluded.cost, excluded.streaming_cost,
-                  excluded.total_cost, excluded.currency)",
-        account.as_str(),
-        day,
-        &rows.iter().map(|row| row.call_id.as_str().to_owned()).collect::<Vec<_>>(),
-        &rows.iter().map(owner).collect::<Vec<_>>(),
-        &fields().map(|f| f.start_time).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &fields().map(|f| f.end_time).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &fields().map(|f| f.created_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &fields().map(|f| f.updated_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &texts(|f| f.call_direction.as_deref()).collect::<Vec<_>>() as &[Option<String>],
-        &fields().map(|f| f.duration).collect::<Vec<_>>() as &[Option<i32>],
-        &fields().map(|f| f.billsec).collect::<Vec<_>>() as &[Option<i32>],
-        &fields().map(|f| f.cost).collect::<Vec<_>>() as &[Option<Decimal>],
-        &fields().map(|f| f.streaming_cost).collect::<Vec<_>>() as &[Option<Decimal>],
-        &fields().map(|f| f.total_cost).collect::<Vec<_>>() as &[Option<Decimal>],
-        &texts(|f| f.currency.as_deref()).collect::<Vec<_>>() as &[Option<String>],
-    )
-    .execute(&mut *connection)
-    .await?;
+    macro_rules! upsert {
+        ($([$n:tt $type:tt $field:tt ($rust:ty) ($read:expr)])*) => {
+            sqlx::query!(
+                "insert into vobiz.listed_call as l (account_id, list_day, call_id, owner" + $(", " + $field +)* ")
+                 select $1, $2, n.* from unnest($3::text[], $4::text[]" + $(", " + $n + "::" + $type + "[]" +)* ")
+                   as n (call_id, owner" + $(", " + $field +)* ")
+                 on conflict (account_id, call_id, list_day) do update set
+                   " + $($field + " = excluded." + $field + ", " +)* "owner = excluded.owner",
+                account.as_str(),
+                day,
+                &column(rows.iter(), |row| row.call_id.as_str()) as &[&str],
+                &column(rows.iter(), owner) as &[String],
+                $(&column(rows.iter().map(|row| &row.fields), $read) as &[$rust],)*
+            )
+        };
+    }
+    let upsert = numbered! {
+        upsert: _; _; _; _;
+        start_time: DateTime<Utc> = "start_time";
+        end_time: DateTime<Utc> = "end_time";
+        created_at: DateTime<Utc> = "created_at";
+        updated_at: DateTime<Utc> = "updated_at";
+        call_direction: String = "call_direction";
+        duration: i32 = "duration";
+        billsec: i32 = "billsec";
+        cost: Decimal = "cost";
+        streaming_cost: Decimal = "streaming_cost";
+        total_cost: Decimal = "total_cost";
+        currency: String = "currency";
+    };
+    upsert.execute(&mut *connection).await?;
     let mut owners: Vec<String> = rows.iter().map(owner).filter(|owner| owner != account.as_str()).collect();
     owners.sort();
     owners.dedup();

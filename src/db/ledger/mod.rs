@@ -107,14 +107,14 @@ pub async fn due(
     at_least: Duration,
 ) -> Result<Option<Due>, sqlx::Error> {
     sqlx::query!(
-        "insert into vobiz.day (account_id, day, from_at, to_at, check_at)
-         select $1, d.day, vobiz.day_start($1, d.day), vobiz.day_start($1, d.day + 1),
-                vobiz.day_start($1, d.day + 1) + interval '1 hour'
+        "insert into vobiz.provider_day (account_id, day, from_at, to_at, check_at)
+         select $1, d.day, vobiz.provider_day_start($1, d.day), vobiz.provider_day_start($1, d.day + 1),
+                vobiz.provider_day_start($1, d.day + 1) + interval '1 hour'
          from vobiz.account a
          cross join lateral (
            select g::date as day
-           from generate_series(vobiz.day_on($1, a.ledger_since), vobiz.day_on($1, vobiz.now()), interval '1 day') g) d
-         where a.account_id = $1 and not exists (select from vobiz.day x where x.account_id = $1 and x.day = d.day)
+           from generate_series(vobiz.provider_day_of($1, a.ledger_since), vobiz.provider_day_of($1, vobiz.now()), interval '1 day') g) d
+         where a.account_id = $1 and not exists (select from vobiz.provider_day x where x.account_id = $1 and x.day = d.day)
          on conflict do nothing",
         account.as_str()
     )
@@ -122,7 +122,7 @@ pub async fn due(
     .await?;
     let row = sqlx::query!(
         r#"select day, state, to_at, reopened_at is not null as "reopened!", vobiz.now() as "now!"
-           from vobiz.day
+           from vobiz.provider_day
            where account_id = $1 and check_at <= vobiz.now() - $2::interval
            -- A day that goes on differing holds up no other.
            order by state in ('differs', 'unproven') and reopened_at is null, check_at, day limit 1"#,
@@ -141,7 +141,7 @@ pub async fn due(
     }))
 }
 
-/// Makes the rows of some days, where they are missing: days before the ledger began, too. They are checked only when somebody
+/// Makes the rows of some days, where they are missing: days before the ledger began, too. They are checked only when a person
 /// asks for it.
 pub async fn ensure(
     connection: &mut PgConnection,
@@ -150,8 +150,8 @@ pub async fn ensure(
     last: NaiveDate,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into vobiz.day (account_id, day, from_at, to_at)
-         select $1, g::date, vobiz.day_start($1, g::date), vobiz.day_start($1, g::date + 1)
+        "insert into vobiz.provider_day (account_id, day, from_at, to_at)
+         select $1, g::date, vobiz.provider_day_start($1, g::date), vobiz.provider_day_start($1, g::date + 1)
          from generate_series($2::date, $3::date, interval '1 day') g
          on conflict do nothing",
         account.as_str(),
@@ -168,7 +168,7 @@ pub async fn ensure(
 pub struct Begun {
     /// When, by the clock of Postgres.
     pub at: DateTime<Utc>,
-    /// Whoever was writing then and may not have seen it.
+    /// The writers of then, which may not have seen it.
     pub writers: Writers,
 }
 
@@ -176,7 +176,7 @@ pub struct Begun {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writers(Vec<String>);
 
-/// Writes down that a check of a day begins: from now on whoever changes a call of the day says so on its row. Forgets what an
+/// Writes down that a check of a day begins: from now on a writer that changes a call of the day says so on its row. Forgets what an
 /// earlier check left behind. Not to be called in a transaction: what it writes must be committed when it returns.
 pub async fn begin(
     connection: &mut PgConnection,
@@ -185,7 +185,7 @@ pub async fn begin(
 ) -> Result<Begun, sqlx::Error> {
     listed::clear(connection, account).await?;
     let at = sqlx::query_scalar!(
-        r#"update vobiz.day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
+        r#"update vobiz.provider_day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
         account.as_str(),
         day
     )
@@ -196,7 +196,7 @@ pub async fn begin(
 }
 
 /// Who is writing to `vobiz.cdr` just now. A statement locks the table before its triggers look at the days, and the lock stays
-/// until the end of its transaction: so whoever changed a call without seeing what is committed by now is among these.
+/// until the end of its transaction: so a writer that changed a call without seeing what is committed by now is among these.
 pub async fn writers(connection: &mut PgConnection) -> Result<Writers, sqlx::Error> {
     let writers = sqlx::query_scalar!(
         r#"select distinct l.virtualtransaction as "writer!"
@@ -231,7 +231,7 @@ pub async fn is_settled_since(
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
-             select from vobiz.day
+             select from vobiz.provider_day
              where account_id = $1 and day = $2 and state = 'settled' and reopened_at is null and began_at >= $3) as "settled!""#,
         account.as_str(),
         day,
@@ -241,7 +241,7 @@ pub async fn is_settled_since(
     .await
 }
 
-/// Takes the right to check days of an account, for the life of the connection; false if somebody else has it.
+/// Takes the right to check days of an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz day ' || $1, 0)) as "locked!""#,

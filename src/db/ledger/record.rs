@@ -80,7 +80,7 @@ fn count(n: u32) -> i32 {
 pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<i64, sqlx::Error> {
     let span = &check.span;
     let id = sqlx::query_scalar!(
-        r#"insert into vobiz.reconciliation_check
+        r#"insert into vobiz.ledger_check
              (account_id, day, cause, began_at, state, reason, requests, day_of, from_at, to_at, summary, summary_cost,
               missing_here, missing_there, differing, unreadable, recovered, revised, unannounced)
            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18,
@@ -114,7 +114,7 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     }
     append_differences(connection, id, check.differences).await?;
     sqlx::query!(
-        "update vobiz.day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
+        "update vobiz.provider_day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
                 error = null, reopened_at = null, reopenings = case $7 when 'reopened' then reopenings + 1 when 'again' then reopenings else 0 end
          where account_id = $1 and day = $2",
         span.account.as_str(),
@@ -137,7 +137,7 @@ async fn append_total(
 ) -> Result<(), sqlx::Error> {
     let (here, there) = (&total.here, &total.there);
     sqlx::query!(
-        "insert into vobiz.reconciliation_total
+        "insert into vobiz.ledger_total
            (check_id, currency, calls_here, calls_there, duration_here, duration_there, billsec_here, billsec_there,
             cost_here, cost_there, total_here, total_there)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -169,7 +169,7 @@ async fn append_differences(
     };
     let kinds: Vec<&str> = differences.iter().map(|difference| difference.kind.as_str()).collect();
     sqlx::query!(
-        "insert into vobiz.reconciliation_difference (check_id, number, kind, call_id, field, here, there)
+        "insert into vobiz.ledger_difference (check_id, number, kind, call_id, field, here, there)
          select $1, n.ordinality, n.kind, n.call_id, n.field, n.here, n.there
          from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
            with ordinality as n (kind, call_id, field, here, there)",
@@ -194,7 +194,7 @@ pub async fn put_off(
     why: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update vobiz.day set
+        "update vobiz.provider_day set
            error = $4, check_at = case when check_at <= vobiz.now() then vobiz.now() + $3 else check_at end
          where account_id = $1 and day = $2",
         account.as_str(),
@@ -247,14 +247,14 @@ pub async fn close_never_appeared(
              cross join lateral (
                select count(*) as settled, string_agg(d.day::text, ', ' order by d.day) as days,
                       string_agg(d.check_id::text, ', ' order by d.day) as checks
-               from vobiz.day d
+               from vobiz.provider_day d
                where d.account_id = q.account_id and d.state = 'settled' and d.reopened_at is null and d.checked_at > q.dead_at
-                 and d.day between vobiz.day_on(q.account_id, q.announced_at) - 1
-                               and vobiz.day_on(q.account_id, q.announced_at) + 1) d
+                 and d.day between vobiz.provider_day_of(q.account_id, q.announced_at) - 1
+                               and vobiz.provider_day_of(q.account_id, q.announced_at) + 1) d
              -- The day before is not asked for where the ledger had not begun by then.
              where q.account_id = $1 and q.error_class = 'never_appeared' and q.dead_at is not null
                and d.settled = (select count(*) from generate_series(-1, 1) g
-                                where g >= 0 or vobiz.day_on(q.account_id, q.announced_at) + g >= vobiz.day_on(a.account_id, a.ledger_since))
+                                where g >= 0 or vobiz.provider_day_of(q.account_id, q.announced_at) + g >= vobiz.provider_day_of(a.account_id, a.ledger_since))
                and not exists (select from vobiz.cdr c where c.call_id = q.call_id)
              order by q.call_id for update of q
            ), closed as (

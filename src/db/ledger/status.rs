@@ -1,4 +1,4 @@
-//! How the ledger stands, for whoever looks at the service.
+//! How the ledger stands, for an operator who looks at the service.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -9,7 +9,7 @@ const SHOWN: i64 = 20;
 
 /// A day that was compared and is not settled.
 #[derive(Debug, Clone, Serialize)]
-pub struct DaySeen {
+pub struct DaySnapshot {
     /// The account whose list was read.
     pub account_id: String,
     /// The day as Vobiz names it.
@@ -26,7 +26,7 @@ pub struct DaySeen {
 
 /// Up to when an account is safe to bill.
 #[derive(Debug, Clone, Serialize)]
-pub struct SafeSeen {
+pub struct SafeToBillSnapshot {
     /// The account.
     pub account_id: String,
     /// Everything before is complete and equals Vobiz's own rows and totals.
@@ -41,7 +41,7 @@ pub struct SafeSeen {
 
 /// Differences in the last comparison of days that are not settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct DifferencesSeen {
+pub struct DifferenceCounts {
     /// Calls that Vobiz lists and we lack.
     pub missing_here: i64,
     /// Calls of ours that Vobiz does not list.
@@ -54,23 +54,23 @@ pub struct DifferencesSeen {
 
 /// The ledger at one glance.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct LedgerSeen {
+pub struct LedgerSnapshot {
     /// Days that are not settled, the first ones.
-    pub unsettled: Vec<DaySeen>,
+    pub unsettled: Vec<DaySnapshot>,
     /// How many there are.
     pub unsettled_days: i64,
     /// What differs in them.
-    pub differences: DifferencesSeen,
+    pub differences: DifferenceCounts,
     /// Up to when each account is safe to bill.
-    pub safe_to_bill: Vec<SafeSeen>,
+    pub safe_to_bill: Vec<SafeToBillSnapshot>,
 }
 
 /// Looks at the ledger.
-pub async fn look(connection: &mut PgConnection) -> Result<LedgerSeen, sqlx::Error> {
+pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx::Error> {
     let unsettled = sqlx::query_as!(
-        DaySeen,
+        DaySnapshot,
         r#"select d.account_id, d.day, d.state, k.reason as "reason!", d.tries, d.check_at as next_check_at
-           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
            where d.state in ('differs', 'unproven')
            order by d.account_id, d.day limit $1"#,
         SHOWN
@@ -81,22 +81,22 @@ pub async fn look(connection: &mut PgConnection) -> Result<LedgerSeen, sqlx::Err
         r#"select count(*) as "days!", coalesce(sum(k.missing_here), 0) as "missing_here!",
                   coalesce(sum(k.missing_there), 0) as "missing_there!", coalesce(sum(k.differing), 0) as "differing!",
                   coalesce(sum(k.unreadable), 0) as "unreadable!"
-           from vobiz.day d join vobiz.reconciliation_check k on k.id = d.check_id
+           from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
            where d.state in ('differs', 'unproven')"#
     )
     .fetch_one(&mut *connection)
     .await?;
     let safe_to_bill = sqlx::query_as!(
-        SafeSeen,
+        SafeToBillSnapshot,
         r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at
            from vobiz.safe_to_bill order by account_id"#
     )
     .fetch_all(connection)
     .await?;
-    Ok(LedgerSeen {
+    Ok(LedgerSnapshot {
         unsettled,
         unsettled_days: sums.days,
-        differences: DifferencesSeen {
+        differences: DifferenceCounts {
             missing_here: sums.missing_here,
             missing_there: sums.missing_there,
             differing: sums.differing,

@@ -47,7 +47,7 @@ pub async fn lines(
                   coalesce(calls_here, 0) as "calls_here!", coalesce(calls_there, 0) as "calls_there!",
                   coalesce(total_here, 0) as "total_here!", coalesce(total_there, 0) as "total_there!",
                   coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!", reason
-           from vobiz.reconciliation_day
+           from vobiz.ledger_day
            where account_id = $1 and day between $2 and $3 order by day, currency"#,
         account.as_str(),
         first,
@@ -64,7 +64,7 @@ pub async fn range(
     since: DateTime<Utc>,
 ) -> Result<(NaiveDate, NaiveDate), sqlx::Error> {
     let row = sqlx::query!(
-        r#"select vobiz.day_on($1, $2) as "first!", vobiz.day_on($1, vobiz.now()) as "today!""#,
+        r#"select vobiz.provider_day_of($1, $2) as "first!", vobiz.provider_day_of($1, vobiz.now()) as "today!""#,
         account.as_str(),
         since
     )
@@ -79,7 +79,7 @@ pub async fn range_of_ledger(
     account: &AccountId,
 ) -> Result<(NaiveDate, NaiveDate), sqlx::Error> {
     let row = sqlx::query!(
-        r#"select vobiz.day_on($1, ledger_since) as "first!", vobiz.day_on($1, vobiz.now()) as "today!"
+        r#"select vobiz.provider_day_of($1, ledger_since) as "first!", vobiz.provider_day_of($1, vobiz.now()) as "today!"
            from vobiz.account where account_id = $1"#,
         account.as_str()
     )

@@ -1,10 +1,10 @@
-//! The backlog of an account, and the hold under which list pages resolve it.
+//! The backlog of an account, and the reservation under which list pages resolve it.
 //!
-//! A hold says: calls that fell due at or before an instant are being looked for in the list, and nobody leases them
+//! A reservation says: calls that fell due at or before an instant are being looked for in the list, and nobody leases them
 //! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
-//! minute and is renewed with every page: if its holder dies, it runs out, and the calls are leased as ever.
+//! minute and is renewed with every page: if the replica that made it dies, it runs out, and the calls are leased as ever.
 //!
-//! Only whoever has the right to walk ([`try_lock`]) sets a hold.
+//! Only the replica that has the right to drain ([`try_lock`]) makes a reservation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use sqlx::PgConnection;
 use crate::db::base::time::interval;
 use crate::vobiz::AccountId;
 
-/// How much is due above the hold, at one glance.
+/// How much is due above the reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BacklogSnapshot {
     /// Calls due; counted no further than just beyond the threshold.
     pub calls: i64,
     /// More than so many are a backlog: what single fetches do not get through in three seconds.
     pub threshold: i64,
-    /// Somebody holds calls just now.
-    pub held: bool,
+    /// A replica has reserved calls just now.
+    pub reserved: bool,
 }
 
 impl BacklogSnapshot {
@@ -55,13 +55,12 @@ pub async fn snapshot(
     sqlx::query_as!(
         BacklogSnapshot,
         r#"with bound as (
-             select greatest(25, ceil(3 * $2::float8
-                      * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8)))::bigint as threshold,
-                    coalesce(listing_until > vobiz.now(), false) as held,
+             select greatest(25, ceil(3 * $2::float8 * vobiz.rate_in_force(a)))::bigint as threshold,
+                    coalesce(listing_until > vobiz.now(), false) as reserved,
                     case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above
-             from vobiz.account where account_id = $1
+             from vobiz.account a where account_id = $1
            )
-           select threshold as "threshold!", held as "held!",
+           select threshold as "threshold!", reserved as "reserved!",
                   (select count(*) from (
                      select from vobiz.cdr_queue q
                      where q.account_id = $1 and q.dead_at is null and q.certain
@@ -101,10 +100,10 @@ pub async fn measure(
     }))
 }
 
-/// Takes the right to walk for an account, for the life of the connection; false if somebody else has it.
+/// Takes the right to drain for an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('vobiz walk ' || $1, 0)) as "locked!""#,
+        r#"select pg_try_advisory_lock(hashtextextended('vobiz drain ' || $1, 0)) as "locked!""#,
         account.as_str()
     )
     .fetch_one(connection)
@@ -114,7 +113,7 @@ pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Res
 /// Gives that right back.
 pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
     sqlx::query_scalar!(
-        "select pg_advisory_unlock(hashtextextended('vobiz walk ' || $1, 0))",
+        "select pg_advisory_unlock(hashtextextended('vobiz drain ' || $1, 0))",
         account.as_str()
     )
     .fetch_one(connection)
@@ -122,8 +121,8 @@ pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Resul
     Ok(())
 }
 
-/// Holds the calls that fell due at or before an instant, from now on for `length`; also renews a hold.
-pub async fn hold(
+/// Reserves the calls that fell due at or before an instant, from now on for `length`; also renews a reservation.
+pub async fn reserve(
     connection: &mut PgConnection,
     account: &AccountId,
     due_to: DateTime<Utc>,
@@ -140,7 +139,7 @@ pub async fn hold(
     Ok(())
 }
 
-/// Lets the calls of a hold go. Another one that came since stays.
+/// Ends a reservation. Another one that came since stays.
 pub async fn release(
     connection: &mut PgConnection,
     account: &AccountId,

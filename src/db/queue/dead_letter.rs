@@ -141,7 +141,7 @@ pub async fn close(
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     audit::sign(&mut transaction, closing.by).await?;
-    // The lock order of the whole service, also where no row of `cdr` is to be changed: whoever stores one of them now
+    // The lock order of the whole service, also where no row of `cdr` is to be changed: a writer that stores one of them now
     // pays its debt first.
     cdr::lock(&mut transaction, call_ids).await?;
     queue::lock(&mut transaction, call_ids).await?;

@@ -2,21 +2,21 @@
 
 use sqlx::PgConnection;
 
-/// Whether any call is due whose account is not paused and which no hold keeps for the list.
+/// Whether any call is due whose account is not paused and which no reservation keeps for the list.
 pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
              select from vobiz.cdr_queue q join vobiz.account a using (account_id)
              where q.dead_at is null and q.due_at <= vobiz.now()
                and q.due_at > case when a.listing_until > vobiz.now() then a.listed_due_to else '-infinity' end
-               and (a.pause_reason is null or (a.pause_reason = 'throttled' and a.paused_until <= vobiz.now()))
+               and not vobiz.is_paused(a)
            ) as "due!""#
     )
     .fetch_one(connection)
     .await
 }
 
-/// How many calls are owed, as one glance.
+/// How many calls are owed, in one query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueDepth {
     /// Owed and alive.

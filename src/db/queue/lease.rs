@@ -56,7 +56,7 @@ impl Lease {
 }
 
 /// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
-/// may be asked for within `ahead`. None while the account is paused, and none that a hold keeps for the list
+/// may be asked for within `ahead`. None while the account is paused, and none that a reservation keeps for the list
 /// ([`super::backlog`]). With a `floor`, certain calls that fell due before it are not looked for.
 pub async fn lease(
     connection: &mut PgConnection,
@@ -72,12 +72,12 @@ pub async fn lease(
         r#"with pace as (
              -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
              select greatest(next_slot, vobiz.now()) as first_slot,
-                    -- Calls under a hold are left to whoever reads the list.
+                    -- Reserved calls are left to the reader of the list.
                     case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above,
-                    $3 * least(1, rate_share + 0.01 * extract(epoch from vobiz.now() - rate_share_at)::float8) as rate
-             from vobiz.account
+                    $3 * vobiz.rate_in_force(a) as rate
+             from vobiz.account a
              where account_id = $1
-               and (pause_reason is null or (pause_reason = 'throttled' and paused_until <= vobiz.now()))
+               and not vobiz.is_paused(a)
              for no key update
            ), room as (
              select first_slot, rate, above > '-infinity' as beside_hold,

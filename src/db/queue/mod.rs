@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A lease that is cut off needs no care: its row just falls due again. Postponing, burying and closing are fenced by
-//! `lease_id`: a late holder changes nothing. Storing is not: a stored CDR pays the debt, whoever held the lease.
+//! `lease_id`: a late holder changes nothing. Storing is not: a stored CDR pays the debt, under whichever lease.
 
 pub mod backlog;
 pub mod callback;

@@ -17,7 +17,7 @@ pub async fn answered(connection: &mut PgConnection, lease: &Lease) -> Result<Ve
     Ok(answered.fetch_optional(connection).await?.unwrap_or_default())
 }
 
-/// Writes down who has answered, and renews the lease. False: somebody else has the call now.
+/// Writes down which accounts have answered, and renews the lease. False: another worker has the call now.
 pub async fn keep(
     connection: &mut PgConnection,
     lease: &Lease,

@@ -20,7 +20,7 @@ pub async fn lock(connection: &mut PgConnection, call_ids: &[&str]) -> Result<()
     Ok(())
 }
 
-/// Pays the debt of stored calls: deletes their rows, whoever leased them, dead or not, and notes their first callback on the
+/// Pays the debt of stored calls: deletes their rows, under whichever lease, dead or not, and notes their first callback on the
 /// CDR. Returns how many were owed.
 pub async fn complete(connection: &mut PgConnection, call_ids: &[&str]) -> Result<u64, sqlx::Error> {
     let paid = sqlx::query!(

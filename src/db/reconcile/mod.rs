@@ -1,4 +1,4 @@
-//! Our calls beside somebody else's list of the same calls: the provider's export, or a table of the owner's. Their rows are
+//! Our calls beside another's list of the same calls: the provider's export, or a table of the owner's. Their rows are
 //! loaded into temporary tables, and one statement pairs the two sides in one snapshot, so that a million rows cost this process
 //! nothing. Nothing but temporary tables is ever written.
 //!
@@ -169,7 +169,7 @@ pub async fn days(
 ) -> Result<InstantRange, sqlx::Error> {
     sqlx::query_as!(
         InstantRange,
-        r#"select vobiz.billing_start($1) as "from!", vobiz.billing_start($2::date + 1) as "until!""#,
+        r#"select vobiz.billing_day_start($1) as "from!", vobiz.billing_day_start($2::date + 1) as "until!""#,
         first,
         last
     )

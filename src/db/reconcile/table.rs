@@ -1,4 +1,4 @@
-//! A table of somebody else's in the same database, which is only ever selected from. The one place where SQL is put together
+//! A table of the owner's in the same database, which is only ever selected from. The one place where SQL is put together
 //! while the program runs, because nobody knows the table's name before: of identifiers only, which Postgres itself has
 //! found in its catalogue and quoted.
 

@@ -15,7 +15,7 @@ fn minutes(count: i64) -> TimeDelta {
 #[tokio::test]
 async fn an_hour_that_is_skipped_makes_all_of_it_true_at_once() {
     let faults =
-        Faults { settles_later: 1.0, settles_after: Duration::from_secs(40 * 60), ..Faults::default() };
+        Faults { revised_later: 1.0, revised_after: Duration::from_secs(40 * 60), ..Faults::default() };
     let cdr_delay = Duration::from_secs(30 * 60);
     let vobiz = start(SimulatorOptions { cdr_delay, faults, ..options() }).await;
     let cost = Some(Decimal::ONE);
@@ -58,7 +58,7 @@ async fn a_skipped_hour_does_not_lift_the_rate_limit() {
 
 #[tokio::test]
 async fn what_was_true_at_an_earlier_instant_can_still_be_said() {
-    let faults = Faults { settles_later: 1.0, settles_after: Duration::from_secs(3600), ..Faults::default() };
+    let faults = Faults { revised_later: 1.0, revised_after: Duration::from_secs(3600), ..Faults::default() };
     let vobiz = start(SimulatorOptions { faults, ..options() }).await;
     let spec =
         || CallSpec { cost: Some(Decimal::ONE), streaming_cost: Some(Decimal::ZERO), ..CallSpec::default() };

@@ -158,7 +158,7 @@ async fn the_rate_limit_refuses_what_exceeds_it_in_any_second() {
 #[tokio::test]
 async fn drawn_faults_hit_their_share_and_the_same_calls_again() {
     let faults =
-        Faults { server_error: 0.3, settles_later: 1.0, settles_after: Duration::ZERO, ..Faults::default() };
+        Faults { server_error: 0.3, revised_later: 1.0, revised_after: Duration::ZERO, ..Faults::default() };
     let mut hit = Vec::new();
     for throttled in [0.0, 0.5] {
         let vobiz =

@@ -32,7 +32,7 @@ impl World {
             self.swept_since(instant).await;
             self.no_day_is_due().await;
             next = sqlx::query_scalar(
-                "select min(check_at) from vobiz.day
+                "select min(check_at) from vobiz.provider_day
                  where to_at <= vobiz.now() - interval '1 hour' and (state <> 'settled' or reopened_at is not null)",
             )
             .fetch_one(&self.database.pool)
@@ -45,7 +45,8 @@ impl World {
 
     async fn no_day_is_due(&self) {
         eventually("every day that is due is checked", Duration::from_secs(30), async || {
-            self.database.count("select count(*) from vobiz.day where check_at <= vobiz.now()").await == 0
+            self.database.count("select count(*) from vobiz.provider_day where check_at <= vobiz.now()").await
+                == 0
         })
         .await;
     }
@@ -77,7 +78,7 @@ pub(super) async fn every_day_is_settled(world: &World) {
     let rows: Vec<Row> = sqlx::query_as(
         "select account_id, day, state, coalesce(calls_here, 0), coalesce(billsec_here, 0), coalesce(total_here, 0),
                 coalesce(calls_there, 0), coalesce(billsec_there, 0), coalesce(total_there, 0)
-         from vobiz.reconciliation_day where to_at <= $1",
+         from vobiz.ledger_day where to_at <= $1",
     )
     .bind(world.open_from())
     .fetch_all(&world.database.pool)
@@ -286,8 +287,8 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
     type Row = (String, NaiveDate, String, String, DateTime<Utc>, DateTime<Utc>, i32, i64);
     let rows: Vec<Row> = sqlx::query_as(
         "select k.account_id, k.day, k.cause, k.state, k.began_at, k.checked_at, k.requests,
-                coalesce((select sum(t.calls_there) from vobiz.reconciliation_total t where t.check_id = k.id), 0)::bigint
-         from vobiz.reconciliation_check k order by k.id",
+                coalesce((select sum(t.calls_there) from vobiz.ledger_total t where t.check_id = k.id), 0)::bigint
+         from vobiz.ledger_check k order by k.id",
     )
     .fetch_all(&world.database.pool)
     .await

@@ -38,7 +38,7 @@ impl Day<'_> {
         sqlx::query_as(
             "select state, calls_here, calls_there, billsec_here, billsec_there, total_here, total_there, recovered,
                     missing_there, differing, reason
-             from vobiz.reconciliation_day where account_id = $1 and day = $2",
+             from vobiz.ledger_day where account_id = $1 and day = $2",
         )
         .bind(&self.account)
         .bind(self.date)
@@ -49,14 +49,15 @@ impl Day<'_> {
 
     /// Lets the day fall due, and waits until the service has checked it.
     async fn checked(&self) -> AccountStatus {
-        let sql = "update vobiz.day set check_at = vobiz.now() where account_id = $1 and day = $2 returning check_id";
+        let sql = "update vobiz.provider_day set check_at = vobiz.now() where account_id = $1 and day = $2 returning check_id";
         let before: i64 = sqlx::query_scalar(sql)
             .bind(&self.account)
             .bind(self.date)
             .fetch_one(&self.world.database.pool)
             .await
             .unwrap();
-        let sql = "select count(*) from vobiz.day where account_id = $1 and day = $2 and check_id > $3";
+        let sql =
+            "select count(*) from vobiz.provider_day where account_id = $1 and day = $2 and check_id > $3";
         eventually("the day is checked again", Duration::from_secs(20), async || {
             let checked = sqlx::query_scalar::<_, i64>(sql).bind(&self.account).bind(self.date).bind(before);
             checked.fetch_one(&self.world.database.pool).await.unwrap() == 1

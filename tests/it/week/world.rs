@@ -63,8 +63,8 @@ impl World {
         let faults = Faults {
             lost_callback: 0.03,
             duplicated_callback: 0.05,
-            settles_later: 0.02,
-            settles_after: Duration::from_secs(24 * 3600),
+            revised_later: 0.02,
+            revised_after: Duration::from_secs(24 * 3600),
             ..Faults::default()
         };
         let vobiz = Simulator::start(SimulatorOptions {

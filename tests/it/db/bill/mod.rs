@@ -1,0 +1,6 @@
+//! What the bill is made of.
+
+mod billing;
+mod calendar;
+mod rollup;
+mod views;

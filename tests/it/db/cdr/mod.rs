@@ -1,0 +1,5 @@
+//! A CDR and its versions.
+
+mod change;
+mod version;
+mod write;

@@ -1,0 +1,4 @@
+//! What we owe.
+
+mod outcome;
+mod races;

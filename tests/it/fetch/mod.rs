@@ -1,0 +1,554 @@
+//! Lease, fetch, settle: every row of the retry table, over real HTTP and in a real queue.
+
+mod other_accounts;
+
+use std::time::Duration;
+
+use vobiz_cdr::simulator::{
+    Answer, CallKind, CallSpec, Casing, RetryAfter, SimulatedAccount, SimulatorOptions,
+};
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
+
+#[tokio::test]
+async fn an_owed_call_becomes_a_stored_cdr() {
+    let world = World::new().await;
+    let call = world.owed_call().await;
+    world.drain().await;
+    let row = format!("from vobiz.cdr where call_id = '{}'", call.call_id);
+    assert_eq!(
+        world.text(&format!("select total_cost {row}")).await,
+        call.total_cost().normalize().to_string()
+    );
+    assert_eq!(world.text(&format!("select billsec {row}")).await, call.billsec.to_string());
+    assert_eq!(
+        world.text(&format!("select origin || ' ' || attempts || ' ' || revision {row}")).await,
+        "callback 1 1"
+    );
+    assert_eq!(world.text(&format!("select first_callback_at is not null {row}")).await, "true");
+    assert_eq!(world.text(&format!("select notes {row}")).await, "{}");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue").await, 0);
+    assert_eq!(
+        world.database.count("select count(*) from vobiz.cdr_revision where source = 'single'").await,
+        1
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_failure_has_its_class_and_costs_one_request() {
+    let world = World::new().await;
+    let cases = [
+        (Answer::NotFound, "not_yet 1 alive"),
+        (Answer::SuccessFalse, "not_yet 1 alive"),
+        (Answer::DataNull, "not_yet 1 alive"),
+        (Answer::Empty, "not_yet 1 alive"),
+        (Answer::server_error(), "unavailable 1 alive"),
+        (Answer::Status(503, String::new()), "unavailable 1 alive"),
+        (Answer::Html, "unavailable 1 alive"),
+        (Answer::HalfBody, "unavailable 1 alive"),
+        (Answer::Reset, "unavailable 1 alive"),
+        (Answer::Slow(Duration::from_secs(3)), "unavailable 1 alive"),
+        (Answer::Redirect("http://127.0.0.1:9/elsewhere".into()), "unavailable 1 alive"),
+        (Answer::Body("{\"data\":{\"uuid\":\"cut".into()), "unavailable 1 alive"),
+        (Answer::Status(422, "{}".into()), "refused 1 alive"),
+        (Answer::Status(402, "{}".into()), "refused 1 alive"),
+        // The list works: the call alone is denied.
+        (Answer::Status(403, "{}".into()), "refused 1 alive"),
+        (Answer::WrongUuid, "unreadable 1 alive"),
+        (Answer::Body("[1, 2]".into()), "unreadable 1 alive"),
+        (Answer::Body("{\"data\":{\"cost\":1},\"success\":true}".into()), "unreadable 1 alive"),
+    ];
+    let mut calls = Vec::new();
+    for (answer, expected) in cases {
+        let call = world.vobiz.place_call(CallSpec::default());
+        world.vobiz.script(&call.call_id, [answer.clone()]);
+        world.owe(&call.call_id, true).await;
+        calls.push((call.call_id, answer, expected));
+    }
+    world.drain().await;
+    for (call_id, answer, expected) in &calls {
+        assert_eq!(world.standing(call_id).await, *expected, "{answer:?}");
+        let fetches = world.vobiz.stats().fetches_of(call_id);
+        assert_eq!(fetches, 1, "{answer:?}");
+    }
+    assert_eq!(world.pause_reason().await, "∅");
+    // All of it passes: an hour later everything is there.
+    world.database.shift_clock("1 hour").await;
+    world.drain().await;
+    assert_eq!(world.stored().await, i64::try_from(calls.len()).unwrap());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_never_appears_dies_after_a_day_and_a_speculative_one_is_closed_after_an_hour() {
+    let world = World::new().await;
+    world.owe("certain-1", true).await;
+    world.owe("speculative-1", false).await;
+    world.drain().await;
+    for (clock, certain, speculative) in [
+        ("59 minutes", "not_yet 2 alive", "not_yet 2 alive"),
+        ("2 hours", "not_yet 3 alive", "∅"),
+        ("23 hours", "not_yet 4 alive", "∅"),
+        ("25 hours", "never_appeared 5 dead", "∅"),
+        ("26 hours", "never_appeared 5 dead", "∅"),
+    ] {
+        world.database.shift_clock(clock).await;
+        world.drain().await;
+        assert_eq!(world.standing("certain-1").await, certain, "{clock}");
+        assert_eq!(world.standing("speculative-1").await, speculative, "{clock}");
+    }
+    let closed = world.text("select reason || ': ' || evidence from vobiz.closed_call").await;
+    assert!(closed.starts_with("not_found: not yet: 404"), "{closed}");
+    // The list shows it after all: the sweep pays the debt, dead or not.
+    let call = world.vobiz.place_call(CallSpec { call_id: Some("certain-1".into()), ..CallSpec::default() });
+    assert_eq!(world.sweep().await.new, 1);
+    assert_eq!(world.standing(&call.call_id).await, "∅");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn five_refusals_over_an_hour_make_a_dead_letter_with_what_was_said() {
+    let world = World::new().await;
+    let unreadable = Answer::Body("{\"data\":{\"uuid\":\"someone-else\"},\"success\":true}".into());
+    for (call_id, answer) in
+        [("refused-1", Answer::Status(422, "no such filter".into())), ("unreadable-1", unreadable)]
+    {
+        world.vobiz.place_call(CallSpec { call_id: Some(call_id.into()), ..CallSpec::default() });
+        world.vobiz.script(call_id, vec![answer; 6]);
+        world.owe(call_id, true).await;
+    }
+    for minutes in [0, 1, 6, 21, 62] {
+        world.database.shift_clock(&format!("{minutes} minutes")).await;
+        world.drain().await;
+    }
+    assert_eq!(world.standing("refused-1").await, "refused 5 dead");
+    assert_eq!(world.standing("unreadable-1").await, "unreadable 5 dead");
+    let said = world.text("select last_error from vobiz.cdr_queue where call_id = 'refused-1'").await;
+    assert_eq!(said, "refused: 422: no such filter");
+    let body = "select convert_from(last_body, 'UTF8') from vobiz.cdr_queue where call_id = 'unreadable-1'";
+    assert!(world.text(body).await.contains("someone-else"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_retry_after_pauses_the_account_and_halves_its_rate_once() {
+    for (form, least, most) in [
+        (RetryAfter::Seconds(30), 25, 30),
+        (RetryAfter::HttpDate(30), 25, 31),
+        (RetryAfter::PastDate, -5, 1),
+        (RetryAfter::BodyOnly(30), 25, 30),
+        (RetryAfter::Silent, 55, 60),
+    ] {
+        let world = World::new().await;
+        let call = world.owed_call().await;
+        world.vobiz.script(&call.call_id, [Answer::Throttled(form)]);
+        world.drain().await;
+        let seconds = world
+            .text("select extract(epoch from paused_until - vobiz.now())::int from vobiz.account")
+            .await
+            .parse::<i32>()
+            .unwrap();
+        assert!((least..=most).contains(&seconds), "{form:?}: {seconds}");
+        let share: f64 = world.text("select rate_share from vobiz.account").await.parse().unwrap();
+        assert!((share - 0.5).abs() < 0.01, "{form:?}: {share}");
+        if most > 1 {
+            assert_eq!(
+                world.standing(&call.call_id).await,
+                "- 0 alive",
+                "it cost the call nothing: {form:?}"
+            );
+            assert_eq!(world.stored().await, 0);
+            world.database.shift_clock("2 minutes").await;
+            world.drain().await;
+        }
+        world.database.shift_clock("2 minutes").await;
+        world.drain().await;
+        assert_eq!(world.stored().await, 1, "{form:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_denied_account_pauses_loses_nothing_and_recovers_by_its_probe() {
+    let world = World::new().await;
+    world.vobiz.set_token(ACCOUNT, "rotated away");
+    let mut calls = Vec::new();
+    for _ in 0..30 {
+        calls.push(world.owed_call().await);
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "denied");
+    for call in &calls {
+        assert_eq!(world.standing(&call.call_id).await, "- 0 alive");
+    }
+    // A minute later the probe fails again, and costs one request a candidate.
+    let before = world.vobiz.stats().total_requests();
+    world.database.shift_clock("61 seconds").await;
+    world.drain().await;
+    let probes = world.vobiz.stats().total_requests() - before;
+    assert!((1..=2).contains(&probes), "{probes}");
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    world.database.shift_clock("3 minutes").await;
+    world.drain().await;
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "∅");
+    assert_eq!(world.stored().await, 30);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_outage_pauses_the_account_after_twenty_failures_and_ages_stand_still() {
+    let world = World::new().await;
+    // One call has been missing for 23 hours when the outage begins.
+    world.owe("missing-1", true).await;
+    world.drain().await;
+    world.database.shift_clock("23 hours").await;
+    world.drain().await;
+    assert_eq!(world.standing("missing-1").await, "not_yet 2 alive");
+    world.vobiz.script_account(ACCOUNT, Some(Answer::Html));
+    for _ in 0..60 {
+        world.owed_call().await;
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "unavailable");
+    let requests = world.vobiz.stats().total_requests();
+    assert!(requests < 60, "the pause spares the rest: {requests}");
+    // Ten hours of outage, a probe now and then.
+    for hours in [24, 28, 33] {
+        world.database.shift_clock(&format!("{hours} hours")).await;
+        world.drain().await;
+        assert_eq!(world.pause_reason().await, "unavailable");
+    }
+    world.vobiz.script_account(ACCOUNT, None);
+    for clock in ["33 hours 2 minutes", "33 hours 20 minutes", "33 hours 40 minutes"] {
+        world.database.shift_clock(clock).await;
+        world.drain().await;
+    }
+    assert_eq!(world.pause_reason().await, "∅");
+    assert_eq!(world.stored().await, 60);
+    let standing = world.standing("missing-1").await;
+    assert!(standing.ends_with("alive"), "ten hours of pause do not count for its 24: {standing}");
+    world.database.shift_clock("35 hours 30 minutes").await;
+    world.drain().await;
+    assert!(world.standing("missing-1").await.ends_with("dead"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_changed_format_pauses_the_account_and_keeps_bodies() {
+    let world = World::new().await;
+    world.vobiz.script_fetches(ACCOUNT, Some(Answer::Body("{\"version\":2,\"calls\":[]}".into())));
+    for _ in 0..60 {
+        world.owed_call().await;
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "unreadable");
+    let kept = world.database.count("select count(*) from vobiz.cdr_queue where last_body is not null").await;
+    assert!((10..60).contains(&kept), "{kept}");
+    // The list works all the while; only a readable CDR ends the pause.
+    world.database.shift_clock("2 minutes").await;
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "unreadable");
+    world.vobiz.script_fetches(ACCOUNT, None);
+    for minutes in [4, 8, 30] {
+        world.database.shift_clock(&format!("{minutes} minutes")).await;
+        world.drain().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "∅");
+    assert_eq!(world.stored().await, 60);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_path_casing_is_found_out_kept_and_found_again() {
+    for (casing, wrong, kept) in
+        [(Casing::Capital, 404, "Account"), (Casing::Lower, 404, "account"), (Casing::Lower, 401, "account")]
+    {
+        let world = World::with(SimulatorOptions { casing, wrong_casing: wrong, ..options() }).await;
+        world.owed_call().await;
+        world.drain().await;
+        assert_eq!(world.stored().await, 1, "{casing:?} {wrong}");
+        assert_eq!(world.text("select api_path from vobiz.account").await, kept);
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_previous_token_works_during_a_rotation() {
+    let world = World::new().await;
+    let both = credentials(ACCOUNT, &["tok_new_not_active_yet", TOKEN]);
+    let account = account(&world.database.pool, &world.vobiz.api_url(), both, 1000.0);
+    let fetcher = fetcher(&world.database.pool, vec![account]);
+    world.owed_call().await;
+    fetcher.drain().await;
+    assert_eq!(world.stored().await, 1);
+    world.vobiz.set_token(ACCOUNT, "tok_new_not_active_yet");
+    world.owed_call().await;
+    fetcher.drain().await;
+    assert_eq!(world.stored().await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn odd_call_ids_stay_in_their_path_segment() {
+    let world = World::new().await;
+    for id in ["abc123@10.0.0.1", "a:b+c-d_e.f", "hQ7Zp2kLmT9vXc4RbN8sWd1YfGj3", "...", "a..b"] {
+        world.vobiz.place_call(CallSpec { call_id: Some(id.into()), ..CallSpec::default() });
+        world.owe(id, true).await;
+    }
+    world.drain().await;
+    assert_eq!(world.stored().await, 5);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_poison_record_dies_alone_with_its_body() {
+    let world = World::new().await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        calls.push(world.owed_call().await);
+    }
+    // Postgres refuses JSON nested deeper than its stack; our reader has no stack to overflow.
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    world
+        .vobiz
+        .place_call(CallSpec { call_id: Some("poison".into()), ..CallSpec::default().with("odd", &nested) });
+    world.owe("poison", true).await;
+    world.drain().await;
+    assert_eq!(world.stored().await, 20);
+    assert_eq!(world.standing("poison").await, "unstorable 1 dead");
+    assert_eq!(world.text("select length(last_body) from vobiz.cdr_queue").await, "65536");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_cut_at_its_limit() {
+    let world = World::new().await;
+    let call = world.owed_call().await;
+    world.vobiz.script(&call.call_id, [Answer::Body(" ".repeat(3 << 20))]);
+    world.drain().await;
+    assert_eq!(world.standing(&call.call_id).await, "unreadable 1 alive");
+    assert!(
+        world.text("select length(last_body) from vobiz.cdr_queue").await.parse::<u32>().unwrap() <= 65536
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
+    let world = World::new().await;
+    let call = world.vobiz.place_call(CallSpec {
+        kind: CallKind::Trunk,
+        announced_as: Some("announced-1".into()),
+        sip_call_id: Some("abc123@10.0.0.1".into()),
+        ..CallSpec::default()
+    });
+    world.owe_with("announced-1", ACCOUNT, true, Some("abc123@10.0.0.1")).await;
+    world.drain().await;
+    assert_eq!(world.standing("announced-1").await, "not_yet 1 alive");
+    world.database.shift_clock("11 minutes").await;
+    world.drain().await;
+    assert_eq!(world.text("select call_id from vobiz.cdr").await, call.call_id);
+    let closed = world
+        .text("select reason || ' ' || found_call_id from vobiz.closed_call where call_id = 'announced-1'");
+    assert_eq!(closed.await, format!("other_id {}", call.call_id));
+    assert_eq!(world.text("select first_callback_at is not null from vobiz.cdr").await, "true");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_denied_account_does_not_stop_the_others_and_one_sees_no_calls_of_another() {
+    let second = "MA_SECOND01";
+    let mut options = options();
+    options.accounts.push(SimulatedAccount::new(second, "tok_second"));
+    let world = World::with(options).await;
+    sqlx::query("insert into vobiz.account (account_id) values ($1)")
+        .bind(second)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let api = world.vobiz.api_url();
+    let denied = account(&world.database.pool, &api, credentials(ACCOUNT, &["wrong"]), 1000.0);
+    let fine = account(&world.database.pool, &api, credentials(second, &["tok_second"]), 1000.0);
+    let fetcher = fetcher(&world.database.pool, vec![denied, fine]);
+    for _ in 0..10 {
+        world.owed_call().await;
+        let call = world.vobiz.place_call(CallSpec { account: Some(second.into()), ..CallSpec::default() });
+        world.owe_with(&call.call_id, second, true, None).await;
+    }
+    // A row that says it belongs to another configured main account is refused.
+    let foreign = world.vobiz.place_call(CallSpec {
+        account: Some(second.into()),
+        ..CallSpec::default().with("account_id", &format!("\"{ACCOUNT}\""))
+    });
+    world.owe_with(&foreign.call_id, second, true, None).await;
+    fetcher.drain().await;
+    assert_eq!(world.pause_reason().await, "denied");
+    assert_eq!(
+        world.database.count("select count(*) from vobiz.cdr where account_id = 'MA_SECOND01'").await,
+        10
+    );
+    assert_eq!(world.standing(&foreign.call_id).await, "unreadable 1 alive");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 0").await, 10);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_rate_limit_is_held() {
+    let world = World::new().await;
+    let slow = account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 20.0);
+    let fetcher = fetcher(&world.database.pool, vec![slow]);
+    for _ in 0..60 {
+        world.owed_call().await;
+    }
+    let started = std::time::Instant::now();
+    fetcher.drain().await;
+    let took = started.elapsed();
+    assert_eq!(world.stored().await, 60);
+    assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
+    let busiest = world.vobiz.stats().accounts[ACCOUNT].busiest_second;
+    assert!(busiest <= 22, "{busiest} requests in one second");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() {
+    let world = World::new().await;
+    for _ in 0..250 {
+        world.vobiz.place_call(CallSpec::default());
+    }
+    let owed = world.owed_call().await;
+    let swept = world.sweep().await;
+    assert_eq!((swept.new, swept.pages, swept.unreadable), (251, 3, 0));
+    assert_eq!(world.standing(&owed.call_id).await, "∅", "the sweep pays what the queue owes");
+    let healed = "select count(*) from vobiz.cdr where origin = 'sweep' and first_callback_at is null";
+    assert_eq!(world.database.count(healed).await, 250);
+    assert_eq!(world.sweep().await.new, 0, "a second sweep finds nothing new");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_revision").await, 251);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_cost_that_settles_later_becomes_a_revision() {
+    let world = World::new().await;
+    let call = world.owed_call().await;
+    world.drain().await;
+    let changed =
+        world.vobiz.revise(&call.call_id, |call| call.cost += rust_decimal::Decimal::new(12345, 5)).unwrap();
+    assert_eq!(world.sweep().await.revised, 1);
+    assert_eq!(
+        world.text("select total_cost from vobiz.cdr").await,
+        changed.total_cost().normalize().to_string()
+    );
+    assert_eq!(world.text("select revision from vobiz.cdr").await, "2");
+    let costs = "select array_agg(total_cost order by revision) from vobiz.cdr_revision";
+    assert_eq!(
+        world.text(costs).await,
+        format!("{{{},{}}}", call.total_cost().normalize(), changed.total_cost().normalize())
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_paused_account_is_not_swept() {
+    let world = World::new().await;
+    world.owed_call().await;
+    world.vobiz.set_token(ACCOUNT, "rotated away");
+    world.drain().await;
+    let sweeper = vobiz_cdr::sweep::Sweeper::new(
+        world.database.pool.clone(),
+        world.accounts.clone(),
+        Duration::ZERO,
+        vobiz_cdr::watch::metrics::Metrics::new(),
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    assert_eq!(sweeper.sweep_if_due(&world.accounts[0], &stop).await.unwrap(), None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_empty_database_is_idle() {
+    let database = Database::new().await;
+    let nobody = account(&database.pool, "http://127.0.0.1:9", credentials(ACCOUNT, &[TOKEN]), 10.0);
+    tokio::time::timeout(Duration::from_secs(5), fetcher(&database.pool, vec![nobody]).drain())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
+    let world = World::new().await;
+    let call = world.vobiz.place_call(CallSpec::default());
+    world.owe(&call.call_id, true).await;
+    // Finds out the path, so that the page below is the next list request.
+    world.drain().await;
+    sqlx::query("delete from vobiz.cdr").execute(&world.database.pool).await.unwrap();
+    sqlx::query("delete from vobiz.cdr_revision").execute(&world.database.pool).await.unwrap();
+    world.owe(&call.call_id, true).await;
+    let slow = world.vobiz.clone();
+    slow.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_millis(700))));
+    let (swept, ()) = tokio::join!(world.sweep(), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        slow.script_account(ACCOUNT, None);
+        world.drain().await;
+    });
+    assert_eq!(swept.rows, 1);
+    assert_eq!(
+        world.text("select total_cost from vobiz.cdr").await,
+        call.total_cost().normalize().to_string()
+    );
+    // The page is as old as its request: it does not count as a confirmation later than the fetch.
+    let order = "select (fetched_at = (select max(fetched_at) from vobiz.cdr_revision))::text from vobiz.cdr";
+    assert_eq!(world.text(order).await, "true");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_single_path_that_is_closed_while_the_list_works_pauses_the_account() {
+    for answer in [Answer::NotFound, Answer::Status(403, "{}".into()), Answer::Status(410, "{}".into())] {
+        let mut world = World::new().await;
+        // At a pace at which the verdict is in before all calls were tried.
+        let api = world.vobiz.api_url();
+        let paced = account(&world.database.pool, &api, credentials(ACCOUNT, &[TOKEN]), 100.0);
+        world.fetcher = fetcher(&world.database.pool, vec![paced]);
+        for _ in 0..60 {
+            world.owed_call().await;
+        }
+        world.vobiz.script_fetches(ACCOUNT, Some(answer.clone()));
+        world.drain().await;
+        assert_eq!(world.pause_reason().await, "denied", "{answer:?}");
+        let spared = world.database.count("select count(*) from vobiz.cdr_queue where failures = 0").await;
+        assert!(spared >= 20, "{answer:?}: {spared} calls were spared");
+        world.vobiz.script_fetches(ACCOUNT, None);
+        for minutes in [3, 20] {
+            world.database.shift_clock(&format!("{minutes} minutes")).await;
+            world.drain().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            world.drain().await;
+        }
+        assert_eq!(world.stored().await, 60, "{answer:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn unknown_ids_and_one_bad_moment_of_the_api_pause_nobody() {
+    let world = World::new().await;
+    world.owed_call().await;
+    world.drain().await;
+    let newest = world.vobiz.place_call(CallSpec::default());
+    // What asks whether the account works meets a 502, twice at most: no reason to stop fetching for everybody.
+    world.vobiz.script(&newest.call_id, [Answer::Html, Answer::Html]);
+    for n in 0..40 {
+        world.owe(&format!("unknown-{n}"), true).await;
+    }
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "∅");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 1").await, 40);
+    assert!(world.vobiz.stats().fetches_of(&newest.call_id) >= 1, "it was asked");
+    world.end().await;
+}

@@ -1,0 +1,223 @@
+//! The plan of the house holds: imports point one way, a name means one thing, and a file can be read in one sitting. A rule that
+//! nobody runs is a wish, so this reads our own source.
+//!
+//! Functions of more than a hundred lines are refused by clippy (`too_many_lines`), unless they `#[expect]` it with a reason.
+
+mod source;
+mod sql;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use source::Source;
+
+/// More than this is more than one sitting.
+const LONGEST: usize = 450;
+
+/// Every room, and what it may import of ours beside itself. A room that is not in the table fails, and so does one that is gone.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("vobiz", &[]),
+    ("postgres", &[]),
+    ("simulator", &[]),
+    ("watch", &[]),
+    ("retry", &["vobiz"]),
+    ("config", &["vobiz", "postgres"]),
+    ("db::base", &["vobiz"]),
+    ("db::account", &["db::base", "vobiz", "retry::PauseReason"]),
+    ("db::cdr", &["db::base", "db::account", "vobiz"]),
+    ("db::queue", &["db::base", "db::account", "db::cdr", "vobiz", "retry::ErrorClass", "retry::History"]),
+    ("db::ledger", &["db::base", "db::account", "db::cdr", "db::queue", "vobiz"]),
+    ("db::bill", &["db::base", "db::account", "db::cdr", "db::queue", "vobiz"]),
+    ("db::reconcile", &["db::base", "vobiz"]),
+    ("db::overview", &["db::base", "db::account", "db::cdr", "db::queue", "db::ledger", "db::bill", "vobiz"]),
+    ("account", &["config", "db", "vobiz", "retry", "watch"]),
+    ("receive", &["db", "vobiz", "watch"]),
+    ("fetch", &["account", "db", "vobiz", "retry", "watch"]),
+    ("list", &["account", "db", "vobiz", "watch"]),
+    ("sweep", &["list", "account", "db", "vobiz", "watch"]),
+    ("ledger", &["list", "account", "db", "vobiz", "watch"]),
+    ("reconcile", &["db::reconcile", "vobiz"]),
+    ("ops", &["account", "db", "watch"]),
+    (
+        "serve",
+        &[
+            "account",
+            "config",
+            "db",
+            "fetch",
+            "ledger",
+            "list",
+            "ops",
+            "postgres",
+            "receive",
+            "reconcile",
+            "retry",
+            "simulator",
+            "sweep",
+            "vobiz",
+            "watch",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "account",
+            "config",
+            "db",
+            "fetch",
+            "ledger",
+            "list",
+            "ops",
+            "postgres",
+            "receive",
+            "reconcile",
+            "retry",
+            "serve",
+            "simulator",
+            "sweep",
+            "vobiz",
+            "watch",
+        ],
+    ),
+];
+
+/// What `db` hands out at its own door: these come from `db::base`.
+const DOOR_OF_DB: &[&str] = &["db::timed", "timed", "db::acquire", "db::DbError", "db::Fault"];
+
+/// Crates that only some rooms may say, and which those are.
+const CRATES: &[(&str, &[&str])] = &[
+    (
+        "sqlx",
+        &["account", "cli", "db", "fetch", "ledger", "list", "ops", "receive", "reconcile", "serve", "sweep"],
+    ),
+    ("axum", &["ops", "receive", "serve"]),
+    ("hyper", &["serve", "simulator"]),
+    ("reqwest", &["cli", "config", "simulator", "vobiz"]),
+    ("clap", &["cli", "config"]),
+];
+
+/// What several subcommands share. Beside these, no file of `cli` imports another.
+const SHARED_BY_COMMANDS: &[&str] = &["accounts", "args", "csv", "database", "output", "range", "signals"];
+
+fn is_under(path: &str, room: &str) -> bool {
+    path == room || path.starts_with(&format!("{room}::"))
+}
+
+fn room_of(module: &str) -> Option<&'static str> {
+    ROOMS.iter().map(|(room, _)| *room).filter(|room| is_under(module, room)).max_by_key(|room| room.len())
+}
+
+#[test]
+fn every_room_is_in_the_table_and_imports_what_the_table_says() {
+    let sources = Source::all("src");
+    let mut seen = BTreeSet::new();
+    for source in sources.iter().filter(|source| !matches!(&*source.module, "" | "db" | "main")) {
+        let file = source.path.display();
+        let room = room_of(&source.module)
+            .unwrap_or_else(|| panic!("{file}: {} is no room of the table", source.module));
+        seen.insert(room);
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room).unwrap().1;
+        for path in source.own_paths() {
+            let of_base = room.starts_with("db") && DOOR_OF_DB.iter().any(|name| is_under(&path, name));
+            assert!(
+                of_base || is_under(&path, room) || allowed.iter().any(|allowed| is_under(&path, allowed)),
+                "{file} imports {path}; {room} may import {allowed:?}"
+            );
+        }
+    }
+    let gone: Vec<_> = ROOMS.iter().map(|(room, _)| *room).filter(|room| !seen.contains(room)).collect();
+    assert!(gone.is_empty(), "rooms of the table that are gone: {gone:?}");
+}
+
+#[test]
+fn a_crate_is_said_only_where_it_belongs() {
+    for source in Source::all("src").iter().filter(|source| !source.module.is_empty()) {
+        let top = source.module.split("::").next().unwrap();
+        for (name, rooms) in CRATES {
+            let allowed = rooms.contains(&top) || top == "main" && *name == "clap";
+            assert!(
+                allowed || !source.says(name),
+                "{} uses {name}; only {rooms:?} may",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_subcommand_imports_no_other_subcommand() {
+    for source in Source::all("src/cli") {
+        let mut parts = source.module.split("::").skip(1);
+        let Some(own) = parts.next() else { continue };
+        for path in source.own_paths() {
+            let mut parts = path.split("::");
+            if let (Some("cli"), Some(other)) = (parts.next(), parts.next()) {
+                let is_item = other.starts_with(char::is_uppercase);
+                assert!(
+                    is_item || other == own || SHARED_BY_COMMANDS.contains(&other),
+                    "{} imports {path}",
+                    source.path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_root_of_src_is_a_map() {
+    let mut files: Vec<String> = fs::read_dir("src")
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["lib.rs", "main.rs", "retry.rs"]);
+    assert!(fs::read_to_string("src/main.rs").unwrap().lines().count() <= 34);
+}
+
+#[test]
+fn a_module_is_a_file_or_a_folder_and_never_both() {
+    for source in Source::all("src") {
+        let folder = source.path.with_extension("");
+        assert!(!folder.is_dir(), "{} lies beside a folder of its name", source.path.display());
+    }
+}
+
+#[test]
+fn a_type_has_its_name_for_itself() {
+    // The type of an error in `FromStr` and its like is no name of ours.
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in Source::all("src") {
+        for name in source.types() {
+            places.entry(name).or_default().push(source.path.display().to_string());
+        }
+    }
+    let twice: Vec<_> = places.iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(twice.is_empty(), "names of several types: {twice:#?}");
+}
+
+#[test]
+fn every_file_can_be_read_in_one_sitting() {
+    let long: Vec<String> = Source::all("src")
+        .into_iter()
+        .map(|source| (source.text.lines().count(), source.path))
+        .filter(|(lines, _)| *lines > LONGEST)
+        .map(|(lines, path)| format!("{} has {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "more than {LONGEST} lines: {long:?}");
+}
+
+#[test]
+fn every_room_has_its_tests() {
+    for (room, _) in ROOMS {
+        let name = room.rsplit("::").next().unwrap();
+        let place =
+            if room.starts_with("db::") { format!("tests/it/db/{name}") } else { format!("tests/it/{name}") };
+        let there = Path::new(&place).is_dir() || Path::new(&format!("{place}.rs")).is_file();
+        let inside =
+            !there && Source::all(&format!("src/{}", room.replace("::", "/"))).iter().any(Source::has_tests);
+        assert!(there || inside, "{room} has no {place}.rs, no folder of that name, and no tests inside");
+    }
+}

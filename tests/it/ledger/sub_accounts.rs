@@ -1,0 +1,196 @@
+//! Several accounts in one service: a main account and its sub-account, and the customers of a partner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::account::Account;
+use vobiz_cdr::ledger::Ledger;
+use vobiz_cdr::simulator::{self, CallSpec, Simulator, SimulatorOptions};
+use vobiz_cdr::sweep::Sweeper;
+use vobiz_cdr::vobiz::{AccountId, CallId, Credentials, PathStyle};
+use vobiz_cdr::watch::metrics::Metrics;
+
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::world::{TOKEN, account, credentials, noon};
+
+const SUB: &str = "SA_TESTCD34";
+const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
+
+/// Makes it noon in India, and the ledger of the accounts begin with the day before yesterday; returns that instant.
+async fn ledger(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
+    let ids: Vec<AccountId> = ids.iter().map(|id| AccountId::new(id).unwrap()).collect();
+    vobiz_cdr::db::account::register(&mut *database.connection().await, &ids).await.unwrap();
+    let began = noon(database, vobiz, 330).await - TimeDelta::days(2);
+    sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
+        .bind(began)
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    began
+}
+
+fn place(vobiz: &Simulator, account: &str, started_at: DateTime<Utc>) {
+    vobiz.place_call(CallSpec {
+        account: Some(account.into()),
+        started_at: Some(started_at),
+        ended_at: Some(started_at + TimeDelta::seconds(30)),
+        ..CallSpec::default()
+    });
+}
+
+/// Sweeps each account and checks all of its days.
+async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
+    let sweeper = Sweeper::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
+    let ledger = Ledger::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
+    let stop = CancellationToken::new();
+    for account in accounts {
+        sweeper.sweep_if_due(account, &stop).await.unwrap();
+        while ledger.check_if_due(account, &stop).await.unwrap().is_some() {}
+    }
+}
+
+async fn states(database: &Database) -> Vec<String> {
+    database
+        .texts(
+            "select concat_ws(' ', account_id, state, calls_here, calls_there, reason) from vobiz.ledger_day
+             where to_at < vobiz.now() order by account_id, day",
+        )
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
+    for sees in [false, true] {
+        let database = Database::new().await;
+        let vobiz = Simulator::start(SimulatorOptions {
+            accounts: vec![
+                simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+                simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+            ],
+            day_zone: 330,
+            parent_sees_subs: sees,
+            ..SimulatorOptions::default()
+        })
+        .await
+        .unwrap();
+        let began = ledger(&database, &vobiz, &[ACCOUNT, SUB]).await;
+        for hour in 1..4 {
+            place(&vobiz, ACCOUNT, began + TimeDelta::hours(hour));
+            place(&vobiz, SUB, began + TimeDelta::hours(hour));
+        }
+        let (url, pool) = (vobiz.api_url(), &database.pool);
+        let accounts = [
+            account(pool, &url, credentials(ACCOUNT, &[TOKEN]), 1000.0),
+            account(pool, &url, credentials(SUB, &[SUB_TOKEN]), 1000.0),
+        ];
+        sweep_and_check(&database, &accounts).await;
+        let parent = if sees { 6 } else { 3 };
+        assert_eq!(
+            states(&database).await,
+            [
+                format!("{ACCOUNT} settled {parent} {parent}"),
+                format!("{ACCOUNT} settled"),
+                format!("{SUB} settled 3 3"),
+                format!("{SUB} settled"),
+            ],
+            "the parent sees: {sees}"
+        );
+        let owners =
+            "select account_id || ' ' || count(*) from vobiz.cdr group by account_id order by account_id";
+        assert_eq!(database.texts(owners).await, [format!("{ACCOUNT} 3"), format!("{SUB} 3")]);
+        let lost = "select account_id || ' ' || calls from vobiz.callback_loss where calls > 0 order by 1";
+        assert_eq!(database.texts(lost).await, [format!("{ACCOUNT} 3"), format!("{SUB} 3")]);
+        vobiz.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_parents_list() {
+    let database = Database::new().await;
+    let vobiz = Simulator::start(SimulatorOptions {
+        accounts: vec![
+            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+        ],
+        day_zone: 330,
+        parent_sees_subs: true,
+        ..SimulatorOptions::default()
+    })
+    .await
+    .unwrap();
+    let began = ledger(&database, &vobiz, &[ACCOUNT]).await;
+    place(&vobiz, ACCOUNT, began + TimeDelta::hours(1));
+    place(&vobiz, SUB, began + TimeDelta::hours(2));
+    let accounts = [account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
+    sweep_and_check(&database, &accounts).await;
+    assert_eq!(states(&database).await[0], format!("{ACCOUNT} settled 2 2"));
+    // One more of the sub-account, which the parent's list does not show.
+    database
+        .run(
+            "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, currency)
+             select 'ours-alone', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, currency
+             from vobiz.cdr where account_id like 'SA%'",
+        )
+        .await;
+    database.run("update vobiz.provider_day set check_at = vobiz.now() where reopened_at is not null").await;
+    sweep_and_check(&database, &accounts).await;
+    let state = &states(&database).await[0];
+    assert!(
+        state.starts_with(&format!("{ACCOUNT} differs 3 2"))
+            && state.contains("missing at Vobiz: ours-alone"),
+        "{state}"
+    );
+    vobiz.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_reads_each_customer_by_itself() {
+    let (partner, token) = ("PA_TESTEF56", "tok_partner_4c1d8e7f2a6b");
+    let (one, two) = ("MA_CUSTOM01", "MA_CUSTOM02");
+    let database = Database::new().await;
+    database.run("delete from vobiz.account where account_id like '%TESTAB%'").await;
+    let vobiz = Simulator::start(SimulatorOptions {
+        accounts: vec![
+            simulator::SimulatedAccount::new(one, "tok_one_0123456789"),
+            simulator::SimulatedAccount::new(two, "tok_two_0123456789"),
+            simulator::SimulatedAccount::new(partner, token),
+        ],
+        day_zone: 330,
+        ..SimulatorOptions::default()
+    })
+    .await
+    .unwrap();
+    let began = ledger(&database, &vobiz, &[one, two]).await;
+    for hour in 1..4 {
+        place(&vobiz, one, began + TimeDelta::hours(hour));
+    }
+    place(&vobiz, two, began + TimeDelta::hours(30));
+    let accounts = [one, two].map(|id| {
+        let credentials = Credentials {
+            account_id: AccountId::new(id).unwrap(),
+            auth_id: AccountId::new(partner).unwrap(),
+            tokens: vec![SecretString::from(token)],
+            styles: vec![PathStyle::Partner],
+        };
+        account(&database.pool, &vobiz.api_url(), credentials, 1000.0)
+    });
+    // The single CDR of a partner is the bare object.
+    let call = vobiz.place_call(CallSpec { account: Some(two.into()), ..CallSpec::default() });
+    let cdr = accounts[1].client.fetch_cdr(&CallId::new(&call.call_id).unwrap()).await.unwrap();
+    assert_eq!(cdr.account_id.unwrap().as_str(), two);
+    sweep_and_check(&database, &accounts).await;
+    assert_eq!(
+        states(&database).await,
+        [
+            format!("{one} settled 3 3"),
+            format!("{one} settled"),
+            format!("{two} settled"),
+            format!("{two} settled 1 1"),
+        ]
+    );
+    assert_eq!(database.count("select count(*) from vobiz.cdr").await, 5);
+    vobiz.stop().await;
+}

@@ -1,0 +1,509 @@
+//! Our calls beside another's list: each kind of difference is found once, nothing else is, and nothing is guessed.
+
+use futures_util::TryStreamExt;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use vobiz_cdr::db::reconcile::{self as rows, ReconcileDifference};
+use vobiz_cdr::reconcile::{self, Comparison, Map, ReconcileError, ReconcileRequest, Wrong};
+use vobiz_cdr::vobiz::AccountId;
+
+use crate::support::calls::single;
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::process::{Finished, program, run};
+
+const EXPORT: &str = "tests/data/vobiz/export.csv";
+const HEADER: &str = "account_id,uuid,start_time,duration,billsec,cost,streaming_cost,total_cost,currency\n";
+/// One table in all its columns.
+const MAP: &str = "zone = \"Asia/Kolkata\"
+    [columns]
+    call_id = \"their id\"\nfrom = \"caller\"\nto = \"callee\"\nstarted_at = \"at\"\nbillsec = \"seconds\"\ncost = \"rupees\"
+    currency = \"currency\"";
+
+impl Database {
+    async fn store(&self, call: Value) {
+        let now = self.now().await;
+        self.upsert(&[&single(&call.to_string(), now)]).await;
+    }
+
+    /// Calls named `a`, `b`, …, ten minutes apart from 10:00 UTC on, 42 seconds and 0.45 INR each, of [`ACCOUNT`].
+    async fn store_plain(&self, calls: &str) {
+        for name in calls.chars() {
+            self.store(plain(name)).await;
+        }
+    }
+
+    async fn with_csv(
+        &self,
+        text: &str,
+        zone: &str,
+        asked: &ReconcileRequest,
+    ) -> (Comparison, Vec<ReconcileDifference>) {
+        let mut connection = self.connection().await;
+        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), zone, asked).await.unwrap();
+        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
+    }
+
+    async fn with_table(
+        &self,
+        table: &str,
+        map: &str,
+        asked: &ReconcileRequest,
+    ) -> (Comparison, Vec<ReconcileDifference>) {
+        let mut connection = self.connection().await;
+        let map = Map::read(map).unwrap();
+        let comparison = reconcile::with_table(&mut connection, table, &map, asked).await.unwrap();
+        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
+    }
+
+    /// A table as a customer might have it; rows are SQL.
+    async fn make_table(&self, rows: &str) {
+        self.run(&format!(
+            r#"create schema "My CRM";
+               create table "My CRM"."Calls; drop" ("their id" text, caller text, callee bigint, at timestamp, seconds float8,
+                                                    rupees text, currency varchar(3));
+               insert into "My CRM"."Calls; drop" values {rows}"#
+        ))
+        .await;
+    }
+}
+
+const TABLE: &str = "My CRM.Calls; drop";
+
+fn minute(name: char) -> String {
+    let minute = 10 * (u32::from(name) - u32::from('a'));
+    format!("{:02}:{:02}", 10 + minute / 60, minute % 60)
+}
+
+fn plain(name: char) -> Value {
+    json!({
+        "uuid": name.to_string(), "account_id": ACCOUNT, "start_time": format!("2026-03-25T{}:00Z", minute(name)),
+        "call_direction": "outbound", "caller_id_number": "+918012345678",
+        "destination_number": format!("+9198765432{:02}", u32::from(name) - u32::from('a')),
+        "duration": 47, "billsec": 42, "cost": 0.45, "streaming_cost": 0, "total_cost": 0.45, "currency": "INR"
+    })
+}
+
+/// The export's row of a plain call.
+fn row(name: char) -> String {
+    format!("{ACCOUNT},{name},2026-03-25T{}:00Z,47,42,0.45,0,0.45,INR\n", minute(name))
+}
+
+fn rows(calls: &str) -> String {
+    HEADER.to_owned() + &calls.chars().map(row).collect::<String>()
+}
+
+fn days(from: &str, to: &str) -> ReconcileRequest {
+    ReconcileRequest { days: Some((from.parse().unwrap(), to.parse().unwrap())), account: None }
+}
+
+/// Kind and call (or line) of each.
+fn kinds(differences: &[ReconcileDifference]) -> Vec<String> {
+    let name = |d: &ReconcileDifference| d.call_id.clone().unwrap_or_else(|| format!("{:?}", d.line));
+    differences.iter().map(|d| format!("{} {}", d.kind, name(d))).collect()
+}
+
+fn total<'a>(comparison: &'a Comparison, what: &str) -> [Option<&'a str>; 3] {
+    let total = comparison.totals.iter().find(|total| total.what == what).unwrap();
+    [total.here.as_deref(), total.there.as_deref(), total.difference.as_deref()]
+}
+
+#[tokio::test]
+async fn an_export_equals_the_calls_it_was_made_of() {
+    let db = Database::new().await;
+    let mut reader = csv::Reader::from_path(EXPORT).unwrap();
+    let header = reader.headers().unwrap().clone();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let fields = header.iter().zip(&record).filter(|(_, value)| !value.is_empty());
+        db.store(fields.map(|(key, value)| (key.to_owned(), json!(value))).collect()).await;
+    }
+    let export = std::fs::read_to_string(EXPORT).unwrap();
+    let (comparison, differences) = db.with_csv(&export, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal && differences.is_empty(), "{comparison:?} {differences:?}");
+    assert_eq!((comparison.counts.calls_here, comparison.counts.equal), (3, 3));
+    assert_eq!(
+        comparison.accounts.as_deref(),
+        Some(&["MA_TESTAB12".to_owned(), "MA_XXXXXXXX".to_owned()][..])
+    );
+    assert_eq!(comparison.compared, rows::FIELDS);
+    assert_eq!(total(&comparison, "total_cost"), [Some("0.75"), Some("0.75"), Some("0")]);
+}
+
+#[tokio::test]
+async fn each_kind_of_difference_is_found_once_and_nothing_else() {
+    let db = Database::new().await;
+    db.store_plain("abcdef").await;
+    // a is equal in another spelling, b costs more, c is missing here, d has no seconds to say, e cannot be read, f is not there.
+    let text = format!(
+        "{HEADER}{ACCOUNT},a,2026-03-25 10:00:00Z,47.0,42,0.4500,-,0.45,INR\n{}{}{ACCOUNT},d,,NULL,null,0.45,,,INR\n{}",
+        row('b').replace("0.45,INR", "0.5,INR"),
+        row('c').replace(",c,", ",nobody,"),
+        row('e').replace("0.45,0", "0;45,0"),
+    );
+    let text = text + &row('f').replace("10:50", "11:50").replace(",f,", ",later,");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert_eq!(
+        kinds(&differences),
+        [
+            "differs b",
+            "missing_here nobody",
+            "missing_there c",
+            "unreadable e",
+            "missing_there f",
+            "missing_here later"
+        ]
+    );
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), "0.5")]);
+    assert_eq!(differences[3].why.as_deref(), Some("cost: not a number: \"0;45\""));
+    assert_eq!(differences[3].line, Some(6));
+    let counts = comparison.counts;
+    assert!(!comparison.equal);
+    assert_eq!((counts.calls_here, counts.calls_there, counts.equal), (6, 6, 2));
+    assert_eq!((counts.missing_here, counts.missing_there), (2, 2));
+    assert_eq!((counts.differing, counts.unreadable, counts.differences()), (1, 1, 6));
+    assert_eq!(total(&comparison, "calls"), [Some("6"), Some("6"), Some("0")]);
+    assert_eq!(total(&comparison, "total_cost"), [Some("2.7"), Some("2.3"), Some("0.4")]);
+}
+
+#[tokio::test]
+async fn an_empty_list_proves_nothing_where_we_hold_calls() {
+    let db = Database::new().await;
+    let header = std::fs::read_to_string("tests/data/vobiz/export_header_only.csv").unwrap();
+    for nothing in ["", &header] {
+        assert!(!db.with_csv(nothing, "UTC", &ReconcileRequest::default()).await.0.equal, "without days");
+        assert!(db.with_csv(nothing, "UTC", &days("2026-03-25", "2026-03-25")).await.0.equal, "nor have we");
+    }
+    db.store_plain("a").await;
+    for nothing in ["", &header] {
+        let (comparison, differences) = db.with_csv(nothing, "UTC", &days("2026-03-25", "2026-03-25")).await;
+        assert!(!comparison.equal);
+        assert_eq!(kinds(&differences), ["missing_there a"]);
+        assert!(db.with_csv(nothing, "UTC", &days("2026-03-26", "2026-03-26")).await.0.equal);
+    }
+}
+
+#[tokio::test]
+async fn a_call_twice_in_the_file_counts_once_if_it_says_the_same() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let text = rows("aabab") + &row('a').replace("0.45", "0.450");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal, "{differences:?}");
+    assert_eq!((comparison.counts.calls_there, comparison.counts.repeated), (2, 4));
+    assert_eq!(total(&comparison, "cost")[1], Some("0.9"));
+
+    let (comparison, differences) = db
+        .with_csv(&(rows("aba") + &row('a').replace(",42,", ",41,")), "UTC", &ReconcileRequest::default())
+        .await;
+    assert_eq!(kinds(&differences), ["repeated a"]);
+    assert_eq!(differences[0].why.as_deref(), Some("said differently in line 4, 5"));
+    assert_eq!((comparison.counts.contradicting, comparison.counts.repeated), (1, 0));
+
+    // What cannot be read is said, but beside a row that can it makes no call missing or doubtful.
+    let (_, differences) = db
+        .with_csv(&(rows("ab") + &row('a').replace(",42,", ",x,")), "UTC", &ReconcileRequest::default())
+        .await;
+    assert_eq!(kinds(&differences), ["unreadable a"]);
+}
+
+#[tokio::test]
+async fn days_and_accounts_limit_both_sides() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    // The last moment of 24 March in India, and the first of the 26th.
+    for (name, at) in [("eve", "2026-03-24T18:29:59Z"), ("morrow", "2026-03-25T18:30:00Z")] {
+        let mut call = plain('a');
+        (call["uuid"], call["start_time"]) = (json!(name), json!(at));
+        db.store(call).await;
+    }
+    let mut other = plain('b');
+    (other["uuid"], other["account_id"]) = (json!("other"), json!("MA_OTHERXX1"));
+    db.store(other).await;
+
+    let (comparison, differences) = db.with_csv(&rows("ab"), "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.equal, "another account's calls are no matter of this file: {differences:?}");
+    assert_eq!(comparison.from.unwrap().to_rfc3339(), "2026-03-24T18:30:00+00:00");
+    let (_, differences) = db.with_csv(&rows("ab"), "UTC", &days("2026-03-24", "2026-03-26")).await;
+    assert_eq!(kinds(&differences), ["missing_there eve", "missing_there morrow"]);
+    // A row of theirs on another day is left out, unless the call is one of ours on this day.
+    let text = rows("a")
+        + &row('b').replace("2026-03-25", "2026-03-27")
+        + &row('c').replace("2026-03-25", "2026-03-27");
+    let (comparison, differences) = db.with_csv(&text, "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.equal, "{differences:?}");
+    assert_eq!((comparison.counts.equal, comparison.counts.left_out), (2, 1));
+
+    let text = rows("ab") + &row('c').replace(ACCOUNT, "MA_OTHERXX1");
+    let one =
+        ReconcileRequest { account: Some(AccountId::new(ACCOUNT).unwrap()), ..ReconcileRequest::default() };
+    let (comparison, _) = db.with_csv(&text, "UTC", &one).await;
+    assert!(comparison.equal && comparison.counts.left_out == 1, "{comparison:?}");
+    let (_, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert_eq!(kinds(&differences), ["missing_there other", "missing_here c"]);
+}
+
+#[tokio::test]
+async fn times_without_a_zone_are_taken_in_the_zone_that_was_said() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let text = "uuid,start_time\na,2026-03-25 15:30:00\nc,2026-03-25 15:45:00\n";
+    let (_, differences) = db.with_csv(text, "Asia/Kolkata", &ReconcileRequest::default()).await;
+    assert_eq!(kinds(&differences), ["missing_there b", "missing_here c"]);
+    assert_eq!(differences[1].called_at.unwrap().to_rfc3339(), "2026-03-25T10:15:00+00:00");
+    let (comparison, _) = db.with_csv(text, "UTC", &days("2026-03-25", "2026-03-25")).await;
+    assert!(comparison.compared.is_empty());
+
+    let mut connection = db.connection().await;
+    let wrong =
+        reconcile::with_csv(&mut connection, text.as_bytes(), "India", &ReconcileRequest::default()).await;
+    assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::Zone(_)))));
+    let wrong =
+        reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], "UTC", &ReconcileRequest::default()).await;
+    assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::NoTimes))), "{wrong:?}");
+    let unreadable =
+        reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], "UTC", &ReconcileRequest::default()).await;
+    assert!(!unreadable.unwrap().equal);
+}
+
+#[tokio::test]
+async fn a_table_is_matched_by_call_id_then_by_numbers_and_start() {
+    let db = Database::new().await;
+    db.store_plain("abcd").await;
+    db.make_table(
+        // By id, however far the start is off; by numbers, the id being their own; 61 seconds off; not readable.
+        "('a', null, null, '2026-03-25 16:30', 42, '0.450', 'INR'),
+         ('crm-1', '080 1234 5678', 919876543201, '2026-03-25 15:40:59.5', 41.5, '0.45', 'INR'),
+         (null, '08012345678', 9876543202, '2026-03-25 15:51:01', 42, '0.45', 'INR'),
+         (null, '08012345678', 9876543203, '2026-03-25 16:00', 42, '₹0.45', 'INR')",
+    )
+    .await;
+    let (comparison, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
+    assert_eq!(
+        kinds(&differences),
+        ["differs b", "missing_there c", "missing_here Some(3)", "unreadable Some(4)", "missing_there d"]
+    );
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41.5")]);
+    assert_eq!((comparison.counts.equal, comparison.rows), (1, 4));
+
+    let (_, differences) = db
+        .with_table(TABLE, &format!("{MAP}\n[match]\ntolerance = \"61s\""), &ReconcileRequest::default())
+        .await;
+    assert_eq!(kinds(&differences), ["differs b", "unreadable Some(4)", "missing_there d"]);
+}
+
+#[tokio::test]
+async fn where_two_calls_could_be_meant_none_is_chosen() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let mut again = plain('a');
+    (again["uuid"], again["start_time"]) = (json!("a2"), json!("2026-03-25T10:00:30Z"));
+    db.store(again).await;
+    db.make_table(
+        // The nearer one is not taken. Two rows for b; c is certain.
+        "(null, '8012345678', 9876543200, '2026-03-25 15:30:01', 42, '0.45', 'INR'),
+         ('x', '8012345678', 9876543201, '2026-03-25 15:40:10', 42, '0.45', 'INR'),
+         ('y', '8012345678', 9876543201, '2026-03-25 15:40:20', 42, '0.45', 'INR'),
+         (null, '8012345678', 9876543202, '2026-03-25 15:50:00', 42, '0.45', 'INR')",
+    )
+    .await;
+    let (comparison, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
+    assert!(differences.iter().all(|difference| difference.kind == "ambiguous"), "{differences:?}");
+    let counts = comparison.counts;
+    assert_eq!((counts.ambiguous_here, counts.ambiguous_there, counts.equal), (3, 3, 1));
+    assert_eq!((counts.missing_here, counts.missing_there, counts.differences()), (0, 0, 6));
+    let why: Vec<_> = differences.iter().map(|difference| difference.why.clone().unwrap()).collect();
+    assert!(why.contains(&"may be a or a2".to_owned()), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("x from 8012345678") && why.contains("or y from")), "{why:?}");
+
+    // An id settles it.
+    db.run(r#"update "My CRM"."Calls; drop" set "their id" = 'a' where callee = 9876543200"#).await;
+    db.run(r#"delete from "My CRM"."Calls; drop" where "their id" = 'x'"#).await;
+    let (_, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
+    assert_eq!(kinds(&differences), ["missing_there a2"]);
+}
+
+#[tokio::test]
+async fn a_table_is_only_read_and_only_where_it_matters() {
+    let db = Database::new().await;
+    db.store_plain("a").await;
+    db.run(
+        "create table public.calls (uuid text, at timestamptz, cost numeric);
+         insert into public.calls values ('a', '2026-03-25 10:00Z', 0.45), ('old', '2020-01-01', 1), ('timeless', null, 1);
+         create function public.trap() returns text language plpgsql as
+           $$ begin insert into public.calls values ('trap'); return 'a'; end $$;
+         create view public.trapped as select public.trap() as uuid, now() as at",
+    )
+    .await;
+    let map = "[columns]\ncall_id = \"uuid\"\nstarted_at = \"at\"\ncost = \"cost\"";
+    let (comparison, differences) =
+        db.with_table("public.calls", map, &days("2026-03-25", "2026-03-25")).await;
+    assert_eq!(comparison.rows, 2, "a row of other years does not come over");
+    assert_eq!(kinds(&differences), ["missing_here timeless"]);
+
+    let mut connection = db.connection().await;
+    let map = Map::read("[columns]\ncall_id = \"uuid\"\nstarted_at = \"at\"").unwrap();
+    let trapped =
+        reconcile::with_table(&mut connection, "public.trapped", &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
+    assert!(trapped.to_string().contains("read-only transaction"), "{trapped}");
+    for (table, word) in [
+        ("calls", "there is no table"),
+        ("public.nothing", "there is no table"),
+        ("public.calls\" union select", "there is no table"),
+        ("vobiz.setting", "has no column uuid, at; it has only_row, billing_zone, home_country"),
+    ] {
+        let wrong = reconcile::with_table(&mut connection, table, &map, &ReconcileRequest::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(wrong, ReconcileError::Wrong(_)), "{wrong:?}");
+        assert!(wrong.to_string().contains(word), "{wrong}");
+    }
+    assert_eq!(db.count("select count(*) from public.calls").await, 3);
+}
+
+#[tokio::test]
+async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
+    use rand::RngExt as _;
+
+    let db = Database::new().await;
+    let names: Vec<char> = ('a'..='t').collect();
+    db.store_plain(&names.iter().step_by(2).chain(&['b', 'd']).collect::<String>()).await;
+    let ours: Vec<String> = db.texts("select call_id from vobiz.cdr order by 1").await;
+    let mut connection = db.connection().await;
+    for _ in 0..20 {
+        let (mut text, mut expected) = (HEADER.to_owned(), Vec::new());
+        for name in &names {
+            let held = ours.contains(&name.to_string());
+            match rand::rng().random_range(0..5) {
+                0 if held => expected.push(format!("missing_there {name}")),
+                0 => {}
+                1 => {
+                    text += &row(*name).replace(",42,", ",7,");
+                    expected.push(format!("{} {name}", if held { "differs" } else { "missing_here" }));
+                }
+                2 => {
+                    text += &row(*name).replace(",42,", ",forty,");
+                    expected.push(format!("unreadable {name}"));
+                }
+                _ => {
+                    text += &row(*name);
+                    expected.extend((!held).then(|| format!("missing_here {name}")));
+                }
+            }
+        }
+        let asked = days("2026-03-25", "2026-03-25");
+        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), "UTC", &asked).await.unwrap();
+        let found: Vec<_> = rows::differences(&mut connection, None).try_collect().await.unwrap();
+        assert_eq!(kinds(&found), expected, "{text}");
+        assert_eq!(comparison.equal, expected.is_empty());
+    }
+}
+
+fn reconcile(db: &Database, arguments: &[&str]) -> Finished {
+    let mut command = program(&[&["reconcile"], arguments].concat());
+    run(command.env("DATABASE_URL", &db.url))
+}
+
+#[tokio::test]
+async fn the_command_says_all_of_it_and_exits_by_the_result() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let equal = reconcile(&db, &["--csv", &file("equal.csv", &rows("abc"))]);
+    assert_eq!(equal.status.code(), Some(0), "{}", equal.stderr);
+    assert!(equal.stdout.starts_with("equal\n"), "{}", equal.stdout);
+
+    let silent = file("silent.csv", &(rows("ab") + &row('c').replace("0.45,INR", "NULL,INR")));
+    let silent = reconcile(&db, &["--csv", &silent]);
+    assert_eq!(silent.status.code(), Some(0));
+    assert!(silent.stderr.contains("say nothing") && silent.stdout.contains("0.45"), "{}", silent.stderr);
+
+    let other =
+        file("other.csv", &(rows("a") + &row('b').replace("0.45", "0.50") + &row('d') + "?\u{1b}[31m\n"));
+    let out = folder.path().join("differences.csv");
+    let text = reconcile(&db, &["--csv", &other, "--out", out.to_str().unwrap(), "--limit", "2"]);
+    assert_eq!(text.status.code(), Some(1), "{}", text.stderr);
+    for word in ["not equal", "missing here", "cost 0.45 here, 0.5 there", "missing there"] {
+        assert!(text.stdout.contains(word), "{word}\n{}", text.stdout);
+    }
+    assert!(text.stderr.contains("only the first differences are shown"), "{}", text.stderr);
+    assert!(!text.stdout.contains('\u{1b}') && !text.stdout.contains("unreadable  "), "{}", text.stdout);
+    let list = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(list.lines().count(), 5, "{list}");
+    assert!(list.starts_with("kind,line,call_id,") && list.contains("\nunreadable,5,"), "{list}");
+
+    let json = reconcile(&db, &["--csv", &other, "--json"]).stdout;
+    assert_eq!(json.lines().count(), 1);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["equal"], &json["counts"]["missing_there"]), (&json!(false), &json!(1)));
+    assert_eq!(json["differences"].as_array().unwrap().len(), 4);
+    assert_eq!(json["differences"][0]["differs"], json!(["cost", "total_cost"]));
+    assert_eq!(json["differences"][0]["here"]["cost"], json!("0.45"));
+
+    let empty = reconcile(&db, &["--csv", &file("empty.csv", "")]);
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(empty.stderr.contains("proves nothing"), "{}", empty.stderr);
+}
+
+#[tokio::test]
+async fn the_command_refuses_what_cannot_be_compared_and_says_what_to_do() {
+    let db = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let map = folder.path().join("map.toml");
+    std::fs::write(&map, MAP).unwrap();
+    let map = map.to_str().unwrap();
+    let no_id = folder.path().join("no_id.csv");
+    std::fs::write(&no_id, "Id,Amount\n1,2\n").unwrap();
+    let no_id = no_id.to_str().unwrap();
+    for (arguments, word) in [
+        (&[][..], "--csv"),
+        (&["--csv", EXPORT, "--table", "public.x", "--map", map], "cannot be used with"),
+        (&["--table", "public.x"], "--map"),
+        (&["--csv", EXPORT, "--map", map], "cannot be used with"),
+        (&["--table", "public.x", "--map", map, "--zone", "UTC"], "cannot be used with"),
+        (&["--csv", EXPORT, "--from", "2026-03-01"], "--to"),
+        (&["--csv", EXPORT, "--from", "2026-03-02", "--to", "2026-03-01"], "--from lies after --to"),
+        (&["--csv", EXPORT, "--from", "March", "--to", "2026-03-01"], "--from"),
+        (&["--csv", EXPORT, "--zone", "Mars"], "write one such as Asia/Kolkata"),
+        (&["--csv", "/nowhere/x.csv"], "/nowhere/x.csv"),
+        (&["--csv", EXPORT, "--out", "/nowhere/out.csv"], "/nowhere/out.csv"),
+        (&["--csv", no_id], "id, amount"),
+        (&["--table", "public.x", "--map", map], "there is no table \"public.x\""),
+        (&["--table", "public.x", "--map", EXPORT], "the map"),
+    ] {
+        let finished = reconcile(&db, arguments);
+        assert_eq!(finished.status.code(), Some(2), "{arguments:?}: {}{}", finished.stdout, finished.stderr);
+        assert!(finished.stderr.contains(word), "{word}: {}", finished.stderr);
+        assert!(finished.stdout.is_empty(), "{}", finished.stdout);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_several_batches_are_all_compared() {
+    let db = Database::new().await;
+    sqlx::query(AssertSqlSafe(format!(
+        "insert into vobiz.cdr (call_id, account_id, start_time, billsec, total_cost, currency, listed_by, origin, attempts,
+                                fetched_at, revision, content_hash)
+         select 'call-' || n, '{ACCOUNT}', '2026-03-25Z'::timestamptz + n * interval '1 second', 42, 0.45, 'INR', '{ACCOUNT}',
+                'sweep', 0, now(), 1, sha256('x')
+         from generate_series(0, 4999) n"
+    )))
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    let rows = (0..5000).map(|n| {
+        let at = format!("2026-03-25T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60);
+        format!("call-{n},{at},42,0.45,INR\n")
+    });
+    let text = "uuid,start_time,billsec,total_cost,currency\n".to_owned() + &rows.collect::<String>();
+    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal && differences.is_empty(), "{comparison:?}");
+    assert_eq!(comparison.counts.equal, 5000);
+    assert_eq!(total(&comparison, "billsec"), [Some("210000"), Some("210000"), Some("0")]);
+}

@@ -1,0 +1,639 @@
+//! The walk: a backlog is resolved by pages of the list, and nothing is lost, held for ever or read twice on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::account::Account;
+use vobiz_cdr::config::ServeConfig;
+use vobiz_cdr::db::queue::backlog;
+use vobiz_cdr::db::timed;
+use vobiz_cdr::list::ListError;
+use vobiz_cdr::simulator::{
+    Answer, Call, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
+};
+use vobiz_cdr::sweep::{Drained, Sweeper};
+use vobiz_cdr::watch::metrics::Metrics;
+
+use crate::support::calls::{account as id, try_lease};
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::running::Running;
+use crate::support::world::{TOKEN, World, account, credentials, eventually, fetcher, options, serve_config};
+
+/// The URL that Vobiz signs for.
+const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
+/// No sweep is due for a long time.
+const NEVER: Duration = Duration::from_secs(30 * 86_400);
+
+/// Calls that ended over the last so many hours, newest first, each with a backlog's row: the API was away.
+async fn outage(world: &World, calls: usize, hours: i64) -> Vec<Call> {
+    let now = world.database.now().await;
+    let step = TimeDelta::hours(hours) / i32::try_from(calls).unwrap();
+    let mut placed = Vec::new();
+    for n in 0..calls {
+        let ended_at = now - step * i32::try_from(n).unwrap();
+        placed.push(world.vobiz.place_call(CallSpec { ended_at: Some(ended_at), ..CallSpec::default() }));
+    }
+    owe_since(world, &placed).await;
+    placed
+}
+
+/// Owes calls since a moment after their end, with their callbacks in the log.
+async fn owe_since(world: &World, calls: &[Call]) {
+    let ids: Vec<&str> = calls.iter().map(|call| call.call_id.as_str()).collect();
+    for ids in ids.chunks(500) {
+        world.database.owe(ids, true).await;
+    }
+    let ended: Vec<DateTime<Utc>> = calls.iter().map(|call| call.ended_at).collect();
+    sqlx::query(
+        "update vobiz.cdr_queue q set enqueued_at = e.at + interval '1 s', announced_at = e.at + interval '1 s',
+                due_at = e.at + interval '5 s'
+         from unnest($1::text[], $2::timestamptz[]) as e (call_id, at)
+         where q.call_id = e.call_id and e.at < vobiz.now() - interval '6 s'",
+    )
+    .bind(ids)
+    .bind(ended)
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+}
+
+/// One walk now at so many requests a second, where no sweep is due.
+async fn walk(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
+    swept_just_now(world).await;
+    let paced = paced(world, max_rps);
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
+    sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await
+}
+
+async fn swept_just_now(world: &World) {
+    world
+        .database
+        .run("update vobiz.account set swept_at = vobiz.now(), sweep_from = vobiz.now(), swept_wide_at = vobiz.now()")
+        .await;
+}
+
+/// An account at a pace at which a walk can be met on its way.
+fn paced(world: &World, max_rps: f64) -> Arc<Account> {
+    account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), max_rps)
+}
+
+async fn hold(world: &World) -> String {
+    world.text("select coalesce(listed_due_to, listing_until) from vobiz.account").await
+}
+
+async fn owed(world: &World) -> i64 {
+    world.database.count("select count(*) from vobiz.cdr_queue").await
+}
+
+/// Every call is there once, in one version, as announced; nothing is owed.
+async fn all_stored_once(world: &World, calls: usize) {
+    let calls = i64::try_from(calls).unwrap();
+    assert_eq!(world.stored().await, calls);
+    assert_eq!(owed(world).await, 0);
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_revision").await, calls);
+    let announced =
+        "select count(*) from vobiz.cdr where origin = 'callback' and first_callback_at is not null";
+    assert_eq!(world.database.count(announced).await, calls);
+}
+
+#[tokio::test]
+async fn a_backlog_is_resolved_by_pages_of_the_list_and_each_call_is_stored_once() {
+    let world = World::new().await;
+    outage(&world, 4000, 24).await;
+    let drained = walk(&world, 100.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (4000, 0));
+    all_stored_once(&world, 4000).await;
+    let requests = world.vobiz.stats().total_requests();
+    // The list of these days is the backlog: a page each hundred, and one to find out the path.
+    assert!(requests <= 42, "{requests} requests for 4000 calls");
+    assert_eq!(world.vobiz.stats().requests_of(RequestKind::Single), 0);
+    assert_eq!(world.text("select max(attempts) from vobiz.cdr").await, "0");
+    assert_eq!(hold(&world).await, "∅");
+    world.drain().await;
+    // The fetcher finds out the path for itself.
+    assert!(world.vobiz.stats().total_requests() <= requests + 1, "nothing was left to ask");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_single_fetches_get_through_is_no_backlog() {
+    let world = World::new().await;
+    let slow = paced(&world, 10.0);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let walk = async || sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await.unwrap();
+    let calls = outage(&world, 31, 1).await;
+    // Three seconds at ten a second.
+    world.database.run(&format!("delete from vobiz.cdr_queue where call_id = '{}'", calls[30].call_id)).await;
+    assert_eq!(walk().await, None);
+    owe_since(&world, &calls[30..]).await;
+    assert_eq!(walk().await.unwrap().paid, 31);
+    // After a 429 the rate is lower, and so is what it gets through: the least is 25.
+    let calls = outage(&world, 26, 1).await;
+    assert_eq!(walk().await, None);
+    world.database.run("update vobiz.account set rate_share = 0.5, rate_share_at = vobiz.now()").await;
+    assert_eq!(walk().await.unwrap().paid, 26);
+    assert_eq!(calls.len() + 31, usize::try_from(world.stored().await).unwrap());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn calls_that_the_list_does_not_show_are_fetched_singly_afterwards() {
+    let world = World::new().await;
+    outage(&world, 400, 6).await;
+    // Ten that lie deeper than any day that is asked for, and ten that do not exist yet.
+    let (mut old, now) = (Vec::new(), world.database.now().await);
+    for days in 10..20 {
+        let ended_at = Some(now - TimeDelta::days(days));
+        old.push(world.vobiz.place_call(CallSpec { ended_at, ..CallSpec::default() }));
+    }
+    for call in &old {
+        world.owe(&call.call_id, true).await;
+    }
+    for n in 0..10 {
+        world.owe(&format!("not-there-{n}"), true).await;
+    }
+    let drained = walk(&world, 50.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (400, 20));
+    assert_eq!(hold(&world).await, "∅");
+    world.drain().await;
+    for call in &old {
+        assert_eq!(world.vobiz.stats().fetches_of(&call.call_id), 1);
+        assert_eq!(world.standing(&call.call_id).await, "∅");
+    }
+    assert_eq!(world.standing("not-there-3").await, "not_yet 1 alive");
+    assert_eq!((world.stored().await, owed(&world).await), (410, 10));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
+    let world = World::new().await;
+    outage(&world, 3000, 24).await;
+    let slow = paced(&world, 10.0);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let stop = CancellationToken::new();
+    let (walking, told) = (slow.clone(), stop.clone());
+    let walking = tokio::spawn(async move { sweeper.drain_if_backlogged(&walking, &told).await });
+    eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 100).await;
+    let newer = world.owed_call().await;
+    world.drain().await;
+    assert_eq!(world.standing(&newer.call_id).await, "∅");
+    let left = owed(&world).await;
+    assert!(left > 500, "{left}: the walk is not over yet");
+    let stats = world.vobiz.stats();
+    assert_eq!((stats.requests_of(RequestKind::Single), stats.fetches_of(&newer.call_id)), (1, 1));
+    let drained = walking.await.unwrap().unwrap().unwrap();
+    // The newer call pushed one call onto a page of its own, which costs as much as its single fetch.
+    assert!(drained.left <= 1 && drained.left + drained.paid == 3000, "{drained:?}");
+    world.drain().await;
+    all_stored_once(&world, 3001).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
+    let world = World::new().await;
+    let stop = CancellationToken::new();
+    let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);
+    let told = stop.clone();
+    let working = tokio::spawn(async move { worker.run(told).await });
+    // So the worker has looked from the beginning, and found something: from here on it knows where to begin.
+    let first = world.owed_call().await.call_id;
+    let stored = async |call_id: &str| world.standing(call_id).await == "∅" && world.stored().await > 0;
+    eventually("the first is stored", Duration::from_secs(10), async || stored(&first).await).await;
+
+    let due_to = world.database.now().await + TimeDelta::milliseconds(500);
+    let minute = Duration::from_secs(60);
+    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
+    let held = world.owed_call().await.call_id;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let newer = world.owed_call().await.call_id;
+    eventually("the newer one is stored", Duration::from_secs(10), async || world.stored().await == 2).await;
+    assert_ne!(world.standing(&held).await, "∅", "the held one waits for the list");
+    assert_eq!(world.standing(&newer).await, "∅");
+
+    backlog::release(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
+    eventually("the held one is stored", Duration::from_secs(10), async || world.stored().await == 3).await;
+    stop.cancel();
+    working.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
+    let world = World::new().await;
+    outage(&world, 4000, 24).await;
+    let slow = paced(&world, 10.0);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let walking =
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await });
+    eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 100).await;
+    // Nobody fetches here: only the head of the list can bring them before the end of the walk.
+    let mut newer = Vec::new();
+    for _ in 0..40 {
+        newer.push(world.owed_call().await.call_id);
+    }
+    let waiting = format!("select count(*) from vobiz.cdr_queue where call_id in ('{}')", newer.join("','"));
+    eventually("they are stored", Duration::from_millis(2500), async || {
+        world.database.count(&waiting).await == 0
+    })
+    .await;
+    let left = owed(&world).await;
+    assert!(left > 500, "{left}: the walk is not over yet");
+    let drained = walking.await.unwrap().unwrap().unwrap();
+    assert_eq!((drained.left, drained.paid), (0, 4040));
+    all_stored_once(&world, 4040).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
+    let db = Database::new().await;
+    db.owe(&["a", "b"], true).await;
+    db.owe(&["c"], false).await;
+    let due_to = db.now().await;
+    let hold = async |due_to| {
+        timed!(&db.pool, Duration::from_secs(5), |connection| backlog::reserve(
+            connection,
+            &id(),
+            due_to,
+            Duration::from_secs(60)
+        ))
+        .await
+        .unwrap();
+    };
+    hold(due_to).await;
+    assert!(db.lease(9).await.is_empty());
+    let any_due = async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await).await.unwrap();
+    assert!(!any_due().await, "whoever drains the queue does not wait for the list");
+    // What falls due later is leased, certain or not.
+    db.owe(&["d"], true).await;
+    db.owe(&["e"], false).await;
+    assert!(any_due().await);
+    let mut later: Vec<String> = db.lease(9).await.iter().map(|lease| lease.call_id().to_string()).collect();
+    later.sort();
+    assert_eq!(later, ["d", "e"]);
+    // Another one's hold is not ended by accident.
+    backlog::release(&mut *db.connection().await, &id(), due_to - TimeDelta::seconds(1)).await.unwrap();
+    assert!(db.lease(9).await.is_empty());
+    db.shift_clock("59 seconds").await;
+    assert!(db.lease(9).await.is_empty());
+    db.shift_clock("61 seconds").await;
+    assert!(any_due().await);
+    assert_eq!(db.lease(9).await.len(), 5, "the three that were held, and two whose leases ended");
+    let ended = async || {
+        backlog::release(&mut *db.connection().await, &id(), due_to).await.unwrap();
+        db.text("select listing_until::text from vobiz.account").await
+    };
+    assert_eq!(ended().await, "-");
+}
+
+#[tokio::test]
+async fn a_lease_costs_the_same_however_many_calls_are_held() {
+    let db = Database::new().await;
+    db.run(
+        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
+         select 'held-' || n, 'MA_TESTAB12', true, n % 2 = 0, vobiz.now() - interval '1 day' + n * interval '1 s'
+         from generate_series(1, 60000) n",
+    )
+    .await;
+    db.run("analyze vobiz.cdr_queue").await;
+    let due_to = db.now().await;
+    backlog::reserve(&mut *db.connection().await, &id(), due_to, Duration::from_secs(60)).await.unwrap();
+    db.owe(&["fresh"], true).await;
+    let mut connection = db.connection().await;
+    let read = async |connection: &mut sqlx::PgConnection| -> i64 {
+        sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
+        sqlx::query_scalar(
+            "select (idx_tup_read + (select seq_tup_read from pg_stat_user_tables where relname = 'cdr_queue'))::bigint
+             from pg_stat_user_indexes where indexrelname = 'cdr_queue_due'",
+        )
+        .fetch_one(connection)
+        .await
+        .unwrap()
+    };
+    let before = read(&mut connection).await;
+    assert_eq!(try_lease(&mut connection, 9).await.unwrap().len(), 1);
+    let after = read(&mut connection).await;
+    assert!(after - before < 50, "{} entries of the index were read for one lease", after - before);
+}
+
+#[tokio::test]
+async fn a_sweep_that_meets_a_backlog_is_the_walk_and_reads_it_once() {
+    let world = World::new().await;
+    outage(&world, 3000, 12).await;
+    // The last sweep completed before the outage; a wide one is due as well.
+    world
+        .database
+        .run(
+            "update vobiz.account set sweep_from = vobiz.now() - interval '12 hours',
+                    swept_at = vobiz.now() - interval '12 hours', swept_wide_at = vobiz.now() - interval '13 hours'",
+        )
+        .await;
+    let every = Duration::from_secs(300);
+    let paced = paced(&world, 100.0);
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, Metrics::new());
+    // Even the loop that looks for backlogs leaves it to the sweep.
+    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (3000, 0));
+    all_stored_once(&world, 3000).await;
+    let requests = world.vobiz.stats().total_requests();
+    assert!(requests <= 32, "{requests} requests for 3000 calls");
+    assert_eq!(hold(&world).await, "∅");
+    let stop = CancellationToken::new();
+    assert_eq!(sweeper.sweep_if_due(&paced, &stop).await.unwrap(), None, "it was the sweep");
+    assert_eq!(sweeper.drain_if_backlogged(&paced, &stop).await.unwrap(), None);
+    // The wide overlap has its turn with the next one, and covers what it would have covered.
+    world.database.shift_clock("6 minutes").await;
+    let mut connection = world.database.connection().await;
+    let plan = vobiz_cdr::db::account::plan_sweep(&mut connection, &id(), every).await.unwrap().unwrap();
+    assert!(plan.wide);
+    let reach = plan.now - plan.down_to;
+    assert!(reach > TimeDelta::hours(13 + 25), "{reach}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_sweep_without_a_deep_backlog_holds_nothing_and_keeps_its_overlap() {
+    let world = World::new().await;
+    outage(&world, 200, 2).await;
+    let seen = world.database.pool.clone();
+    let stop = CancellationToken::new();
+    let watching = stop.clone();
+    let holds = tokio::spawn(async move {
+        let mut holds = 0;
+        while !watching.is_cancelled() {
+            let held: i64 =
+                sqlx::query_scalar("select count(*) from vobiz.account where listing_until is not null")
+                    .fetch_one(&seen)
+                    .await
+                    .unwrap();
+            holds += held;
+        }
+        holds
+    });
+    let paced = paced(&world, 20.0);
+    let sweeper =
+        Sweeper::new(world.database.pool.clone(), vec![paced.clone()], Duration::ZERO, Metrics::new());
+    let swept = sweeper.sweep_if_due(&paced, &CancellationToken::new()).await.unwrap().unwrap();
+    stop.cancel();
+    assert_eq!(holds.await.unwrap(), 0);
+    assert_eq!((swept.new, swept.recovered), (200, 0));
+    assert_eq!(world.text("select swept_wide_at is not null from vobiz.account").await, "true");
+    all_stored_once(&world, 200).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_sweep_lets_go_as_soon_as_the_list_is_no_longer_worth_it() {
+    let world = World::new().await;
+    // Many listed calls that nobody owes, and a backlog that no list shows.
+    let now = world.database.now().await;
+    for n in 0..1500 {
+        let ended_at = Some(now - TimeDelta::seconds(n * 2));
+        world.vobiz.place_call(CallSpec { ended_at, ..CallSpec::default() });
+    }
+    let ids: Vec<String> = (0..1200).map(|n| format!("not-there-{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    world.database.owe(&ids, true).await;
+    world
+        .database
+        .run("update vobiz.cdr_queue set enqueued_at = vobiz.now() - interval '30 minutes', due_at = vobiz.now()")
+        .await;
+    let metrics = Metrics::new();
+    let paced = paced(&world, 100.0);
+    let every = Duration::from_secs(300);
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, metrics.clone());
+    let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
+    // Fifteen pages are cheaper than 1200 fetches, so it holds them to the end, and no longer.
+    assert_eq!((drained.paid, drained.left, drained.was_worth_it()), (0, 1200, false));
+    assert_eq!(hold(&world).await, "∅");
+    assert_eq!(world.stored().await, 1500);
+    let text = metrics.text();
+    assert!(text.contains("vobiz_cdr_sweep_recovered_total 1500"), "{text}");
+    assert!(text.contains("vobiz_cdr_list_pages_total{flow=\"sweep\"} 15"), "{text}");
+    assert!(text.contains("vobiz_cdr_freshness_seconds_count 1500"), "{text}");
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await, 1500);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_does_not_pay_pauses_before_the_next_one() {
+    let world = World::new().await;
+    for _ in 0..1500 {
+        world.vobiz.place_call(CallSpec::default());
+    }
+    let ids: Vec<String> = (0..200).map(|n| format!("not-there-{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    world.database.owe(&ids, true).await;
+    swept_just_now(&world).await;
+    let metrics = Metrics::new();
+    let slow = paced(&world, 60.0);
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow], NEVER, metrics.clone());
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let walking = tokio::spawn(async move { sweeper.run(told).await });
+    eventually("it has drained", Duration::from_secs(5), async || {
+        metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"drain\"} 15")
+    })
+    .await;
+    eventually("it has let go", Duration::from_secs(5), async || hold(&world).await == "∅").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(metrics.text().contains("vobiz_cdr_list_pages_total{flow=\"drain\"} 15"), "{}", metrics.text());
+    world.drain().await;
+    assert_eq!(world.standing("not-there-7").await, "not_yet 1 alive");
+    stop.cancel();
+    walking.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_walks() {
+    let world = World::new().await;
+    outage(&world, 2000, 24).await;
+    let stop = CancellationToken::new();
+    swept_just_now(&world).await;
+    let walks = (0..4).map(|_| {
+        let slow = paced(&world, 50.0);
+        let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+        let stop = stop.clone();
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &stop).await.unwrap() })
+    });
+    let drained: Vec<Option<Drained>> =
+        futures_util::future::join_all(walks).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(drained.iter().flatten().count(), 1, "{drained:?}");
+    let requests = world.vobiz.stats().total_requests();
+    // The others find out the path at most.
+    assert!(requests <= 20 + 4, "{requests}");
+    all_stored_once(&world, 2000).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_to_stop_ends_a_walk_within_a_page_and_its_hold_with_it() {
+    let world = World::new().await;
+    outage(&world, 3000, 24).await;
+    let slow = paced(&world, 5.0);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let walking = tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &told).await });
+    eventually("the walk is on", Duration::from_secs(10), async || world.stored().await > 100).await;
+    let held: i64 =
+        world.database.count("select count(*) from vobiz.account where listing_until is not null").await;
+    assert_eq!(held, 1);
+    let began = tokio::time::Instant::now();
+    stop.cancel();
+    let ended = walking.await.unwrap();
+    assert!(matches!(ended, Err(ListError::Stopped)), "{ended:?}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(hold(&world).await, "∅");
+    let stored = world.stored().await;
+    assert_eq!(stored + owed(&world).await, 3000);
+    // What is left is somebody else's now, and the days that are done are not asked for again.
+    assert_eq!(walk(&world, 50.0).await.unwrap().unwrap().left, 0);
+    all_stored_once(&world, 3000).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
+    let world = World::new().await;
+    outage(&world, 3000, 24).await;
+    let slow = paced(&world, 20.0);
+    swept_just_now(&world).await;
+    let run = |slow: &Arc<Account>| {
+        let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+        let slow = slow.clone();
+        tokio::spawn(async move { sweeper.drain_if_backlogged(&slow, &CancellationToken::new()).await })
+    };
+    let walking = run(&slow);
+    eventually("the walk is on", Duration::from_secs(10), async || world.stored().await > 300).await;
+    world.vobiz.script_account(ACCOUNT, Some(Answer::Throttled(RetryAfter::Seconds(1))));
+    eventually("it is throttled", Duration::from_secs(5), async || world.pause_reason().await == "throttled")
+        .await;
+    world.vobiz.script_account(ACCOUNT, None);
+    let before = world.stored().await;
+    eventually("it goes on by itself", Duration::from_secs(10), async || world.stored().await > before + 300)
+        .await;
+    world.vobiz.set_token(ACCOUNT, "rotated away");
+    let ended = walking.await.unwrap();
+    assert!(matches!(ended, Err(ListError::Paused)), "{ended:?}");
+    assert_eq!(world.pause_reason().await, "denied");
+    assert_eq!(hold(&world).await, "∅");
+    let left = owed(&world).await;
+    assert!(left > 0 && left + world.stored().await == 3000, "{left}");
+    assert_eq!(run(&slow).await.unwrap().unwrap(), None, "a paused account is not drained");
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    world
+        .database
+        .run("update vobiz.account set paused_since = null, paused_until = null, pause_reason = null")
+        .await;
+    let pages = world.vobiz.stats().requests_of(RequestKind::List);
+    run(&slow).await.unwrap().unwrap().unwrap();
+    let again = world.vobiz.stats().requests_of(RequestKind::List) - pages;
+    assert!(again <= 32, "{again}");
+    all_stored_once(&world, 3000).await;
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
+    let world = World::new().await;
+    outage(&world, 1200, 24).await;
+    let slow = paced(&world, 40.0);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let stop = CancellationToken::new();
+    let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
+        eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 300).await;
+        // A page fails; the request that asks whether the account works finds that it does.
+        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(3))));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.vobiz.script_account(ACCOUNT, None);
+    });
+    let drained = drained.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (1200, 0));
+    assert_eq!(drained.pages, 12);
+    all_stored_once(&world, 1200).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk() {
+    let options = SimulatorOptions { latency: Duration::from_millis(1), ..options() };
+    let world = World::with(options).await;
+    outage(&world, 300, 3).await;
+    let (mut late, now) = (Vec::new(), world.database.now().await);
+    for n in 0..40 {
+        let appears_after = Some(Duration::from_millis(1500));
+        let ended_at = Some(now - TimeDelta::minutes(n));
+        late.push(world.vobiz.place_call(CallSpec { appears_after, ended_at, ..CallSpec::default() }));
+    }
+    owe_since(&world, &late).await;
+    let drained = walk(&world, 8.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (300, 40));
+    world.drain().await;
+    assert_eq!(world.standing(&late[7].call_id).await, "not_yet 1 alive");
+    tokio::time::sleep(Duration::from_millis(1600)).await;
+    world.database.shift_clock("1 minute").await;
+    // Ten are fetched; for the rest the list is cheaper again.
+    let few: Vec<&str> = late[..10].iter().map(|call| call.call_id.as_str()).collect();
+    world
+        .database
+        .run(&format!(
+            "update vobiz.cdr_queue set due_at = due_at + interval '1 hour' where call_id in ('{}')",
+            few.join("','")
+        ))
+        .await;
+    let requests = world.vobiz.stats().total_requests();
+    assert_eq!(walk(&world, 8.0).await.unwrap().unwrap().left, 0);
+    assert!(world.vobiz.stats().total_requests() - requests <= 4);
+    world.database.shift_clock("2 hours").await;
+    world.drain().await;
+    assert_eq!((world.stored().await, owed(&world).await), (340, 0));
+    // The failed fetch before the list brought it is not forgotten.
+    let fetched = format!("select attempts from vobiz.cdr where call_id = '{}'", late[20].call_id);
+    assert_eq!(world.text(&fetched).await, "1");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_rate_is_too_low_for_its_calls_keeps_up_by_pages() {
+    let options = SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() };
+    let world = World::with(options).await;
+    let config = ServeConfig {
+        first_fetch_delay: Duration::from_millis(500),
+        sweep_interval: Duration::from_secs(15),
+        ..serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 6.0)
+    };
+    let running = Running::start(config, &world.database.url).await;
+    world.vobiz.set_callback_sent_to(&running.callbacks());
+    // Ten calls a second for half a minute, six requests a second: without pages a third of them would still be owed at its end.
+    let traffic = Traffic { calls: 300, per_second: 10, early_callbacks: false, ..Traffic::default() };
+    let made = world.vobiz.run(&traffic, &Arc::new(TrafficProgress::default())).await;
+    assert_eq!(made.acknowledged, 300);
+    let waiting = owed(&world).await;
+    assert!(waiting < 100, "{waiting} calls are owed at the end");
+    eventually("nothing is owed", Duration::from_secs(15), async || owed(&world).await == 0).await;
+    assert_eq!(world.stored().await, 300);
+    let late = "select count(*) from vobiz.cdr where stored_at > end_time + interval '12 seconds'";
+    assert_eq!(world.database.count(late).await, 0);
+    let requests = world.vobiz.stats().total_requests();
+    let ages = "select percentile_cont(array[0.5, 0.99, 1]) within group (order by extract(epoch from stored_at - end_time)::float8) from vobiz.cdr";
+    println!("{requests} requests; freshness p50, p99, most: {}", world.text(ages).await);
+    let (_, metrics) = running.page("/metrics").await;
+    // A call that is listed while its fetch is under way counts twice.
+    assert!(running.metric("vobiz_cdr_freshness_seconds_count").await.unwrap() >= 300.0, "{metrics}");
+    assert!(running.metric("vobiz_cdr_list_pages_total{flow=\"drain\"}").await.unwrap() > 0.0, "{metrics}");
+    running.all_is_well().await;
+    running.end().await;
+    world.end().await;
+}

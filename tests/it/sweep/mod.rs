@@ -1,0 +1,3 @@
+//! What the list heals.
+
+mod drain;
