@@ -9,25 +9,10 @@ use super::other_accounts::{AskedAround, OtherAccounts};
 use crate::account::{AccessVerdict, Account, Priority, ProbeDepth};
 use crate::db::account::PauseReason;
 use crate::db::cdr::{Incoming, Origin};
-use crate::db::queue::{Failed, Lease, Then};
+use crate::db::queue::{Failed, FetchOutcome, Lease, Then};
 use crate::retry::{self, Decision, ErrorClass};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 use crate::watch::metrics::Metrics;
-
-/// What came of a lease.
-#[derive(Debug)]
-pub(super) enum FetchOutcome {
-    /// The CDR: store it and pay the debt.
-    Store(Lease, Box<Incoming>),
-    /// The CDR is stored already: pay the debt.
-    Paid(Lease),
-    /// The CDR under another id, found by its SIP Call-ID: store it and close the call.
-    OtherId(Lease, Box<Incoming>),
-    /// A failure, and what becomes of the call.
-    Fail(Failed),
-    /// Nothing happened that the call should pay for.
-    Release(Lease, Duration),
-}
 
 /// Attends to one lease.
 pub(super) async fn attend(
