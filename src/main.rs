@@ -6,9 +6,8 @@ use vobiz_cdr::cli::{self, Cli};
 
 fn main() -> ExitCode {
     let (command_line, matches) = Cli::read();
-    if let Err(mistake) = command_line.start_logs() {
-        eprintln!("{mistake}");
-        return ExitCode::from(2);
+    if let Err(refused) = command_line.start_logs() {
+        return refused;
     }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(command_line, &matches)),

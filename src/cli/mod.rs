@@ -114,10 +114,13 @@ impl Cli {
     /// Starts the log on stderr, as the flags say.
     ///
     /// # Errors
-    /// Words for the person who wrote a filter that cannot be read.
-    pub fn start_logs(&self) -> Result<(), String> {
+    /// A filter that cannot be read is said on stderr; the exit code is that of a usage error.
+    pub fn start_logs(&self) -> Result<(), ExitCode> {
         let default = if matches!(self.command, Command::Demo(_)) { logs::QUIET } else { logs::USUAL };
-        logs::start(self.log.as_deref().unwrap_or(default), self.log_format)
+        logs::start(self.log.as_deref().unwrap_or(default), self.log_format).map_err(|mistake| {
+            output::stderr_line(&mistake);
+            ExitCode::from(2)
+        })
     }
 }
 

@@ -94,13 +94,11 @@ impl Section<'_> {
     /// Cells of its table rows that begin with something in code, without the marks.
     fn rows(&self) -> impl Iterator<Item = Vec<String>> {
         self.lines.iter().filter(|line| line.starts_with("| `")).map(|line| {
-            let cells = line
-                .replace("\\|", "/")
+            line.replace("\\|", "/")
                 .trim_matches('|')
                 .split('|')
                 .map(|cell| cell.trim().replace('`', ""))
-                .collect::<Vec<_>>();
-            cells
+                .collect::<Vec<_>>()
         })
     }
 
@@ -153,7 +151,7 @@ fn the_reference_has_every_flag_variable_and_default_of_every_command() {
             for name in named.trim_end_matches('.').split(", ").filter(|name| !name.is_empty()) {
                 match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
                     Some((group, _)) => {
-                        said.extend(sections.iter().filter(|s| s.heading == group).flat_map(Section::flags))
+                        said.extend(sections.iter().filter(|s| s.heading == group).flat_map(Section::flags));
                     }
                     None => said
                         .extend(settings.iter().filter(|flag| flag.name == name.trim_matches('`')).cloned()),
