@@ -1,4 +1,4 @@
-//! The intake: callbacks gather here while the last group commits, then go as one group themselves.
+//! The group commit: callbacks gather here while the last group commits, then commit as one group themselves.
 //!
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
 //! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Fault, KeptConnection};
@@ -23,13 +24,13 @@ use crate::watch::metrics::Metrics;
 const CAPACITY_KIB: usize = 32 * 1024;
 /// Callbacks in one statement.
 const GROUP: usize = 1000;
-/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. An intake full of the
-/// longest bodies in one statement would not on a slow disk, and neither would the next one.
+/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. All that may wait, of
+/// the longest bodies, would not in one statement on a slow disk, and neither would the next one.
 const GROUP_KIB: usize = 4 * 1024;
 /// A group moves on within this, also one that goes one by one: every step of it has the commit's timeout.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_AFTER: Duration = Duration::from_secs(30);
 
-/// How the intake behaves.
+/// How callbacks are committed.
 #[derive(Debug, Clone)]
 pub struct GroupCommitSettings {
     /// A new call is due this long after its callback.
@@ -40,34 +41,35 @@ pub struct GroupCommitSettings {
     pub commit_timeout: Duration,
 }
 
-/// Why a callback was not committed.
+/// The reason why a callback was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotCommitted {
     /// Too much is waiting already.
-    #[error("the intake is full")]
+    #[error("too many callbacks wait for their commit")]
     Full,
     /// Postgres did not take it, or not in time.
     #[error("Postgres did not commit it")]
     Failed,
 }
 
+/// A callback on its way to the writer.
 struct Submission {
     /// The callback; none for a probe, which goes the whole way and writes nothing.
     entry: Option<CallbackEntry>,
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
-    room: OwnedSemaphorePermit,
+    capacity: OwnedSemaphorePermit,
 }
 
-/// The near side of the intake: handlers submit here. Cheap to clone.
+/// The near side of the group commit: handlers submit here. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct GroupCommit {
     queue: mpsc::UnboundedSender<Submission>,
-    room: Arc<Semaphore>,
+    capacity: Arc<Semaphore>,
 }
 
 impl GroupCommit {
-    /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
+    /// The near side, and the writer behind it; the writer ends when all clones of the near side are gone and nothing waits.
     pub fn new(
         pool: PgPool,
         settings: GroupCommitSettings,
@@ -75,12 +77,12 @@ impl GroupCommit {
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // The semaphore bounds the queue: by bytes, which is what matters.
         let (queue, waiting) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(CAPACITY_KIB));
+        let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
         let writer = Writer {
             pool,
             cap: SpeculativeCap::new(settings.max_speculative_per_minute),
             settings,
-            heartbeat: metrics.heartbeats.start("intake", PATIENCE),
+            heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
             condition: metrics.condition(
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
@@ -88,10 +90,10 @@ impl GroupCommit {
             refused: false,
             kept: None,
         };
-        (Self { queue, room }, writer.run(waiting))
+        (Self { queue, capacity }, writer.run(waiting))
     }
 
-    /// Hands a callback over and waits until it is committed.
+    /// Submits a callback and waits until it is committed.
     pub(super) async fn commit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
         self.submit(Some(entry), owed, Some(answer))?;
@@ -107,11 +109,11 @@ impl GroupCommit {
 
     /// KiB that wait, and how many may.
     pub fn fill(&self) -> (usize, usize) {
-        (CAPACITY_KIB - self.room.available_permits(), CAPACITY_KIB)
+        (CAPACITY_KIB - self.capacity.available_permits(), CAPACITY_KIB)
     }
 
-    /// Hands over something that nobody waits for; it is dropped when there is no room.
-    pub(super) fn note(&self, entry: CallbackEntry) {
+    /// Submits an entry for the log of callbacks without waiting for its commit; it is dropped when the capacity is used up.
+    pub(super) fn log(&self, entry: CallbackEntry) {
         // Losing a sample of what was refused anyway is no loss.
         let _ = self.submit(Some(entry), None, None);
     }
@@ -125,11 +127,13 @@ impl GroupCommit {
         let bytes =
             entry.as_ref().map_or(0, |entry| entry.body.len() + entry.query.as_ref().map_or(0, String::len));
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
-        self.queue.send(Submission { entry, owed, answer, room }).map_err(|_| NotCommitted::Failed)
+        let capacity =
+            Arc::clone(&self.capacity).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
+        self.queue.send(Submission { entry, owed, answer, capacity }).map_err(|_| NotCommitted::Failed)
     }
 }
 
+/// The far side of the group commit: it writes one group after the other.
 struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
@@ -144,18 +148,18 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
-        self.heartbeat.rest();
+        self.heartbeat.idle();
         while let Some(first) = self.next(&mut waiting).await {
             self.heartbeat.beat();
-            let mut kib = first.room.num_permits();
+            let mut kib = first.capacity.num_permits();
             let mut group = vec![first];
             while group.len() < GROUP && kib < GROUP_KIB {
                 let Ok(next) = waiting.try_recv() else { break };
-                kib += next.room.num_permits();
+                kib += next.capacity.num_permits();
                 group.push(next);
             }
-            self.settle(group).await;
-            self.heartbeat.rest();
+            self.commit_group(group).await;
+            self.heartbeat.idle();
         }
     }
 
@@ -167,7 +171,8 @@ impl Writer {
         waiting.recv().await
     }
 
-    async fn settle(&mut self, mut group: Vec<Submission>) {
+    /// Commits a group and answers its members. One that fails on data commits one by one.
+    async fn commit_group(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
             let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
@@ -179,105 +184,98 @@ impl Writer {
                 }
             }
         }
-        let mut unannounced = Vec::new();
-        match self.commit(&group).await {
-            Ok(committed) => {
-                // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
-                if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
-                    self.refused = false;
-                    self.condition.over();
-                }
-                self.cap.refund(&group, &committed.new, now);
-                unannounced = committed.stored_unannounced;
-                answer(group, Ok(()));
-            }
-            // The same again, one by one: the one that Postgres refuses must not cost the others their 200.
-            Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
-                debug!(error = %error, callbacks = group.len(), "a group of callbacks fails on data: one by one");
-                let mut singles = group.into_iter();
-                for submission in singles.by_ref() {
-                    let single = [submission];
-                    self.heartbeat.beat();
-                    match self.commit(&single).await {
-                        Ok(committed) => {
-                            self.cap.refund(&single, &committed.new, now);
-                            unannounced.extend(committed.stored_unannounced);
-                            answer(single, Ok(()));
-                        }
-                        Err(error) => {
-                            self.cap.refund(&single, &[], now);
-                            // Postgres went away meanwhile: not a timeout more for each of the rest.
-                            let away = error.fault() == Fault::Ours;
-                            if away {
-                                self.refused = error.refuses_rows();
-                                self.condition.hit(&error);
-                            } else {
-                                let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
-                                warn!(id, %error, "Postgres refuses this callback: answered 503");
-                            }
-                            answer(single, Err(NotCommitted::Failed));
-                            if away {
-                                break;
-                            }
-                        }
-                    }
-                }
-                let rest: Vec<Submission> = singles.collect();
-                self.cap.refund(&rest, &[], now);
-                answer(rest, Err(NotCommitted::Failed));
-            }
-            Err(error) => {
-                self.refused = error.refuses_rows();
-                self.condition.hit(&error);
-                // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                self.cap.refund(&group, &[], now);
-                answer(group, Err(NotCommitted::Failed));
-            }
-        }
+        let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
-            let told =
+            let announced =
                 timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
                     connection,
                     &unannounced
                 ));
-            if let Err(error) = told.await {
-                debug!(error = %error, "stored CDRs did not learn of their callback; the log knows it");
+            if let Err(error) = announced.await {
+                debug!(error = %error, "the first callback of stored CDRs could not be noted on them; the log of callbacks has it");
             }
         }
     }
 
+    /// Returns the stored calls that had no callback yet. A group that fails on data goes one by one: the callback that Postgres
+    /// refuses must not cost the others their 200.
+    async fn commit_and_answer(&mut self, group: Vec<Submission>, now: Instant) -> Vec<String> {
+        let (whole, mut unannounced) = (group.len(), Vec::new());
+        let mut parts = OneByOne::of(group);
+        while let Some(part) = parts.next() {
+            self.heartbeat.beat();
+            let result = self.commit(&part).await;
+            let Some((part, result)) = parts.unless_split(part, result) else { continue };
+            let is_whole = part.len() == whole;
+            match result {
+                Ok(committed) => {
+                    // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no space on the disk.
+                    if is_whole && (!self.refused || part.iter().any(|submission| submission.entry.is_some()))
+                    {
+                        self.refused = false;
+                        self.condition.clear();
+                    }
+                    self.cap.refund(&part, &committed.new, now);
+                    unannounced.extend(committed.stored_unannounced);
+                    answer(part, Ok(()));
+                }
+                Err(error) => {
+                    // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
+                    self.cap.refund(&part, &[], now);
+                    let is_away = is_whole || error.fault() == Fault::Ours;
+                    if is_away {
+                        self.refused = error.refuses_rows();
+                        self.condition.raise(&error);
+                    } else {
+                        let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
+                        warn!(id, %error, "Postgres refuses this callback: answered 503");
+                    }
+                    answer(part, Err(NotCommitted::Failed));
+                    // Not a timeout more for each of the rest.
+                    if is_away {
+                        break;
+                    }
+                }
+            }
+        }
+        let rest = parts.rest();
+        self.cap.refund(&rest, &[], now);
+        answer(rest, Err(NotCommitted::Failed));
+        unannounced
+    }
+
+    /// Commits these in one transaction; a conflict is tried again.
     async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&CallbackEntry> =
             group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
-        let mut tries = 0;
-        loop {
-            let mut held =
-                db::acquire_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
-            let (connection, deadline) = held.parts();
-            let work = async {
-                let committed =
-                    callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
-                let committed = committed.await?;
-                if entries.is_empty() {
-                    callback::probe(connection).await?;
-                }
-                Ok(committed)
-            };
-            let result = tokio::time::timeout_at(deadline, work).await;
-            let result = held.end_and_keep(&mut self.kept, result);
-            tries += 1;
-            match result {
-                Err(error) if error.fault() == Fault::Retry && tries < 4 => {}
-                result => return result,
+        on_conflict!(self.commit_once(&entries, &owed)).await
+    }
+
+    async fn commit_once(
+        &mut self,
+        entries: &[&CallbackEntry],
+        owed: &[&Owed],
+    ) -> Result<Committed, DbError> {
+        let limit = self.settings.commit_timeout;
+        let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
+        let (connection, deadline) = acquired.parts();
+        let work = async {
+            let committed =
+                callback::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
+            if entries.is_empty() {
+                callback::probe(connection).await?;
             }
-        }
+            Ok(committed)
+        };
+        let result = tokio::time::timeout_at(deadline, work).await;
+        acquired.end_and_keep(&mut self.kept, result)
     }
 }
 
 fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
     for answer in group.into_iter().filter_map(|submission| submission.answer) {
-        // Whoever waited may have given up; what is committed stays committed.
+        // The handler that waited may have given up; what is committed stays committed.
         let _ = answer.send(result);
     }
 }

@@ -15,6 +15,7 @@ mod ops;
 mod postgres;
 mod receive;
 mod reconcile;
+mod retry;
 mod serve;
 mod simulator;
 mod support;

@@ -89,7 +89,7 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
 }
 
 #[tokio::test]
-async fn verify_finds_days_that_are_not_those_of_their_quarters_and_cuts_them_anew() {
+async fn verify_finds_days_that_are_not_those_of_their_quarters_and_recomputes_them() {
     let db = Database::new().await;
     db.run(&insert(
         "select 'c' || i, 'MA_' || i % 2, 't', timestamptz '2026-03-01Z' + i * interval '1 h', i, 0.10 from generate_series(1, 100) i",

@@ -6,14 +6,14 @@ use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::simulator::SimulatorOptions;
 
-use crate::ledger::ledger;
+use crate::ledger::ledger_world;
 use crate::ledger::{at, check, checker, hurry, one_call, safe_to, settled_day, states};
 use crate::support::database::ACCOUNT;
 use crate::support::world::{World, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_that_decides_a_day_reopens_it_too() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     let call = at(&world, began, 23.99);
     check(&world).await;
     // It ended in the first day and was written in the second.
@@ -36,8 +36,8 @@ async fn the_time_that_decides_a_day_reopens_it_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_callbacks_are_counted_whoever_stored_the_call_first() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+async fn lost_callbacks_are_counted_however_the_call_was_stored() {
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     let calls: Vec<String> = (0..10).map(|n| at(&world, began, f64::from(n) + 1.0)).collect();
     // Announced first; stored by the sweep and announced later; announced later, and the note was lost; and seven that were lost.
     world.owe(&calls[0], true).await;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account::{self, PauseReason};
+use vobiz_cdr::db::account;
 use vobiz_cdr::db::overview::{self, AccountSnapshot};
 use vobiz_cdr::db::queue::backlog;
+use vobiz_cdr::retry::PauseReason;
 
 use crate::support::calls::account as id;
 use crate::support::database::{ACCOUNT, Database};

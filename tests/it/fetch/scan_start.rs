@@ -11,7 +11,7 @@ use crate::support::world::{World, eventually, fetcher};
 use crate::sweep::paced;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_hold_lets_go_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
+async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
     let world = World::new().await;
     let stop = CancellationToken::new();
     let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);

@@ -11,7 +11,7 @@ use vobiz_cdr::ledger::Ledger;
 use vobiz_cdr::simulator::{CallSpec, SimulatorOptions, SummaryCost};
 use vobiz_cdr::watch::metrics::Metrics;
 
-use super::ledger;
+use super::ledger_world;
 use super::{COPY, at, check, checker, hurry, safe_to, settled_day, states};
 use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
@@ -96,7 +96,7 @@ async fn each_mutation_shows_in_the_ledger_and_stops_the_bill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_field_that_the_summary_adds_up_is_recorded() {
     let (world, began) =
-        ledger(SimulatorOptions { day_zone: 330, summary_cost: SummaryCost::Cost, ..options() }).await;
+        ledger_world(SimulatorOptions { day_zone: 330, summary_cost: SummaryCost::Cost, ..options() }).await;
     let streamed = CallSpec {
         started_at: Some(began + TimeDelta::hours(3)),
         ended_at: Some(began + TimeDelta::hours(3) + TimeDelta::seconds(90)),
@@ -118,7 +118,7 @@ async fn the_field_that_the_summary_adds_up_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_proves_nothing() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 3.0);
     world.sweep().await;
     // Stored once, and unknown to the Vobiz that is asked now.
@@ -154,7 +154,8 @@ async fn a_change_that_only_the_check_sees_becomes_a_revision() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_replicas_one_checks() {
     let (world, began) =
-        ledger(SimulatorOptions { day_zone: 330, latency: Duration::from_millis(100), ..options() }).await;
+        ledger_world(SimulatorOptions { day_zone: 330, latency: Duration::from_millis(100), ..options() })
+            .await;
     at(&world, began, 3.0);
     let other: Vec<Arc<Account>> =
         vec![account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
@@ -221,8 +222,8 @@ async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_not_of_the_day_settles_nothing_and_teaches_nothing() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+async fn a_list_that_is_not_of_the_day_settles_nothing_and_shows_nothing_of_the_zone() {
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 3.0);
     let time = format!("\"{}\"", (began - TimeDelta::days(2)).format("%Y-%m-%dT%H:%M:%S+00:00"));
     let stray = CallSpec {

@@ -19,7 +19,7 @@ use crate::support::world::{World, noon, options};
 
 /// A world at noon, whose ledger began with the day before yesterday, and that instant: all checks of that day up to the one a day
 /// later are due, and the first of yesterday's.
-pub(crate) async fn ledger(options: SimulatorOptions) -> (World, DateTime<Utc>) {
+pub(crate) async fn ledger_world(options: SimulatorOptions) -> (World, DateTime<Utc>) {
     let zone = options.day_zone;
     let world = World::with(options).await;
     let began = noon(&world.database, &world.vobiz, zone).await - TimeDelta::days(2);
@@ -97,7 +97,7 @@ pub(crate) const COPY: &str = "insert into vobiz.cdr (call_id, account_id, liste
 
 /// A settled day of twenty calls and the ids of them.
 pub(crate) async fn settled_day() -> (World, DateTime<Utc>, Vec<String>) {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     let calls: Vec<String> = (0..20).map(|n| at(&world, began, f64::from(n) + 0.5)).collect();
     let checked = check(&world).await;
     assert_eq!(checked.len(), 2, "{checked:?}");

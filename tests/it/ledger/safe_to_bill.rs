@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::ledger;
 use vobiz_cdr::simulator::SimulatorOptions;
 
-use super::ledger;
+use super::ledger_world;
 use super::{at, check, checker, hurry, safe_to, settled_day, states};
 use crate::support::process::{program, run};
 use crate::support::world::options;
@@ -41,7 +41,7 @@ async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     at(&world, began, 30.0);
     world.owe("never-was", true).await;
     let announced = began + TimeDelta::hours(30);
@@ -124,7 +124,7 @@ async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_counts_once_calls_that_began_in_it_must_have_ended() {
-    let (world, began) = ledger(SimulatorOptions { day_zone: 330, ..options() }).await;
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
     check(&world).await;
     assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2));
     // Two hours past the next midnight: settled, and yet a call may still run.

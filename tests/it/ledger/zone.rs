@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use vobiz_cdr::simulator::{DayOf, SimulatorOptions};
 
-use super::ledger;
+use super::ledger_world;
 use super::{at, check, hurry, settled_day, states};
 use crate::support::calls::account as id;
 use crate::support::world::options;
@@ -11,7 +11,7 @@ use crate::support::world::options;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_zone_of_the_providers_days_is_found_out() {
     for (zone, day_of) in [(0, DayOf::Start), (330, DayOf::End), (345, DayOf::Start)] {
-        let (world, began) = ledger(SimulatorOptions { day_zone: zone, day_of, ..options() }).await;
+        let (world, began) = ledger_world(SimulatorOptions { day_zone: zone, day_of, ..options() }).await;
         // Around midnight in UTC, in India and in Nepal, and calls that last over it.
         for hours in [
             0.01, 0.2, 5.0, 5.45, 5.495, 12.0, 18.24, 18.26, 18.49, 18.51, 23.7, 23.99, 24.0, 24.01, 29.6,
@@ -41,7 +41,7 @@ async fn the_zone_of_the_providers_days_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zone_that_is_learnt_late_reopens_the_days_that_it_moves() {
+async fn a_zone_that_is_inferred_late_reopens_the_days_that_it_moves() {
     let (world, began, _) = settled_day().await;
     let known = vobiz_cdr::db::ledger::bound::InferredZone {
         bounds: vec![],

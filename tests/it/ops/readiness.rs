@@ -63,7 +63,7 @@ async fn a_postgres_that_cuts_every_connection_is_seen_by_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_intake_is_a_matter_of_readiness_alone() {
+async fn a_full_group_commit_is_a_matter_of_readiness_alone() {
     let database = Database::new().await;
     let vobiz = vobiz(options()).await;
     let running = service(&vobiz, &database.url).await;
@@ -164,7 +164,7 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wedged_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves() {
+async fn a_stalled_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves() {
     let database = Database::new().await;
     let settings = OpsSettings {
         parts: vec!["fetch"],

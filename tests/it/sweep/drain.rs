@@ -93,7 +93,7 @@ async fn calls_that_the_list_does_not_show_are_fetched_singly_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newer_calls_are_fetched_singly_while_a_walk_goes_on() {
+async fn newer_calls_are_fetched_singly_while_a_drain_goes_on() {
     let world = World::new().await;
     outage(&world, 3000, 24).await;
     let slow = paced(&world, 10.0);
@@ -147,7 +147,7 @@ async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_walk_that_does_not_pay_pauses_before_the_next_one() {
+async fn a_drain_that_does_not_pay_pauses_before_the_next_one() {
     let world = World::new().await;
     for _ in 0..1500 {
         world.vobiz.place_call(CallSpec::default());
@@ -177,7 +177,7 @@ async fn a_walk_that_does_not_pay_pauses_before_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_replicas_one_walks() {
+async fn of_two_replicas_one_drains() {
     let world = World::new().await;
     outage(&world, 2000, 24).await;
     let stop = CancellationToken::new();
@@ -199,7 +199,7 @@ async fn of_two_replicas_one_walks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_word_to_stop_ends_a_walk_within_a_page_and_its_hold_with_it() {
+async fn the_word_to_stop_ends_a_drain_within_a_page_and_its_hold_with_it() {
     let world = World::new().await;
     outage(&world, 3000, 24).await;
     let slow = paced(&world, 5.0);
@@ -269,7 +269,7 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
 }
 
 #[tokio::test]
-async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_walk() {
+async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_drain() {
     let options = SimulatorOptions { latency: Duration::from_millis(1), ..options() };
     let world = World::with(options).await;
     outage(&world, 300, 3).await;

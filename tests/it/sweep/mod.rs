@@ -110,7 +110,7 @@ async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() 
 }
 
 #[tokio::test]
-async fn a_cost_that_settles_later_becomes_a_revision() {
+async fn a_cost_that_is_revised_later_becomes_a_revision() {
     let world = World::new().await;
     let call = world.owed_call().await;
     world.drain().await;
@@ -148,7 +148,7 @@ async fn a_paused_account_is_not_swept() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_meets_a_backlog_is_the_walk_and_reads_it_once() {
+async fn a_sweep_that_meets_a_backlog_is_the_drain_and_reads_it_once() {
     let world = World::new().await;
     outage(&world, 3000, 12).await;
     // The last sweep completed before the outage; a wide one is due as well.
@@ -183,7 +183,7 @@ async fn a_sweep_that_meets_a_backlog_is_the_walk_and_reads_it_once() {
 }
 
 #[tokio::test]
-async fn a_sweep_without_a_deep_backlog_holds_nothing_and_keeps_its_overlap() {
+async fn a_sweep_without_a_deep_backlog_reserves_nothing_and_keeps_its_overlap() {
     let world = World::new().await;
     outage(&world, 200, 2).await;
     let seen = world.database.pool.clone();
@@ -214,7 +214,7 @@ async fn a_sweep_without_a_deep_backlog_holds_nothing_and_keeps_its_overlap() {
 }
 
 #[tokio::test]
-async fn a_sweep_lets_go_as_soon_as_the_list_is_no_longer_worth_it() {
+async fn a_sweep_releases_its_calls_as_soon_as_the_list_is_no_longer_worth_it() {
     let world = World::new().await;
     // Many listed calls that nobody owes, and a backlog that no list shows.
     let now = world.database.now().await;

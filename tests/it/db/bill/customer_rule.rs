@@ -61,7 +61,7 @@ async fn many_rules_in_one_statement_move_each_call_once() {
 }
 
 #[tokio::test]
-async fn of_rules_for_the_same_thing_and_time_one_is_refused_whoever_comes_first() {
+async fn of_rules_for_the_same_thing_and_time_one_is_refused_whichever_comes_first() {
     let db = Database::new().await;
     db.run(
         "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to)
@@ -150,7 +150,7 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
 }
 
 #[tokio::test]
-async fn whoever_changes_rules_and_forgets_it_is_sent_away() {
+async fn a_session_that_changes_rules_and_forgets_it_is_ended() {
     let db = Database::new().await;
     let mut connection = db.connection().await;
     let limit = "select current_setting('idle_in_transaction_session_timeout')";

@@ -10,7 +10,7 @@ use crate::support::database::Database;
 use crate::support::world::eventually;
 
 #[tokio::test]
-async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_cuts_by_it() {
+async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_goes_by_it() {
     let db = Database::new().await;
     // 20:00 UTC is the next day in Kolkata.
     db.run(&insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01 20:00Z', 5, 1)")).await;

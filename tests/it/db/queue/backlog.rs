@@ -10,7 +10,7 @@ use crate::support::calls::{account as id, try_lease};
 use crate::support::database::Database;
 
 #[tokio::test]
-async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
+async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_out() {
     let db = Database::new().await;
     db.owe(&["a", "b"], true).await;
     db.owe(&["c"], false).await;
@@ -52,7 +52,7 @@ async fn a_hold_keeps_calls_from_leasing_and_that_of_a_dead_holder_runs_out() {
 }
 
 #[tokio::test]
-async fn a_lease_costs_the_same_however_many_calls_are_held() {
+async fn a_lease_costs_the_same_however_many_calls_are_reserved() {
     let db = Database::new().await;
     db.run(
         "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)

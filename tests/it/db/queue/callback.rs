@@ -1,6 +1,6 @@
 //! What a callback makes us owe.
 
-use vobiz_cdr::db::queue::{self, Failed, Then, callback};
+use vobiz_cdr::db::queue::{Failed, Then, callback};
 use vobiz_cdr::retry::ErrorClass;
 
 use super::HOUR;
@@ -46,7 +46,7 @@ async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failu
         body: None,
         then: Then::Bury,
     };
-    assert_eq!(queue::bury(connection, &[&late]).await.unwrap(), 0, "the old holder settles nothing");
+    assert_eq!(db.bury(late).await, 0, "the old holder settles nothing");
     let row =
         db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
     assert_eq!(row, "SA_PROVEN 0 t");

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account::{self, PauseReason};
-use vobiz_cdr::db::queue::{self, QueueDepth, Then};
-use vobiz_cdr::retry::ErrorClass;
+use vobiz_cdr::db::account;
+use vobiz_cdr::db::queue::{self, FetchOutcome, QueueDepth, Then};
+use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use super::HOUR;
-use crate::support::calls::account;
-use crate::support::calls::{LEASE, failed, plain, try_lease, waiting};
+use crate::support::calls::{LEASE, account, failed, plain, try_lease, waiting};
 use crate::support::database::Database;
 
 #[tokio::test]
@@ -128,7 +127,7 @@ async fn a_dead_letter_is_never_leased_until_it_is_revived() {
     let body = vec![b'x'; 70_000];
     let mut dead = failed(lease, ErrorClass::Unreadable, Then::Bury);
     dead.body = Some(body);
-    assert_eq!(db.bury(&dead).await, 1);
+    assert_eq!(db.bury(dead).await, 1);
     assert_eq!(db.count("select length(last_body)::bigint from vobiz.cdr_queue").await, 65_536);
     db.shift_clock("1 year").await;
     assert!(db.lease(9).await.is_empty());
@@ -145,7 +144,7 @@ async fn a_dead_letter_is_never_leased_until_it_is_revived() {
 async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
     let db = Database::new().await;
     db.owe(&["a"], true).await;
-    db.postpone(&waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
     let unmoved = ["due_at", "lease_id"];
     let before = db.owed_row("a", &unmoved).await;
     drop(db.lease_one().await);
@@ -153,14 +152,13 @@ async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
     db.shift_clock("61 seconds").await;
     let again = db.lease_one().await;
     assert_eq!((again.attempts, again.history.failures), (1, 1));
-    let connection = &mut *db.connection().await;
-    assert_eq!(queue::release(connection, &[&again], Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(db.end(FetchOutcome::Release(again, Duration::ZERO)).await.released, 1);
     assert_eq!(db.owed_row("a", &unmoved).await, before);
     assert_eq!(db.lease_one().await.attempts, 1, "a released call is due at once");
 }
 
 #[tokio::test]
-async fn a_look_from_a_floor_leaves_what_fell_due_before_it() {
+async fn a_lease_from_a_scan_start_leaves_what_fell_due_before_it() {
     let db = Database::new().await;
     db.owe(&["early", "late"], true).await;
     db.owe(&["guessed"], false).await;
@@ -198,6 +196,7 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     let told: BTreeSet<_> = leases.iter().map(|lease| (lease.call_id().as_str(), lease.stored)).collect();
     assert_eq!(told, BTreeSet::from([("owed", false), ("stored", true)]));
     assert_eq!(slots.count, 1);
-    assert_eq!(queue::complete(&mut *db.connection().await, &["stored"]).await.unwrap(), 1);
+    let stored = leases.into_iter().find(|lease| lease.stored).unwrap();
+    assert_eq!(db.end(FetchOutcome::Paid(stored)).await.paid, 1);
     assert_eq!(db.texts("select call_id from vobiz.cdr_queue").await, ["owed"]);
 }
