@@ -2,18 +2,16 @@
 
 use std::process::ExitCode;
 
-use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
 
 use crate::cli::output::progress::Progress;
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::audit;
+use crate::db::base::retry::on_conflict;
 use crate::db::base::task::{self, Task};
 use crate::db::cdr::reparse::{self, Reparsed};
-use crate::db::{Fault, fault};
 use sqlx::{Connection, PgConnection};
-use tokio::sync::Mutex;
 
 use crate::cli::args::AuthorArgs;
 use crate::cli::database;
@@ -89,23 +87,16 @@ async fn work(
     let total = reparse::count(connection, args.account.as_deref(), position.as_deref()).await?;
     let mut progress = Progress::new(Some(total), "calls rebuilt");
     let by = args.person.name();
-    // Each try borrows it for itself.
-    let connection = Mutex::new(connection);
     loop {
-        let (batch, last) = (async || {
-            let mut connection = connection.lock().await;
-            batch(args, &mut connection, task.as_ref(), position.as_deref(), &by, &done).await
-        })
-        .retry(ExponentialBuilder::default().with_max_times(5).with_jitter())
-        .when(|error| fault(error) == Fault::Retry)
-        .await?;
+        let (batch, last) =
+            on_conflict!(batch(args, connection, task.as_ref(), position.as_deref(), &by, &done)).await?;
         progress.advance(batch.calls);
         done.add(batch);
         let Some(last) = last else { break };
         position = Some(last);
     }
     if let Some(task) = &mut task {
-        task::finish(*connection.lock().await, task).await?;
+        task::finish(connection, task).await?;
     }
     progress.finish();
     Ok(done)

@@ -26,13 +26,12 @@ use tracing::{debug, error, warn};
 
 use crate::account::{AHEAD, Account};
 use crate::db::DbError;
-use crate::db::queue::{self, Lease};
+use crate::db::queue::{self, FetchOutcome, Lease};
 use crate::db::timed;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use other_accounts::OtherAccounts;
 use scan_start::ScanStart;
-use slot::FetchOutcome;
 
 /// How the worker behaves.
 #[derive(Debug, Clone)]

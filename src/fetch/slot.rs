@@ -1,32 +1,17 @@
 //! What a worker slot does: one lease, one request, one outcome.
 
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
 use super::other_accounts::OtherAccounts;
 use crate::account::{Account, Priority};
 use crate::db::cdr::{Incoming, Origin};
-use crate::db::queue::{Failed, Lease, Then};
+use crate::db::queue::{Failed, FetchOutcome, Lease, Then};
 use crate::retry::{self, ErrorClass, Failure, Learned, NextStep};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 use crate::watch::metrics::Metrics;
-
-/// The outcome of a lease.
-#[derive(Debug)]
-pub(super) enum FetchOutcome {
-    /// The CDR: store it and pay the debt.
-    Store(Lease, Box<Incoming>),
-    /// The CDR is stored already: pay the debt.
-    Paid(Lease),
-    /// The CDR under another id, found by its SIP Call-ID: store it and close the call.
-    OtherId(Lease, Box<Incoming>),
-    /// A failure, and what becomes of the call.
-    Fail(Failed),
-    /// Nothing happened that the call should pay for.
-    Release(Lease, Duration),
-}
 
 /// Fetches the CDR of a leased call.
 pub(super) async fn fetch(

@@ -16,8 +16,8 @@ use tracing::{debug, info, warn};
 use super::evaluate::{CheckSnapshot, evaluate};
 use super::zone;
 use crate::account::{Account, Priority};
-use crate::db::Fault;
 use crate::db::base::clock::Clock;
+use crate::db::base::retry::on_conflict;
 use crate::db::cdr::Origin;
 use crate::db::ledger::bound::{self, InferredZone};
 use crate::db::ledger::compare::{self, DaySpan};
@@ -38,8 +38,6 @@ const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
 const PUT_OFF: Duration = Duration::from_secs(15 * 60);
 /// Between two tries for the right to check, where a person waits for it.
 const ANOTHER_TRY: Duration = Duration::from_millis(500);
-/// A comparison that Postgres breaks off as a deadlock is made so often.
-const TRIES: u32 = 5;
 
 /// What came of the check of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,13 +300,7 @@ impl DayCheck<'_> {
 
     /// Compares and records, again where Postgres breaks it off.
     async fn compare(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, ListError> {
-        for _ in 1..TRIES {
-            match within(COMPARE_TIMEOUT, self.compare_and_record(begun, list)).await {
-                Err(ListError::Db(error)) if error.fault() == Fault::Retry => {}
-                result => return result,
-            }
-        }
-        within(COMPARE_TIMEOUT, self.compare_and_record(begun, list)).await
+        on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list))).await
     }
 
     /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day.

@@ -9,7 +9,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::db;
+use crate::db::base::retry::Faulty;
+use crate::db::{self, Fault};
 use crate::vobiz::FetchError;
 pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
 
@@ -49,6 +50,12 @@ impl ListError {
             Self::List(error) => format!("the CDR list: {}", error.brief()),
             other => other.to_string(),
         }
+    }
+}
+
+impl Faulty for ListError {
+    fn fault(&self) -> Fault {
+        if let Self::Db(error) = self { error.fault() } else { Fault::Ours }
     }
 }
 

@@ -1,22 +1,21 @@
 //! One page of the list, from its slot in the rate limit to its rows in the tables: what sweep and ledger share.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ListError;
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
+use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue;
 use crate::db::queue::backlog::{self, Backlog};
-use crate::db::timed;
-use crate::db::{self, Fault, cdr};
+use crate::db::{DbError, Fault, timed};
 use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, RowError, Summary};
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
@@ -126,14 +125,15 @@ impl ListReader<'_> {
             return Err(ListError::Odd("an empty page where its pagination promises rows"));
         }
         let is_last = listed.rows.is_empty() || listed.has_next == Some(false);
-        let mut found = Found { rows: listed.rows.len(), ..Found::default() };
+        let listed_rows = listed.rows.len();
         let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
-        let Sorted { mut ours, foreign, mut unreadable } = self.sort_out(listed.rows, requested_at);
+        let Sorted { ours, foreign, mut unreadable } = self.sort_out(listed.rows, requested_at);
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
-        self.store(&mut ours, reserved_to, clock, &mut found, &mut unreadable).await?;
-        found.unreadable = unreadable.len();
+        let (ours, brought, refused) = self.store(ours, reserved_to, clock).await?;
+        unreadable.extend(refused);
+        let found = Found { rows: listed_rows, unreadable: unreadable.len(), ..brought };
         self.heartbeat.beat();
         let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
         Ok(StoredPage { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
@@ -228,32 +228,32 @@ impl ListReader<'_> {
         })
     }
 
-    /// Stores a page in one transaction; one that fails on data row by row.
+    /// Stores a page in one transaction; one that fails on data row by row. Returns the rows in their order, what they brought, and
+    /// why Postgres refused some.
     async fn store(
         &self,
-        rows: &mut [Incoming],
+        rows: Vec<Incoming>,
         reserved_to: Option<DateTime<Utc>>,
         clock: Clock,
-        found: &mut Found,
-        unreadable: &mut Vec<String>,
-    ) -> Result<(), ListError> {
-        match self.commit(rows, reserved_to, clock).await {
-            Ok(stored) => found.add(stored),
-            Err(error) if error.fault() == Fault::Data => {
-                for row in rows {
-                    match self.commit(std::slice::from_mut(row), reserved_to, clock).await {
-                        Ok(stored) => found.add(stored),
-                        Err(error) if error.fault() == Fault::Data => {
-                            warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
-                            unreadable.push(format!("{}: Postgres refuses it: {error}", row.cdr.call_id));
-                        }
-                        Err(error) => return Err(error.into()),
+    ) -> Result<(Vec<Incoming>, Found, Vec<String>), ListError> {
+        let (mut stored, mut found, mut refused) = (Vec::new(), Found::default(), Vec::new());
+        let mut parts = OneByOne::of(rows);
+        while let Some(mut part) = parts.next() {
+            let result = self.commit(&mut part, reserved_to, clock).await;
+            let Some((part, result)) = parts.unless_split(part, result) else { continue };
+            match result {
+                Ok(more) => found.add(more),
+                Err(error) if error.fault() == Fault::Data => {
+                    for row in &part {
+                        warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
+                        refused.push(format!("{}: Postgres refuses it: {error}", row.cdr.call_id));
                     }
                 }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
+            stored.extend(part);
         }
-        Ok(())
+        Ok((stored, found, refused))
     }
 
     async fn commit(
@@ -261,24 +261,30 @@ impl ListReader<'_> {
         rows: &mut [Incoming],
         reserved_to: Option<DateTime<Utc>>,
         clock: Clock,
-    ) -> Result<Found, db::DbError> {
+    ) -> Result<Found, DbError> {
         if rows.is_empty() {
             return Ok(Found::default());
         }
-        let mut tries = 0;
-        let (found, new) = loop {
-            let result =
-                timed!(self.pool, DB_TIMEOUT, |connection| store(connection, rows, reserved_to, self.origin))
-                    .await;
-            tries += 1;
-            match result {
-                Err(error) if error.fault() == Fault::Retry && tries < 5 => {}
-                result => break result?,
-            }
+        let origin = self.origin;
+        let stored = on_conflict!(timed!(self.pool, DB_TIMEOUT, |connection| queue::store_listed(
+            connection,
+            rows,
+            origin,
+            reserved_to
+        )))
+        .await?;
+        let found = Found {
+            new: stored.upserted.new,
+            // A call that is owed although it is stored already is rare: between a sweep and the lease that finds it so.
+            recovered: stored.upserted.new.saturating_sub(usize::try_from(stored.paid).unwrap_or(usize::MAX)),
+            revised: stored.upserted.revised,
+            paid: stored.paid,
+            reserved: stored.reserved,
+            ..Found::default()
         };
         self.metrics.recovered.inc_by(found.recovered as u64);
         let now = clock.now();
-        for row in rows.iter().filter(|row| new.contains(row.cdr.call_id.as_str())) {
+        for row in rows.iter().filter(|row| stored.new.contains(row.cdr.call_id.as_str())) {
             if let Some(ended_at) = row.cdr.fields.end_time {
                 let age = (now - ended_at).as_seconds_f64().max(0.0);
                 self.metrics.freshness_seconds.observe(age);
@@ -311,45 +317,6 @@ impl ListReader<'_> {
         let account = self.account.id();
         Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::measure(connection, account)).await?)
     }
-}
-
-/// Stores rows and pays their debts; also says which of them were not stored before.
-async fn store(
-    connection: &mut PgConnection,
-    rows: &mut [Incoming],
-    reserved_to: Option<DateTime<Utc>>,
-    origin: Origin,
-) -> Result<(Found, BTreeSet<String>), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    let ids: Vec<CallId> = rows.iter().map(|row| row.cdr.call_id.clone()).collect();
-    let mut call_ids: Vec<&str> = ids.iter().map(CallId::as_str).collect();
-    call_ids.sort_unstable();
-    let owed = backlog::owed(&mut transaction, &call_ids).await?;
-    // A call that a callback had announced is the callback's, however its CDR comes: another origin means that without the list
-    // nobody would know of it.
-    for row in rows.iter_mut() {
-        let announced = owed.get(row.cdr.call_id.as_str()).filter(|owed| owed.announced_at.is_some());
-        row.origin = if announced.is_some() { Origin::Callback } else { origin };
-        row.announced_at = announced.and_then(|owed| owed.announced_at);
-        row.attempts = announced.map_or(0, |owed| owed.attempts);
-    }
-    let reserved =
-        owed.values().filter(|owed| !owed.dead && reserved_to.is_some_and(|to| owed.due_at <= to)).count();
-    let new = cdr::missing(&mut transaction, &ids).await?;
-    let done = cdr::upsert(&mut transaction, &rows.iter().collect::<Vec<_>>()).await?;
-    queue::lock(&mut transaction, &call_ids).await?;
-    let paid = queue::complete(&mut transaction, &call_ids).await?;
-    transaction.commit().await?;
-    let found = Found {
-        new: done.new,
-        // A call that is owed although it is stored already is rare: between a sweep and the lease that finds it so.
-        recovered: done.new.saturating_sub(usize::try_from(paid).unwrap_or(usize::MAX)),
-        revised: done.revised,
-        paid,
-        reserved: reserved as u64,
-        ..Found::default()
-    };
-    Ok((found, new))
 }
 
 /// The last instant that a row tells of.

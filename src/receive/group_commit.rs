@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Fault, KeptConnection};
@@ -183,61 +184,7 @@ impl Writer {
                 }
             }
         }
-        let mut unannounced = Vec::new();
-        match self.commit(&group).await {
-            Ok(committed) => {
-                // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no space on the disk.
-                if !self.refused || group.iter().any(|submission| submission.entry.is_some()) {
-                    self.refused = false;
-                    self.condition.clear();
-                }
-                self.cap.refund(&group, &committed.new, now);
-                unannounced = committed.stored_unannounced;
-                answer(group, Ok(()));
-            }
-            // The same again, one by one: the one that Postgres refuses must not cost the others their 200.
-            Err(error) if error.fault() == Fault::Data && group.len() > 1 => {
-                debug!(error = %error, callbacks = group.len(), "a group of callbacks fails on data: one by one");
-                let mut singles = group.into_iter();
-                for submission in singles.by_ref() {
-                    let single = [submission];
-                    self.heartbeat.beat();
-                    match self.commit(&single).await {
-                        Ok(committed) => {
-                            self.cap.refund(&single, &committed.new, now);
-                            unannounced.extend(committed.stored_unannounced);
-                            answer(single, Ok(()));
-                        }
-                        Err(error) => {
-                            self.cap.refund(&single, &[], now);
-                            // Postgres went away meanwhile: not a timeout more for each of the rest.
-                            let away = error.fault() == Fault::Ours;
-                            if away {
-                                self.refused = error.refuses_rows();
-                                self.condition.raise(&error);
-                            } else {
-                                let id = single[0].entry.as_ref().map(|entry| entry.id.to_string());
-                                warn!(id, %error, "Postgres refuses this callback: answered 503");
-                            }
-                            answer(single, Err(NotCommitted::Failed));
-                            if away {
-                                break;
-                            }
-                        }
-                    }
-                }
-                let rest: Vec<Submission> = singles.collect();
-                self.cap.refund(&rest, &[], now);
-                answer(rest, Err(NotCommitted::Failed));
-            }
-            Err(error) => {
-                self.refused = error.refuses_rows();
-                self.condition.raise(&error);
-                // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                self.cap.refund(&group, &[], now);
-                answer(group, Err(NotCommitted::Failed));
-            }
-        }
+        let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
             let announced =
                 timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
@@ -250,33 +197,79 @@ impl Writer {
         }
     }
 
+    /// Returns the stored calls that had no callback yet. A group that fails on data goes one by one: the callback that Postgres
+    /// refuses must not cost the others their 200.
+    async fn commit_and_answer(&mut self, group: Vec<Submission>, now: Instant) -> Vec<String> {
+        let (whole, mut unannounced) = (group.len(), Vec::new());
+        let mut parts = OneByOne::of(group);
+        while let Some(part) = parts.next() {
+            self.heartbeat.beat();
+            let result = self.commit(&part).await;
+            let Some((part, result)) = parts.unless_split(part, result) else { continue };
+            let is_whole = part.len() == whole;
+            match result {
+                Ok(committed) => {
+                    // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no space on the disk.
+                    if is_whole && (!self.refused || part.iter().any(|submission| submission.entry.is_some()))
+                    {
+                        self.refused = false;
+                        self.condition.clear();
+                    }
+                    self.cap.refund(&part, &committed.new, now);
+                    unannounced.extend(committed.stored_unannounced);
+                    answer(part, Ok(()));
+                }
+                Err(error) => {
+                    // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
+                    self.cap.refund(&part, &[], now);
+                    let is_away = is_whole || error.fault() == Fault::Ours;
+                    if is_away {
+                        self.refused = error.refuses_rows();
+                        self.condition.raise(&error);
+                    } else {
+                        let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
+                        warn!(id, %error, "Postgres refuses this callback: answered 503");
+                    }
+                    answer(part, Err(NotCommitted::Failed));
+                    // Not a timeout more for each of the rest.
+                    if is_away {
+                        break;
+                    }
+                }
+            }
+        }
+        let rest = parts.rest();
+        self.cap.refund(&rest, &[], now);
+        answer(rest, Err(NotCommitted::Failed));
+        unannounced
+    }
+
     /// Commits these in one transaction; a conflict is tried again.
     async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&CallbackEntry> =
             group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
-        let mut tries = 0;
-        loop {
-            let mut held =
-                db::acquire_again(&self.pool, &mut self.kept, self.settings.commit_timeout).await?;
-            let (connection, deadline) = held.parts();
-            let work = async {
-                let committed =
-                    callback::commit(&mut *connection, &entries, &owed, self.settings.first_fetch_delay);
-                let committed = committed.await?;
-                if entries.is_empty() {
-                    callback::probe(connection).await?;
-                }
-                Ok(committed)
-            };
-            let result = tokio::time::timeout_at(deadline, work).await;
-            let result = held.end_and_keep(&mut self.kept, result);
-            tries += 1;
-            match result {
-                Err(error) if error.fault() == Fault::Retry && tries < 4 => {}
-                result => return result,
+        on_conflict!(self.commit_once(&entries, &owed)).await
+    }
+
+    async fn commit_once(
+        &mut self,
+        entries: &[&CallbackEntry],
+        owed: &[&Owed],
+    ) -> Result<Committed, DbError> {
+        let limit = self.settings.commit_timeout;
+        let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
+        let (connection, deadline) = acquired.parts();
+        let work = async {
+            let committed =
+                callback::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
+            if entries.is_empty() {
+                callback::probe(connection).await?;
             }
-        }
+            Ok(committed)
+        };
+        let result = tokio::time::timeout_at(deadline, work).await;
+        acquired.end_and_keep(&mut self.kept, result)
     }
 }
 

@@ -7,6 +7,7 @@ pub(super) mod connection;
 pub(super) mod fault;
 pub mod migration;
 pub mod partition;
+pub mod retry;
 pub mod role;
 pub mod setting;
 pub mod task;

@@ -235,7 +235,7 @@ fn verdict(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
 }
 
 /// Locks the rows of some calls that are stored, sorted by `call_id`.
-pub async fn lock(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
+pub(in crate::db) async fn lock(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "select call_id from vobiz.cdr where call_id = any($1) order by call_id for no key update",
         call_ids as &[&str]

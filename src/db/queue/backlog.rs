@@ -158,20 +158,20 @@ pub async fn release(
 
 /// What the queue knows of a call that a list shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwedCall {
+pub(super) struct OwedCall {
     /// Single fetches answered for it so far.
-    pub attempts: i32,
+    pub(super) attempts: i32,
     /// When its first callback was committed; `None` if no callback owes it.
-    pub announced_at: Option<DateTime<Utc>>,
+    pub(super) announced_at: Option<DateTime<Utc>>,
     /// When it falls due, or fell.
-    pub due_at: DateTime<Utc>,
+    pub(super) due_at: DateTime<Utc>,
     /// It is a dead letter.
-    pub dead: bool,
+    pub(super) dead: bool,
 }
 
 /// Which of these calls are owed. Locks nothing, since rows of `cdr` are locked first: a callback that comes in between is
 /// noted when the debt is paid.
-pub async fn owed(
+pub(super) async fn owed(
     connection: &mut PgConnection,
     call_ids: &[&str],
 ) -> Result<HashMap<String, OwedCall>, sqlx::Error> {

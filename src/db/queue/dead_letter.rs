@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
+use super::{revive, store};
 use crate::db::base::audit;
-use crate::db::{cdr, queue};
 use crate::vobiz::CallId;
 
 /// A call that was given up, and why.
@@ -98,7 +98,7 @@ pub async fn revive_all(connection: &mut PgConnection, which: Which<'_>) -> Resu
         }
         let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
         let mut transaction = connection.begin().await?;
-        revived += queue::revive(&mut transaction, &call_ids).await?;
+        revived += revive(&mut transaction, &call_ids).await?;
         transaction.commit().await?;
     }
 }
@@ -143,8 +143,7 @@ pub async fn close(
     audit::sign(&mut transaction, closing.by).await?;
     // The lock order of the whole service, also where no row of `cdr` is to be changed: a writer that stores one of them now
     // pays its debt first.
-    cdr::lock(&mut transaction, call_ids).await?;
-    queue::lock(&mut transaction, call_ids).await?;
+    store::lock(&mut transaction, call_ids).await?;
     let closed = sqlx::query_scalar!(
         r#"with closed as (
              delete from vobiz.cdr_queue where call_id = any($1) and dead_at is not null returning *

@@ -1,5 +1,6 @@
 //! The queue: one row per call we owe. Enqueueing is in [`callback`], since a callback is logged and owed in one
-//! statement; leasing in [`lease`](fn@lease), the verbs that end a lease in `outcome.rs`.
+//! statement; leasing in [`lease`](fn@lease), the verbs that end a lease in `outcome.rs`, and what a flow calls in
+//! [`store`](fn@store): all of a group in one transaction, with the locks in their order.
 //!
 //! ```text
 //!                 lease (due_at moves on)             stored: the row is gone
@@ -19,7 +20,9 @@ mod depth;
 mod lease;
 pub mod other_accounts;
 mod outcome;
+mod store;
 
 pub use depth::{QueueDepth, any_due, depth};
 pub use lease::{Lease, lease};
-pub use outcome::{Failed, Then, bury, close, close_as_other_id, complete, lock, postpone, release, revive};
+pub use outcome::{Failed, Then, revive};
+pub use store::{FetchOutcome, StoredOutcomes, StoredRows, store, store_listed};

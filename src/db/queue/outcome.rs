@@ -1,4 +1,6 @@
 //! The verbs that end a lease: a call is paid for, postponed, buried, closed or released; and a dead letter is revived.
+//!
+//! All but the last want their rows locked, which [`store`](super::store) does: nothing outside reaches them but through it.
 
 use std::time::Duration;
 
@@ -9,20 +11,9 @@ use crate::db::base::time::interval;
 use crate::retry::ErrorClass;
 use crate::vobiz::CallId;
 
-/// Locks the rows of a group that is about to be settled, sorted by `call_id`; call it after the rows of `cdr` are locked.
-pub async fn lock(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"select call_id from vobiz.cdr_queue where call_id = any($1) order by call_id for update"#,
-        call_ids as &[&str]
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(())
-}
-
 /// Pays the debt of stored calls: deletes their rows, under whichever lease, dead or not, and notes their first callback on the
 /// CDR. Returns how many were owed.
-pub async fn complete(connection: &mut PgConnection, call_ids: &[&str]) -> Result<u64, sqlx::Error> {
+pub(super) async fn complete(connection: &mut PgConnection, call_ids: &[&str]) -> Result<u64, sqlx::Error> {
     let paid = sqlx::query!(
         r#"with paid as (
              delete from vobiz.cdr_queue where call_id = any($1) returning call_id, announced_at
@@ -69,7 +60,7 @@ pub enum Then {
 }
 
 /// Postpones failed calls, each by its own wait. Returns how many leases still held.
-pub async fn postpone(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
+pub(super) async fn postpone(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
     let waits: Vec<_> = failed
         .iter()
         .map(|f| if let Then::Wait(wait) = f.then { interval(wait) } else { interval(Duration::ZERO) })
@@ -104,7 +95,7 @@ pub async fn postpone(connection: &mut PgConnection, failed: &[&Failed]) -> Resu
 
 /// Makes dead letters of failed calls. A call with an answer that Postgres refuses exists, so it is certain from then on.
 /// Returns how many leases still held.
-pub async fn bury(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
+pub(super) async fn bury(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
     let bodies = bodies(failed);
     let (call_ids, lease_ids, classes, errors) = columns(failed);
     let done = sqlx::query!(
@@ -135,7 +126,7 @@ pub async fn bury(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u
 
 /// Closes speculative calls that came to nothing, with their evidence. A call that became certain in the meantime stays owed:
 /// its lease runs out and it is asked for again. Returns how many were closed.
-pub async fn close(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
+pub(super) async fn close(connection: &mut PgConnection, failed: &[&Failed]) -> Result<u64, sqlx::Error> {
     let (call_ids, lease_ids, _, errors) = columns(failed);
     let reasons: Vec<&str> = failed
         .iter()
@@ -166,7 +157,7 @@ pub async fn close(connection: &mut PgConnection, failed: &[&Failed]) -> Result<
 }
 
 /// Closes a call whose CDR is stored under another id, found by its SIP Call-ID. Not fenced, as storing is not.
-pub async fn close_as_other_id(
+pub(super) async fn close_as_other_id(
     connection: &mut PgConnection,
     call_id: &CallId,
     found: &CallId,
@@ -190,20 +181,17 @@ pub async fn close_as_other_id(
     Ok(done.rows_affected())
 }
 
-/// Gives leases back after `wait` at no cost: the account is paused, or we are about to stop.
-pub async fn release(
+/// Gives a lease back after `wait` at no cost: the account is paused, or we are about to stop.
+pub(super) async fn release(
     connection: &mut PgConnection,
-    leases: &[&Lease],
+    lease: &Lease,
     wait: Duration,
 ) -> Result<u64, sqlx::Error> {
-    let call_ids: Vec<&str> = leases.iter().map(|lease| lease.call_id().as_str()).collect();
-    let lease_ids: Vec<i64> = leases.iter().map(|lease| lease.id()).collect();
     let done = sqlx::query!(
-        "update vobiz.cdr_queue q set due_at = vobiz.now() + $3
-         from unnest($1::text[], $2::bigint[]) as l (call_id, lease_id)
-         where q.call_id = l.call_id and q.lease_id = l.lease_id and q.dead_at is null",
-        &call_ids as &[&str],
-        &lease_ids,
+        "update vobiz.cdr_queue set due_at = vobiz.now() + $3
+         where call_id = $1 and lease_id = $2 and dead_at is null",
+        lease.call_id().as_str(),
+        lease.id(),
         interval(wait) as _
     )
     .execute(connection)

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin, Upserted};
 use vobiz_cdr::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
-use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
+use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Lease, StoredOutcomes, Then};
 use vobiz_cdr::retry::ErrorClass;
 use vobiz_cdr::vobiz::{AccountId, CallId, Cdr, HomeCountry, Proof, Single, decode_single};
 
@@ -92,16 +92,22 @@ impl Database {
         leases.remove(0)
     }
 
-    pub(crate) async fn postpone(&self, failed: &Failed) -> u64 {
-        queue::postpone(&mut *self.connection().await, &[failed]).await.unwrap()
+    /// Ends a lease.
+    pub(crate) async fn end(&self, outcome: FetchOutcome) -> StoredOutcomes {
+        queue::store(&mut *self.connection().await, &[outcome]).await.unwrap()
     }
 
-    pub(crate) async fn bury(&self, failed: &Failed) -> u64 {
-        queue::bury(&mut *self.connection().await, &[failed]).await.unwrap()
+    /// How many calls a failure postponed.
+    pub(crate) async fn postpone(&self, failed: Failed) -> u64 {
+        self.end(FetchOutcome::Fail(failed)).await.postponed
     }
 
-    pub(crate) async fn close(&self, failed: &Failed) -> u64 {
-        queue::close(&mut *self.connection().await, &[failed]).await.unwrap()
+    pub(crate) async fn bury(&self, failed: Failed) -> u64 {
+        self.end(FetchOutcome::Fail(failed)).await.buried
+    }
+
+    pub(crate) async fn close(&self, failed: Failed) -> u64 {
+        self.end(FetchOutcome::Fail(failed)).await.closed
     }
 
     pub(crate) async fn revive(&self, call: &str) -> u64 {

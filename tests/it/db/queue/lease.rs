@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use vobiz_cdr::db::account;
-use vobiz_cdr::db::queue::{self, QueueDepth, Then};
+use vobiz_cdr::db::queue::{self, FetchOutcome, QueueDepth, Then};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -89,7 +89,7 @@ async fn a_dead_letter_is_never_leased_until_it_is_revived() {
     let body = vec![b'x'; 70_000];
     let mut dead = failed(lease, ErrorClass::Unreadable, Then::Bury);
     dead.body = Some(body);
-    assert_eq!(db.bury(&dead).await, 1);
+    assert_eq!(db.bury(dead).await, 1);
     assert_eq!(db.count("select length(last_body)::bigint from vobiz.cdr_queue").await, 65_536);
     db.shift_clock("1 year").await;
     assert!(db.lease(9).await.is_empty());
@@ -168,7 +168,8 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     let told: BTreeSet<_> = leases.iter().map(|lease| (lease.call_id().as_str(), lease.stored)).collect();
     assert_eq!(told, BTreeSet::from([("owed", false), ("stored", true)]));
     assert_eq!(slots.count, 1);
-    assert_eq!(queue::complete(&mut *db.connection().await, &["stored"]).await.unwrap(), 1);
+    let stored = leases.into_iter().find(|lease| lease.stored).unwrap();
+    assert_eq!(db.end(FetchOutcome::Paid(stored)).await.paid, 1);
     assert_eq!(db.texts("select call_id from vobiz.cdr_queue").await, ["owed"]);
 }
 

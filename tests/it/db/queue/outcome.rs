@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use vobiz_cdr::db::account;
-use vobiz_cdr::db::cdr;
+use vobiz_cdr::db::cdr::{self, Origin};
 use vobiz_cdr::db::queue::callback;
-use vobiz_cdr::db::queue::{self, Failed, Then};
+use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Then};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use crate::support::calls::{account, announced, call_id, failed, plain, waiting};
@@ -28,15 +28,14 @@ async fn a_late_lease_changes_nothing() {
         let holder = db.lease_one().await;
         let row = db.owed_row(call, &[]).await;
         let [to_wait, to_bury, to_close, to_release] = <[_; 4]>::try_from(late).unwrap();
-        assert_eq!(db.postpone(&waiting(to_wait, ErrorClass::NotYet)).await, 0);
-        assert_eq!(db.bury(&failed(to_bury, ErrorClass::Unstorable, Then::Bury)).await, 0);
-        assert_eq!(db.close(&failed(to_close, ErrorClass::NotYet, Then::Close)).await, 0);
-        let connection = &mut *db.connection().await;
-        assert_eq!(queue::release(connection, &[&to_release], HOUR).await.unwrap(), 0);
+        assert_eq!(db.postpone(waiting(to_wait, ErrorClass::NotYet)).await, 0);
+        assert_eq!(db.bury(failed(to_bury, ErrorClass::Unstorable, Then::Bury)).await, 0);
+        assert_eq!(db.close(failed(to_close, ErrorClass::NotYet, Then::Close)).await, 0);
+        assert_eq!(db.end(FetchOutcome::Release(to_release, HOUR)).await.released, 0);
         assert_eq!(db.owed_row(call, &[]).await, row);
         assert_eq!(db.count("select count(*) from vobiz.closed_call").await, 0);
         assert_eq!(
-            db.postpone(&failed(holder, ErrorClass::NotYet, Then::Wait(HOUR))).await,
+            db.postpone(failed(holder, ErrorClass::NotYet, Then::Wait(HOUR))).await,
             1,
             "the holder does settle"
         );
@@ -53,12 +52,12 @@ async fn a_lease_from_before_a_revive_changes_nothing() {
         db.lease_one().await
     }];
     db.stop_clock(db.now().await + TimeDelta::minutes(2)).await;
-    assert_eq!(db.bury(&failed(db.lease_one().await, ErrorClass::Refused, Then::Bury)).await, 1);
+    assert_eq!(db.bury(failed(db.lease_one().await, ErrorClass::Refused, Then::Bury)).await, 1);
     assert_eq!(db.revive("a").await, 1);
     let row = db.owed_row("a", &[]).await;
     let [first, second] = early;
-    assert_eq!(db.postpone(&failed(first, ErrorClass::Refused, Then::Wait(HOUR))).await, 0);
-    assert_eq!(db.bury(&failed(second, ErrorClass::Refused, Then::Bury)).await, 0);
+    assert_eq!(db.postpone(failed(first, ErrorClass::Refused, Then::Wait(HOUR))).await, 0);
+    assert_eq!(db.bury(failed(second, ErrorClass::Refused, Then::Bury)).await, 0);
     assert_eq!(db.owed_row("a", &[]).await, row);
 }
 
@@ -66,7 +65,7 @@ async fn a_lease_from_before_a_revive_changes_nothing() {
 async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
     let db = Database::new().await;
     db.owe(&["a"], true).await;
-    db.postpone(&waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
     let unmoved = ["due_at", "lease_id"];
     let before = db.owed_row("a", &unmoved).await;
     drop(db.lease_one().await);
@@ -74,8 +73,7 @@ async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
     db.shift_clock("61 seconds").await;
     let again = db.lease_one().await;
     assert_eq!((again.attempts, again.history.failures), (1, 1));
-    let connection = &mut *db.connection().await;
-    assert_eq!(queue::release(connection, &[&again], Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(db.end(FetchOutcome::Release(again, Duration::ZERO)).await.released, 1);
     assert_eq!(db.owed_row("a", &unmoved).await, before);
     assert_eq!(db.lease_one().await.attempts, 1, "a released call is due at once");
 }
@@ -86,12 +84,14 @@ async fn a_stored_cdr_pays_dead_letters_too_and_knows_its_first_callback() {
     db.owe(&["dead", "alive"], true).await;
     let (leases, now) = (db.lease(2).await, db.now().await);
     for lease in leases.into_iter().filter(|lease| lease.call_id().as_str() == "dead") {
-        assert_eq!(db.bury(&failed(lease, ErrorClass::NeverAppeared, Then::Bury)).await, 1);
+        assert_eq!(db.bury(failed(lease, ErrorClass::NeverAppeared, Then::Bury)).await, 1);
     }
-    db.upsert(&[&plain("alive", now), &plain("dead", now), &plain("other", now)]).await;
+    let mut rows = [plain("alive", now), plain("dead", now), plain("other", now)];
+    db.upsert(&rows.each_ref()).await;
     let announced_at = db.texts("select announced_at::text from vobiz.cdr_queue order by call_id").await;
-    let paid = queue::complete(&mut *db.connection().await, &["alive", "dead", "other"]).await.unwrap();
-    assert_eq!(paid, 2);
+    let listed =
+        queue::store_listed(&mut *db.connection().await, &mut rows, Origin::Sweep, None).await.unwrap();
+    assert_eq!((listed.paid, listed.new.len()), (2, 0));
     assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
     let told = db.texts("select first_callback_at::text from vobiz.cdr order by call_id").await;
     assert_eq!(told, [announced_at[0].as_str(), announced_at[1].as_str(), "-"]);
@@ -134,7 +134,7 @@ async fn failures_restart_when_the_class_changes_and_the_first_404_is_remembered
         minute += 1;
         let lease = db.lease_one().await;
         assert_eq!(i64::from(lease.attempts), minute - 1);
-        db.postpone(&waiting(lease, class)).await;
+        db.postpone(waiting(lease, class)).await;
         let row = db
             .text("select format('%s %s %s', error_class, failures, extract(epoch from first_failed_at - first_not_yet_at)::int / 60) from vobiz.cdr_queue")
             .await;
@@ -144,12 +144,12 @@ async fn failures_restart_when_the_class_changes_and_the_first_404_is_remembered
     assert_eq!(lease.history.not_yet_for, Some(Duration::from_secs(300)));
     assert_eq!((lease.history.class, lease.history.failures), (Some(NotYet), 1));
     // What dies of its 404s dies of the same class; what Postgres refuses does not.
-    assert_eq!(db.bury(&failed(lease, NeverAppeared, Then::Bury)).await, 1);
+    assert_eq!(db.bury(failed(lease, NeverAppeared, Then::Bury)).await, 1);
     assert_eq!(db.count("select failures::bigint from vobiz.cdr_queue").await, 2);
     db.revive("a").await;
-    db.postpone(&waiting(db.lease_one().await, NotYet)).await;
+    db.postpone(waiting(db.lease_one().await, NotYet)).await;
     db.stop_clock(begun + TimeDelta::hours(1)).await;
-    assert_eq!(db.bury(&failed(db.lease_one().await, Unstorable, Then::Bury)).await, 1);
+    assert_eq!(db.bury(failed(db.lease_one().await, Unstorable, Then::Bury)).await, 1);
     let row =
         db.text("select format('%s %s', failures, dead_at = first_failed_at) from vobiz.cdr_queue").await;
     assert_eq!(row, "1 t");
@@ -161,10 +161,10 @@ async fn a_class_that_changes_takes_its_body_with_it() {
     db.owe(&["a"], true).await;
     let mut unreadable = waiting(db.lease_one().await, ErrorClass::Unreadable);
     unreadable.body = Some(b"<html>".to_vec());
-    db.postpone(&unreadable).await;
-    db.postpone(&waiting(db.lease_one().await, ErrorClass::Unreadable)).await;
+    db.postpone(unreadable).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::Unreadable)).await;
     assert_eq!(db.text("select convert_from(last_body, 'UTF8') from vobiz.cdr_queue").await, "<html>");
-    db.postpone(&waiting(db.lease_one().await, ErrorClass::NotYet)).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::NotYet)).await;
     assert_eq!(db.text("select convert_from(last_body, 'UTF8') from vobiz.cdr_queue").await, "-");
 }
 
@@ -175,7 +175,7 @@ async fn age_stands_still_while_the_account_is_paused() {
     let set = async |hours: i64| db.stop_clock(begun + TimeDelta::hours(hours)).await;
     set(0).await;
     db.owe(&["a"], true).await;
-    db.postpone(&waiting(db.lease_one().await, ErrorClass::NotYet)).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::NotYet)).await;
     let age = async || {
         let sql = "select (extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at)) / 3600)::bigint from vobiz.cdr_queue";
         db.count(sql).await
@@ -211,9 +211,9 @@ async fn a_speculative_call_is_closed_with_its_evidence_and_a_certain_one_is_not
     let (a, b) = if first.call_id().as_str() == "a" { (first, second) } else { (second, first) };
     // A proven hang-up comes for b while it is being fetched.
     db.owe(&["b"], true).await;
-    let failures = [a, b].map(|lease| failed(lease, ErrorClass::NotYet, Then::Close));
-    let closed = queue::close(&mut *db.connection().await, &failures.each_ref()).await.unwrap();
-    assert_eq!(closed, 1);
+    let outcomes = [a, b].map(|lease| FetchOutcome::Fail(failed(lease, ErrorClass::NotYet, Then::Close)));
+    let stored = queue::store(&mut *db.connection().await, &outcomes).await.unwrap();
+    assert_eq!(stored.closed, 1);
     let evidence =
         db.texts("select concat_ws(' ', call_id, certain, reason, evidence) from vobiz.closed_call").await;
     assert_eq!(evidence, ["a f not_found said not_yet, after 1 requests"]);
@@ -229,11 +229,11 @@ async fn a_speculative_call_does_not_die_but_for_a_cdr_that_postgres_refuses() {
     let row = db.owed_row("a", &["lease_id", "due_at"]).await;
     for class in [ErrorClass::NeverAppeared, ErrorClass::Refused, ErrorClass::Unreadable] {
         let lease = db.lease_one().await;
-        assert_eq!(db.bury(&failed(lease, class, Then::Bury)).await, 0, "{class:?}");
+        assert_eq!(db.bury(failed(lease, class, Then::Bury)).await, 0, "{class:?}");
         assert_eq!(db.owed_row("a", &["lease_id", "due_at"]).await, row);
         db.stop_clock(db.now().await + TimeDelta::minutes(2)).await;
     }
-    assert_eq!(db.bury(&failed(db.lease_one().await, ErrorClass::Unstorable, Then::Bury)).await, 1);
+    assert_eq!(db.bury(failed(db.lease_one().await, ErrorClass::Unstorable, Then::Bury)).await, 1);
     assert_eq!(
         db.count("select count(*) from vobiz.cdr_queue where certain and dead_at is not null").await,
         1
@@ -244,18 +244,19 @@ async fn a_speculative_call_does_not_die_but_for_a_cdr_that_postgres_refuses() {
 async fn a_call_found_under_another_id_is_closed_with_both_ids() {
     let db = Database::new().await;
     db.owe(&["asked"], true).await;
-    let now = db.now().await;
-    db.upsert(&[&plain("found", now)]).await;
-    let (asked, found) = (call_id("asked"), call_id("found"));
-    let close = async || {
-        let connection = &mut *db.connection().await;
-        queue::close_as_other_id(connection, &asked, &found, "by its SIP Call-ID").await.unwrap()
-    };
-    assert_eq!(close().await, 1);
-    assert_eq!(close().await, 0, "once");
+    let first = db.lease_one().await;
+    db.stop_clock(db.now().await + TimeDelta::minutes(2)).await;
+    let second = db.lease_one().await;
+    for (lease, closed) in [(first, 1), (second, 0)] {
+        let found = Box::new(plain("found", lease.now()));
+        assert_eq!(db.end(FetchOutcome::OtherId(lease, found)).await.closed, closed, "once");
+    }
     let closed =
         "select concat_ws(' ', call_id, certain, reason, found_call_id, evidence) from vobiz.closed_call";
-    assert_eq!(db.texts(closed).await, ["asked t other_id found by its SIP Call-ID"]);
+    assert_eq!(
+        db.texts(closed).await,
+        ["asked t other_id found 404 under its own id; the list shows it under this one by its SIP Call-ID"]
+    );
     assert_eq!(db.count("select count(*) from vobiz.cdr where first_callback_at is not null").await, 1);
     db.every_certain_call_is_somewhere().await;
 }
@@ -278,7 +279,7 @@ async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failu
         body: None,
         then: Then::Bury,
     };
-    assert_eq!(queue::bury(connection, &[&late]).await.unwrap(), 0, "the old holder settles nothing");
+    assert_eq!(db.bury(late).await, 0, "the old holder settles nothing");
     let row =
         db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
     assert_eq!(row, "SA_PROVEN 0 t");

@@ -1,4 +1,4 @@
-//! Callbacks, settles, sweeps, leases and revives at the same time: nothing is lost, and nobody waits in a circle.
+//! Callbacks, fetches, sweeps, leases and revives at the same time: nothing is lost, and nobody waits in a circle.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,59 +10,43 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use sqlx::{Connection, PgConnection};
 use vobiz_cdr::db::base::clock::Clock;
-use vobiz_cdr::db::cdr::{self, Incoming};
+use vobiz_cdr::db::cdr::{Incoming, Origin};
 use vobiz_cdr::db::queue::callback;
-use vobiz_cdr::db::queue::{self, Failed, Lease, Then};
+use vobiz_cdr::db::queue::{self, FetchOutcome, Lease, Then};
 use vobiz_cdr::db::{Fault, fault};
 use vobiz_cdr::retry::ErrorClass;
 
 use crate::support::calls::{account, announce, failed, plain, single, try_lease};
 use crate::support::database::Database;
 
-/// Stores and writes down failures as the fetcher does, up to the commit.
-async fn settle(
-    connection: &mut PgConnection,
-    stored: &[&Incoming],
-    failed: &[&Failed],
-) -> Result<(), sqlx::Error> {
-    cdr::upsert(connection, stored).await?;
-    let paid: Vec<&str> = stored.iter().map(|row| row.cdr.call_id.as_str()).collect();
-    let mut all = paid.clone();
-    all.extend(failed.iter().map(|failed| failed.lease.call_id().as_str()));
-    all.sort_unstable();
-    queue::lock(connection, &all).await?;
-    queue::complete(connection, &paid).await?;
-    let then = |wanted: fn(Then) -> bool| -> Vec<&Failed> {
-        failed.iter().copied().filter(|failed| wanted(failed.then)).collect()
-    };
-    queue::postpone(connection, &then(|then| matches!(then, Then::Wait(_)))).await?;
-    queue::bury(connection, &then(|then| then == Then::Bury)).await?;
-    queue::close(connection, &then(|then| then == Then::Close)).await?;
-    Ok(())
+/// Stores rows of a list, whatever leases there are.
+async fn sweep(connection: &mut PgConnection, rows: &mut [Incoming]) -> Result<(), sqlx::Error> {
+    queue::store_listed(connection, rows, Origin::Sweep, None).await.map(drop)
 }
 
 /// The one call that is owed leaves the queue as a stored call does.
 async fn leave_as_stored(db: &Database) {
     let lease = db.lease_one().await;
     assert!(lease.stored, "nothing is fetched twice");
-    queue::complete(&mut *db.connection().await, &[lease.call_id().as_str()]).await.unwrap();
+    db.end(FetchOutcome::Paid(lease)).await;
     assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
     assert_eq!(db.count("select count(*) from vobiz.cdr where first_callback_at is not null").await, 1);
 }
 
 #[tokio::test]
-async fn a_late_duplicate_callback_waits_for_the_settle_and_fetches_nothing_twice() {
+async fn a_late_duplicate_callback_waits_for_the_cdr_that_is_stored_and_fetches_nothing_twice() {
     for (certain, commits) in [(true, true), (true, false), (false, true), (false, false)] {
         let db = Database::new().await;
         db.owe(&["a"], certain).await;
         let lease = db.lease_one().await;
-        let mut settling = db.pool.begin().await.unwrap();
-        settle(&mut settling, &[&plain("a", lease.now())], &[]).await.unwrap();
+        let mut storing = db.pool.begin().await.unwrap();
+        let row = Box::new(plain("a", lease.now()));
+        queue::store(&mut storing, &[FetchOutcome::Store(lease, row)]).await.unwrap();
         let mut connection = db.connection().await;
         let late = announce(&mut connection, &["a"], true);
         let end = async {
             db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
-            if commits { settling.commit().await } else { settling.rollback().await }.unwrap();
+            if commits { storing.commit().await } else { storing.rollback().await }.unwrap();
         };
         let (committed, ()) = join(late, end).await;
         committed.unwrap();
@@ -82,7 +66,7 @@ async fn a_callback_that_commits_after_the_sweep_stored_its_call_leaves_again() 
     let mut announcing = db.pool.begin().await.unwrap();
     announce(&mut announcing, &["a"], true).await.unwrap();
     // The sweep does not see the row that is not committed yet, and does not wait for it.
-    settle(&mut *db.connection().await, &[&plain("a", now)], &[]).await.unwrap();
+    sweep(&mut *db.connection().await, &mut [plain("a", now)]).await.unwrap();
     announcing.commit().await.unwrap();
     leave_as_stored(&db).await;
 }
@@ -99,7 +83,7 @@ async fn a_call_that_becomes_certain_while_it_is_closed_stays_owed() {
         db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
         announcing.commit().await.unwrap();
     };
-    let (closed, ()) = join(db.close(&gone), end).await;
+    let (closed, ()) = join(db.close(gone), end).await;
     assert_eq!(closed, 0);
     assert_eq!(db.texts("select call_id from vobiz.cdr_queue where certain").await, ["a"]);
 
@@ -108,7 +92,7 @@ async fn a_call_that_becomes_certain_while_it_is_closed_stays_owed() {
     db.owe(&["a"], false).await;
     let gone = failed(db.lease_one().await, ErrorClass::NotYet, Then::Close);
     let mut closing = db.pool.begin().await.unwrap();
-    assert_eq!(queue::close(&mut closing, &[&gone]).await.unwrap(), 1);
+    assert_eq!(queue::store(&mut closing, &[FetchOutcome::Fail(gone)]).await.unwrap().closed, 1);
     let mut connection = db.connection().await;
     let end = async {
         db.comes_to(1, "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await;
@@ -129,13 +113,11 @@ async fn groups_that_overlap_in_opposite_order_never_deadlock() {
         let backwards: Vec<&str> = names.iter().rev().copied().collect();
         db.owe(&names, true).await;
         let storer = async |names: &[&str], cost: &str| {
-            let rows: Vec<Incoming> = names
+            let mut rows: Vec<Incoming> = names
                 .iter()
                 .map(|call| single(&format!(r#"{{"uuid":"{call}","cost":{cost}}}"#), now))
                 .collect();
-            let mut transaction = db.pool.begin().await?;
-            settle(&mut transaction, &rows.iter().collect::<Vec<_>>(), &[]).await?;
-            transaction.commit().await
+            sweep(&mut *db.connection().await, &mut rows).await
         };
         let caller = async || announce(&mut *db.connection().await, &backwards, true).await.map(drop);
         let teller = async || {
@@ -161,7 +143,7 @@ const CALLS: usize = 40;
 struct Model {
     /// Proven hang-ups whose callback was committed.
     certain: RefCell<BTreeSet<String>>,
-    /// CDRs whose settle was committed.
+    /// CDRs that were committed.
     stored: RefCell<BTreeSet<String>>,
 }
 
@@ -213,9 +195,7 @@ impl Walker<'_> {
         let now = Clock::read(connection).await?.now();
         let call = self.some_calls().remove(0);
         let row = self.record(&call, None, now);
-        let mut transaction = connection.begin().await?;
-        settle(&mut transaction, &[&row], &[]).await?;
-        transaction.commit().await?;
+        sweep(connection, &mut [row]).await?;
         self.model.stored.borrow_mut().insert(call);
         Ok(())
     }
@@ -229,34 +209,37 @@ impl Walker<'_> {
         // Vobiz takes its time; another walker may lease the same calls meanwhile.
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..30))).await;
         let now = Clock::read(connection).await?.now();
-        let (mut rows, mut failures) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut stored) = (Vec::new(), Vec::new());
         for lease in leases {
             let call = lease.call_id().to_string();
-            match self.random.random_range(0..100) {
-                0..12 => rows.push(self.record(&call, Some(&lease), now)),
-                12..25 => {} // Cut off.
-                25..35 => drop(queue::release(connection, &[&lease], Duration::ZERO).await?),
+            outcomes.push(match self.random.random_range(0..100) {
+                0..12 => {
+                    let row = Box::new(self.record(&call, Some(&lease), now));
+                    stored.push(call);
+                    FetchOutcome::Store(lease, row)
+                }
+                12..25 => continue, // Cut off.
+                25..35 => FetchOutcome::Release(lease, Duration::ZERO),
                 35..70 => {
                     let class = *[NotYet, Unavailable, Refused].choose(&mut self.random).unwrap();
-                    failures.push(failed(lease, class, Then::Wait(Duration::from_millis(5))));
+                    FetchOutcome::Fail(failed(lease, class, Then::Wait(Duration::from_millis(5))))
                 }
                 70..85 => {
                     let class = *[NeverAppeared, Refused, Unstorable].choose(&mut self.random).unwrap();
-                    failures.push(failed(lease, class, Then::Bury));
+                    FetchOutcome::Fail(failed(lease, class, Then::Bury))
                 }
-                _ => failures.push(failed(lease, NotYet, Then::Close)),
-            }
+                _ => FetchOutcome::Fail(failed(lease, NotYet, Then::Close)),
+            });
         }
-        rows.shuffle(&mut self.random);
+        outcomes.shuffle(&mut self.random);
         let mut transaction = connection.begin().await?;
-        settle(&mut transaction, &rows.iter().collect::<Vec<_>>(), &failures.iter().collect::<Vec<_>>())
-            .await?;
+        queue::store(&mut transaction, &outcomes).await?;
         if self.random.random_bool(0.1) {
             // Killed before the commit.
             return transaction.rollback().await;
         }
         transaction.commit().await?;
-        self.model.stored.borrow_mut().extend(rows.into_iter().map(|row| row.cdr.call_id.to_string()));
+        self.model.stored.borrow_mut().extend(stored);
         Ok(())
     }
 }
@@ -296,9 +279,9 @@ async fn walk(seed: u64) {
     queue::revive(&mut connection, &all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
     db.shift_clock("1 minute").await;
     let leases = try_lease(&mut connection, 1000).await.unwrap();
-    let rows: Vec<Incoming> =
+    let mut rows: Vec<Incoming> =
         leases.iter().map(|lease| plain(lease.call_id().as_str(), lease.now())).collect();
-    settle(&mut connection, &rows.iter().collect::<Vec<_>>(), &[]).await.unwrap();
+    sweep(&mut connection, &mut rows).await.unwrap();
     assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
     let in_cdr = set("select call_id from vobiz.cdr").await;
     assert!(certain.is_subset(&in_cdr));
