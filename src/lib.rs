@@ -8,7 +8,7 @@
 //! - [`postgres`]: a Postgres of our own, when nobody gave us one. Knows nothing of the rest.
 //! - [`simulator`]: a Vobiz to develop against. Speaks HTTP only.
 //! - [`watch`]: metrics, heartbeats, conditions: how a loop shows that it lives and what it suffers.
-//! - [`retry`]: the rule, pure: a failed request -> ask again, wait, pause the account, or bury.
+//! - [`retry`]: all of what happens when a request fails, pure: a failure and what is known of it -> the next step.
 //! - [`account`]: one account: its client, its share of the rate limit, its pause and its probe.
 //! - [`receive`]: callback in, call_id committed in a group, 200 out.
 //! - [`fetch`]: lease, fetch, store in a group.

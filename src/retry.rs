@@ -1,7 +1,23 @@
-//! The one rule for failures: what went wrong (a [`FetchError`]) and what came before (a [`History`]) -> what to do.
+//! The whole rule of what happens when a request fails. [`Failure::next_step`] is the rule for the CDR of one call; the small
+//! functions below it are the rule for a page of the list and for a question to another account.
 //!
-//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was
-//! paused, and jitter comes in as a number, so that all of it tests as a table.
+//! | class | from | what happens |
+//! |---|---|---|
+//! | not_yet | 404; a 200 that is empty, says `success: false` or `data: null` | 4 s doubling to 15 min. After 10 min of it, a call whose SIP Call-ID is known is looked up in the list. After 24 h each other account is asked, then it is a dead letter `never_appeared`; a speculative call is closed after 1 h |
+//! | throttled | 429 | the account pauses as long as Vobiz says, else 60 s; the call loses nothing |
+//! | unavailable | 5xx, 408, 3xx, a timeout, a broken connection, HTML, half a body | 2 s doubling to 15 min, for ever; 20 in a row: one list request decides |
+//! | denied | 401, 403 | one list request decides: it fails, so the account pauses and the call loses nothing; it works, so the call alone is refused |
+//! | refused | any other 4xx, or denied for this call alone | 5 tries over an hour, then a dead letter; a speculative call is closed |
+//! | unreadable | a 200 that is not the CDR that was asked for | the same, with up to 64 KiB of the body; 20 in a row from different calls: the format changed, the account pauses |
+//! | ours | Postgres is away, the disk is full, we were killed | not seen here: the lease runs out and the call falls due again, at no cost |
+//!
+//! "In a row" is over all calls of an account, and after 20 of not_yet or refused the newest listed call is asked for as well:
+//! the list may work where single calls do not. Failures of one call count within a class and restart when the class changes.
+//! Backoffs and the waits for other accounts are shortened by up to a quarter, so that calls do not come back all at once.
+//!
+//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was paused,
+//! jitter comes in as a number, and what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as
+//! a table.
 
 use std::time::Duration;
 
@@ -39,25 +55,64 @@ impl ErrorClass {
 
     /// Reads the word in the table.
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::NotYet,
-            Self::Unavailable,
-            Self::Refused,
-            Self::Unreadable,
-            Self::Unstorable,
-            Self::NeverAppeared,
-        ]
-        .into_iter()
-        .find(|class| class.as_str() == text)
+        use ErrorClass::{NeverAppeared, NotYet, Refused, Unavailable, Unreadable, Unstorable};
+        [NotYet, Unavailable, Refused, Unreadable, Unstorable, NeverAppeared]
+            .into_iter()
+            .find(|class| class.as_str() == text)
     }
 }
 
-/// What is known of a call's failures before the one at hand.
-#[derive(Debug, Clone, Default)]
+/// Why an account is paused, as it is kept in `vobiz.account.pause_reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseReason {
+    /// 429: ends by itself.
+    Throttled,
+    /// Credentials or path do not work: ends when a probe succeeds.
+    Denied,
+    /// The API is away: ends when a probe succeeds.
+    Unavailable,
+    /// The format of the answers changed: ends when a probe is readable again.
+    Unreadable,
+}
+
+impl PauseReason {
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Denied => "denied",
+            Self::Unavailable => "unavailable",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// How much has to work for an account to be fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeDepth {
+    /// Its list.
+    List,
+    /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
+    Single,
+}
+
+/// Whether a failure is the account's trouble or the call's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessVerdict {
+    /// The list works: the account is fine, the call alone is in trouble.
+    CallAlone,
+    /// The list works, but only since the path or the token was found anew: ask for the call again.
+    AccessChanged,
+    /// The list fails too: the account is paused now.
+    Paused,
+}
+
+/// What is known of a call's failures before the present one.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct History {
     /// A proven hang-up announced the call; else it is speculative.
     pub certain: bool,
-    /// Class of the failures so far, and how many in a row.
+    /// Class of the failures so far.
     pub class: Option<ErrorClass>,
     /// Failures in a row of that class.
     pub failures: u32,
@@ -65,80 +120,285 @@ pub struct History {
     pub not_yet_for: Option<Duration>,
 }
 
-/// What to do about a failed fetch.
+/// The next thing to do about a failure. The last four end it; so does a CDR that a look-up finds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
-    /// Try again after this long; the failure counts in its class.
+pub enum NextStep {
+    /// Find out whether the account works, so deep and for this reason.
+    AskList(ProbeDepth, String),
+    /// Count it among the failures of all calls of the account, in a [`Streak`].
+    CountInStreak(ErrorClass),
+    /// Pause the account for all replicas, so long and for this reason.
+    PauseAccount(PauseReason, Duration, String),
+    /// Look the call up in the list by its SIP Call-ID.
+    LookUpBySip,
+    /// Ask the other accounts for the call.
+    AskOtherAccounts {
+        /// The call waits until all of them have answered.
+        until_all: bool,
+    },
+    /// Ask again after this long; the failure counts in its class.
     Wait(ErrorClass, Duration),
-    /// Make it a dead letter.
+    /// Make the call a dead letter.
     Bury(ErrorClass),
-    /// A speculative call that came to nothing: close it with its evidence.
+    /// Close a speculative call that came to nothing, with its evidence.
     Close(ErrorClass),
-    /// The account waits this long; the call loses nothing.
-    PauseAccount(Duration),
-    /// One list request decides whether the account is denied (pause) or only this call (decide again as refused).
-    AskList,
+    /// Give the call back for this long; the failure costs it nothing.
+    Release(Duration),
 }
 
-/// A call that stays unknown this long is given up.
-pub const NEVER_APPEARED_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// A speculative one already after this long.
-pub const NOT_FOUND_AFTER: Duration = Duration::from_secs(3600);
+/// What a step brought that did not end the failure.
+#[derive(Debug, Clone, Copy)]
+pub enum Learned {
+    /// Of [`NextStep::AskList`].
+    Access(ProbeDepth, AccessVerdict),
+    /// Of [`NextStep::CountInStreak`]: what [`Streak::count`] says.
+    InARow(u32),
+    /// Of [`NextStep::PauseAccount`].
+    Paused,
+    /// Of [`NextStep::LookUpBySip`]: the list does not show the call, or could not be read.
+    NotListed,
+    /// Of [`NextStep::AskOtherAccounts`].
+    Elsewhere(Elsewhere),
+}
+
+/// What the other accounts said of a call that none of them has shown.
+#[derive(Debug, Clone, Copy)]
+pub enum Elsewhere {
+    /// None of those that could be asked has it.
+    Nowhere {
+        /// How many have answered.
+        asked: usize,
+        /// How many there are.
+        others: usize,
+    },
+    /// Some are paused or away; those that have answered are written down and not asked again.
+    SomeAway,
+    /// They could not be asked to the end: other calls have their turn, no slot is free, or Postgres is away.
+    NoTurn,
+}
+
 /// A trunk call that stays unknown this long is looked up in the list by its SIP Call-ID.
-pub const LOOK_UP_BY_SIP_AFTER: Duration = Duration::from_secs(600);
+const LOOK_UP_BY_SIP_AFTER: Duration = Duration::from_secs(600);
+/// A speculative call that stays unknown this long is given up.
+const NOT_FOUND_AFTER: Duration = Duration::from_secs(3600);
+/// A certain one only after this long.
+const NEVER_APPEARED_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// So old, it is given up although some of the other accounts could not be asked.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
+/// A call waits this long for its turn to be asked of the other accounts: as it did between its last requests.
+const NEXT_TURN: Duration = Duration::from_secs(15 * 60);
+/// And this long for one of them that is paused or away.
+const AWAY: Duration = Duration::from_secs(3600);
 /// The pause after a 429 that does not say how long.
 const THROTTLED_FOR: Duration = Duration::from_secs(60);
 /// The least pause after a 429: all that were in flight then belong to one pause, which halves the rate once.
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(1);
+/// Any other pause, until a probe finds whether the account works again.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
 /// No backoff is longer.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Waits between the five tries of a refused or unreadable call: an hour in all.
 const FEW_TRIES: [Duration; 4] =
     [Duration::from_secs(60), Duration::from_secs(240), Duration::from_secs(900), Duration::from_secs(2400)];
+/// So many equal failures in a row, and each time so many more, are a reason to suspect the account.
+const SUSPICIOUS: u32 = 20;
+/// The reason of a pause after that many unreadable ones.
+const UNREADABLE: &str = "many answers in a row cannot be read: the format may have changed (see last_body)";
 
-/// Decides. `jitter` lies in `0.0..=1.0` and shortens a wait by up to a quarter, never lengthens it.
-pub fn decide(error: &FetchError, history: &History, jitter: f64) -> Decision {
-    match error {
-        FetchError::NotYet(_) => {
-            let limit = if history.certain { NEVER_APPEARED_AFTER } else { NOT_FOUND_AFTER };
-            if history.not_yet_for.is_some_and(|age| age >= limit) {
-                return give_up(history, ErrorClass::NotYet, ErrorClass::NeverAppeared);
+/// A failed request for a call, and what has been found out about it since.
+#[derive(Debug)]
+pub struct Failure {
+    error: FetchError,
+    history: History,
+    jitter: f64,
+    /// Under another id, with the SIP Call-ID that its callback named.
+    may_be_listed: bool,
+    list: Option<AccessVerdict>,
+    single: Option<AccessVerdict>,
+    in_a_row: Option<u32>,
+    paused: bool,
+    elsewhere: Option<Elsewhere>,
+}
+
+impl Failure {
+    /// A failure of which nothing more is known. `jitter` lies in `0.0..=1.0` and shortens a wait by up to a quarter.
+    pub fn new(error: FetchError, history: History, sip_call_id_known: bool, jitter: f64) -> Self {
+        Self {
+            error,
+            history,
+            jitter: jitter.clamp(0.0, 1.0),
+            may_be_listed: sip_call_id_known,
+            list: None,
+            single: None,
+            in_a_row: None,
+            paused: false,
+            elsewhere: None,
+        }
+    }
+
+    /// The rule. Each question is asked once; then its answer is known, and the next step is another one.
+    pub fn next_step(&self) -> NextStep {
+        use AccessVerdict::{AccessChanged, CallAlone, Paused};
+        use ErrorClass::{NeverAppeared, NotYet, Refused, Unavailable, Unreadable, Unstorable};
+        let History { certain, .. } = self.history;
+
+        // Is it the account's trouble? And if not: what does a failure of this class cost the call?
+        let (class, end) = match &self.error {
+            FetchError::Throttled { retry_after, .. } if !self.paused => {
+                let length = throttled_for(*retry_after);
+                return NextStep::PauseAccount(PauseReason::Throttled, length, self.error.brief());
             }
-            wait(ErrorClass::NotYet, history, Duration::from_secs(4), jitter)
+            FetchError::Throttled { .. } => return NextStep::Release(Duration::ZERO),
+            FetchError::Denied(_) => match self.list {
+                None => return NextStep::AskList(ProbeDepth::List, self.error.brief()),
+                Some(Paused | AccessChanged) => return NextStep::Release(Duration::ZERO),
+                Some(CallAlone) => self.few_tries(Refused),
+            },
+            FetchError::Refused(_) => self.few_tries(Refused),
+            FetchError::Unreadable { .. } => self.few_tries(Unreadable),
+            FetchError::Unavailable(_) => self.back_off(Unavailable, Duration::from_secs(2)),
+            FetchError::NotYet(_) if certain && self.is_unknown_for(NEVER_APPEARED_AFTER) => {
+                (NeverAppeared, NextStep::Bury(NeverAppeared))
+            }
+            FetchError::NotYet(_) if !certain && self.is_unknown_for(NOT_FOUND_AFTER) => {
+                (NotYet, NextStep::Close(NotYet))
+            }
+            FetchError::NotYet(_) => self.back_off(NotYet, Duration::from_secs(4)),
+        };
+
+        // Many in a row: is it the account's trouble after all?
+        let Some(in_a_row) = self.in_a_row else { return NextStep::CountInStreak(class) };
+        if in_a_row > 0 && in_a_row.is_multiple_of(SUSPICIOUS) {
+            let (depth, verdict) = match class {
+                // Nothing to ask: the bodies tell, and are kept with the calls, which pay for their failures.
+                Unreadable if !self.paused => {
+                    return NextStep::PauseAccount(PauseReason::Unreadable, PROBE_AFTER, UNREADABLE.into());
+                }
+                Unreadable | NeverAppeared | Unstorable => (ProbeDepth::List, Some(CallAlone)),
+                Unavailable => (ProbeDepth::List, self.list),
+                NotYet | Refused => (ProbeDepth::Single, self.single),
+            };
+            match verdict {
+                None => return NextStep::AskList(depth, format!("many {} answers in a row", class.as_str())),
+                // The answers were the account's trouble and cost the calls nothing.
+                Some(Paused | AccessChanged) => return NextStep::Release(Duration::ZERO),
+                Some(CallAlone) => {}
+            }
         }
-        FetchError::Unavailable(_) => wait(ErrorClass::Unavailable, history, Duration::from_secs(2), jitter),
-        FetchError::Throttled { retry_after, .. } => {
-            Decision::PauseAccount(retry_after.map_or(THROTTLED_FOR, |wait| wait.max(THROTTLED_AT_LEAST)))
+
+        // Is the CDR somewhere else?
+        match (class, self.elsewhere) {
+            (NotYet, _) if self.may_be_listed && self.is_unknown_for(LOOK_UP_BY_SIP_AFTER) => {
+                NextStep::LookUpBySip
+            }
+            (NeverAppeared, None) => {
+                NextStep::AskOtherAccounts { until_all: !self.is_unknown_for(GIVE_UP_AFTER) }
+            }
+            // A call that has waited for a day can wait some more; until then it costs what it has cost before.
+            (NeverAppeared, Some(Elsewhere::SomeAway)) => NextStep::Release(self.shortened(AWAY)),
+            (NeverAppeared, Some(Elsewhere::NoTurn)) => NextStep::Release(self.shortened(NEXT_TURN)),
+            _ => end,
         }
-        FetchError::Denied(_) => Decision::AskList,
-        FetchError::Refused(_) => few_tries(ErrorClass::Refused, history),
-        FetchError::Unreadable { .. } => few_tries(ErrorClass::Unreadable, history),
+    }
+
+    /// Takes down what a step brought.
+    pub fn learn(&mut self, answer: Learned) {
+        match answer {
+            Learned::Access(ProbeDepth::List, verdict) => self.list = Some(verdict),
+            Learned::Access(ProbeDepth::Single, verdict) => self.single = Some(verdict),
+            Learned::InARow(count) => self.in_a_row = Some(count),
+            Learned::Paused => self.paused = true,
+            Learned::NotListed => self.may_be_listed = false,
+            Learned::Elsewhere(said) => self.elsewhere = Some(said),
+        }
+    }
+
+    /// The failure in words, as it is kept with the call.
+    pub fn evidence(&self) -> String {
+        let error = &self.error;
+        match (error, self.elsewhere) {
+            (FetchError::Denied(_), _) => format!("refused: {error}; the account's list works"),
+            (_, Some(Elsewhere::Nowhere { asked, others: others @ 1.. })) => {
+                format!("{error}; {asked} of {others} other accounts asked, none has it")
+            }
+            _ => error.to_string(),
+        }
+    }
+
+    /// The failure as Vobiz made it.
+    pub fn error(&self) -> &FetchError {
+        &self.error
+    }
+
+    fn is_unknown_for(&self, age: Duration) -> bool {
+        self.history.not_yet_for.is_some_and(|not_yet_for| not_yet_for >= age)
+    }
+
+    /// Failures in a row of this class, this one included: the count restarts when the class changes.
+    fn tries(&self, class: ErrorClass) -> u32 {
+        if self.history.class == Some(class) { self.history.failures.saturating_add(1) } else { 1 }
+    }
+
+    fn shortened(&self, wait: Duration) -> Duration {
+        wait.mul_f64(1.0 - 0.25 * self.jitter)
+    }
+
+    fn back_off(&self, class: ErrorClass, first: Duration) -> (ErrorClass, NextStep) {
+        let doublings = self.tries(class).saturating_sub(1).min(16);
+        let wait = first.saturating_mul(1 << doublings).min(LONGEST);
+        (class, NextStep::Wait(class, self.shortened(wait)))
+    }
+
+    fn few_tries(&self, class: ErrorClass) -> (ErrorClass, NextStep) {
+        let end = match FEW_TRIES.get(self.tries(class) as usize - 1) {
+            Some(wait) => NextStep::Wait(class, *wait),
+            None if self.history.certain => NextStep::Bury(class),
+            None => NextStep::Close(class),
+        };
+        (class, end)
     }
 }
 
-/// Failures in a row of `class`, this one included: the count restarts when the class changes.
-fn in_a_row(class: ErrorClass, history: &History) -> u32 {
-    if history.class == Some(class) { history.failures.saturating_add(1) } else { 1 }
+/// The pause that a 429 on a call makes.
+fn throttled_for(retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(THROTTLED_FOR, |wait| wait.max(THROTTLED_AT_LEAST))
 }
 
-fn wait(class: ErrorClass, history: &History, first: Duration, jitter: f64) -> Decision {
-    let doublings = in_a_row(class, history).saturating_sub(1).min(16);
-    let full = first.saturating_mul(1 << doublings).min(LONGEST);
-    Decision::Wait(class, full.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0)))
+/// When another account was asked for a call: whether this failure answers that it does not have it, and the pause of that account if
+/// it is throttled. Anything else that is wrong with it is found out with its own calls.
+pub fn answer_of_other_account(error: &FetchError) -> (bool, Option<Duration>) {
+    match error {
+        FetchError::NotYet(_) | FetchError::Refused(_) | FetchError::Unreadable { .. } => (true, None),
+        FetchError::Throttled { retry_after, .. } => (false, Some(throttled_for(*retry_after))),
+        FetchError::Unavailable(_) | FetchError::Denied(_) => (false, None),
+    }
 }
 
-fn few_tries(class: ErrorClass, history: &History) -> Decision {
-    let failed = in_a_row(class, history) as usize;
-    FEW_TRIES
-        .get(failed - 1)
-        .map_or_else(|| give_up(history, class, class), |delay| Decision::Wait(class, *delay))
+/// When a page of the list failed: a 429 pauses the account for this long. At `None` its list is asked whether it works at all.
+pub fn pause_after_page(error: &FetchError) -> Option<Duration> {
+    match error {
+        FetchError::Throttled { retry_after, .. } => Some(retry_after.unwrap_or(THROTTLED_FOR)),
+        _ => None,
+    }
 }
 
-fn give_up(history: &History, closed_as: ErrorClass, buried_as: ErrorClass) -> Decision {
-    if history.certain { Decision::Bury(buried_as) } else { Decision::Close(closed_as) }
+/// When the question failed whether an account works: the pause, or `None` if that is no reason for one.
+pub fn pause_after_question(error: &FetchError, depth: ProbeDepth) -> Option<(PauseReason, Duration)> {
+    match error {
+        FetchError::Throttled { retry_after, .. } => {
+            Some((PauseReason::Throttled, retry_after.unwrap_or(THROTTLED_FOR)))
+        }
+        // Asked because of many 404 or refusals: one bad moment of the API answers nothing.
+        FetchError::Unavailable(_) if depth == ProbeDepth::Single => None,
+        FetchError::Unavailable(_) => Some((PauseReason::Unavailable, PROBE_AFTER)),
+        FetchError::Unreadable { .. } => Some((PauseReason::Unreadable, PROBE_AFTER)),
+        FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
+            Some((PauseReason::Denied, PROBE_AFTER))
+        }
+    }
 }
 
-/// Signs that not a call but its account or the API is in trouble: equal failures in a row, over all calls of an account.
+/// Equal failures in a row over all calls of an account: signs that not a call but its account or the API is in trouble.
 #[derive(Debug, Default)]
 pub struct Streak {
     class: Option<ErrorClass>,
@@ -146,120 +406,23 @@ pub struct Streak {
     last_call: Option<CallId>,
 }
 
-/// So many equal failures in a row raise a suspicion.
-const SUSPICIOUS: u32 = 20;
-
 impl Streak {
     /// A good answer: whatever was suspected is over.
     pub fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// Counts a failure; `Some` when it is time to ask the list whether the account is in trouble: every twentieth failure
-    /// in a row of one class. The same call twice in a row counts once.
-    pub fn failed(&mut self, class: ErrorClass, call_id: &CallId) -> Option<ErrorClass> {
+    /// Counts a failure and says how many of its class there are in a row, this one included; zero if it is of the same call as
+    /// the last one: one call alone proves nothing.
+    pub fn count(&mut self, class: ErrorClass, call_id: &CallId) -> u32 {
         if self.class != Some(class) {
             *self = Self { class: Some(class), length: 0, last_call: None };
         }
         if self.last_call.as_ref() == Some(call_id) {
-            return None;
+            return 0;
         }
         self.last_call = Some(call_id.clone());
         self.length += 1;
-        self.length.is_multiple_of(SUSPICIOUS).then_some(class)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn not_yet() -> FetchError {
-        FetchError::NotYet("404".into())
-    }
-
-    fn after(class: ErrorClass, failures: u32) -> History {
-        History { certain: true, class: Some(class), failures, not_yet_for: None }
-    }
-
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn the_table() {
-        use Decision::{AskList, Bury, Close, PauseAccount, Wait};
-        use ErrorClass::{NeverAppeared, NotYet, Refused, Unavailable, Unreadable};
-        let fresh = || History { certain: true, ..History::default() };
-        let aged = |certain, hours: u64| History {
-            certain,
-            class: Some(NotYet),
-            failures: 9,
-            not_yet_for: Some(s(hours * 3600)),
-        };
-        let down = || FetchError::Unavailable("502".into());
-        let throttled = |retry_after| FetchError::Throttled { retry_after, said: String::new() };
-        let refused = || FetchError::Refused("422".into());
-        let unreadable = || FetchError::Unreadable { why: String::new(), body: bytes::Bytes::new() };
-        for (error, history, expected) in [
-            (not_yet(), fresh(), Wait(NotYet, s(4))),
-            (not_yet(), after(NotYet, 1), Wait(NotYet, s(8))),
-            (not_yet(), after(NotYet, 30), Wait(NotYet, s(900))),
-            (not_yet(), after(Unavailable, 7), Wait(NotYet, s(4))),
-            (not_yet(), aged(true, 23), Wait(NotYet, s(900))),
-            (not_yet(), aged(true, 24), Bury(NeverAppeared)),
-            (not_yet(), aged(false, 0), Wait(NotYet, s(900))),
-            (not_yet(), aged(false, 1), Close(NotYet)),
-            (down(), fresh(), Wait(Unavailable, s(2))),
-            (down(), after(Unavailable, 5), Wait(Unavailable, s(64))),
-            (down(), after(Unavailable, u32::MAX), Wait(Unavailable, s(900))),
-            (down(), aged(true, 1000), Wait(Unavailable, s(2))),
-            (throttled(None), fresh(), PauseAccount(s(60))),
-            (throttled(Some(s(0))), fresh(), PauseAccount(s(1))),
-            (throttled(Some(s(7))), after(Refused, 4), PauseAccount(s(7))),
-            (FetchError::Denied("401".into()), after(Refused, 4), AskList),
-            (refused(), fresh(), Wait(Refused, s(60))),
-            (refused(), after(Refused, 3), Wait(Refused, s(2400))),
-            (refused(), after(Refused, 4), Bury(Refused)),
-            (refused(), after(Unreadable, 4), Wait(Refused, s(60))),
-            (unreadable(), after(Unreadable, 4), Bury(Unreadable)),
-            (unreadable(), History { certain: false, ..after(Unreadable, 4) }, Close(Unreadable)),
-        ] {
-            assert_eq!(decide(&error, &history, 0.0), expected, "{error} after {history:?}");
-        }
-        assert_eq!(FEW_TRIES.iter().sum::<Duration>(), s(3600));
-    }
-
-    #[test]
-    fn a_streak_asks_the_list_once_in_twenty() {
-        let id = |n: u32| CallId::new(&format!("call-{n}")).unwrap();
-        let mut streak = Streak::default();
-        let asked = (0..100).filter(|n| streak.failed(ErrorClass::Unavailable, &id(*n)).is_some()).count();
-        assert_eq!(asked, 5);
-        for _ in 0..100 {
-            assert_eq!(streak.failed(ErrorClass::Unreadable, &id(1)), None, "one call alone proves nothing");
-        }
-        for n in 0..19 {
-            assert_eq!(streak.failed(ErrorClass::Unavailable, &id(n)), None);
-        }
-        streak.succeeded();
-        assert_eq!(streak.failed(ErrorClass::Unavailable, &id(99)), None);
-    }
-
-    proptest! {
-        #[test]
-        fn a_delay_stays_within_its_bounds(failures in any::<u32>(), jitter in -1.0f64..2.0, which in 0..2) {
-            let (error, class, first) = if which == 0 {
-                (not_yet(), ErrorClass::NotYet, s(4))
-            } else {
-                (FetchError::Unavailable(String::new()), ErrorClass::Unavailable, s(2))
-            };
-            let Decision::Wait(_, delay) = decide(&error, &after(class, failures), jitter) else {
-                return Err(TestCaseError::fail("it waits"));
-            };
-            prop_assert!(delay >= first.mul_f64(0.75) && delay <= LONGEST, "{delay:?}");
-        }
+        self.length
     }
 }

@@ -1,8 +1,8 @@
-//! One configured account as the flows see it: its client, its share of the rate limit, and the way to find out whether a
-//! failure is the call's trouble or the account's.
+//! One configured account as the flows see it: its client, its slots in the shared rate limit, its pause, and the question
+//! whether it works, which tells a failure of the account from one of a single call.
 //!
-//! Fetching and sweeping both ask Vobiz through this, so that every request counts against the one limit and a pause that
-//! one of them finds holds for both, and for all replicas.
+//! All flows ask Vobiz through this, so that every request counts against the one limit, and a pause that one of them sets
+//! holds for all of them and for all replicas. What a failure leads to is decided in [`retry`] alone.
 
 mod open;
 
@@ -13,9 +13,9 @@ use sqlx::PgPool;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::account::{self, AccountStatus, PauseReason, Slots};
+use crate::db::account::{self, AccountStatus, Slots};
 use crate::db::timed;
-use crate::retry::Streak;
+use crate::retry::{self, AccessVerdict, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 use crate::watch::condition::Condition;
 
@@ -24,25 +24,25 @@ pub use open::open;
 /// Requests are reserved no further ahead than this, so that a pause takes hold at once.
 pub const AHEAD: Duration = Duration::from_millis(250);
 
-/// Who asks, in the order of their rights to the rate limit. Whoever may reserve further ahead gets the next slot; those who
-/// must be content with what is left still get one request every so often, or they would never come to an end.
+/// The priority of a request for a slot in the rate limit. The one that may reserve further ahead gets the next slot; the lower
+/// ones, which take what is left, still get one slot every so often, or they would never come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     /// One request for a call that is owed.
     Fetch,
-    /// A sweep, a walk, and whoever asks whether an account works: one request at a time, so they always get their turn.
+    /// A sweep, the drain of a backlog by list, and the question whether an account works: one request at a time, so they always get their turn.
     Sweep,
     /// The check of a day.
     Ledger,
-    /// The history.
+    /// The backfill of past days.
     Backfill,
 }
 
 impl Priority {
     /// How far ahead a request may be reserved, after so long a wait.
     fn ahead(self, waited: Duration) -> Duration {
-        let after = |floor: u64| {
-            if waited < Duration::from_secs(floor) { LEFT_OVER } else { Self::Sweep.ahead(waited) }
+        let after = |seconds: u64| {
+            if waited < Duration::from_secs(seconds) { LEFT_OVER } else { Self::Sweep.ahead(waited) }
         };
         match self {
             Self::Fetch => AHEAD,
@@ -53,32 +53,10 @@ impl Priority {
     }
 }
 
-/// How far ahead one looks for a slot that nobody else wants: fetching at its limit leaves none so near.
+/// How near a slot must be that no other flow wants: fetching at its limit leaves none so near.
 const LEFT_OVER: Duration = Duration::from_millis(50);
-/// Between two probes of an account that is denied, unavailable or unreadable.
-const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whose trouble it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessVerdict {
-    /// The list works: the account is fine, the call alone is in trouble.
-    CallAlone,
-    /// The list works, but only since the path or the token was found anew: ask for the call again.
-    AccessChanged,
-    /// The list fails too: the account is paused now.
-    Paused,
-}
-
-/// How much has to work for an account to be fine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeDepth {
-    /// Its list.
-    List,
-    /// Its list, and the newest call of the list by itself: the two may sit behind different rules at Vobiz.
-    Single,
-}
 
 /// An account and all that is known of it in this process.
 #[derive(Debug)]
@@ -87,13 +65,13 @@ pub struct Account {
     pub client: Client,
     /// Requests a second, over all replicas.
     pub max_rps: f64,
-    /// Equal failures in a row.
+    /// Its equal failures in a row.
     pub streak: Mutex<Streak>,
     pool: PgPool,
     verdict: tokio::sync::Mutex<Option<(Instant, AccessVerdict)>>,
     finding: tokio::sync::Mutex<()>,
     /// The last pause that was logged, and until when it was to last.
-    said: Mutex<Option<(PauseReason, Instant)>>,
+    logged_pause: Mutex<Option<(PauseReason, Instant)>>,
     probing: Condition,
 }
 
@@ -112,21 +90,21 @@ impl Account {
             pool,
             verdict: tokio::sync::Mutex::default(),
             finding: tokio::sync::Mutex::default(),
-            said: Mutex::default(),
+            logged_pause: Mutex::default(),
             probing,
         }
     }
 
-    /// Its id.
+    /// Id of the account.
     pub fn id(&self) -> &AccountId {
         self.client.account_id()
     }
 
-    /// Waits for the right to send one request.
-    pub async fn wait_for_slot(&self, right: Priority) {
+    /// Waits for a slot in the rate limit: the right to send one request.
+    pub async fn wait_for_slot(&self, priority: Priority) {
         let began = Instant::now();
         loop {
-            let ahead = right.ahead(began.elapsed());
+            let ahead = priority.ahead(began.elapsed());
             let reserved = timed!(&self.pool, DB_TIMEOUT, |connection| account::reserve(
                 connection,
                 self.id(),
@@ -148,18 +126,18 @@ impl Account {
         }
     }
 
-    /// How it stands; claims the probe if one is due.
-    pub async fn standing(&self) -> Result<Option<AccountStatus>, DbError> {
+    /// Its status; claims the probe if one is due.
+    pub async fn status(&self) -> Result<Option<AccountStatus>, DbError> {
         timed!(&self.pool, DB_TIMEOUT, |connection| account::standing(connection, self.id())).await
     }
 
-    /// Pauses it for all replicas.
+    /// Pauses the account for all replicas.
     pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
-        // All that was in flight may find the same; it is said once a pause.
+        // All that was in flight may find the same; it is logged once a pause.
         let is_new = {
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = said.is_some_and(|(before, until)| before == reason && Instant::now() < until);
-            *said = Some((reason, Instant::now() + length));
+            let mut logged = self.logged_pause.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = logged.is_some_and(|(before, until)| before == reason && Instant::now() < until);
+            *logged = Some((reason, Instant::now() + length));
             !known
         };
         if is_new {
@@ -177,13 +155,13 @@ impl Account {
         }
     }
 
-    /// Sees that a path and a token are known, before the first request for a call. False: the account is paused now.
+    /// Makes sure that a path and a token are known, before the first request for a call. False: the account is paused now.
     pub async fn ensure_access(&self) -> bool {
         self.client.style().is_some()
             || self.verify("finding out the API path", ProbeDepth::List).await != AccessVerdict::Paused
     }
 
-    /// Whether it is being asked just now if the account works: until the answer is there, nobody should fetch more.
+    /// Whether the list is being asked just now if the account works: until the answer is there, no more calls should be leased.
     pub fn is_in_question(&self) -> bool {
         self.verdict.try_lock().is_err()
     }
@@ -195,7 +173,7 @@ impl Account {
         }
     }
 
-    /// Asks the list whether the account works. Whoever asks meanwhile gets the same answer.
+    /// Asks the list whether the account works. A worker that asks meanwhile gets the same answer.
     pub async fn verify(&self, why: &str, depth: ProbeDepth) -> AccessVerdict {
         let asked = Instant::now();
         let mut verdict = self.verdict.lock().await;
@@ -208,40 +186,41 @@ impl Account {
         let found = match self.find_access(depth).await {
             Ok(()) if self.client.access() == before => AccessVerdict::CallAlone,
             Ok(()) => AccessVerdict::AccessChanged,
-            // Asked because of many 404 or refusals: one bad moment of the API answers nothing, and is no reason to pause.
-            Err(FetchError::Unavailable(_)) if depth == ProbeDepth::Single => AccessVerdict::CallAlone,
-            Err(error) => {
-                let (reason, length) = reason_for(&error);
-                self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
-                AccessVerdict::Paused
-            }
+            Err(error) => match retry::pause_after_question(&error, depth) {
+                Some((reason, length)) => {
+                    self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
+                    AccessVerdict::Paused
+                }
+                None => AccessVerdict::CallAlone,
+            },
         };
         *verdict = Some((Instant::now(), found));
         found
     }
 
-    /// A page of the list failed: a 429 pauses the account; anything else only if its first page fails as well.
+    /// Does what follows from a page of the list that failed.
     pub async fn list_failed(&self, error: &FetchError) {
-        if let (reason @ PauseReason::Throttled, length) = reason_for(error) {
-            self.pause(reason, length, "the CDR list").await;
-        } else {
-            self.verify("a page of the CDR list failed", ProbeDepth::List).await;
+        match retry::pause_after_page(error) {
+            Some(length) => self.pause(PauseReason::Throttled, length, "the CDR list").await,
+            None => {
+                self.verify("a page of the CDR list failed", ProbeDepth::List).await;
+            }
         }
     }
 
-    /// Whether it is paused. Claims no probe.
+    /// Whether the account is paused. Claims no probe.
     pub async fn is_paused(&self) -> Result<bool, DbError> {
         timed!(&self.pool, DB_TIMEOUT, |connection| account::is_paused(connection, self.id())).await
     }
 
-    /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::standing`].
+    /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::status`].
     pub async fn probe(&self, reason: &str) {
         // An outage shows in the list; the other two may concern single records alone.
         let depth =
             if reason == PauseReason::Unavailable.as_str() { ProbeDepth::List } else { ProbeDepth::Single };
         match self.find_access(depth).await {
             Ok(()) => {
-                self.probing.over();
+                self.probing.clear();
                 info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
                 let resumed = timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(
                     connection,
@@ -253,7 +232,7 @@ impl Account {
                 }
             }
             Err(error) => {
-                self.probing.hit(&error.brief());
+                self.probing.raise(&error.brief());
             }
         }
     }
@@ -321,27 +300,14 @@ impl Account {
     }
 }
 
-fn reason_for(error: &FetchError) -> (PauseReason, Duration) {
-    match error {
-        FetchError::Throttled { retry_after, .. } => {
-            (PauseReason::Throttled, retry_after.unwrap_or(PROBE_EVERY))
-        }
-        FetchError::Unavailable(_) => (PauseReason::Unavailable, PROBE_EVERY),
-        FetchError::Unreadable { .. } => (PauseReason::Unreadable, PROBE_EVERY),
-        FetchError::NotYet(_) | FetchError::Denied(_) | FetchError::Refused(_) => {
-            (PauseReason::Denied, PROBE_EVERY)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_rights_have_an_order_and_each_has_a_floor() {
+    fn each_priority_gets_its_turn_in_the_end() {
         let all = [Priority::Sweep, Priority::Fetch, Priority::Ledger, Priority::Backfill];
-        let ahead = |seconds| all.map(|right| right.ahead(Duration::from_secs(seconds)).as_millis());
+        let ahead = |seconds| all.map(|priority| priority.ahead(Duration::from_secs(seconds)).as_millis());
         assert_eq!(ahead(0), [500, 250, 50, 50]);
         assert_eq!(ahead(2), [500, 250, 500, 50]);
         assert_eq!(ahead(5), [500, 250, 500, 500]);

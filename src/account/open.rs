@@ -1,4 +1,4 @@
-//! From settings to accounts.
+//! From settings to accounts: what `serve` and the commands that ask Vobiz begin with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::config::{AccountConfig, VobizConfig};
 use crate::db::{self, timed};
 use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, http_client};
 
-/// A few short statements.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Every short piece of work on Postgres.
+const DB_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The accounts, known to the database; what worked for them last is tried first.
+/// Opens the configured accounts and registers them in the database; the path that worked for one last is tried first.
 pub async fn open(
     pool: &PgPool,
     config: &VobizConfig,
@@ -21,7 +21,7 @@ pub async fn open(
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let ids: Vec<AccountId> =
         config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect();
-    let casings = timed!(pool, PATIENCE, |connection| async {
+    let casings = timed!(pool, DB_TIMEOUT, |connection| async {
         db::account::register(&mut *connection, &ids).await?;
         let mut casings = Vec::with_capacity(ids.len());
         for id in &ids {

@@ -1,12 +1,12 @@
-//! Lease, fetch, settle in a group.
+//! Lease, fetch, store in a group.
 //!
-//! One dispatcher leases due calls, account by account in turn, never more than there are free hands and free slots in the
-//! shared rate limit. Each lease goes to a hand: one request, no transaction open. What the hands bring is gathered while
-//! the last group commits, and settled as one transaction; a hand is free again as soon as its answer is there, so that
+//! One dispatcher leases due calls, account by account in turn, never more than there are free worker slots and free slots in
+//! the shared rate limit. Each lease goes to a worker slot: one request, no transaction open. The outcomes gather while the last
+//! group commits, and are stored in one transaction; a worker slot is free again as soon as its answer is there, so that
 //! Vobiz is asked while Postgres writes. How much may lie between the two is bounded.
 //!
 //! The promise: a call leaves the queue only together with its CDR, or as a dead letter, or closed with its evidence. What
-//! is cut off falls due again.
+//! is cut off falls due again. What a failed request leads to is not decided here but in [`crate::retry`].
 
 mod other_accounts;
 mod scan_start;
@@ -38,87 +38,89 @@ use scan_start::ScanStart;
 pub struct FetchSettings {
     /// Requests under way at once, over all accounts.
     pub concurrency: u32,
-    /// A lease runs out after this long; longer than any request and its settling.
+    /// A lease runs out after this long; longer than any request and the storing of its outcome.
     pub lease: Duration,
 }
 
-/// The shortest and the longest pause between two looks at the queue.
+/// The shortest and the longest pause between two polls of the queue.
 const IDLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Outcomes that may wait for their settling beside those that hands are busy with: two groups, so that one gathers while
+/// Outcomes that may wait to be stored beside those that worker slots are busy with: two groups, so that one gathers while
 /// the other commits. They are what a crash makes us ask for again.
 const GATHERED: usize = 1000;
-/// While calls are waiting, a look at the queue is worth its price for a quarter of the hands; for fewer it waits this long.
-const GATHER_HANDS: Duration = Duration::from_millis(5);
+/// While calls are waiting, a poll of the queue is worth its price for a quarter of the worker slots; for fewer it waits this long.
+const GATHER_SLOTS: Duration = Duration::from_millis(5);
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
-/// A look at an account's queue waits for a hand, at most as long as a request may take, and for Postgres.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A poll of an account's queue waits for a worker slot, at most as long as a request may take, and for Postgres.
+const STALL_AFTER: Duration = Duration::from_secs(120);
 
-/// The worker.
+/// The fetching of owed calls of some accounts.
 #[derive(Debug)]
 pub struct Fetcher {
     pool: PgPool,
     accounts: Vec<Arc<Account>>,
     other_accounts: Arc<OtherAccounts>,
     settings: FetchSettings,
-    /// Requests under way.
-    hands: Arc<Semaphore>,
-    /// Calls between lease and settling.
-    room: Arc<Semaphore>,
+    /// Worker slots: requests under way.
+    slots: Arc<Semaphore>,
+    /// Calls between lease and store.
+    capacity: Arc<Semaphore>,
     metrics: Metrics,
 }
 
-/// The right to one request, and room for what it brings.
+/// A worker slot: the right to one request, and the capacity that its outcome takes.
 struct Slot {
-    hand: OwnedSemaphorePermit,
-    room: OwnedSemaphorePermit,
+    request: OwnedSemaphorePermit,
+    capacity: OwnedSemaphorePermit,
 }
 
-/// An outcome, and the room that it takes until it is settled.
+/// An outcome, and the capacity that it takes until it is stored.
 struct Finished {
     outcome: FetchOutcome,
-    room: OwnedSemaphorePermit,
+    capacity: OwnedSemaphorePermit,
 }
 
 impl Fetcher {
-    /// A worker for these accounts.
+    /// A fetcher for these accounts.
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, settings: FetchSettings, metrics: Metrics) -> Self {
         let other_accounts =
             OtherAccounts::new(pool.clone(), accounts.clone(), settings.concurrency, settings.lease);
         let other_accounts = Arc::new(other_accounts);
-        let hands = Arc::new(Semaphore::new(settings.concurrency as usize));
-        let room = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
-        Self { pool, accounts, other_accounts, settings, hands, room, metrics }
+        let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
+        let capacity = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
+        Self { pool, accounts, other_accounts, settings, slots, capacity, metrics }
     }
 
-    /// Works until told to stop; then finishes what is in hand.
+    /// Fetches until told to stop; then finishes what is under way.
     pub async fn run(&self, stop: CancellationToken) {
-        self.work(&stop, false).await;
+        self.fetch(&stop, false).await;
     }
 
-    /// Works until nothing is due and nothing is in hand: for tests and for one-off runs.
+    /// Fetches until nothing is due and nothing is under way: for tests and for one-off runs.
     pub async fn drain(&self) {
-        self.work(&CancellationToken::new(), true).await;
+        self.fetch(&CancellationToken::new(), true).await;
     }
 
-    async fn work(&self, stop: &CancellationToken, until_idle: bool) {
+    async fn fetch(&self, stop: &CancellationToken, until_idle: bool) {
         let (finished, outcomes) = mpsc::unbounded_channel();
         let tracker = TaskTracker::new();
         let storer = tokio::spawn(store::run(self.pool.clone(), outcomes, self.metrics.clone()));
-        let heartbeat = self.metrics.heartbeats.start("fetch", PATIENCE);
+        let heartbeat = self.metrics.heartbeats.start("fetch", STALL_AFTER);
         let condition = self.metrics.condition(
             "the queue cannot be read, so nothing is fetched and nothing is lost",
             "see that Postgres runs and can be reached",
         );
         let mut idle = IDLE.0;
         let (mut turn, mut backlog) = (0, false);
-        let mut floors = vec![ScanStart::default(); self.accounts.len()];
-        // Without a settler, everything fetched would be thrown away.
+        let mut scan_starts = vec![ScanStart::default(); self.accounts.len()];
+        // With nothing to store it, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             heartbeat.beat();
-            let round = self.round((turn, backlog), &mut floors, stop, &finished, &tracker, &heartbeat).await;
+            let round = self
+                .lease_round((turn, backlog), &mut scan_starts, stop, &finished, &tracker, &heartbeat)
+                .await;
             backlog = matches!(round, Ok(1..));
             if round.is_ok() {
-                condition.over();
+                condition.clear();
             }
             match round {
                 Ok(0) if until_idle && self.is_idle().await => break,
@@ -131,7 +133,7 @@ impl Fetcher {
                 }
                 Ok(_) => idle = IDLE.0,
                 Err(error) => {
-                    condition.hit(&error);
+                    condition.raise(&error);
                     tokio::select! {
                         () = tokio::time::sleep(IDLE.1) => {}
                         () = stop.cancelled() => {}
@@ -140,31 +142,32 @@ impl Fetcher {
             }
             turn += 1;
         }
-        // From here on others may be at work under this name; what is in hand is bounded by its own timeouts.
-        heartbeat.rest();
+        // From here on another fetcher may beat under this name; what is under way is bounded by its own timeouts.
+        heartbeat.idle();
         drop(finished);
         tracker.close();
         tracker.wait().await;
         if let Err(error) = storer.await {
-            warn!(%error, "the settler ended badly: its calls fall due again");
+            warn!(%error, "storing ended badly: its calls fall due again");
         }
     }
 
-    /// One look at the queue of every account, beginning with another one each time; returns how many calls were leased.
-    async fn round(
+    /// Polls the queue of every account once, beginning with another account each time, and starts a fetch for each lease;
+    /// returns how many calls were leased.
+    async fn lease_round(
         &self,
         (turn, backlog): (usize, bool),
-        floors: &mut [ScanStart],
+        scan_starts: &mut [ScanStart],
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
         heartbeat: &Heartbeat,
     ) -> Result<usize, DbError> {
-        let mut leased = 0;
+        let mut count = 0;
         for n in 0..self.accounts.len() {
             let n = (turn + n) % self.accounts.len();
-            let (account, floor) = (&self.accounts[n], &mut floors[n]);
-            // Each account may have to wait for a hand.
+            let (account, scan_start) = (&self.accounts[n], &mut scan_starts[n]);
+            // Each account may have to wait for a worker slot.
             heartbeat.beat();
             if stop.is_cancelled() {
                 break;
@@ -172,15 +175,15 @@ impl Fetcher {
             if account.is_in_question() {
                 continue;
             }
-            // Wait for one hand and room for what it brings; take no more calls than there are of both.
-            let Some(first) = self.hand(backlog, stop).await else { break };
-            if account.client.style().is_none() && !self.open(account, tracker).await? {
+            // Wait for one worker slot; lease no more calls than there are free ones.
+            let Some(first) = self.acquire_slot(backlog, stop).await else { break };
+            if account.client.style().is_none() && !self.ensure_ready(account, tracker).await? {
                 continue;
             }
-            let free = 1 + self.hands.available_permits().min(self.room.available_permits());
+            let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
-            let from = floor.begin(Instant::now());
-            let (taken, slots) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
+            let from = scan_start.begin(Instant::now());
+            let (leases, reserved) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
                 account.id(),
                 free,
@@ -190,55 +193,55 @@ impl Fetcher {
                 from
             ))
             .await?;
-            floor.found(&taken);
-            if taken.is_empty() {
-                self.open(account, tracker).await?;
+            scan_start.found(&leases);
+            if leases.is_empty() {
+                self.ensure_ready(account, tracker).await?;
                 continue;
             }
-            leased += taken.len();
+            count += leases.len();
             let mut first = Some(first);
-            let mut slot = 0;
-            for lease in taken {
-                // They are there: nobody else takes any.
-                let hand = match first.take() {
-                    Some(hand) => Some(hand),
-                    None => self.hand(false, stop).await,
+            let mut requests = 0;
+            for lease in leases {
+                // They are there: only this task takes any.
+                let slot = match first.take() {
+                    Some(slot) => Some(slot),
+                    None => self.acquire_slot(false, stop).await,
                 };
-                let Some(hand) = hand else { break };
-                let wait = slots.wait + slots.every * slot;
-                slot += u32::from(!lease.stored);
-                self.attend(Arc::clone(account), lease, wait, hand, finished, tracker);
+                let Some(slot) = slot else { break };
+                let wait = reserved.wait + reserved.every * requests;
+                requests += u32::from(!lease.stored);
+                self.start_fetch(Arc::clone(account), lease, wait, slot, finished, tracker);
             }
         }
-        Ok(leased)
+        Ok(count)
     }
 
-    /// A free hand, and room for what it brings; while there is a backlog, one hand of several if that takes but a moment. None:
-    /// we are to stop.
-    async fn hand(&self, backlog: bool, stop: &CancellationToken) -> Option<Slot> {
+    /// A free worker slot; while there is a backlog, one of several if that takes but a moment. None: we are to stop.
+    async fn acquire_slot(&self, backlog: bool, stop: &CancellationToken) -> Option<Slot> {
         if backlog {
-            let several = Arc::clone(&self.hands).acquire_many_owned(self.settings.concurrency.div_ceil(4));
-            // They are given back at once: only this task takes hands.
-            drop(tokio::time::timeout(GATHER_HANDS, several).await);
+            let several = Arc::clone(&self.slots).acquire_many_owned(self.settings.concurrency.div_ceil(4));
+            // They are given back at once: only this task takes worker slots.
+            drop(tokio::time::timeout(GATHER_SLOTS, several).await);
         }
         tokio::select! {
-            // What is free is taken also when we are to stop: a call that is leased is attended to.
+            // What is free is taken also when we are to stop: a call that is leased is fetched.
             biased;
-            hand = async {
-                let hand = Arc::clone(&self.hands).acquire_owned().await.ok()?;
-                let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
-                Some(Slot { hand, room })
-            } => hand,
+            slot = async {
+                let request = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+                let capacity = Arc::clone(&self.capacity).acquire_owned().await.ok()?;
+                Some(Slot { request, capacity })
+            } => slot,
             () = stop.cancelled() => None,
         }
     }
 
-    fn attend(
+    /// Starts the fetch of one call in its worker slot, after `wait`.
+    fn start_fetch(
         &self,
         account: Arc<Account>,
         lease: Lease,
         wait: Duration,
-        Slot { hand, room }: Slot,
+        Slot { request, capacity }: Slot,
         finished: &mpsc::UnboundedSender<Finished>,
         tracker: &TaskTracker,
     ) {
@@ -250,22 +253,22 @@ impl Fetcher {
                 tokio::time::sleep(wait).await;
             }
             let call_id = lease.call_id().clone();
-            let attending = AssertUnwindSafe(slot::attend(&account, lease, &other_accounts, &metrics)).catch_unwind();
-            let Ok(outcome) = attending.await else {
-                error!(%call_id, "a defect: attending to this call panicked; it falls due again with its lease");
+            let fetch = AssertUnwindSafe(slot::fetch(&account, lease, &other_accounts, &metrics)).catch_unwind();
+            let Ok(outcome) = fetch.await else {
+                error!(%call_id, "a defect: the fetch of this call panicked; it falls due again with its lease");
                 return;
             };
-            drop(hand);
-            // The settler lives as long as any hand.
-            let _ = finished.send(Finished { outcome, room });
+            drop(request);
+            // The receiver lives as long as any worker slot.
+            let _ = finished.send(Finished { outcome, capacity });
         });
     }
 
     /// Whether an account may be asked; finds out its API path first, and probes it when it is paused and a probe is due.
-    async fn open(&self, account: &Arc<Account>, tracker: &TaskTracker) -> Result<bool, DbError> {
-        let Some(standing) = account.standing().await? else { return Ok(false) };
-        match standing.pause_reason {
-            Some(reason) if standing.probe => {
+    async fn ensure_ready(&self, account: &Arc<Account>, tracker: &TaskTracker) -> Result<bool, DbError> {
+        let Some(status) = account.status().await? else { return Ok(false) };
+        match status.pause_reason {
+            Some(reason) if status.probe => {
                 debug!(account = %account.id(), reason, "probing");
                 let account = Arc::clone(account);
                 tracker.spawn(async move { account.probe(&reason).await });
@@ -282,9 +285,9 @@ impl Fetcher {
         }
     }
 
-    /// Nothing is due for an account that is not paused, and nothing is between lease and settling.
+    /// Whether nothing is due for an account that is not paused, and nothing is between lease and store.
     async fn is_idle(&self) -> bool {
-        if self.room.available_permits() < self.settings.concurrency as usize + GATHERED {
+        if self.capacity.available_permits() < self.settings.concurrency as usize + GATHERED {
             return false;
         }
         let due = timed!(&self.pool, DB_TIMEOUT, |connection| queue::any_due(connection)).await;

@@ -1,21 +1,20 @@
-//! One hand: one lease, one request, one outcome.
+//! What a worker slot does: one lease, one request, one outcome.
 
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::other_accounts::{AskedAround, OtherAccounts};
-use crate::account::{AccessVerdict, Account, Priority, ProbeDepth};
-use crate::db::account::PauseReason;
+use super::other_accounts::OtherAccounts;
+use crate::account::{Account, Priority};
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, FetchOutcome, Lease, Then};
-use crate::retry::{self, Decision, ErrorClass};
+use crate::retry::{self, ErrorClass, Failure, Learned, NextStep};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 use crate::watch::metrics::Metrics;
 
-/// Attends to one lease.
-pub(super) async fn attend(
+/// Fetches the CDR of a leased call.
+pub(super) async fn fetch(
     account: &Account,
     lease: Lease,
     other_accounts: &OtherAccounts,
@@ -25,33 +24,33 @@ pub(super) async fn attend(
         return FetchOutcome::Paid(lease);
     }
     let requested_at = lease.now();
-    let fetch =
+    let request =
         async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &other_accounts.mains) };
-    match observed(fetch, metrics).await {
+    match observed(request, metrics).await {
         Ok(cdr) => {
             streak(account).succeeded();
             let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                 .fetched(lease.attempts + 1, lease.announced_at);
             FetchOutcome::Store(lease, Box::new(incoming))
         }
-        Err(error) => failed(account, lease, other_accounts, metrics, error).await,
+        Err(error) => follow_rule(account, lease, other_accounts, metrics, error).await,
     }
 }
 
 /// Measures and counts a fetch.
 pub(super) async fn observed(
-    fetch: impl Future<Output = Result<Cdr, FetchError>>,
+    request: impl Future<Output = Result<Cdr, FetchError>>,
     metrics: &Metrics,
 ) -> Result<Cdr, FetchError> {
     let sent = Instant::now();
-    let fetched = fetch.await;
+    let fetched = request.await;
     metrics.fetch_seconds.observe(sent.elapsed().as_secs_f64());
-    metrics.fetches.with_label_values(&[outcome(&fetched)]).inc();
+    metrics.fetches.with_label_values(&[label(&fetched)]).inc();
     fetched
 }
 
-/// The word for the counters.
-fn outcome(fetched: &Result<Cdr, FetchError>) -> &'static str {
+/// The label of the counter for this result.
+fn label(fetched: &Result<Cdr, FetchError>) -> &'static str {
     match fetched {
         Ok(_) => "fetched",
         Err(FetchError::NotYet(_)) => "not_yet",
@@ -82,93 +81,53 @@ fn streak(account: &Account) -> std::sync::MutexGuard<'_, retry::Streak> {
     account.streak.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn failed(
+/// Follows the rule of [`retry`], step by step, until a step ends the failure.
+async fn follow_rule(
     account: &Account,
     lease: Lease,
     other_accounts: &OtherAccounts,
     metrics: &Metrics,
     error: FetchError,
 ) -> FetchOutcome {
-    let jitter = rand::random::<f64>();
-    let (error, decision) = match retry::decide(&error, &lease.history, jitter) {
-        Decision::AskList => match account.verify(&error.brief(), ProbeDepth::List).await {
-            AccessVerdict::Paused | AccessVerdict::AccessChanged => {
-                return FetchOutcome::Release(lease, Duration::ZERO);
+    let mut failure = Failure::new(error, lease.history, lease.sip_call_id.is_some(), rand::random());
+    loop {
+        let answer = match failure.next_step() {
+            NextStep::AskList(depth, why) => Learned::Access(depth, account.verify(&why, depth).await),
+            NextStep::CountInStreak(class) => Learned::InARow(streak(account).count(class, lease.call_id())),
+            NextStep::PauseAccount(reason, length, why) => {
+                account.pause(reason, length, &why).await;
+                Learned::Paused
             }
-            AccessVerdict::CallAlone => {
-                let refused = FetchError::Refused(format!("{error}; the account's list works"));
-                let decision = retry::decide(&refused, &lease.history, jitter);
-                (refused, decision)
-            }
-        },
-        decision => (error, decision),
-    };
-    let (class, then) = match decision {
-        Decision::Wait(class, delay) => (class, Then::Wait(delay)),
-        Decision::Bury(class) => (class, Then::Bury),
-        Decision::Close(class) => (class, Then::Close),
-        Decision::PauseAccount(length) => {
-            account.pause(PauseReason::Throttled, length, &error.brief()).await;
-            return FetchOutcome::Release(lease, Duration::ZERO);
-        }
-        // A refused call is never asked about twice.
-        Decision::AskList => return FetchOutcome::Release(lease, Duration::ZERO),
-    };
-    let call_id = lease.call_id().clone();
-    let suspicion = streak(account).failed(class, &call_id);
-    match suspicion {
-        Some(ErrorClass::Unreadable) => {
-            let why = "many answers in a row cannot be read: the format may have changed (see last_body)";
-            account.pause(PauseReason::Unreadable, Duration::from_secs(60), why).await;
-        }
-        Some(class @ (ErrorClass::Unavailable | ErrorClass::NotYet | ErrorClass::Refused)) => {
-            let why = format!("many {} answers in a row", class.as_str());
-            let depth = if class == ErrorClass::Unavailable { ProbeDepth::List } else { ProbeDepth::Single };
-            match account.verify(&why, depth).await {
-                // The list fails too: the answers were the account's trouble and cost the calls nothing.
-                AccessVerdict::Paused | AccessVerdict::AccessChanged => {
-                    return FetchOutcome::Release(lease, Duration::ZERO);
+            NextStep::LookUpBySip => match look_up_by_sip(account, &lease, &other_accounts.mains).await {
+                Some(found) => return found_by_sip(lease, found),
+                None => Learned::NotListed,
+            },
+            NextStep::AskOtherAccounts { until_all } => {
+                match other_accounts.ask(account, &lease, until_all, metrics).await {
+                    Ok(found) => return FetchOutcome::Store(lease, found),
+                    Err(said) => Learned::Elsewhere(said),
                 }
-                AccessVerdict::CallAlone => {}
             }
-        }
-        _ => {}
+            NextStep::Release(wait) => return FetchOutcome::Release(lease, wait),
+            NextStep::Wait(class, wait) => return failed(lease, &failure, class, Then::Wait(wait)),
+            NextStep::Bury(class) => return failed(lease, &failure, class, Then::Bury),
+            NextStep::Close(class) => return failed(lease, &failure, class, Then::Close),
+        };
+        failure.learn(answer);
     }
-    if class == ErrorClass::NotYet
-        && lease.history.not_yet_for.is_some_and(|age| age >= retry::LOOK_UP_BY_SIP_AFTER)
-        && let Some(found) = look_up_by_sip(account, &lease, &other_accounts.mains).await
-    {
-        let own = found.cdr.call_id == *lease.call_id();
-        let found = Box::new(found);
-        return if own { FetchOutcome::Store(lease, found) } else { FetchOutcome::OtherId(lease, found) };
-    }
-    let mut said = error.to_string();
-    if class == ErrorClass::NeverAppeared {
-        match other_accounts.ask(account, &lease, metrics).await {
-            AskedAround::Found(found) => return FetchOutcome::Store(lease, found),
-            // A call that has waited for a day can wait for its turn; until then it costs what it has cost before.
-            AskedAround::Later(wait) => {
-                return FetchOutcome::Release(lease, wait.mul_f64(1.0 - 0.25 * jitter));
-            }
-            AskedAround::Nowhere { others: 0, .. } => {}
-            AskedAround::Nowhere { asked, others } => {
-                said = format!("{said}; {asked} of {others} other accounts asked, none has it");
-            }
-        }
-    }
+}
+
+/// A failure that the call pays for.
+fn failed(lease: Lease, failure: &Failure, class: ErrorClass, then: Then) -> FetchOutcome {
+    let (call_id, error) = (lease.call_id(), failure.error().brief());
     match then {
-        Then::Bury => {
-            warn!(call_id = %call_id, class = class.as_str(), error = error.brief(), "dead letter");
-        }
-        Then::Close => {
-            info!(call_id = %call_id, error = error.brief(), "speculative call closed: it came to nothing");
-        }
-        Then::Wait(wait) => {
-            debug!(call_id = %call_id, error = error.brief(), seconds = wait.as_secs_f64(), "postponed");
-        }
+        Then::Wait(wait) => debug!(%call_id, error, seconds = wait.as_secs_f64(), "postponed"),
+        Then::Bury => warn!(%call_id, class = class.as_str(), error, "dead letter"),
+        Then::Close => info!(%call_id, error, "speculative call closed: it came to nothing"),
     }
-    let body = if let FetchError::Unreadable { body, .. } = &error { Some(body.to_vec()) } else { None };
-    FetchOutcome::Fail(Failed { lease, class, error: said, body, then })
+    let body =
+        if let FetchError::Unreadable { body, .. } = failure.error() { Some(body.to_vec()) } else { None };
+    FetchOutcome::Fail(Failed { lease, class, error: failure.evidence(), body, then })
 }
 
 /// Looks a trunk call up in the list by its SIP Call-ID: the hang-up's own id may not be the CDR's (the vendor's pages and
@@ -193,4 +152,11 @@ async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -
     let row = owned(row, account, mains).ok()?;
     let found = Incoming::new(row, account.id(), Origin::Callback, false, requested_at);
     Some(found.fetched(lease.attempts + 1, lease.announced_at))
+}
+
+/// The hang-up's id may have been right, and the record only late.
+fn found_by_sip(lease: Lease, found: Incoming) -> FetchOutcome {
+    let is_own = found.cdr.call_id == *lease.call_id();
+    let found = Box::new(found);
+    if is_own { FetchOutcome::Store(lease, found) } else { FetchOutcome::OtherId(lease, found) }
 }

@@ -21,11 +21,11 @@ use crate::watch::metrics::Metrics;
 const GROUP: usize = 500;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A group has its timeout a few times over, and so has each member of one that goes one by one.
-const PATIENCE: Duration = Duration::from_secs(120);
+const STALL_AFTER: Duration = Duration::from_secs(120);
 
 /// Stores until all worker slots are gone and nothing waits.
 pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Finished>, metrics: Metrics) {
-    let heartbeat = metrics.heartbeats.start("store", PATIENCE);
+    let heartbeat = metrics.heartbeats.start("store", STALL_AFTER);
     let storer = Storer {
         pool,
         condition: metrics.condition(
@@ -35,13 +35,14 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
         metrics,
     };
     let mut group = Vec::new();
-    heartbeat.rest();
+    heartbeat.idle();
     while outcomes.recv_many(&mut group, GROUP).await > 0 {
         heartbeat.beat();
-        let (group, room): (Vec<_>, Vec<_>) = group.drain(..).map(|done| (done.outcome, done.room)).unzip();
+        let (group, capacity): (Vec<_>, Vec<_>) =
+            group.drain(..).map(|done| (done.outcome, done.capacity)).unzip();
         storer.store(group, &heartbeat).await;
-        drop(room);
-        heartbeat.rest();
+        drop(capacity);
+        heartbeat.idle();
     }
 }
 
@@ -65,7 +66,7 @@ impl Storer {
                     self.bury(outcome, &error).await;
                 }
             } else {
-                self.condition.hit(&error);
+                self.condition.raise(&error);
             }
         }
     }
@@ -104,7 +105,7 @@ impl Storer {
             .when(|error| error.fault() == Fault::Ours && !matches!(error, DbError::TimedOut(_)))
             .await;
         if committed.is_ok() {
-            self.condition.over();
+            self.condition.clear();
             self.count(group);
         }
         committed

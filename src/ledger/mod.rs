@@ -45,7 +45,7 @@ impl Ledger {
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
         let heartbeat = |account: &Arc<Account>| {
             let heartbeat = metrics.heartbeats.start(&format!("ledger {}", account.id()), STALL_AFTER);
-            heartbeat.rest();
+            heartbeat.idle();
             heartbeat
         };
         let loops = accounts.iter().map(heartbeat).collect();

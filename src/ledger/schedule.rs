@@ -35,20 +35,20 @@ impl Ledger {
                 Ok(None) => failed = 0,
                 Ok(Some(_)) => {
                     (failed, wait, next_note) = (0, Duration::ZERO, Instant::now());
-                    condition.over();
+                    condition.clear();
                 }
                 // The pause itself was said.
                 Err(ListError::Paused) => failed += 1,
                 Err(error) => {
                     failed += 1;
-                    condition.hit(&error.brief());
+                    condition.raise(&error.brief());
                 }
             }
             if Instant::now() >= next_note {
                 next_note = Instant::now() + NOTE_EVERY;
                 self.note_safe_to_bill(account).await;
             }
-            heartbeat.rest();
+            heartbeat.idle();
             let backoff = wait.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}

@@ -146,7 +146,7 @@ impl ListReader<'_> {
         for attempt in 1.. {
             self.wait_while_paused().await?;
             // At a low rate a slot may be minutes away.
-            self.heartbeat.rest();
+            self.heartbeat.idle();
             tokio::select! {
                 () = account.wait_for_slot(self.right) => {}
                 () = self.stop.cancelled() => return Err(ListError::Stopped),

@@ -63,7 +63,7 @@ impl Ops {
             if answered && !self.metrics.lasting_troubles().is_empty() {
                 let _ = self.ready().await;
             }
-            heartbeat.rest();
+            heartbeat.idle();
             tokio::select! {
                 () = tokio::time::sleep(self.settings.look_every) => {}
                 () = stop.cancelled() => {}
@@ -81,7 +81,7 @@ impl Ops {
                 let took = self.poll_thorough(pool).await;
                 wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
             }
-            heartbeat.rest();
+            heartbeat.idle();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}
@@ -114,13 +114,13 @@ impl Ops {
             Ok(thorough) => {
                 let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
                 polls.thorough = Some((Instant::now(), thorough));
-                self.uncounted.over();
+                self.uncounted.clear();
             }
             // A connection that broke says that Postgres went away, which the next quick poll shows.
             Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
                 debug!(%error, "the queue could not be counted");
             }
-            Err(error) => self.uncounted.hit(&error),
+            Err(error) => self.uncounted.raise(&error),
         }
         began.elapsed()
     }

@@ -1,4 +1,4 @@
-//! The door: routes, proof and policy. A handler cannot be handed a callback that the policy refuses.
+//! The endpoint: routes, proof and policy. A handler cannot be given a callback that the policy refuses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -30,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
 
-/// What the door needs to know.
+/// What the endpoint checks callbacks by; replaced as a whole by a reload.
 #[derive(Debug)]
 pub struct EndpointSettings {
     /// What a callback must prove.
@@ -41,7 +41,7 @@ pub struct EndpointSettings {
     pub verifier: Verifier,
 }
 
-/// The state behind the routes.
+/// The endpoint: the state behind the routes.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: RwLock<Arc<EndpointSettings>>,
@@ -52,7 +52,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A door in front of an intake.
+    /// An endpoint in front of a group commit.
     pub fn new(settings: EndpointSettings, group_commit: GroupCommit, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             settings: RwLock::new(Arc::new(settings)),
@@ -63,7 +63,7 @@ impl Endpoint {
         })
     }
 
-    /// Callbacks that come from now on are checked by these; those in hand by what was in force when they came.
+    /// Callbacks that come from now on are checked by these settings; those under way by the ones that were in force when they came.
     pub fn reload(&self, settings: EndpointSettings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
@@ -105,7 +105,7 @@ async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Ne
     response
 }
 
-/// A slip in a URL at Vobiz loses callbacks, so it is counted and said. Whatever else strangers ask for is not.
+/// A slip in a URL at Vobiz loses callbacks, so it is counted and logged. Any other path that strangers ask for is not.
 async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri) -> StatusCode {
     if uri.path().starts_with("/callbacks") {
         endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
@@ -121,21 +121,21 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallba
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => {
             debug!(%id, %error, "callback answered 503");
-            busy()
+            unavailable()
         }
         // It may still be committed; Vobiz will call again, and a repeat is harmless.
         Err(_) => {
             debug!(%id, "callback not committed in time: answered 503");
-            busy()
+            unavailable()
         }
     }
 }
 
-fn busy() -> Response {
+fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
 }
 
-/// A callback that may come in: its proof was checked by the policy, and it was read as far as it can be.
+/// A callback that is let in: its proof was checked by the policy, and it was read as far as it can be.
 struct VerifiedCallback {
     entry: CallbackEntry,
     owed: Option<Owed>,
@@ -147,9 +147,9 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
     async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let settings = endpoint.settings();
-        let place = Place::of(&mut parts, endpoint, &settings).await;
+        let path = CallbackPath::of(&mut parts, endpoint, &settings).await;
         let body = read(body).await?;
-        let seen = ReadCallback {
+        let received = ReceivedCallback {
             id: Uuid::now_v7(),
             callback: callback::parse(parts.uri.query(), &body),
             remote_address: parts
@@ -159,10 +159,10 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
             query: parts.uri.query().map(|query| query.replace('\0', "")),
             body,
         };
-        match endpoint.prove(&settings, &parts.headers, &place, &seen) {
+        match endpoint.verify(&settings, &parts.headers, &path, &received) {
             Ok(proof) => {
-                let announces = seen.callback.ended.is_some();
-                let callback = admit(&settings, &place, seen, proof);
+                let announces = received.callback.ended.is_some();
+                let callback = attribute(&settings, &path, received, proof);
                 if announces && callback.owed.is_none() {
                     endpoint.refusals.count(Refusal::NoAccount, Instant::now());
                 }
@@ -171,7 +171,7 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
             Err(refusal) => {
                 if endpoint.refusals.count(refusal, Instant::now()) {
                     let note = Some(refusal.as_str().to_owned());
-                    endpoint.group_commit.note(seen.into_entry(
+                    endpoint.group_commit.log(received.into_entry(
                         None,
                         Proof::None,
                         CallbackOutcome::Refused,
@@ -184,15 +184,15 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
     }
 }
 
-/// What the path says.
+/// The account and the secret that the path of a request names.
 #[derive(Default)]
-struct Place {
+struct CallbackPath {
     account: Option<AccountId>,
     has_secret: bool,
     secret_is_ours: bool,
 }
 
-impl Place {
+impl CallbackPath {
     async fn of(
         parts: &mut axum::http::request::Parts,
         endpoint: &Arc<Endpoint>,
@@ -202,22 +202,22 @@ impl Place {
             .await
             .map(|Path(segments)| segments)
             .unwrap_or_default();
-        let mut place = Self::default();
+        let mut path = Self::default();
         for (name, value) in segments {
             match name.as_str() {
                 "secret" => {
-                    place.has_secret = true;
-                    place.secret_is_ours = settings.verifier.is_secret(&value);
+                    path.has_secret = true;
+                    path.secret_is_ours = settings.verifier.is_secret(&value);
                 }
-                _ => place.account = settings.configured(AccountId::new(&value).ok().as_ref()),
+                _ => path.account = settings.configured(AccountId::new(&value).ok().as_ref()),
             }
         }
-        place
+        path
     }
 }
 
-/// A callback as it was read, before anything is believed.
-struct ReadCallback {
+/// A callback as it was received, before any of it is believed.
+struct ReceivedCallback {
     id: Uuid,
     callback: Callback,
     remote_address: Option<String>,
@@ -225,7 +225,7 @@ struct ReadCallback {
     body: Bytes,
 }
 
-impl ReadCallback {
+impl ReceivedCallback {
     fn into_entry(
         self,
         account: Option<AccountId>,
@@ -233,7 +233,7 @@ impl ReadCallback {
         outcome: CallbackOutcome,
         note: Option<String>,
     ) -> CallbackEntry {
-        // What nobody proved may not fill the disk either: of it, the beginning is kept.
+        // What is not proved may not fill the disk either: of it, the beginning is kept.
         let keep = match (outcome, proof) {
             (CallbackOutcome::Refused, _) => 4 * 1024,
             (_, Proof::None) => 8 * 1024,
@@ -261,7 +261,7 @@ impl ReadCallback {
     }
 }
 
-/// What was proved, and whose token proved it.
+/// The proof of a callback, and the account whose token made it.
 struct Proved {
     proof: Proof,
     account: Option<AccountId>,
@@ -275,27 +275,31 @@ impl EndpointSettings {
 
 impl Endpoint {
     /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
-    fn prove(
+    fn verify(
         &self,
         settings: &EndpointSettings,
         headers: &HeaderMap,
-        place: &Place,
-        seen: &ReadCallback,
+        path: &CallbackPath,
+        received: &ReceivedCallback,
     ) -> Result<Proved, Refusal> {
         let unproven = Proved { proof: Proof::None, account: None };
         if settings.policy == SignaturePolicy::Off {
             return Ok(unproven);
         }
-        let mut refusal = if place.has_secret && !place.secret_is_ours {
+        let mut refusal = if path.has_secret && !path.secret_is_ours {
             Refusal::WrongSecret
         } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
             Refusal::WrongSignature
         } else {
             Refusal::NoProof
         };
-        if let Some(proven) = settings.verifier.verify(headers, &seen.body) {
-            let call_id =
-                seen.callback.ended.as_ref().map(|ended| &ended.call_id).or(seen.callback.call_id.as_ref());
+        if let Some(proven) = settings.verifier.verify(headers, &received.body) {
+            let call_id = received
+                .callback
+                .ended
+                .as_ref()
+                .map(|ended| &ended.call_id)
+                .or(received.callback.call_id.as_ref());
             // A body without a call counts as one more call: else the headers of one request would prove any number of them.
             let call_id = call_id.map_or("", CallId::as_str);
             let replayed = {
@@ -307,37 +311,42 @@ impl Endpoint {
             }
             refusal = Refusal::Replayed;
         }
-        if place.secret_is_ours {
+        if path.secret_is_ours {
             return Ok(Proved { proof: Proof::Secret, account: None });
         }
         if settings.policy == SignaturePolicy::Optional { Ok(unproven) } else { Err(refusal) }
     }
 }
 
-/// Decides what a callback that came in announces, and to which account it belongs.
-fn admit(settings: &EndpointSettings, place: &Place, seen: ReadCallback, proved: Proved) -> VerifiedCallback {
+/// Attributes a callback to an account, and says which call it makes owed.
+fn attribute(
+    settings: &EndpointSettings,
+    path: &CallbackPath,
+    received: ReceivedCallback,
+    proved: Proved,
+) -> VerifiedCallback {
     let account_proven = proved.account.is_some();
     let account = proved
         .account
-        .or_else(|| seen.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
-        .or_else(|| place.account.clone())
+        .or_else(|| received.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
+        .or_else(|| path.account.clone())
         .or_else(|| match settings.accounts.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
         });
-    let owed = seen.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
+    let owed = received.callback.ended.as_ref().zip(account.as_ref()).map(|(ended, account)| Owed {
         call_id: ended.call_id.clone(),
         account_id: account.clone(),
         account_proven,
         certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
         sip_call_id: ended.sip_call_id.clone(),
     });
-    let mut note = seen.callback.note.clone();
-    if seen.callback.ended.is_some() && account.is_none() {
+    let mut note = received.callback.note.clone();
+    if received.callback.ended.is_some() && account.is_none() {
         note = Some(Refusal::NoAccount.as_str().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
-    VerifiedCallback { entry: seen.into_entry(account, proved.proof, outcome, note), owed }
+    VerifiedCallback { entry: received.into_entry(account, proved.proof, outcome, note), owed }
 }
 
 async fn read(body: Body) -> Result<Bytes, Response> {

@@ -1,4 +1,4 @@
-//! The intake: callbacks gather here while the last group commits, then go as one group themselves.
+//! The group commit: callbacks gather here while the last group commits, then commit as one group themselves.
 //!
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
 //! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
@@ -24,13 +24,13 @@ use crate::watch::metrics::Metrics;
 const CAPACITY_KIB: usize = 32 * 1024;
 /// Callbacks in one statement.
 const GROUP: usize = 1000;
-/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. An intake full of the
-/// longest bodies in one statement would not on a slow disk, and neither would the next one.
+/// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. All that may wait, of
+/// the longest bodies, would not in one statement on a slow disk, and neither would the next one.
 const GROUP_KIB: usize = 4 * 1024;
 /// A group moves on within this, also one that goes one by one: every step of it has the commit's timeout.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_AFTER: Duration = Duration::from_secs(30);
 
-/// How the intake behaves.
+/// How callbacks are committed.
 #[derive(Debug, Clone)]
 pub struct GroupCommitSettings {
     /// A new call is due this long after its callback.
@@ -41,34 +41,35 @@ pub struct GroupCommitSettings {
     pub commit_timeout: Duration,
 }
 
-/// Why a callback was not committed.
+/// The reason why a callback was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotCommitted {
     /// Too much is waiting already.
-    #[error("the intake is full")]
+    #[error("too many callbacks wait for their commit")]
     Full,
     /// Postgres did not take it, or not in time.
     #[error("Postgres did not commit it")]
     Failed,
 }
 
+/// A callback on its way to the writer.
 struct Submission {
     /// The callback; none for a probe, which goes the whole way and writes nothing.
     entry: Option<CallbackEntry>,
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
-    room: OwnedSemaphorePermit,
+    capacity: OwnedSemaphorePermit,
 }
 
-/// The near side of the intake: handlers submit here. Cheap to clone.
+/// The near side of the group commit: handlers submit here. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct GroupCommit {
     queue: mpsc::UnboundedSender<Submission>,
-    room: Arc<Semaphore>,
+    capacity: Arc<Semaphore>,
 }
 
 impl GroupCommit {
-    /// An intake and the writer behind it; the writer ends when all clones of the intake are gone and nothing waits.
+    /// The near side, and the writer behind it; the writer ends when all clones of the near side are gone and nothing waits.
     pub fn new(
         pool: PgPool,
         settings: GroupCommitSettings,
@@ -76,12 +77,12 @@ impl GroupCommit {
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // The semaphore bounds the queue: by bytes, which is what matters.
         let (queue, waiting) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(CAPACITY_KIB));
+        let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
         let writer = Writer {
             pool,
             cap: SpeculativeCap::new(settings.max_speculative_per_minute),
             settings,
-            heartbeat: metrics.heartbeats.start("intake", PATIENCE),
+            heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
             condition: metrics.condition(
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
@@ -89,10 +90,10 @@ impl GroupCommit {
             refused: false,
             kept: None,
         };
-        (Self { queue, room }, writer.run(waiting))
+        (Self { queue, capacity }, writer.run(waiting))
     }
 
-    /// Hands a callback over and waits until it is committed.
+    /// Submits a callback and waits until it is committed.
     pub(super) async fn commit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
         self.submit(Some(entry), owed, Some(answer))?;
@@ -108,11 +109,11 @@ impl GroupCommit {
 
     /// KiB that wait, and how many may.
     pub fn fill(&self) -> (usize, usize) {
-        (CAPACITY_KIB - self.room.available_permits(), CAPACITY_KIB)
+        (CAPACITY_KIB - self.capacity.available_permits(), CAPACITY_KIB)
     }
 
-    /// Hands over something that nobody waits for; it is dropped when there is no room.
-    pub(super) fn note(&self, entry: CallbackEntry) {
+    /// Submits an entry for the log of callbacks without waiting for its commit; it is dropped when the capacity is used up.
+    pub(super) fn log(&self, entry: CallbackEntry) {
         // Losing a sample of what was refused anyway is no loss.
         let _ = self.submit(Some(entry), None, None);
     }
@@ -126,11 +127,13 @@ impl GroupCommit {
         let bytes =
             entry.as_ref().map_or(0, |entry| entry.body.len() + entry.query.as_ref().map_or(0, String::len));
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
-        self.queue.send(Submission { entry, owed, answer, room }).map_err(|_| NotCommitted::Failed)
+        let capacity =
+            Arc::clone(&self.capacity).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
+        self.queue.send(Submission { entry, owed, answer, capacity }).map_err(|_| NotCommitted::Failed)
     }
 }
 
+/// The far side of the group commit: it writes one group after the other.
 struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
@@ -145,18 +148,18 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Submission>) {
-        self.heartbeat.rest();
+        self.heartbeat.idle();
         while let Some(first) = self.next(&mut waiting).await {
             self.heartbeat.beat();
-            let mut kib = first.room.num_permits();
+            let mut kib = first.capacity.num_permits();
             let mut group = vec![first];
             while group.len() < GROUP && kib < GROUP_KIB {
                 let Ok(next) = waiting.try_recv() else { break };
-                kib += next.room.num_permits();
+                kib += next.capacity.num_permits();
                 group.push(next);
             }
-            self.settle(group).await;
-            self.heartbeat.rest();
+            self.commit_group(group).await;
+            self.heartbeat.idle();
         }
     }
 
@@ -168,7 +171,8 @@ impl Writer {
         waiting.recv().await
     }
 
-    async fn settle(&mut self, mut group: Vec<Submission>) {
+    /// Commits a group and answers its members. One that fails on data commits one by one.
+    async fn commit_group(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
             let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
@@ -182,13 +186,13 @@ impl Writer {
         }
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
-            let told =
+            let announced =
                 timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
                     connection,
                     &unannounced
                 ));
-            if let Err(error) = told.await {
-                debug!(error = %error, "stored CDRs did not learn of their callback; the log knows it");
+            if let Err(error) = announced.await {
+                debug!(error = %error, "the first callback of stored CDRs could not be noted on them; the log of callbacks has it");
             }
         }
     }
@@ -205,11 +209,11 @@ impl Writer {
             let is_whole = part.len() == whole;
             match result {
                 Ok(committed) => {
-                    // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no room on the disk.
+                    // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no space on the disk.
                     if is_whole && (!self.refused || part.iter().any(|submission| submission.entry.is_some()))
                     {
                         self.refused = false;
-                        self.condition.over();
+                        self.condition.clear();
                     }
                     self.cap.refund(&part, &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
@@ -221,7 +225,7 @@ impl Writer {
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.refused = error.refuses_rows();
-                        self.condition.hit(&error);
+                        self.condition.raise(&error);
                     } else {
                         let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
                         warn!(id, %error, "Postgres refuses this callback: answered 503");
@@ -240,6 +244,7 @@ impl Writer {
         unannounced
     }
 
+    /// Commits these in one transaction; a conflict is tried again.
     async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&CallbackEntry> =
             group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
@@ -270,7 +275,7 @@ impl Writer {
 
 fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
     for answer in group.into_iter().filter_map(|submission| submission.answer) {
-        // Whoever waited may have given up; what is committed stays committed.
+        // The handler that waited may have given up; what is committed stays committed.
         let _ = answer.send(result);
     }
 }

@@ -1,6 +1,6 @@
 //! Callback in, call_id committed in a group, 200 out.
 //!
-//! What lives here: the door (routes, proof, policy) and the intake behind it. What does not: asking Vobiz. A callback says
+//! What lives here: the endpoint (routes, proof, policy) and the group commit behind it. What does not: asking Vobiz. A callback says
 //! *that* a call ended; what it was, only the CDR says.
 //!
 //! The promise: a 200 means committed to Postgres. If that cannot be, the answer is 503, and Vobiz calls again.

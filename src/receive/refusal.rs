@@ -28,7 +28,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// What came of the callback.
+    /// The consequence for the callback, for the log.
     fn consequence(self) -> &'static str {
         match self {
             Self::NoProof | Self::WrongSecret | Self::WrongSignature | Self::Replayed => {
@@ -39,6 +39,7 @@ impl Refusal {
         }
     }
 
+    /// The reason in words, with the cure where there is one.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::NoProof => "no signature and no secret path",
@@ -60,7 +61,7 @@ struct Minute {
     by_reason: HashMap<Refusal, u64>,
 }
 
-/// The tally of the present minute.
+/// Counts of the refusals of the present minute.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Minute>);
 

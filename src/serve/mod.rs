@@ -325,7 +325,7 @@ fn open_endpoint(
     let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
     let serving = listen(listener, router(Arc::clone(&endpoint)), port::PUBLIC, heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);
-    run_loop(loops, "intake", stop, writer);
+    run_loop(loops, "group_commit", stop, writer);
     endpoint
 }
 
@@ -368,18 +368,18 @@ async fn fold_rollup(pool: PgPool, heartbeat: Arc<Heartbeat>, stop: Cancellation
             timed!(&pool, FOLD_WITHIN, |connection| db::bill::rollup::fold(connection, FOLD_MOST)).await;
         match folded {
             Ok(folded) => {
-                condition.over();
+                condition.clear();
                 if folded == FOLD_MOST.unsigned_abs() {
                     continue;
                 }
             }
             // That Postgres is away is said by those who suffer from it.
             Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
-                condition.hit(&error);
+                condition.raise(&error);
             }
             Err(_) => {}
         }
-        heartbeat.rest();
+        heartbeat.idle();
         tokio::select! {
             () = tokio::time::sleep(FOLD_EVERY) => {}
             () = stop.cancelled() => {}

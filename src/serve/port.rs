@@ -59,9 +59,9 @@ pub async fn listen(
             heartbeat.beat();
         }
         if room.available_permits() == 0 {
-            full.hit(&limits.connections);
+            full.raise(&limits.connections);
         } else if room.available_permits() > limits.connections / 10 {
-            full.over();
+            full.clear();
         }
         // A full house leaves connections in the kernel's backlog instead of taking them in.
         let permit = tokio::select! {
@@ -69,18 +69,18 @@ pub async fn listen(
             () = stop.cancelled() => break,
         };
         if !failing {
-            heartbeat.rest();
+            heartbeat.idle();
         }
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => {
                     failing = false;
-                    refused.over();
+                    refused.clear();
                     accepted
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: the next one may be closed soon.
-                    refused.hit(&error);
+                    refused.raise(&error);
                     if !failing {
                         heartbeat.beat();
                     }

@@ -255,7 +255,7 @@ impl Sweeper {
                 // No backlog, paused, or another replica's.
                 Ok(None) | Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
                 Ok(Some(drained)) => {
-                    condition.over();
+                    condition.clear();
                     // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
                     let reader = self.reader("drain", account, heartbeat, stop);
                     let done =
@@ -264,12 +264,12 @@ impl Sweeper {
                     pause_after(unpaid, began.elapsed())
                 }
                 Err(error) => {
-                    condition.hit(&error.brief());
+                    condition.raise(&error.brief());
                     unpaid += 1;
                     pause_after(unpaid, began.elapsed())
                 }
             };
-            heartbeat.rest();
+            heartbeat.idle();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}

@@ -91,7 +91,7 @@ impl Sweeper {
     pub fn new(pool: PgPool, accounts: Vec<Arc<Account>>, every: Duration, metrics: Metrics) -> Self {
         let heartbeat = |flow: &str, account: &Account| {
             let heartbeat = metrics.heartbeats.start(&format!("{flow} {}", account.id()), STALL_AFTER);
-            heartbeat.rest();
+            heartbeat.idle();
             heartbeat
         };
         let loops = accounts
@@ -128,16 +128,16 @@ impl Sweeper {
                 Err(ListError::Paused) => failed += 1,
                 Ok(Some((swept, _))) => {
                     failed = 0;
-                    condition.over();
+                    condition.clear();
                     log_swept(account, &swept);
                 }
                 Err(error) => {
                     failed += 1;
-                    condition.hit(&error.brief());
+                    condition.raise(&error.brief());
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.
-            heartbeat.rest();
+            heartbeat.idle();
             let backoff = tick.saturating_mul(1 << failed.min(10)).min(LONGEST_BACKOFF.max(tick));
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The heartbeat of one loop: the loop beats, others watch.
+/// The heartbeat of one loop. The loop beats; others read it.
 #[derive(Debug)]
 pub struct Heartbeat {
     name: String,
     stall_after: Duration,
-    born: Instant,
-    /// Milliseconds from `born` to the last beat.
+    started: Instant,
+    /// Milliseconds from `started` to the last beat.
     last: AtomicU64,
-    resting: AtomicBool,
+    idle: AtomicBool,
 }
 
 impl Heartbeat {
@@ -22,23 +22,23 @@ impl Heartbeat {
         Self {
             name: name.to_owned(),
             stall_after,
-            born: Instant::now(),
+            started: Instant::now(),
             last: AtomicU64::new(0),
-            resting: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
         }
     }
 
-    /// The loop moved. Until it rests it is expected to move again within this time.
+    /// The loop moved. Until it is idle it is expected to move again before it counts as stalled.
     pub fn beat(&self) {
-        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(since, Ordering::Relaxed);
-        self.resting.store(false, Ordering::Relaxed);
+        self.idle.store(false, Ordering::Relaxed);
     }
 
     /// The loop waits for work, or for a time it has set itself: its silence means nothing until the next beat.
-    pub fn rest(&self) {
+    pub fn idle(&self) {
         self.beat();
-        self.resting.store(true, Ordering::Relaxed);
+        self.idle.store(true, Ordering::Relaxed);
     }
 
     /// Name of the loop.
@@ -46,15 +46,15 @@ impl Heartbeat {
         &self.name
     }
 
-    /// How long it has not moved; zero while it rests.
+    /// How long it has not moved; zero while it is idle.
     pub fn silence(&self) -> Duration {
-        if self.resting.load(Ordering::Relaxed) {
+        if self.idle.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        self.born.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
-    /// It should have moved by now, seeing that all it depends on has been there for `at_least`.
+    /// Whether it should have moved by now, seeing that all it depends on has been there for `at_least`.
     pub fn is_stalled(&self, at_least: Duration) -> bool {
         self.silence().min(at_least) > self.stall_after
     }
@@ -65,8 +65,8 @@ impl Heartbeat {
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<Heartbeat>>>>);
 
 impl Heartbeats {
-    /// The heartbeat of a loop that starts. One of the same name that is still about is watched no longer: what it finishes is
-    /// bounded by its own limits, and it must not hide that its successor stands still. Silence beyond `stall_after` means stalled.
+    /// The heartbeat of a loop that starts. One of the same name that is still there is read no longer: what its loop finishes is
+    /// bounded by its own limits, and must not hide that its successor stands still. Silence beyond `stall_after` means stalled.
     pub fn start(&self, name: &str, stall_after: Duration) -> Arc<Heartbeat> {
         let heartbeat = Arc::new(Heartbeat::new(name, stall_after));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +79,7 @@ impl Heartbeats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| passes(name));
     }
 
-    /// All of them, by name.
+    /// All heartbeats, by name.
     pub fn all(&self) -> Vec<Arc<Heartbeat>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -90,14 +90,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_loop_that_stands_still_is_wedged_unless_it_rests() {
+    async fn a_loop_that_stands_still_is_stalled_unless_it_is_idle() {
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.start("fetch", Duration::from_millis(30));
         assert!(!heartbeat.is_stalled(Duration::MAX));
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!heartbeat.is_stalled(Duration::from_millis(29)), "it may have waited for something else");
+        assert!(
+            !heartbeat.is_stalled(Duration::from_millis(29)),
+            "it may have waited for what it depends on"
+        );
         assert!(heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() >= Duration::from_millis(60));
-        heartbeat.rest();
+        heartbeat.idle();
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(!heartbeat.is_stalled(Duration::MAX) && heartbeat.silence() == Duration::ZERO);
         heartbeat.beat();
@@ -106,7 +109,7 @@ mod tests {
         assert!(heartbeats.all()[0].is_stalled(Duration::MAX));
         let successor = heartbeats.start("fetch", Duration::from_secs(60));
         heartbeat.beat();
-        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is watched");
+        assert!(Arc::ptr_eq(&successor, &heartbeats.all()[0]), "the one that started last is read");
         heartbeats.keep(|name| name != "fetch");
         assert!(heartbeats.all().is_empty());
     }

@@ -1,4 +1,4 @@
-//! How a loop shows that it lives and what it suffers: counted, beating, and said once.
+//! How a loop shows that it lives and what it suffers: metrics, heartbeats, and conditions that are logged once.
 
 pub mod condition;
 pub mod heartbeat;

@@ -13,6 +13,7 @@ mod ops;
 mod postgres;
 mod receive;
 mod reconcile;
+mod retry;
 mod serve;
 mod simulator;
 mod support;

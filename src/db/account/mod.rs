@@ -6,32 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::base::time::{interval, seconds};
+use crate::retry::PauseReason;
 use crate::vobiz::AccountId;
-
-/// Why an account is paused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PauseReason {
-    /// 429: ends by itself.
-    Throttled,
-    /// Credentials or path do not work: ends when a probe succeeds.
-    Denied,
-    /// The API is away: ends when a probe succeeds.
-    Unavailable,
-    /// The format of the answers changed: ends when a probe is readable again.
-    Unreadable,
-}
-
-impl PauseReason {
-    /// The word in the table.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Denied => "denied",
-            Self::Unavailable => "unavailable",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
 
 /// Requests that an account may send, reserved for the caller: the first after `wait`, each further one `every` later.
 #[derive(Debug, Clone, Copy, PartialEq)]

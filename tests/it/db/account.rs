@@ -5,8 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use vobiz_cdr::db::account::{self, AccountStatus, PauseReason, Slots};
+use vobiz_cdr::db::account::{self, AccountStatus, Slots};
 use vobiz_cdr::db::queue;
+use vobiz_cdr::retry::PauseReason;
 
 use crate::support::calls::{LEASE, account};
 use crate::support::database::Database;

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("retry", &["vobiz"]),
     ("config", &["vobiz", "postgres"]),
     ("db::base", &["vobiz"]),
-    ("db::account", &["db::base", "vobiz"]),
+    ("db::account", &["db::base", "vobiz", "retry::PauseReason"]),
     ("db::cdr", &["db::base", "db::account", "vobiz"]),
     ("db::queue", &["db::base", "db::account", "db::cdr", "vobiz", "retry::ErrorClass", "retry::History"]),
     ("db::ledger", &["db::base", "db::account", "db::cdr", "db::queue", "vobiz"]),

@@ -74,7 +74,7 @@ async fn a_healthy_service_says_so_everywhere() {
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     for name in [
-        "intake",
+        "group_commit",
         "fetch",
         "store",
         "sweep MA_TESTAB12",

@@ -267,7 +267,7 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
         .await;
     let count = |word: &str| said.lock().unwrap().iter().filter(|line| line.contains(word)).count();
     eventually("the fetcher has seen it too", Duration::from_secs(20), async || {
-        count("over: the queue") == 1
+        count("cleared: the queue") == 1
     })
     .await;
     // The beginning and the end, in terms of what follows from it; and what one does about it.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account::{self, PauseReason};
+use vobiz_cdr::db::account;
 use vobiz_cdr::db::cdr::{self, Origin};
 use vobiz_cdr::db::queue::callback;
 use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, QueueDepth, Then};
-use vobiz_cdr::retry::ErrorClass;
+use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use crate::support::calls::{LEASE, account, announced, call_id, failed, plain, try_lease, waiting};
 use crate::support::database::Database;
