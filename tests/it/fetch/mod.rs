@@ -1,12 +1,11 @@
 //! Lease, fetch, settle: every row of the retry table, over real HTTP and in a real queue.
 
 mod other_accounts;
+mod pause;
 
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{
-    Answer, CallKind, CallSpec, Casing, RetryAfter, SimulatedAccount, SimulatorOptions,
-};
+use vobiz_cdr::simulator::{Answer, CallKind, CallSpec, Casing, SimulatorOptions};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
@@ -133,137 +132,6 @@ async fn five_refusals_over_an_hour_make_a_dead_letter_with_what_was_said() {
 }
 
 #[tokio::test]
-async fn each_retry_after_pauses_the_account_and_halves_its_rate_once() {
-    for (form, least, most) in [
-        (RetryAfter::Seconds(30), 25, 30),
-        (RetryAfter::HttpDate(30), 25, 31),
-        (RetryAfter::PastDate, -5, 1),
-        (RetryAfter::BodyOnly(30), 25, 30),
-        (RetryAfter::Silent, 55, 60),
-    ] {
-        let world = World::new().await;
-        let call = world.owed_call().await;
-        world.vobiz.script(&call.call_id, [Answer::Throttled(form)]);
-        world.drain().await;
-        let seconds = world
-            .text("select extract(epoch from paused_until - vobiz.now())::int from vobiz.account")
-            .await
-            .parse::<i32>()
-            .unwrap();
-        assert!((least..=most).contains(&seconds), "{form:?}: {seconds}");
-        let share: f64 = world.text("select rate_share from vobiz.account").await.parse().unwrap();
-        assert!((share - 0.5).abs() < 0.01, "{form:?}: {share}");
-        if most > 1 {
-            assert_eq!(
-                world.standing(&call.call_id).await,
-                "- 0 alive",
-                "it cost the call nothing: {form:?}"
-            );
-            assert_eq!(world.stored().await, 0);
-            world.database.shift_clock("2 minutes").await;
-            world.drain().await;
-        }
-        world.database.shift_clock("2 minutes").await;
-        world.drain().await;
-        assert_eq!(world.stored().await, 1, "{form:?}");
-        world.end().await;
-    }
-}
-
-#[tokio::test]
-async fn a_denied_account_pauses_loses_nothing_and_recovers_by_its_probe() {
-    let world = World::new().await;
-    world.vobiz.set_token(ACCOUNT, "rotated away");
-    let mut calls = Vec::new();
-    for _ in 0..30 {
-        calls.push(world.owed_call().await);
-    }
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "denied");
-    for call in &calls {
-        assert_eq!(world.standing(&call.call_id).await, "- 0 alive");
-    }
-    // A minute later the probe fails again, and costs one request a candidate.
-    let before = world.vobiz.stats().total_requests();
-    world.database.shift_clock("61 seconds").await;
-    world.drain().await;
-    let probes = world.vobiz.stats().total_requests() - before;
-    assert!((1..=2).contains(&probes), "{probes}");
-    world.vobiz.set_token(ACCOUNT, TOKEN);
-    world.database.shift_clock("3 minutes").await;
-    world.drain().await;
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "∅");
-    assert_eq!(world.stored().await, 30);
-    world.end().await;
-}
-
-#[tokio::test]
-async fn an_outage_pauses_the_account_after_twenty_failures_and_ages_stand_still() {
-    let world = World::new().await;
-    // One call has been missing for 23 hours when the outage begins.
-    world.owe("missing-1", true).await;
-    world.drain().await;
-    world.database.shift_clock("23 hours").await;
-    world.drain().await;
-    assert_eq!(world.standing("missing-1").await, "not_yet 2 alive");
-    world.vobiz.script_account(ACCOUNT, Some(Answer::Html));
-    for _ in 0..60 {
-        world.owed_call().await;
-    }
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "unavailable");
-    let requests = world.vobiz.stats().total_requests();
-    assert!(requests < 60, "the pause spares the rest: {requests}");
-    // Ten hours of outage, a probe now and then.
-    for hours in [24, 28, 33] {
-        world.database.shift_clock(&format!("{hours} hours")).await;
-        world.drain().await;
-        assert_eq!(world.pause_reason().await, "unavailable");
-    }
-    world.vobiz.script_account(ACCOUNT, None);
-    for clock in ["33 hours 2 minutes", "33 hours 20 minutes", "33 hours 40 minutes"] {
-        world.database.shift_clock(clock).await;
-        world.drain().await;
-    }
-    assert_eq!(world.pause_reason().await, "∅");
-    assert_eq!(world.stored().await, 60);
-    let standing = world.standing("missing-1").await;
-    assert!(standing.ends_with("alive"), "ten hours of pause do not count for its 24: {standing}");
-    world.database.shift_clock("35 hours 30 minutes").await;
-    world.drain().await;
-    assert!(world.standing("missing-1").await.ends_with("dead"));
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_changed_format_pauses_the_account_and_keeps_bodies() {
-    let world = World::new().await;
-    world.vobiz.script_fetches(ACCOUNT, Some(Answer::Body("{\"version\":2,\"calls\":[]}".into())));
-    for _ in 0..60 {
-        world.owed_call().await;
-    }
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "unreadable");
-    let kept = world.database.count("select count(*) from vobiz.cdr_queue where last_body is not null").await;
-    assert!((10..60).contains(&kept), "{kept}");
-    // The list works all the while; only a readable CDR ends the pause.
-    world.database.shift_clock("2 minutes").await;
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "unreadable");
-    world.vobiz.script_fetches(ACCOUNT, None);
-    for minutes in [4, 8, 30] {
-        world.database.shift_clock(&format!("{minutes} minutes")).await;
-        world.drain().await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "∅");
-    assert_eq!(world.stored().await, 60);
-    world.end().await;
-}
-
-#[tokio::test]
 async fn the_path_casing_is_found_out_kept_and_found_again() {
     for (casing, wrong, kept) in
         [(Casing::Capital, 404, "Account"), (Casing::Lower, 404, "account"), (Casing::Lower, 401, "account")]
@@ -361,61 +229,6 @@ async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
 }
 
 #[tokio::test]
-async fn a_denied_account_does_not_stop_the_others_and_one_sees_no_calls_of_another() {
-    let second = "MA_SECOND01";
-    let mut options = options();
-    options.accounts.push(SimulatedAccount::new(second, "tok_second"));
-    let world = World::with(options).await;
-    sqlx::query("insert into vobiz.account (account_id) values ($1)")
-        .bind(second)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-    let api = world.vobiz.api_url();
-    let denied = account(&world.database.pool, &api, credentials(ACCOUNT, &["wrong"]), 1000.0);
-    let fine = account(&world.database.pool, &api, credentials(second, &["tok_second"]), 1000.0);
-    let fetcher = fetcher(&world.database.pool, vec![denied, fine]);
-    for _ in 0..10 {
-        world.owed_call().await;
-        let call = world.vobiz.place_call(CallSpec { account: Some(second.into()), ..CallSpec::default() });
-        world.owe_with(&call.call_id, second, true, None).await;
-    }
-    // A row that says it belongs to another configured main account is refused.
-    let foreign = world.vobiz.place_call(CallSpec {
-        account: Some(second.into()),
-        ..CallSpec::default().with("account_id", &format!("\"{ACCOUNT}\""))
-    });
-    world.owe_with(&foreign.call_id, second, true, None).await;
-    fetcher.drain().await;
-    assert_eq!(world.pause_reason().await, "denied");
-    assert_eq!(
-        world.database.count("select count(*) from vobiz.cdr where account_id = 'MA_SECOND01'").await,
-        10
-    );
-    assert_eq!(world.standing(&foreign.call_id).await, "unreadable 1 alive");
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 0").await, 10);
-    world.end().await;
-}
-
-#[tokio::test]
-async fn the_rate_limit_is_held() {
-    let world = World::new().await;
-    let slow = account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 20.0);
-    let fetcher = fetcher(&world.database.pool, vec![slow]);
-    for _ in 0..60 {
-        world.owed_call().await;
-    }
-    let started = std::time::Instant::now();
-    fetcher.drain().await;
-    let took = started.elapsed();
-    assert_eq!(world.stored().await, 60);
-    assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
-    let busiest = world.vobiz.stats().accounts[ACCOUNT].busiest_second;
-    assert!(busiest <= 22, "{busiest} requests in one second");
-    world.end().await;
-}
-
-#[tokio::test]
 async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() {
     let world = World::new().await;
     for _ in 0..250 {
@@ -433,7 +246,7 @@ async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() 
 }
 
 #[tokio::test]
-async fn a_cost_that_settles_later_becomes_a_revision() {
+async fn a_cost_that_is_revised_later_becomes_a_revision() {
     let world = World::new().await;
     let call = world.owed_call().await;
     world.drain().await;
@@ -504,51 +317,5 @@ async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
     // The page is as old as its request: it does not count as a confirmation later than the fetch.
     let order = "select (fetched_at = (select max(fetched_at) from vobiz.cdr_revision))::text from vobiz.cdr";
     assert_eq!(world.text(order).await, "true");
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_single_path_that_is_closed_while_the_list_works_pauses_the_account() {
-    for answer in [Answer::NotFound, Answer::Status(403, "{}".into()), Answer::Status(410, "{}".into())] {
-        let mut world = World::new().await;
-        // At a pace at which the verdict is in before all calls were tried.
-        let api = world.vobiz.api_url();
-        let paced = account(&world.database.pool, &api, credentials(ACCOUNT, &[TOKEN]), 100.0);
-        world.fetcher = fetcher(&world.database.pool, vec![paced]);
-        for _ in 0..60 {
-            world.owed_call().await;
-        }
-        world.vobiz.script_fetches(ACCOUNT, Some(answer.clone()));
-        world.drain().await;
-        assert_eq!(world.pause_reason().await, "denied", "{answer:?}");
-        let spared = world.database.count("select count(*) from vobiz.cdr_queue where failures = 0").await;
-        assert!(spared >= 20, "{answer:?}: {spared} calls were spared");
-        world.vobiz.script_fetches(ACCOUNT, None);
-        for minutes in [3, 20] {
-            world.database.shift_clock(&format!("{minutes} minutes")).await;
-            world.drain().await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            world.drain().await;
-        }
-        assert_eq!(world.stored().await, 60, "{answer:?}");
-        world.end().await;
-    }
-}
-
-#[tokio::test]
-async fn unknown_ids_and_one_bad_moment_of_the_api_pause_nobody() {
-    let world = World::new().await;
-    world.owed_call().await;
-    world.drain().await;
-    let newest = world.vobiz.place_call(CallSpec::default());
-    // What asks whether the account works meets a 502, twice at most: no reason to stop fetching for everybody.
-    world.vobiz.script(&newest.call_id, [Answer::Html, Answer::Html]);
-    for n in 0..40 {
-        world.owe(&format!("unknown-{n}"), true).await;
-    }
-    world.drain().await;
-    assert_eq!(world.pause_reason().await, "∅");
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 1").await, 40);
-    assert!(world.vobiz.stats().fetches_of(&newest.call_id) >= 1, "it was asked");
     world.end().await;
 }

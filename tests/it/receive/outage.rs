@@ -101,7 +101,7 @@ async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
 }
 
 #[tokio::test]
-async fn a_full_intake_says_so_at_once_and_what_was_answered_200_is_there() {
+async fn a_full_group_commit_says_so_at_once_and_what_was_answered_200_is_there() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
     let big = |name: &str, n: usize| {

@@ -1,4 +1,5 @@
 //! What we owe.
 
+mod lease;
 mod outcome;
 mod races;
