@@ -158,7 +158,7 @@ pub async fn commit(
                                  then excluded.account_id else q.account_id end,
                account_proven = q.account_proven or excluded.account_proven,
                -- A call that moves to its proven account starts anew there: no holder of a lease under the guessed one may
-               -- settle it, and no answer to the guessed one counts against it.
+               -- end it, and no answer to the guessed one counts against it.
                (lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at) = (
                  select lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at
                  from (values

@@ -11,7 +11,7 @@ use crate::db::base::time::{interval, seconds};
 use crate::retry::{ErrorClass, History};
 use crate::vobiz::{AccountId, CallId};
 
-/// The right to settle one owed call, until the lease runs out. Neither `Clone` nor `Copy`: it is settled once, by value.
+/// The right to fetch one owed call, until the lease runs out. Neither `Clone` nor `Copy`: a lease ends once, by value.
 #[derive(Debug)]
 pub struct Lease {
     call_id: CallId,
