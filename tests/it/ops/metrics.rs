@@ -58,30 +58,31 @@ fn promtool_agrees(text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_takes_20_ms_at_most_with_three_million_owed_calls() {
+async fn a_scrape_reads_no_table_however_many_calls_are_owed() {
     let database = Database::new().await;
     database
         .run(
             "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
-             select 'call-' || n, 'MA_TESTAB12', true, true, now() + interval '1 day' from generate_series(1, 3000000) n",
+             select 'call-' || n, 'MA_TESTAB12', true, true, now() + interval '1 day' from generate_series(1, 300000) n",
         )
         .await;
     let vobiz = vobiz(options()).await;
     let running = service(&vobiz, &database.url).await;
     eventually("the queue is counted", Duration::from_secs(60), async || {
-        running.metric("vobiz_cdr_queue_calls{state=\"waiting\"}").await == Some(3_000_000.0)
+        running.metric("vobiz_cdr_queue_calls{state=\"waiting\"}").await == Some(300_000.0)
     })
     .await;
+    // Nobody can read the queue now; what is shown is what was counted. How long a scrape takes is a matter of the benchmarks.
+    let mut locked = database.pool.begin().await.unwrap();
+    sqlx::query("lock table vobiz.cdr_queue, vobiz.cdr, vobiz.account in access exclusive mode")
+        .execute(&mut *locked)
+        .await
+        .unwrap();
     for path in ["/metrics", "/status"] {
-        let mut took = Vec::new();
-        for _ in 0..50 {
-            took.push(running.timed(path).await.1);
-        }
-        took.sort();
-        // The machine may be busy with other tests: the median is the service's own time.
-        assert!(took[25] < Duration::from_millis(20), "{path}: {took:?}");
+        let (code, text) = running.page(path).await;
+        assert!(code == 200 || path == "/status", "{path}: {code}");
+        assert!(text.contains("300000"), "{path}: {text}");
     }
-    let (code, took) = running.timed("/readyz").await;
-    assert!(code == 200 && took < Duration::from_secs(1), "{code} after {took:?}");
+    locked.rollback().await.unwrap();
     running.end().await;
 }

@@ -35,7 +35,7 @@ async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
     for path in ["/healthz", "/metrics", "/status"] {
         let (code, took) = running.timed(path).await;
         assert_eq!(code, if path == "/status" { 503 } else { 200 }, "{path}");
-        assert!(took < Duration::from_millis(500), "{path} took {took:?}");
+        assert!(took < Duration::from_millis(1500), "{path} took {took:?}: it waited for Postgres");
     }
     assert_eq!(running.metric("vobiz_cdr_postgres_up").await, Some(0.0));
 

@@ -73,16 +73,24 @@ async fn an_ordinary_callback_leaves_no_line_in_the_log() {
     })
     .await;
     let before = said.lock().unwrap().len();
+    let mut call_ids = Vec::new();
     for _ in 0..50 {
         let call = vobiz.place_call(CallSpec::default());
+        call_ids.push(call.call_id.clone());
         assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
     }
     eventually("all are stored", Duration::from_secs(20), async || {
         database.count("select count(*) from vobiz.cdr").await == 50
     })
     .await;
+    // Other loops may speak meanwhile; those through which a call goes have nothing to say of it.
+    let rooms = ["vobiz_cdr::receive", "vobiz_cdr::fetch", "vobiz_cdr::db", "vobiz_cdr::account"];
+    let speaks_of_a_call = |line: &&String| {
+        rooms.iter().any(|room| line.contains(room)) || call_ids.iter().any(|id| line.contains(&**id))
+    };
     let lines = said.lock().unwrap()[before..].to_vec();
-    assert!(lines.is_empty(), "{lines:#?}");
+    let of_calls: Vec<&String> = lines.iter().filter(speaks_of_a_call).collect();
+    assert!(of_calls.is_empty(), "{of_calls:#?}");
     serve.terminate();
     assert!(serve.wait(Duration::from_secs(25)).success());
 }
