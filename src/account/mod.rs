@@ -128,7 +128,7 @@ impl Account {
 
     /// Its status; claims the probe if one is due.
     pub async fn status(&self) -> Result<Option<AccountStatus>, DbError> {
-        timed!(&self.pool, DB_TIMEOUT, |connection| account::standing(connection, self.id())).await
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::status(connection, self.id())).await
     }
 
     /// Pauses the account for all replicas.

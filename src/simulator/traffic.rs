@@ -24,7 +24,7 @@ pub struct Traffic {
     pub calls: u64,
     /// How many a second; 0 is as fast as `concurrency` lets them.
     pub per_second: u32,
-    /// Calls in hand at once.
+    /// Calls in slot at once.
     pub concurrency: usize,
     /// The share of trunk calls, 0 to 1; needs a trunk URL.
     pub trunk_share: f64,
@@ -88,7 +88,7 @@ pub(super) async fn run(
     traffic: &Traffic,
     progress: &Arc<TrafficProgress>,
 ) -> TrafficSummary {
-    let hands = Arc::new(Semaphore::new(traffic.concurrency.max(1)));
+    let slots = Arc::new(Semaphore::new(traffic.concurrency.max(1)));
     let mut calls = JoinSet::new();
     let start = Instant::now();
     for n in 0..traffic.calls {
@@ -97,14 +97,14 @@ pub(super) async fn run(
             tokio::time::sleep_until(start + due).await;
         }
         // The semaphore is never closed; if it were, the traffic would be over.
-        let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         // Placed here, not in the task: the order of calls is what the seed's promise hangs on.
         let call = world.place(spec(world, traffic, n));
         progress.placed.fetch_add(1, Ordering::Relaxed);
         let (world, progress, early) = (Arc::clone(world), Arc::clone(progress), traffic.early_callbacks);
         calls.spawn(async move {
             announce(&world, &call, early, &progress).await;
-            drop(hand);
+            drop(slot);
         });
         // Finished calls are let go on the way, so that a long run does not gather them.
         while calls.try_join_next().is_some() {}

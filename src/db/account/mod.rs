@@ -143,7 +143,7 @@ pub struct AccountStatus {
 }
 
 /// Reads how an account stands, and claims the probe if one is due: one replica a minute gets it.
-pub async fn standing(
+pub async fn status(
     connection: &mut PgConnection,
     account: &AccountId,
 ) -> Result<Option<AccountStatus>, sqlx::Error> {

@@ -25,7 +25,7 @@ async fn pause(db: &Database, reason: PauseReason, length: Duration) {
 }
 
 async fn standing(db: &Database) -> AccountStatus {
-    account::standing(&mut *db.connection().await, &account()).await.unwrap().unwrap()
+    account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap()
 }
 
 /// Requests a second that are in force now.
@@ -102,7 +102,7 @@ async fn an_account_that_nobody_registered_gets_no_slot() {
     let db = Database::empty().await;
     vobiz_cdr::db::base::migration::apply(&db.pool, MINUTE).await.unwrap();
     assert_eq!(reserve(&db, 10.0, 5).await.count, 0);
-    assert!(account::standing(&mut *db.connection().await, &account()).await.unwrap().is_none());
+    assert!(account::status(&mut *db.connection().await, &account()).await.unwrap().is_none());
     pause(&db, PauseReason::Denied, MINUTE).await;
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 0);
 }
