@@ -1,7 +1,7 @@
 //! The ledger: each day of each account is listed alone some time after its end and compared with what we hold. That is the
 //! proof, and what it says moves safe_to_bill.
 //!
-//! One check at a time over all replicas and accounts' days ([`check`]); a backfill and a recovery are checks of many days.
+//! One check at a time over all replicas and accounts' days (`check.rs`); a backfill and a recovery are checks of many days.
 
 mod backfill;
 mod check;

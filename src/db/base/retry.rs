@@ -1,4 +1,4 @@
-//! What is done about a transaction that Postgres did not take, by its [`Fault`]: again after a conflict ([`on_conflict`]), one by one
+//! What is done about a transaction that Postgres did not take, by its [`Fault`]: again after a conflict (`on_conflict!`), one by one
 //! on bad data ([`OneByOne`]). Neither takes a closure that works on a borrowed connection: that would not be `Send` enough to be
 //! spawned.
 
@@ -47,7 +47,7 @@ macro_rules! on_conflict {
 }
 pub(crate) use on_conflict;
 
-/// How often a transaction was tried; see [`on_conflict`].
+/// How often a transaction was tried; see `on_conflict!`.
 #[derive(Debug, Default)]
 pub struct Tries(u32);
 
