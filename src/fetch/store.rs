@@ -19,6 +19,7 @@ use crate::watch::metrics::Metrics;
 
 /// Outcomes in one transaction.
 const GROUP: usize = 500;
+/// A transaction that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A group has its timeout a few times over, and so has each member of one that goes one by one.
 const STALL_AFTER: Duration = Duration::from_secs(120);
@@ -46,6 +47,7 @@ pub(super) async fn run(pool: PgPool, mut outcomes: mpsc::UnboundedReceiver<Fini
     }
 }
 
+/// What stores one group after the other.
 struct Storer {
     pool: PgPool,
     metrics: Metrics,
@@ -59,7 +61,7 @@ impl Storer {
         let mut parts = OneByOne::of(group);
         while let Some(part) = parts.next() {
             heartbeat.beat();
-            let result = self.commit_patiently(&part).await;
+            let result = self.commit_retrying(&part).await;
             let Some((part, Err(error))) = parts.unless_split(part, result) else { continue };
             if error.fault() == Fault::Data {
                 for outcome in part {
@@ -86,14 +88,14 @@ impl Storer {
             then: Then::Bury,
             lease,
         })];
-        if let Err(error) = self.commit_patiently(&buried).await {
+        if let Err(error) = self.commit_retrying(&buried).await {
             warn!(%error, "a dead letter could not be written: the call falls due again");
         }
     }
 
     /// Commits, and tries again where that may help: at once after a deadlock, a few times while Postgres is away. What was
     /// fetched is worth a few seconds of waiting; the lease bounds it.
-    async fn commit_patiently(&self, group: &[FetchOutcome]) -> Result<(), DbError> {
+    async fn commit_retrying(&self, group: &[FetchOutcome]) -> Result<(), DbError> {
         let committed = (|| on_conflict!(self.commit(group)))
             .retry(
                 ExponentialBuilder::default()
@@ -106,7 +108,7 @@ impl Storer {
             .await;
         if committed.is_ok() {
             self.condition.clear();
-            self.count(group);
+            self.observe_freshness(group);
         }
         committed
     }
@@ -116,8 +118,8 @@ impl Storer {
         Ok(())
     }
 
-    /// How fresh what was just committed is. A clock of Vobiz meets the one of Postgres here; before the end is none.
-    fn count(&self, group: &[FetchOutcome]) {
+    /// Measures how fresh what was just committed is. A clock of Vobiz meets the one of Postgres here; before the end is none.
+    fn observe_freshness(&self, group: &[FetchOutcome]) {
         for outcome in group {
             if let FetchOutcome::Store(lease, incoming) = outcome
                 && let Some(ended_at) = incoming.cdr.fields.end_time

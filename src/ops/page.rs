@@ -113,7 +113,7 @@ impl Ops {
                 })
                 .unwrap_or_default(),
             clocks: ClockSkew { postgres: polls.clock_skew, vobiz },
-            troubles: self.metrics.lasting_troubles(),
+            conditions: self.metrics.lasting_conditions(),
             counted: polls.thorough.as_ref().map(|(at, _)| at.elapsed()),
             uptime: self.started.elapsed(),
             starting: self.phase() == Phase::Starting,

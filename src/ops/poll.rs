@@ -60,7 +60,7 @@ impl Ops {
             heartbeat.beat();
             let answered = self.poll(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
-            if answered && !self.metrics.lasting_troubles().is_empty() {
+            if answered && !self.metrics.lasting_conditions().is_empty() {
                 let _ = self.ready().await;
             }
             heartbeat.idle();

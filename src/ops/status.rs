@@ -103,7 +103,7 @@ pub struct StatusSnapshot {
     /// The clocks.
     pub clocks: ClockSkew,
     /// Troubles that keep happening: what does not work, what to do, and since how long.
-    pub troubles: Vec<(&'static str, &'static str, Duration)>,
+    pub conditions: Vec<(&'static str, &'static str, Duration)>,
     /// Since when queue and schema were last polled; none if never.
     pub counted: Option<Duration>,
     /// Age of the process.
@@ -129,7 +129,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
     postgres(snapshot, &mut acts);
     snapshot.accounts.iter().for_each(|account| paused(account, &mut acts));
     if snapshot.postgres.answers {
-        troubles(snapshot, &mut acts);
+        conditions(snapshot, &mut acts);
         snapshot.accounts.iter().for_each(|account| overdue(account, snapshot, &mut acts));
         unconfigured(snapshot, &mut acts);
         stalled(snapshot, &mut acts);
@@ -174,8 +174,8 @@ fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 }
 
 /// What the loops say of themselves, and what nobody could poll at.
-fn troubles(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for (what, cure, lasting) in snapshot.troubles.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
+fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for (what, cure, lasting) in snapshot.conditions.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
         acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
     }
     // Never counted is no matter in the first minutes.

@@ -30,7 +30,7 @@ fn well() -> StatusSnapshot {
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
-        troubles: vec![("callbacks cannot be committed", "see Postgres", Duration::from_secs(9))],
+        conditions: vec![("callbacks cannot be committed", "see Postgres", Duration::from_secs(9))],
         counted: Some(Duration::from_secs(20)),
         uptime: Duration::from_secs(90_000),
         starting: false,
@@ -116,7 +116,7 @@ fn every_trouble_is_said_once_and_with_its_cure() {
             "VOBIZ_MAX_RPS",
         ),
         (
-            with(|snapshot| snapshot.troubles[0].2 = Duration::from_secs(10)),
+            with(|snapshot| snapshot.conditions[0].2 = Duration::from_secs(10)),
             "callbacks cannot be committed",
             "see Postgres",
         ),

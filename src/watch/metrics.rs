@@ -23,8 +23,8 @@ pub struct Metrics {
     registry: Registry,
     /// The loops.
     pub heartbeats: Heartbeats,
-    /// Troubles that a person must hear of when they last.
-    troubles: Arc<Mutex<Vec<Arc<Condition>>>>,
+    /// Conditions that an operator must hear of when they last.
+    conditions: Arc<Mutex<Vec<Arc<Condition>>>>,
     /// `callbacks_total{result}`: answers at the callback path.
     pub callbacks: IntCounterVec,
     /// `callback_duration_seconds`: from the last header to the answer.
@@ -191,7 +191,7 @@ impl Metrics {
                 IntGauge::with_opts(opts("postgres_up", "1 if Postgres answered the last poll.")),
             ),
             heartbeats: Heartbeats::default(),
-            troubles: Arc::default(),
+            conditions: Arc::default(),
             registry: r,
         };
         metrics.begin();
@@ -213,19 +213,19 @@ impl Metrics {
         }
     }
 
-    /// A trouble that `/status` shows as well when it lasts.
+    /// A condition that `/status` shows as well when it lasts.
     pub fn condition(&self, what: &'static str, cure: &'static str) -> Arc<Condition> {
         let condition = Arc::new(Condition::new(what, cure));
-        let mut all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that is nobody's any more was a loop's that has ended.
+        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        // One without a loop was of a loop that has ended.
         all.retain(|condition| Arc::strong_count(condition) > 1);
         all.push(Arc::clone(&condition));
         condition
     }
 
-    /// The troubles that last: what does not work, what to do, and for how long it has been so.
-    pub(crate) fn lasting_troubles(&self) -> Vec<(&'static str, &'static str, Duration)> {
-        let all = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The conditions that last: what does not work, what to do, and for how long it has been so.
+    pub(crate) fn lasting_conditions(&self) -> Vec<(&'static str, &'static str, Duration)> {
+        let all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter_map(|condition| condition.lasting()).collect()
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod account;
 mod cli;
 mod db;
 mod docs;
@@ -9,6 +10,7 @@ mod faults;
 mod fetch;
 mod layout;
 mod ledger;
+mod list;
 mod ops;
 mod postgres;
 mod receive;

@@ -2,6 +2,9 @@
 
 mod account;
 mod base;
-mod bill;
+pub(crate) mod bill;
 mod cdr;
+mod ledger;
+mod overview;
 mod queue;
+mod reconcile;

@@ -1,14 +1,14 @@
 //! Lease, fetch, settle: every row of the retry table, over real HTTP and in a real queue.
 
 mod other_accounts;
-mod pause;
+mod scan_start;
 
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{Answer, CallKind, CallSpec, Casing, SimulatorOptions};
+use vobiz_cdr::simulator::{Answer, CallKind, CallSpec};
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
+use crate::support::world::{TOKEN, World, account, credentials, fetcher};
 
 #[tokio::test]
 async fn an_owed_call_becomes_a_stored_cdr() {
@@ -132,36 +132,6 @@ async fn five_refusals_over_an_hour_make_a_dead_letter_with_what_was_said() {
 }
 
 #[tokio::test]
-async fn the_path_casing_is_found_out_kept_and_found_again() {
-    for (casing, wrong, kept) in
-        [(Casing::Capital, 404, "Account"), (Casing::Lower, 404, "account"), (Casing::Lower, 401, "account")]
-    {
-        let world = World::with(SimulatorOptions { casing, wrong_casing: wrong, ..options() }).await;
-        world.owed_call().await;
-        world.drain().await;
-        assert_eq!(world.stored().await, 1, "{casing:?} {wrong}");
-        assert_eq!(world.text("select api_path from vobiz.account").await, kept);
-        world.end().await;
-    }
-}
-
-#[tokio::test]
-async fn the_previous_token_works_during_a_rotation() {
-    let world = World::new().await;
-    let both = credentials(ACCOUNT, &["tok_new_not_active_yet", TOKEN]);
-    let account = account(&world.database.pool, &world.vobiz.api_url(), both, 1000.0);
-    let fetcher = fetcher(&world.database.pool, vec![account]);
-    world.owed_call().await;
-    fetcher.drain().await;
-    assert_eq!(world.stored().await, 1);
-    world.vobiz.set_token(ACCOUNT, "tok_new_not_active_yet");
-    world.owed_call().await;
-    fetcher.drain().await;
-    assert_eq!(world.stored().await, 2);
-    world.end().await;
-}
-
-#[tokio::test]
 async fn odd_call_ids_stay_in_their_path_segment() {
     let world = World::new().await;
     for id in ["abc123@10.0.0.1", "a:b+c-d_e.f", "hQ7Zp2kLmT9vXc4RbN8sWd1YfGj3", "...", "a..b"] {
@@ -229,57 +199,20 @@ async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
 }
 
 #[tokio::test]
-async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() {
+async fn the_rate_limit_is_held() {
     let world = World::new().await;
-    for _ in 0..250 {
-        world.vobiz.place_call(CallSpec::default());
+    let slow = account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 20.0);
+    let fetcher = fetcher(&world.database.pool, vec![slow]);
+    for _ in 0..60 {
+        world.owed_call().await;
     }
-    let owed = world.owed_call().await;
-    let swept = world.sweep().await;
-    assert_eq!((swept.new, swept.pages, swept.unreadable), (251, 3, 0));
-    assert_eq!(world.standing(&owed.call_id).await, "∅", "the sweep pays what the queue owes");
-    let healed = "select count(*) from vobiz.cdr where origin = 'sweep' and first_callback_at is null";
-    assert_eq!(world.database.count(healed).await, 250);
-    assert_eq!(world.sweep().await.new, 0, "a second sweep finds nothing new");
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr_revision").await, 251);
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_cost_that_is_revised_later_becomes_a_revision() {
-    let world = World::new().await;
-    let call = world.owed_call().await;
-    world.drain().await;
-    let changed =
-        world.vobiz.revise(&call.call_id, |call| call.cost += rust_decimal::Decimal::new(12345, 5)).unwrap();
-    assert_eq!(world.sweep().await.revised, 1);
-    assert_eq!(
-        world.text("select total_cost from vobiz.cdr").await,
-        changed.total_cost().normalize().to_string()
-    );
-    assert_eq!(world.text("select revision from vobiz.cdr").await, "2");
-    let costs = "select array_agg(total_cost order by revision) from vobiz.cdr_revision";
-    assert_eq!(
-        world.text(costs).await,
-        format!("{{{},{}}}", call.total_cost().normalize(), changed.total_cost().normalize())
-    );
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_paused_account_is_not_swept() {
-    let world = World::new().await;
-    world.owed_call().await;
-    world.vobiz.set_token(ACCOUNT, "rotated away");
-    world.drain().await;
-    let sweeper = vobiz_cdr::sweep::Sweeper::new(
-        world.database.pool.clone(),
-        world.accounts.clone(),
-        Duration::ZERO,
-        vobiz_cdr::watch::metrics::Metrics::new(),
-    );
-    let stop = tokio_util::sync::CancellationToken::new();
-    assert_eq!(sweeper.sweep_if_due(&world.accounts[0], &stop).await.unwrap(), None);
+    let started = std::time::Instant::now();
+    fetcher.drain().await;
+    let took = started.elapsed();
+    assert_eq!(world.stored().await, 60);
+    assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
+    let busiest = world.vobiz.stats().accounts[ACCOUNT].busiest_second;
+    assert!(busiest <= 22, "{busiest} requests in one second");
     world.end().await;
 }
 
@@ -290,32 +223,4 @@ async fn an_empty_database_is_idle() {
     tokio::time::timeout(Duration::from_secs(5), fetcher(&database.pool, vec![nobody]).drain())
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
-    let world = World::new().await;
-    let call = world.vobiz.place_call(CallSpec::default());
-    world.owe(&call.call_id, true).await;
-    // Finds out the path, so that the page below is the next list request.
-    world.drain().await;
-    sqlx::query("delete from vobiz.cdr").execute(&world.database.pool).await.unwrap();
-    sqlx::query("delete from vobiz.cdr_revision").execute(&world.database.pool).await.unwrap();
-    world.owe(&call.call_id, true).await;
-    let slow = world.vobiz.clone();
-    slow.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_millis(700))));
-    let (swept, ()) = tokio::join!(world.sweep(), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        slow.script_account(ACCOUNT, None);
-        world.drain().await;
-    });
-    assert_eq!(swept.rows, 1);
-    assert_eq!(
-        world.text("select total_cost from vobiz.cdr").await,
-        call.total_cost().normalize().to_string()
-    );
-    // The page is as old as its request: it does not count as a confirmation later than the fetch.
-    let order = "select (fetched_at = (select max(fetched_at) from vobiz.cdr_revision))::text from vobiz.cdr";
-    assert_eq!(world.text(order).await, "true");
-    world.end().await;
 }

@@ -83,7 +83,7 @@ async fn a_call_that_nobody_has_is_buried_after_each_account_was_asked_once() {
 }
 
 #[tokio::test]
-async fn a_speculative_call_is_closed_without_asking_around() {
+async fn a_speculative_call_is_closed_without_asking_other_accounts() {
     let (world, _) = three_accounts().await;
     let call = world.vobiz.place_call(of(SECOND));
     world.owe(&call.call_id, false).await;
@@ -151,7 +151,7 @@ async fn who_has_answered_is_not_asked_again_while_another_one_is_away() {
 }
 
 #[tokio::test]
-async fn a_row_of_another_main_account_is_not_taken_from_a_sibling() {
+async fn a_row_of_one_main_account_is_not_taken_from_another() {
     let (world, _) = three_accounts().await;
     let call = world.vobiz.place_call(of(SECOND).with("account_id", &format!("\"{ACCOUNT}\"")));
     a_day_of_404(&world, &call.call_id).await;
@@ -161,14 +161,14 @@ async fn a_row_of_another_main_account_is_not_taken_from_a_sibling() {
 }
 
 #[tokio::test]
-async fn only_some_hands_ask_around_and_the_others_come_back_later() {
+async fn only_some_worker_slots_ask_other_accounts_and_the_other_calls_come_back_later() {
     let (world, _) = three_accounts().await;
     let calls: Vec<String> = (0..40).map(|n| format!("nobodys-{n}")).collect();
     for call in &calls {
         world.owe(call, true).await;
     }
     world.drain().await;
-    // Slow enough that all hands are there at once.
+    // Slow enough that all worker slots are there at once.
     world.vobiz.script_fetches(SECOND, Some(Answer::Slow(Duration::from_millis(600))));
     world.database.shift_clock("25 hours").await;
     world.drain().await;

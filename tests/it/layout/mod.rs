@@ -100,6 +100,18 @@ const CRATES: &[(&str, &[&str])] = &[
 /// What several subcommands share. Beside these, no file of `cli` imports another.
 const SHARED_BY_COMMANDS: &[&str] = &["accounts", "args", "csv", "database", "output", "range", "signals"];
 
+/// What else of `cli` is no subcommand.
+const NO_COMMANDS: &[&str] = &["logs"];
+
+/// Tests of no one room, and what they are of.
+const WHOLE: [(&str, &str); 5] = [
+    ("docs", "what the pages say is so"),
+    ("faults", "the whole service when something of it dies"),
+    ("layout", "the house itself"),
+    ("support", "what the tests share"),
+    ("week", "the whole service through a simulated week"),
+];
+
 fn is_under(path: &str, room: &str) -> bool {
     path == room || path.starts_with(&format!("{room}::"))
 }
@@ -179,7 +191,7 @@ fn the_root_of_src_is_a_map() {
 
 #[test]
 fn a_module_is_a_file_or_a_folder_and_never_both() {
-    for source in Source::all("src") {
+    for source in Source::all("src").into_iter().chain(Source::all("tests/it")) {
         let folder = source.path.with_extension("");
         assert!(!folder.is_dir(), "{} lies beside a folder of its name", source.path.display());
     }
@@ -210,21 +222,64 @@ fn every_file_can_be_read_in_one_sitting() {
     assert!(long.is_empty(), "more than {LONGEST} lines: {long:?}");
 }
 
+/// Where the tests of a room or a command are: `tests/it/db/queue` or `tests/it/list.rs`.
+fn tests_at(place: &str) -> bool {
+    let place = Path::new("tests/it").join(place);
+    place.is_dir() || place.with_extension("rs").is_file()
+}
+
 #[test]
 fn every_room_has_its_tests() {
     for (room, _) in ROOMS {
-        let name = room.rsplit("::").next().unwrap();
-        // A room of `db` may be driven by the flow of its name: a comparison is one, whichever of the two is asked.
-        let places = [format!("tests/it/{}", room.replace("::", "/")), format!("tests/it/{name}")];
-        let there = places
-            .iter()
-            .any(|place| Path::new(place).is_dir() || Path::new(&format!("{place}.rs")).is_file());
-        let inside =
-            !there && Source::all(&format!("src/{}", room.replace("::", "/"))).iter().any(Source::has_tests);
+        let place = room.replace("::", "/");
+        let inside = || Source::all(&format!("src/{place}")).iter().any(Source::has_tests);
         assert!(
-            there || inside,
-            "{room} has no {}.rs, no folder of that name, and no tests inside",
-            places[0]
+            tests_at(&place) || inside(),
+            "{room} has no tests/it/{place}.rs, no folder of that name, and no tests inside"
         );
     }
+}
+
+#[test]
+fn every_subcommand_has_its_tests() {
+    let shared = |name: &str| SHARED_BY_COMMANDS.contains(&name) || NO_COMMANDS.contains(&name);
+    for name in names_in("src/cli").into_iter().filter(|name| !shared(name)) {
+        // The verbs of a room that has the command's name may be among its own.
+        assert!(
+            tests_at(&format!("cli/{name}")) || tests_at(&name),
+            "the subcommand {name} has no tests/it/cli/{name}.rs, and there is no room of its name"
+        );
+    }
+}
+
+#[test]
+fn tests_are_named_after_rooms_and_subcommands() {
+    let commands = names_in("src/cli");
+    for (folder, beside, known) in [
+        (
+            "tests/it",
+            WHOLE.map(|(name, _)| name).to_vec(),
+            ROOMS.iter().map(|(room, _)| top_of(room)).collect(),
+        ),
+        ("tests/it/db", vec![], ROOMS.iter().filter_map(|(room, _)| room.strip_prefix("db::")).collect()),
+        ("tests/it/cli", vec!["reference"], commands.iter().map(String::as_str).collect::<Vec<_>>()),
+    ] {
+        for name in names_in(folder) {
+            assert!(
+                beside.contains(&&*name) || known.contains(&&*name),
+                "{folder}/{name} has the name of no room and no subcommand"
+            );
+        }
+    }
+}
+
+fn top_of(room: &'static str) -> &'static str {
+    room.split("::").next().unwrap()
+}
+
+/// The modules of a folder by their names.
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| !matches!(&**name, "mod" | "main")).collect()
 }

@@ -3,44 +3,16 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::ledger;
-use vobiz_cdr::ledger::Ledger;
-use vobiz_cdr::simulator::{CallSpec, RequestKind, SimulatorOptions};
-use vobiz_cdr::watch::metrics::Metrics;
+use vobiz_cdr::simulator::RequestKind;
 
+use super::{INSERT, checker, one_call};
 use crate::support::calls::account as id;
-use crate::support::database::ACCOUNT;
-use crate::support::world::{World, eventually, noon, options};
-
-const INSERT: &str =
-    "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time)
-     select $1, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time from vobiz.cdr limit 1";
-
-/// A world at noon in India with one stored call of the day before yesterday, whose beginning is returned; its check is due.
-async fn one_call(latency: Duration) -> (World, DateTime<Utc>) {
-    let world = World::with(SimulatorOptions { day_zone: 330, latency, ..options() }).await;
-    let began = noon(&world.database, &world.vobiz, 330).await - TimeDelta::days(2);
-    sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
-        .bind(began)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-    world.vobiz.place_call(CallSpec {
-        started_at: Some(began + TimeDelta::hours(3)),
-        ended_at: Some(began + TimeDelta::hours(3) + TimeDelta::seconds(60)),
-        ..CallSpec::default()
-    });
-    world.sweep().await;
-    (world, began)
-}
-
-fn checker(world: &World) -> Ledger {
-    Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
-}
+use crate::support::world::{World, eventually};
 
 async fn days(world: &World) -> Vec<String> {
     world
@@ -173,69 +145,5 @@ async fn a_day_that_is_being_compared_holds_up_only_who_changes_its_calls() {
     waits.await.unwrap();
     let reopened = "select state from vobiz.ledger_day where to_at < vobiz.now()";
     assert_eq!(world.database.texts(reopened).await, ["reopened", "reopened"]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_reopens_the_days_of_those_whose_lists_have_shown_the_call() {
-    let (world, began) = one_call(Duration::ZERO).await;
-    let (day, from) = ((began + TimeDelta::hours(6)).date_naive(), began);
-    world
-        .database
-        .run(&format!(
-            "insert into vobiz.account (account_id) values ('MA_PARENT01'), ('MA_STRANGER');
-             insert into vobiz.listed_owner (account_id, owner) values ('MA_PARENT01', '{ACCOUNT}');
-             insert into vobiz.provider_day (account_id, day, from_at, to_at, began_at)
-             select a.account_id, '{day}', '{from}', '{from}'::timestamptz + interval '1 day', vobiz.now() from vobiz.account a"
-        ))
-        .await;
-    world.database.run("update vobiz.cdr set cost = cost + 1").await;
-    let reopened = "select account_id from vobiz.provider_day where reopened_at is not null order by 1";
-    assert_eq!(world.database.texts(reopened).await, ["MA_PARENT01", ACCOUNT]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_the_billing_zone_moves_the_days_of_the_ledger() {
-    let (world, _) = one_call(Duration::ZERO).await;
-    let (ledger, stop) = (checker(&world), CancellationToken::new());
-    while ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
-    assert_eq!(days(&world).await[..2], ["settled 1", "settled"]);
-    // Nothing was learnt from the lists: the days are those of the billing zone.
-    world.database.run("update vobiz.account set day_offset = null").await;
-    world.database.run("update vobiz.setting set billing_zone = 'America/New_York'").await;
-    let astray = "select count(*) from vobiz.provider_day d where (from_at, to_at) is distinct from
-                    (vobiz.provider_day_start(account_id, day), vobiz.provider_day_start(account_id, day + 1))";
-    assert_eq!(world.database.count(astray).await, 0);
-    // The call, of three in the morning in India, belongs to the day before now; no other one changes over.
-    let states = "select concat_ws(' ', state, reopened_at is not null) from vobiz.provider_day order by day";
-    assert_eq!(world.database.texts(states).await, ["settled t", "settled f", "open f"]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_is_older_than_the_check_reopens_the_day() {
-    let (world, _) = one_call(Duration::ZERO).await;
-    world
-        .database
-        .run(
-            "insert into vobiz.provider_day (account_id, day, from_at, to_at, began_at)
-             select account_id, (vobiz.now() at time zone 'UTC')::date, vobiz.now() - interval '25 hours',
-                    vobiz.now() - interval '1 hour' + interval '1 s', vobiz.now() from vobiz.account",
-        )
-        .await;
-    let reopened = "select count(*) from vobiz.provider_day where reopened_at is not null";
-    assert_eq!(world.database.count(reopened).await, 0);
-    // When it began, the call was younger than an hour.
-    world
-        .database
-        .run(&format!(
-            "begin; select pg_sleep(1); {}; commit",
-            "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time)
-             select 'late', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash,
-                    vobiz.now() - interval '1 hour' + interval '500 ms' from vobiz.cdr limit 1"
-        ))
-        .await;
-    assert_eq!(world.database.count(reopened).await, 1);
     world.end().await;
 }

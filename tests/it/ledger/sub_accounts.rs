@@ -20,7 +20,7 @@ const SUB: &str = "SA_TESTCD34";
 const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
 
 /// Makes it noon in India, and the ledger of the accounts begin with the day before yesterday; returns that instant.
-async fn ledger(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
+async fn ledger_world(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
     let ids: Vec<AccountId> = ids.iter().map(|id| AccountId::new(id).unwrap()).collect();
     vobiz_cdr::db::account::register(&mut *database.connection().await, &ids).await.unwrap();
     let began = noon(database, vobiz, 330).await - TimeDelta::days(2);
@@ -76,7 +76,7 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
         })
         .await
         .unwrap();
-        let began = ledger(&database, &vobiz, &[ACCOUNT, SUB]).await;
+        let began = ledger_world(&database, &vobiz, &[ACCOUNT, SUB]).await;
         for hour in 1..4 {
             place(&vobiz, ACCOUNT, began + TimeDelta::hours(hour));
             place(&vobiz, SUB, began + TimeDelta::hours(hour));
@@ -121,7 +121,7 @@ async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_pare
     })
     .await
     .unwrap();
-    let began = ledger(&database, &vobiz, &[ACCOUNT]).await;
+    let began = ledger_world(&database, &vobiz, &[ACCOUNT]).await;
     place(&vobiz, ACCOUNT, began + TimeDelta::hours(1));
     place(&vobiz, SUB, began + TimeDelta::hours(2));
     let accounts = [account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
@@ -163,7 +163,7 @@ async fn a_partner_reads_each_customer_by_itself() {
     })
     .await
     .unwrap();
-    let began = ledger(&database, &vobiz, &[one, two]).await;
+    let began = ledger_world(&database, &vobiz, &[one, two]).await;
     for hour in 1..4 {
         place(&vobiz, one, began + TimeDelta::hours(hour));
     }

@@ -1,10 +1,10 @@
 //! Callback in, a call committed in a group, 200 out: through the real router, into a real Postgres.
 
 mod account;
+mod endpoint;
 mod group_commit;
 mod outage;
 mod owed;
-mod port;
 mod proof;
 
 use serde_json::Value;

@@ -1,4 +1,7 @@
-//! `serve` as an operator meets it: checked before it runs, split over processes, told to read its settings anew.
+//! The whole service: split over processes, and told to read its settings anew.
+
+mod log;
+mod port;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -9,7 +12,6 @@ use std::time::Duration;
 
 use vobiz_cdr::simulator::{CallSpec, CallbackKind, SimulatedAccount, Simulator, SimulatorOptions};
 
-use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Knock;
 use crate::support::process::{Serve, free_port, program, run};
@@ -17,8 +19,6 @@ use crate::support::running::page;
 use crate::support::world::{TOKEN, eventually, options};
 
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
-const SECOND: &str = "MA_SECOND99";
-const SECOND_TOKEN: &str = "tok_second_5b0d";
 
 /// Starts `serve` with further arguments, and keeps what it says.
 fn serve(arguments: &[&str], port: u16, settings: &[(&str, &str)]) -> (Serve, Arc<Mutex<Vec<String>>>) {
@@ -49,6 +49,10 @@ fn settings<'a>(database: &'a str, api: &'a str, more: (&'a str, &'a str)) -> [(
     ]
 }
 
+const SECOND: &str = "MA_SECOND99";
+
+const SECOND_TOKEN: &str = "tok_second_5b0d";
+
 fn write_accounts(path: &Path, accounts: &[(&str, &str)]) {
     let tables: Vec<String> = accounts
         .iter()
@@ -57,61 +61,6 @@ fn write_accounts(path: &Path, accounts: &[(&str, &str)]) {
         })
         .collect();
     std::fs::write(path, tables.join("\n")).unwrap();
-}
-
-#[test]
-fn check_shows_what_is_in_force_and_no_secret() {
-    let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    std::fs::write(&token, "tok_from_a_file\n").unwrap();
-    let finished = run(program(&["serve", "--check", "--max-rps", "7"])
-        .env("DATABASE_URL", "postgres://cdr:pass-word@db.example.com/cdr")
-        .env("VOBIZ_AUTH_ID", ACCOUNT)
-        .env("VOBIZ_AUTH_TOKEN_FILE", &token)
-        .env("CDR_CALLBACK_SECRET", "secret-secret-0123")
-        .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz/secret-secret-0123"));
-    assert!(finished.status.success(), "{}", finished.stderr);
-    for secret in ["pass-word", "tok_from_a_file", "secret-secret-0123"] {
-        assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{secret}");
-    }
-    let flat: Vec<String> =
-        finished.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    for line in [
-        "DATABASE_URL postgres://cdr:********@db.example.com/cdr environment",
-        "VOBIZ_MAX_RPS 7 flag",
-        "CDR_SWEEP_INTERVAL 5m default",
-        "CDR_BILLING_ZONE not set",
-        "CDR_CALLBACK_URL https://calls.example.com/callbacks/vobiz/******** environment",
-        "CDR_CALLBACK_SECRET ******** environment",
-        &format!("VOBIZ_AUTH_TOKEN ******** file {}", token.display()),
-        "runs: receive, fetch, sweep",
-        "account MA_TESTAB12: 1 token, 7 requests a second",
-        "callbacks: checked against 1 URL and 1 secret",
-    ] {
-        assert!(flat.iter().any(|shown| shown == line), "{line}\n{}", finished.stdout);
-    }
-    let wrong = run(program(&["serve", "--check"]).env("CDR_SWEEP_INTERVAL", "soon"));
-    assert_eq!(wrong.status.code(), Some(2));
-    assert!(wrong.stderr.contains("CDR_SWEEP_INTERVAL") && wrong.stdout.is_empty());
-}
-
-#[test]
-fn parts_need_a_database_that_the_others_can_reach() {
-    let with = |arguments: &[&str]| {
-        let mut command = program(arguments);
-        command.env("VOBIZ_AUTH_ID", ACCOUNT).env("VOBIZ_AUTH_TOKEN", TOKEN);
-        run(&mut command)
-    };
-    let finished = with(&["serve", "--check", "--only", "fetch"]);
-    assert_eq!(finished.status.code(), Some(2));
-    assert!(finished.stderr.contains("--only needs DATABASE_URL"), "{}", finished.stderr);
-    // Who does not receive needs nothing to check callbacks by.
-    assert!(!finished.stderr.contains("CDR_CALLBACK_URL"), "{}", finished.stderr);
-    let same = with(&["serve", "--check", "--listen", "127.0.0.1:8080", "--ops-listen", "127.0.0.1:8080"]);
-    assert!(same.stderr.contains("the ops port must not be the public one"), "{}", same.stderr);
-    assert_eq!(with(&["serve", "--only", "everything"]).status.code(), Some(2));
-    let thrice = with(&["serve", "--check", "--only", "fetch,fetch,fetch"]);
-    assert!(thrice.stderr.contains("--only needs DATABASE_URL"), "{}", thrice.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,79 +184,4 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
         assert!(!said.iter().any(|line| line.contains(token)), "{token} is in the log");
     }
     database.every_certain_call_is_somewhere().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
-    let database = Database::new().await;
-    let proxy = ChaosProxy::before(&database.url).await;
-    let vobiz = Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() })
-        .await
-        .unwrap();
-    let (port, api) = (free_port(), vobiz.api_url());
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
-    let settings = settings(&proxy.url, &api, ("LOG_FORMAT", "json"));
-    let (mut serve, said) = serve(&[], port, &settings);
-    let ops: SocketAddr = serve.ops.parse().unwrap();
-    eventually("it is ready and has swept", Duration::from_secs(10), async || {
-        page(ops, "/readyz").await.0 == 200
-            && database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
-    })
-    .await;
-    // It has said so in its last words: a sweep that is cut off in the midst of them is a trouble more.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    proxy.cut();
-    for _ in 0..8 {
-        let call = vobiz.place_call(CallSpec::default());
-        assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 503);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    proxy.restore();
-    eventually("it is ready again", Duration::from_secs(20), async || page(ops, "/readyz").await.0 == 200)
-        .await;
-    let count = |word: &str| said.lock().unwrap().iter().filter(|line| line.contains(word)).count();
-    eventually("the fetcher has seen it too", Duration::from_secs(20), async || {
-        count("cleared: the queue") == 1
-    })
-    .await;
-    // The beginning and the end, in terms of what follows from it; and what one does about it.
-    assert_eq!(count("the queue cannot be read"), 2);
-    assert_eq!(count("callbacks cannot be committed and are answered 503"), 2);
-    assert_eq!(count("see that Postgres runs, takes writes"), 1);
-    let lines = said.lock().unwrap().clone();
-    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{lines:#?}");
-    let unusual = lines.iter().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
-    assert!(unusual.count() <= 3, "{lines:#?}");
-    serve.terminate();
-    assert!(serve.wait(Duration::from_secs(25)).success());
-    database.every_certain_call_is_somewhere().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_callback_leaves_no_line_in_the_log() {
-    let database = Database::new().await;
-    let vobiz = Simulator::start(SimulatorOptions { callback_url: Some(SIGNED_FOR.into()), ..options() })
-        .await
-        .unwrap();
-    let (port, api) = (free_port(), vobiz.api_url());
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
-    let settings = settings(&database.url, &api, ("LOG_FORMAT", "text"));
-    let (mut serve, said) = serve(&[], port, &settings);
-    eventually("the first sweep is over", Duration::from_secs(10), async || {
-        database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
-    })
-    .await;
-    let before = said.lock().unwrap().len();
-    for _ in 0..50 {
-        let call = vobiz.place_call(CallSpec::default());
-        assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
-    }
-    eventually("all are stored", Duration::from_secs(20), async || {
-        database.count("select count(*) from vobiz.cdr").await == 50
-    })
-    .await;
-    let lines = said.lock().unwrap()[before..].to_vec();
-    assert!(lines.is_empty(), "{lines:#?}");
-    serve.terminate();
-    assert!(serve.wait(Duration::from_secs(25)).success());
 }

@@ -203,7 +203,7 @@ impl Knock {
     pub(crate) async fn send(self, address: std::net::SocketAddr) -> u16 {
         let body = self.body.clone();
         let (parts, _) = self.into_request().into_parts();
-        let client = vobiz_cdr::vobiz::http_client(Duration::from_secs(5)).unwrap();
+        let client = vobiz_cdr::vobiz::http_client(Duration::from_secs(30)).unwrap();
         let url = format!("http://{address}{}", parts.uri);
         let request = client.request(parts.method, url).headers(parts.headers).body(body);
         request.send().await.unwrap().status().as_u16()

@@ -6,6 +6,8 @@ pub(crate) mod chaos_proxy;
 mod container;
 pub(crate) mod database;
 pub(crate) mod endpoint;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod running;
+pub(crate) mod their_list;
 pub(crate) mod world;

@@ -1,4 +1,7 @@
 //! The schema and the roles that may use it.
 
+mod fault;
 mod migration;
+mod partition;
 mod role;
+mod schema;

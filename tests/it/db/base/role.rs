@@ -2,11 +2,16 @@
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use tokio::sync::RwLock;
 use vobiz_cdr::db::base::partition;
 
 use crate::support::calls::plain;
 use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
+
+/// Roles are the whole cluster's: while a test has readers of its own, which `migrate roles` would limit or name, no other test
+/// makes roles.
+static READERS: RwLock<()> = RwLock::const_new(());
 
 fn make_roles(db: &Database) -> Finished {
     run(program(&["migrate", "roles"]).env("DATABASE_URL", &db.url))
@@ -14,6 +19,7 @@ fn make_roles(db: &Database) -> Finished {
 
 async fn with_roles() -> Database {
     let db = Database::with_a_bill().await;
+    let _no_readers = READERS.read().await;
     let made = make_roles(&db);
     assert!(made.status.success(), "{}", made.stderr);
     db
@@ -265,6 +271,7 @@ async fn finance_reads_calls_and_changes_nothing() {
 
 #[tokio::test]
 async fn readers_are_limited_in_this_database_and_so_are_members() {
+    let _alone = READERS.write().await;
     let db = Database::with_a_bill().await;
     let analyst = format!("analyst_{}", std::process::id());
     assert!(make_roles(&db).status.success());
@@ -288,6 +295,7 @@ async fn readers_are_limited_in_this_database_and_so_are_members() {
 
 #[tokio::test]
 async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
+    let _alone = READERS.write().await;
     let db = Database::empty().await;
     let clerk = format!("clerk_owner_{}", std::process::id());
     let (bare, half, whole) = (format!("{clerk}_bare"), format!("{clerk}_half"), format!("{clerk}_whole"));
@@ -308,7 +316,7 @@ async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
     let url = format!("{}{join}options=-c%20role%3D{clerk}", db.url);
     let applied = run(program(&["migrate", "apply"]).env("DATABASE_URL", &url));
     let made = run(program(&["migrate", "roles"]).env("DATABASE_URL", &url));
-    // Who may, does; and what somebody has chosen stays. Roles are those of the whole cluster: other tests limit them in their databases.
+    // Who may, does; and what somebody has chosen stays.
     let mended = make_roles(&db);
     let chosen = db
         .text(&format!(

@@ -1,15 +1,16 @@
-//! Which calls are leased, and in which order.
+//! Leasing: which calls, how many, and for whom.
 
-use crate::support::calls::{LEASE, account, failed, plain, try_lease};
-use crate::support::database::Database;
-use chrono::TimeDelta;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use chrono::TimeDelta;
 use vobiz_cdr::db::account;
 use vobiz_cdr::db::queue::{self, FetchOutcome, QueueDepth, Then};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
-const HOUR: Duration = Duration::from_secs(3600);
+use super::HOUR;
+use crate::support::calls::{LEASE, account, failed, plain, try_lease, waiting};
+use crate::support::database::Database;
 
 #[tokio::test]
 async fn the_oldest_due_call_is_leased_first_and_no_more_than_asked() {
@@ -41,6 +42,43 @@ async fn the_oldest_due_call_is_leased_first_and_no_more_than_asked() {
     db.shift_clock("2 minutes").await;
     assert_eq!(db.lease(9).await.len(), 3);
     assert_eq!(db.count(&format!("select count(*) from vobiz.cdr_queue where lease_id > {before}")).await, 3);
+}
+
+#[tokio::test]
+async fn certain_calls_go_before_speculative_ones() {
+    let db = Database::new().await;
+    db.owe(&["guess-1", "guess-2", "guess-3"], false).await;
+    db.owe(&["sure-1", "sure-2"], true).await;
+    let leased: Vec<String> = db.lease(3).await.iter().map(|lease| lease.call_id().to_string()).collect();
+    assert_eq!(leased.iter().filter(|id| id.starts_with("sure")).count(), 2, "{leased:?}");
+    assert_eq!(leased.len(), 3, "and what is left goes to the others");
+}
+
+#[tokio::test]
+async fn leasers_at_the_same_time_never_share_a_call() {
+    let db = Database::new().await;
+    let calls: Vec<String> = (0..300).map(|n| format!("call-{n}")).collect();
+    db.owe(&calls.iter().map(String::as_str).collect::<Vec<_>>(), true).await;
+    let mut leasers = tokio::task::JoinSet::new();
+    for most in [1, 3, 7, 7, 11, 50] {
+        let pool = db.pool.clone();
+        leasers.spawn(async move {
+            let mut mine = Vec::new();
+            // A leaser may find all rows in other hands for a moment, so it asks a few times more.
+            let mut empty = 0;
+            while empty < 3 {
+                let mut connection = pool.acquire().await.unwrap();
+                let some = try_lease(&mut connection, most).await.unwrap();
+                empty = if some.is_empty() { empty + 1 } else { 0 };
+                assert!(some.len() <= most as usize);
+                mine.extend(some.into_iter().map(|lease| lease.call_id().to_string()));
+            }
+            mine
+        });
+    }
+    let leased: Vec<String> = leasers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(leased.len(), 300);
+    assert_eq!(leased.into_iter().collect::<BTreeSet<_>>().len(), 300);
 }
 
 #[tokio::test]
@@ -103,30 +141,20 @@ async fn a_dead_letter_is_never_leased_until_it_is_revived() {
 }
 
 #[tokio::test]
-async fn leasers_at_the_same_time_never_share_a_call() {
+async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
     let db = Database::new().await;
-    let calls: Vec<String> = (0..300).map(|n| format!("call-{n}")).collect();
-    db.owe(&calls.iter().map(String::as_str).collect::<Vec<_>>(), true).await;
-    let mut leasers = tokio::task::JoinSet::new();
-    for most in [1, 3, 7, 7, 11, 50] {
-        let pool = db.pool.clone();
-        leasers.spawn(async move {
-            let mut mine = Vec::new();
-            // A leaser may find all rows in other hands for a moment, so it asks a few times more.
-            let mut empty = 0;
-            while empty < 3 {
-                let mut connection = pool.acquire().await.unwrap();
-                let some = try_lease(&mut connection, most).await.unwrap();
-                empty = if some.is_empty() { empty + 1 } else { 0 };
-                assert!(some.len() <= most as usize);
-                mine.extend(some.into_iter().map(|lease| lease.call_id().to_string()));
-            }
-            mine
-        });
-    }
-    let leased: Vec<String> = leasers.join_all().await.into_iter().flatten().collect();
-    assert_eq!(leased.len(), 300);
-    assert_eq!(leased.into_iter().collect::<BTreeSet<_>>().len(), 300);
+    db.owe(&["a"], true).await;
+    db.postpone(waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
+    let unmoved = ["due_at", "lease_id"];
+    let before = db.owed_row("a", &unmoved).await;
+    drop(db.lease_one().await);
+    assert_eq!(db.owed_row("a", &unmoved).await, before);
+    db.shift_clock("61 seconds").await;
+    let again = db.lease_one().await;
+    assert_eq!((again.attempts, again.history.failures), (1, 1));
+    assert_eq!(db.end(FetchOutcome::Release(again, Duration::ZERO)).await.released, 1);
+    assert_eq!(db.owed_row("a", &unmoved).await, before);
+    assert_eq!(db.lease_one().await.attempts, 1, "a released call is due at once");
 }
 
 #[tokio::test]
@@ -171,14 +199,4 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     let stored = leases.into_iter().find(|lease| lease.stored).unwrap();
     assert_eq!(db.end(FetchOutcome::Paid(stored)).await.paid, 1);
     assert_eq!(db.texts("select call_id from vobiz.cdr_queue").await, ["owed"]);
-}
-
-#[tokio::test]
-async fn certain_calls_go_before_speculative_ones() {
-    let db = Database::new().await;
-    db.owe(&["guess-1", "guess-2", "guess-3"], false).await;
-    db.owe(&["sure-1", "sure-2"], true).await;
-    let leased: Vec<String> = db.lease(3).await.iter().map(|lease| lease.call_id().to_string()).collect();
-    assert_eq!(leased.iter().filter(|id| id.starts_with("sure")).count(), 2, "{leased:?}");
-    assert_eq!(leased.len(), 3, "and what is left goes to the others");
 }

@@ -1,4 +1,4 @@
-//! The verbs of the queue, one by one, on a real Postgres: leasing, settling, and the fence between two holders.
+//! The verbs that end a lease, and the fence between two holders.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,14 +6,12 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use vobiz_cdr::db::account;
 use vobiz_cdr::db::cdr::{self, Origin};
-use vobiz_cdr::db::queue::callback;
-use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Then};
+use vobiz_cdr::db::queue::{self, FetchOutcome, Then, callback};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
+use super::HOUR;
 use crate::support::calls::{account, announced, call_id, failed, plain, waiting};
 use crate::support::database::Database;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn a_late_lease_changes_nothing() {
@@ -59,23 +57,6 @@ async fn a_lease_from_before_a_revive_changes_nothing() {
     assert_eq!(db.postpone(failed(first, ErrorClass::Refused, Then::Wait(HOUR))).await, 0);
     assert_eq!(db.bury(failed(second, ErrorClass::Refused, Then::Bury)).await, 0);
     assert_eq!(db.owed_row("a", &[]).await, row);
-}
-
-#[tokio::test]
-async fn a_lease_that_was_cut_off_or_given_back_costs_the_call_nothing() {
-    let db = Database::new().await;
-    db.owe(&["a"], true).await;
-    db.postpone(waiting(db.lease_one().await, ErrorClass::Unavailable)).await;
-    let unmoved = ["due_at", "lease_id"];
-    let before = db.owed_row("a", &unmoved).await;
-    drop(db.lease_one().await);
-    assert_eq!(db.owed_row("a", &unmoved).await, before);
-    db.shift_clock("61 seconds").await;
-    let again = db.lease_one().await;
-    assert_eq!((again.attempts, again.history.failures), (1, 1));
-    assert_eq!(db.end(FetchOutcome::Release(again, Duration::ZERO)).await.released, 1);
-    assert_eq!(db.owed_row("a", &unmoved).await, before);
-    assert_eq!(db.lease_one().await.attempts, 1, "a released call is due at once");
 }
 
 #[tokio::test]
@@ -259,49 +240,4 @@ async fn a_call_found_under_another_id_is_closed_with_both_ids() {
     );
     assert_eq!(db.count("select count(*) from vobiz.cdr where first_callback_at is not null").await, 1);
     db.every_certain_call_is_somewhere().await;
-}
-
-#[tokio::test]
-async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failures_behind() {
-    let db = Database::new().await;
-    db.owe(&["a"], true).await;
-    let leased = db.lease(1).await;
-    let (entry, mut owed) = announced("a", true);
-    owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
-    sqlx::query("update vobiz.cdr_queue set account_proven = false").execute(&db.pool).await.unwrap();
-    let connection = &mut *db.connection().await;
-    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
-    let late = leased.into_iter().next().unwrap();
-    let late = Failed {
-        lease: late,
-        class: ErrorClass::Refused,
-        error: "refused".into(),
-        body: None,
-        then: Then::Bury,
-    };
-    assert_eq!(db.bury(late).await, 0, "the old holder settles nothing");
-    let row =
-        db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
-    assert_eq!(row, "SA_PROVEN 0 t");
-}
-
-#[tokio::test]
-async fn a_repeated_callback_owes_one_cdr_and_only_adds_proof() {
-    let db = Database::new().await;
-    db.owe(&["a", "a"], false).await;
-    let row = db.owed_row("a", &[]).await;
-    db.owe(&["a"], false).await;
-    assert_eq!(db.owed_row("a", &[]).await, row, "an ordinary repeat changes nothing");
-    let (entry, mut owed) = announced("a", true);
-    owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
-    owed.sip_call_id = Some("sip".into());
-    let connection = &mut *db.connection().await;
-    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
-    let proven = db.text("select concat_ws(' ', account_id, account_proven, certain, sip_call_id, due_at > vobiz.now()) from vobiz.cdr_queue").await;
-    assert_eq!(proven, "SA_PROVEN t t sip t", "it moved, and starts anew there");
-    let row = db.owed_row("a", &[]).await;
-    db.owe(&["a"], true).await;
-    db.owe(&["a"], false).await;
-    assert_eq!(db.owed_row("a", &[]).await, row, "proof is never taken back");
-    assert_eq!(db.count("select count(*) from vobiz.callback").await, 6);
 }

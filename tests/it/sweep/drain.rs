@@ -1,101 +1,26 @@
 //! The walk: a backlog is resolved by pages of the list, and nothing is lost, held for ever or read twice on the way.
 
-mod reservation;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::ServeConfig;
 use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{
-    Answer, Call, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
+    Answer, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
 };
 use vobiz_cdr::sweep::{Drained, Sweeper};
 use vobiz_cdr::watch::metrics::Metrics;
 
+use super::{NEVER, all_stored_once, hold, outage, owe_since, owed, paced, swept_just_now, walk};
 use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
-use crate::support::world::{TOKEN, World, account, credentials, eventually, options, serve_config};
+use crate::support::world::{TOKEN, World, eventually, options, serve_config};
 
 /// The URL that Vobiz signs for.
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
-/// No sweep is due for a long time.
-const NEVER: Duration = Duration::from_secs(30 * 86_400);
-
-/// Calls that ended over the last so many hours, newest first, each with a backlog's row: the API was away.
-async fn outage(world: &World, calls: usize, hours: i64) -> Vec<Call> {
-    let now = world.database.now().await;
-    let step = TimeDelta::hours(hours) / i32::try_from(calls).unwrap();
-    let mut placed = Vec::new();
-    for n in 0..calls {
-        let ended_at = now - step * i32::try_from(n).unwrap();
-        placed.push(world.vobiz.place_call(CallSpec { ended_at: Some(ended_at), ..CallSpec::default() }));
-    }
-    owe_since(world, &placed).await;
-    placed
-}
-
-/// Owes calls since a moment after their end, with their callbacks in the log.
-async fn owe_since(world: &World, calls: &[Call]) {
-    let ids: Vec<&str> = calls.iter().map(|call| call.call_id.as_str()).collect();
-    for ids in ids.chunks(500) {
-        world.database.owe(ids, true).await;
-    }
-    let ended: Vec<DateTime<Utc>> = calls.iter().map(|call| call.ended_at).collect();
-    sqlx::query(
-        "update vobiz.cdr_queue q set enqueued_at = e.at + interval '1 s', announced_at = e.at + interval '1 s',
-                due_at = e.at + interval '5 s'
-         from unnest($1::text[], $2::timestamptz[]) as e (call_id, at)
-         where q.call_id = e.call_id and e.at < vobiz.now() - interval '6 s'",
-    )
-    .bind(ids)
-    .bind(ended)
-    .execute(&world.database.pool)
-    .await
-    .unwrap();
-}
-
-/// One walk now at so many requests a second, where no sweep is due.
-async fn walk(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
-    swept_just_now(world).await;
-    let paced = paced(world, max_rps);
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
-    sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await
-}
-
-async fn swept_just_now(world: &World) {
-    world
-        .database
-        .run("update vobiz.account set swept_at = vobiz.now(), sweep_from = vobiz.now(), swept_wide_at = vobiz.now()")
-        .await;
-}
-
-/// An account at a pace at which a walk can be met on its way.
-fn paced(world: &World, max_rps: f64) -> Arc<Account> {
-    account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), max_rps)
-}
-
-async fn hold(world: &World) -> String {
-    world.text("select coalesce(listed_due_to, listing_until) from vobiz.account").await
-}
-
-async fn owed(world: &World) -> i64 {
-    world.database.count("select count(*) from vobiz.cdr_queue").await
-}
-
-/// Every call is there once, in one version, as announced; nothing is owed.
-async fn all_stored_once(world: &World, calls: usize) {
-    let calls = i64::try_from(calls).unwrap();
-    assert_eq!(world.stored().await, calls);
-    assert_eq!(owed(world).await, 0);
-    assert_eq!(world.database.count("select count(*) from vobiz.cdr_revision").await, calls);
-    let announced =
-        "select count(*) from vobiz.cdr where origin = 'callback' and first_callback_at is not null";
-    assert_eq!(world.database.count(announced).await, calls);
-}
 
 #[tokio::test]
 async fn a_backlog_is_resolved_by_pages_of_the_list_and_each_call_is_stored_once() {
@@ -340,28 +265,6 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     assert!(again <= 32, "{again}");
     all_stored_once(&world, 3000).await;
     assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
-    world.end().await;
-}
-
-#[tokio::test]
-async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
-    let world = World::new().await;
-    outage(&world, 1200, 24).await;
-    let slow = paced(&world, 40.0);
-    swept_just_now(&world).await;
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
-    let stop = CancellationToken::new();
-    let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
-        eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 300).await;
-        // A page fails; the request that asks whether the account works finds that it does.
-        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(3))));
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        world.vobiz.script_account(ACCOUNT, None);
-    });
-    let drained = drained.unwrap().unwrap();
-    assert_eq!((drained.paid, drained.left), (1200, 0));
-    assert_eq!(drained.pages, 12);
-    all_stored_once(&world, 1200).await;
     world.end().await;
 }
 

@@ -1,10 +1,12 @@
-//! How Vobiz cuts its days is inferred from its lists.
+//! Which days the lists of Vobiz are of: inferred from the lists themselves.
 
-use super::{at, check, hurry, ledger_world, settled_day, states};
+use chrono::TimeDelta;
+use vobiz_cdr::simulator::{DayOf, SimulatorOptions};
+
+use super::ledger_world;
+use super::{at, check, hurry, settled_day, states};
 use crate::support::calls::account as id;
 use crate::support::world::options;
-use chrono::TimeDelta;
-use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_zone_of_the_providers_days_is_found_out() {
@@ -67,51 +69,5 @@ async fn a_zone_that_is_inferred_late_reopens_the_days_that_it_moves() {
         .await
         .unwrap();
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "reopened 0", "reopened 0", "open 0"]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_time_that_decides_a_day_reopens_it_too() {
-    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
-    let call = at(&world, began, 23.99);
-    check(&world).await;
-    // It ended in the first day and was written in the second.
-    let written = began + TimeDelta::hours(24) + TimeDelta::seconds(5);
-    sqlx::query(
-        "update vobiz.cdr set created_at = $1, end_time = start_time + interval '5 s' where call_id = $2",
-    )
-    .bind(written)
-    .bind(&call)
-    .execute(&world.database.pool)
-    .await
-    .unwrap();
-    world.database.run("update vobiz.provider_day set reopened_at = null").await;
-    world.database.run("update vobiz.cdr set total_cost = 99").await;
-    assert_eq!(
-        world.database.count("select count(*) from vobiz.provider_day where reopened_at is not null").await,
-        2
-    );
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_not_of_the_day_settles_nothing_and_shows_nothing_of_the_zone() {
-    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
-    at(&world, began, 3.0);
-    let time = format!("\"{}\"", (began - TimeDelta::days(2)).format("%Y-%m-%dT%H:%M:%S+00:00"));
-    let stray = CallSpec {
-        started_at: Some(began + TimeDelta::hours(5)),
-        ended_at: Some(began + TimeDelta::hours(5) + TimeDelta::seconds(60)),
-        ..CallSpec::default()
-    };
-    let stray =
-        ["start_time", "end_time", "created_at"].into_iter().fold(stray, |spec, key| spec.with(key, &time));
-    world.vobiz.place_call(stray);
-    check(&world).await;
-    let reason = "1 of 2 calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for";
-    assert!(states(&world).await[0].ends_with(reason), "{:?}", states(&world).await);
-    assert!(states(&world).await[0].starts_with("unproven 2 2"), "{:?}", states(&world).await);
-    let believed = "select concat_ws(' ', day_of, day_offset) from vobiz.account";
-    assert_eq!(world.text(believed).await, "start_time");
     world.end().await;
 }

@@ -1,9 +1,15 @@
-//! `vobiz-cdr reconcile` as it is typed.
+//! `reconcile`, as its user meets it: words, exit codes, and what it refuses.
 
-use super::{EXPORT, MAP, row, rows};
+use std::time::Duration;
+
+use chrono::Days;
+use serde_json::{Value, json};
+
+use crate::ledger::backfill::{command, history};
 use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
-use serde_json::{Value, json};
+use crate::support::their_list::rows;
+use crate::support::their_list::{EXPORT, MAP, row};
 
 fn reconcile(db: &Database, arguments: &[&str]) -> Finished {
     let mut command = program(&[&["reconcile"], arguments].concat());
@@ -87,4 +93,39 @@ async fn the_command_refuses_what_cannot_be_compared_and_says_what_to_do() {
         assert!(finished.stderr.contains(word), "{word}: {}", finished.stderr);
         assert!(finished.stdout.is_empty(), "{}", finished.stdout);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_day_is_compared_because_somebody_asks() {
+    let (world, first, last) = history(3, 4, Duration::ZERO).await;
+    let day = first.to_string();
+    let done = command(&world, &["reconcile", "--day", &day]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("settled") && done.stdout.contains(&day), "{}", done.stdout);
+    assert_eq!(world.stored().await, 4, "what was missing is stored");
+    assert_eq!(world.text("select string_agg(distinct origin, ' ') from vobiz.cdr").await, "manual");
+    world.database.run("update vobiz.cdr set cost = cost + 0.01").await;
+    let done = command(&world, &["reconcile", "--day", &day, "--json"]);
+    assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
+    assert!(done.stdout.contains("4 calls differ: "), "{}", done.stdout);
+    assert!(done.stderr.contains("where check_id = 2"), "{}", done.stderr);
+    let kinds = "select string_agg(distinct kind || ' ' || field, ',') from vobiz.ledger_difference where check_id = 2";
+    assert_eq!(world.text(kinds).await, "differs cost");
+    // Today is not over: it equals the list so far, and is not settled.
+    let today = (last + Days::new(1)).to_string();
+    let done = command(&world, &["reconcile", "--day", &today]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    assert!(
+        done.stdout.contains("unproven") && done.stdout.contains("has not been over for an hour"),
+        "{}",
+        done.stdout
+    );
+    for arguments in [
+        vec!["reconcile", "--day", "2999-01-01"],
+        vec!["reconcile"],
+        vec!["reconcile", "--day", &day, "--csv", "x.csv"],
+    ] {
+        assert_eq!(command(&world, &arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    world.end().await;
 }

@@ -1,11 +1,13 @@
-//! What was tampered with is found and repaired.
+//! `verify`: it finds what was tampered with, and repairs it beside writers.
 
-use super::{drift, fold, insert};
-use crate::support::database::Database;
-use crate::support::process::{Finished, program, run};
-use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::db::bill::{drift, fold, insert};
+use crate::support::database::Database;
+use crate::support::process::{Finished, program, run};
 
 fn verify(db: &Database, arguments: &[&str]) -> Finished {
     run(program(&[&["verify"], arguments].concat()).env("DATABASE_URL", &db.url).env("USER", "asha"))

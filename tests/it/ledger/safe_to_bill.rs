@@ -1,15 +1,43 @@
-//! What holds safe_to_bill, and what lets it move.
+//! Up to where a bill may be written, and what holds it back.
 
-use super::{at, check, checker, hurry, ledger_world, safe_to, settled_day, states};
-use crate::support::database::ACCOUNT;
-use crate::support::process::{program, run};
-use crate::support::running::Running;
-use crate::support::world::{TOKEN, eventually, options, serve_config};
 use chrono::TimeDelta;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::ledger;
 use vobiz_cdr::simulator::SimulatorOptions;
+
+use super::ledger_world;
+use super::{at, check, checker, hurry, safe_to, settled_day, states};
+use crate::support::process::{program, run};
+use crate::support::world::options;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
+    let (world, began, _) = settled_day().await;
+    let announced = began + TimeDelta::hours(30);
+    world.owe("slow", true).await;
+    world.owe("speculative", false).await;
+    sqlx::query("update vobiz.cdr_queue set enqueued_at = $1, announced_at = $1")
+        .bind(announced)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let (safe, held_by) = safe_to(&world).await;
+    let local = (announced + TimeDelta::minutes(330)).format("%Y-%m-%d %H:%M");
+    assert_eq!(
+        (safe, held_by),
+        (began + TimeDelta::days(1), format!("1 call is owed, the first announced at {local}"))
+    );
+    // Announced half an hour after midnight, it may have begun four hours before.
+    let announced = began + TimeDelta::minutes(24 * 60 + 30);
+    sqlx::query("update vobiz.cdr_queue set announced_at = $1")
+        .bind(announced)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(safe_to(&world).await.0, began);
+    world.database.run("delete from vobiz.cdr_queue").await;
+    world.vobiz.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
@@ -47,35 +75,6 @@ async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
-    let (world, began, _) = settled_day().await;
-    let announced = began + TimeDelta::hours(30);
-    world.owe("slow", true).await;
-    world.owe("speculative", false).await;
-    sqlx::query("update vobiz.cdr_queue set enqueued_at = $1, announced_at = $1")
-        .bind(announced)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-    let (safe, held_by) = safe_to(&world).await;
-    let local = (announced + TimeDelta::minutes(330)).format("%Y-%m-%d %H:%M");
-    assert_eq!(
-        (safe, held_by),
-        (began + TimeDelta::days(1), format!("1 call is owed, the first announced at {local}"))
-    );
-    // Announced half an hour after midnight, it may have begun four hours before.
-    let announced = began + TimeDelta::minutes(24 * 60 + 30);
-    sqlx::query("update vobiz.cdr_queue set announced_at = $1")
-        .bind(announced)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-    assert_eq!(safe_to(&world).await.0, began);
-    world.database.run("delete from vobiz.cdr_queue").await;
-    world.vobiz.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_holds_the_bill_until_a_person_closes_it() {
     let (world, began, _) = settled_day().await;
     let before = safe_to(&world).await.0;
@@ -105,37 +104,6 @@ async fn a_dead_letter_holds_the_bill_until_a_person_closes_it() {
     assert_eq!(safe_to(&world).await.0, before);
     let audit = "select concat_ws(' | ', action, call_id, reason, by like '%(asha)') from vobiz.audit";
     assert_eq!(world.database.texts(audit).await, [format!("dead_letter_closed | never-was | {reason} | t")]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
-    let (world, _, calls) = settled_day().await;
-    world
-        .database
-        .run(&format!("update vobiz.cdr set total_cost = total_cost + 1 where call_id = '{}'", calls[0]))
-        .await;
-    for _ in 0..3 {
-        hurry(&world).await;
-        check(&world).await;
-    }
-    let config = serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
-    let service = Running::start(config, &world.database.url).await;
-    let words =
-        format!("differs from Vobiz's own rows and totals: 1 INR more here; 1 call differs: {}", calls[0]);
-    // The clocks were moved, which it says as well.
-    let says = async || service.acts().await.iter().any(|act| act.ends_with(&words));
-    eventually("a person is called", Duration::from_secs(40), says).await;
-    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"differs\"}").await, Some(1.0));
-    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"missing_here\"}").await, Some(0.0));
-    let safe =
-        service.metric(&format!("vobiz_cdr_safe_to_bill_timestamp_seconds{{account=\"{ACCOUNT}\"}}")).await;
-    #[expect(clippy::cast_precision_loss, reason = "seconds")]
-    let expected = safe_to(&world).await.0.timestamp() as f64;
-    assert_eq!(safe, Some(expected));
-    let (_, page) = service.page("/status").await;
-    assert!(page.contains("\"unsettled_days\": 1") && page.contains("\"held_by\""), "{page}");
-    service.end().await;
     world.end().await;
 }
 

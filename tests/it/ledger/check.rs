@@ -1,8 +1,5 @@
 //! The ledger: a day is settled only when it equals what Vobiz lists, and whatever differs shows, in words.
 
-mod safe_to_bill;
-mod zone;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,99 +7,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
-use vobiz_cdr::ledger::{Checked, Ledger};
+use vobiz_cdr::ledger::Ledger;
 use vobiz_cdr::simulator::{CallSpec, SimulatorOptions, SummaryCost};
 use vobiz_cdr::watch::metrics::Metrics;
 
+use super::ledger_world;
+use super::{COPY, at, check, checker, hurry, safe_to, settled_day, states};
 use crate::support::database::ACCOUNT;
-use crate::support::world::{TOKEN, World, account, credentials, noon, options};
-
-/// A world at noon, whose ledger began with the day before yesterday, and that instant: all checks of that day up to the one a day
-/// later are due, and the first of yesterday's.
-async fn ledger_world(options: SimulatorOptions) -> (World, DateTime<Utc>) {
-    let zone = options.day_zone;
-    let world = World::with(options).await;
-    let began = noon(&world.database, &world.vobiz, zone).await - TimeDelta::days(2);
-    since(&world, began).await;
-    (world, began)
-}
-
-async fn since(world: &World, began: DateTime<Utc>) {
-    sqlx::query("update vobiz.account set ledger_since = $1, registered_at = $1")
-        .bind(began)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-}
-
-/// A call that begins at `hours` after an instant and lasts a minute.
-fn at(world: &World, began: DateTime<Utc>, hours: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "seconds of a few days")]
-    let started = began + TimeDelta::seconds((hours * 3600.0) as i64);
-    let spec = CallSpec {
-        started_at: Some(started),
-        ended_at: Some(started + TimeDelta::seconds(60)),
-        ring_time: Some(10),
-        billsec: Some(50),
-        cost: Some("0.45".parse().unwrap()),
-        streaming_cost: Some("0".parse().unwrap()),
-        ..CallSpec::default()
-    };
-    world.vobiz.place_call(spec).call_id
-}
-
-fn checker(world: &World) -> Ledger {
-    Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new())
-}
-
-/// Checks all days that are due.
-async fn check(world: &World) -> Vec<Checked> {
-    let (ledger, stop) = (checker(world), CancellationToken::new());
-    let mut checked = Vec::new();
-    while let Some(one) = ledger.check_if_due(&world.accounts[0], &stop).await.unwrap() {
-        checked.push(one);
-        assert!(checked.len() < 20, "the days do not come to an end: {checked:?}");
-    }
-    checked
-}
-
-/// Makes what is to be checked again due now.
-async fn hurry(world: &World) {
-    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where check_at is not null and to_at < vobiz.now() and (state <> 'settled' or reopened_at is not null)").await;
-}
-
-async fn states(world: &World) -> Vec<String> {
-    world
-        .database
-        .texts(
-            "select concat_ws(' ', state, calls_here, calls_there, total_here, total_there, recovered, reason)
-             from vobiz.ledger_day order by day, currency",
-        )
-        .await
-}
-
-async fn safe_to(world: &World) -> (DateTime<Utc>, String) {
-    sqlx::query_as("select safe_to, held_by from vobiz.safe_to_bill")
-        .fetch_one(&world.database.pool)
-        .await
-        .unwrap()
-}
-
-/// A call that only we have.
-const COPY: &str = "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash,
-                                           start_time, total_cost, cost, currency, duration, billsec)
-    select 'ours-alone', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, total_cost,
-           cost, currency, duration, billsec
-    from (select * from vobiz.cdr order by call_id limit 1) one";
-
-/// A settled day of twenty calls and the ids of them.
-async fn settled_day() -> (World, DateTime<Utc>, Vec<String>) {
-    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
-    let calls: Vec<String> = (0..20).map(|n| at(&world, began, f64::from(n) + 0.5)).collect();
-    let checked = check(&world).await;
-    assert_eq!(checked.len(), 2, "{checked:?}");
-    (world, began, calls)
-}
+use crate::support::running::Running;
+use crate::support::world::{TOKEN, account, credentials, eventually, options, serve_config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_that_equal_the_list_are_settled_and_safe_to_bill() {
@@ -224,24 +137,6 @@ async fn an_empty_list_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_revision_reopens_its_day() {
-    let (world, _, calls) = settled_day().await;
-    let before = safe_to(&world).await.0;
-    world.vobiz.revise(&calls[3], |call| call.cost = "0.50".parse().unwrap()).unwrap();
-    // The wide sweep may see it first.
-    world.sweep().await;
-    assert_eq!(states(&world).await[0], "reopened 20 20 9.00 9.00 20");
-    assert!(safe_to(&world).await.0 < before);
-    hurry(&world).await;
-    check(&world).await;
-    assert_eq!(states(&world).await[0], "settled 20 20 9.05 9.05 0");
-    assert_eq!(safe_to(&world).await.0, before);
-    let causes = world.database.texts("select cause from vobiz.ledger_check order by id desc limit 1").await;
-    assert_eq!(causes, ["reopened"]);
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_only_the_check_sees_becomes_a_revision() {
     let (world, _, calls) = settled_day().await;
     world.vobiz.revise(&calls[3], |call| call.cost = "0.50".parse().unwrap()).unwrap();
@@ -274,48 +169,6 @@ async fn of_two_replicas_one_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_callbacks_are_counted_however_the_call_was_stored() {
-    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
-    let calls: Vec<String> = (0..10).map(|n| at(&world, began, f64::from(n) + 1.0)).collect();
-    // Announced first; stored by the sweep and announced later; announced later, and the note was lost; and seven that were lost.
-    world.owe(&calls[0], true).await;
-    world.drain().await;
-    world.sweep().await;
-    world.owe(&calls[1], true).await;
-    world.owe(&calls[2], true).await;
-    world
-        .database
-        .run(&format!("update vobiz.cdr set first_callback_at = null where call_id = '{}'", calls[2]))
-        .await;
-    let loss =
-        "select concat_ws(' ', calls, announced, only_listed, loss) from vobiz.callback_loss order by day";
-    assert_eq!(world.database.texts(loss).await.len(), 0, "the days have not been looked at");
-    check(&world).await;
-    assert_eq!(world.database.texts(loss).await[0], "10 3 7 0.700000");
-    // Frozen before the log is pruned.
-    world.database.run("truncate vobiz.callback").await;
-    assert_eq!(world.database.texts(loss).await[0], "10 3 7 0.700000");
-    let kept = world.database.texts("select unannounced::text from vobiz.ledger_day order by day").await;
-    assert_eq!(kept[0], "7");
-    world.vobiz.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_is_appended_to_only() {
-    let (world, _, _) = settled_day().await;
-    for sql in [
-        "update vobiz.ledger_check set state = 'settled'",
-        "update vobiz.ledger_total set total_there = 0",
-        "update vobiz.safe_to_bill_move set safe_to = vobiz.now()",
-        "truncate vobiz.ledger_difference",
-    ] {
-        let refused = sqlx::query(sql).execute(&world.database.pool).await.unwrap_err().to_string();
-        assert!(refused.contains("what is in it is evidence"), "{refused}");
-    }
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn costs_that_trickle_in_do_not_have_a_day_listed_every_hour() {
     let (world, _, calls) = settled_day().await;
     let mut waits = Vec::new();
@@ -338,21 +191,55 @@ async fn costs_that_trickle_in_do_not_have_a_day_listed_every_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_deleted_and_comes_again_goes_on_counting() {
+async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
     let (world, _, calls) = settled_day().await;
-    world.database.run(&format!("delete from vobiz.cdr where call_id = '{}'", calls[0])).await;
-    world.vobiz.revise(&calls[0], |call| call.cost = "0.50".parse().unwrap()).unwrap();
-    hurry(&world).await;
+    world
+        .database
+        .run(&format!("update vobiz.cdr set total_cost = total_cost + 1 where call_id = '{}'", calls[0]))
+        .await;
+    for _ in 0..3 {
+        hurry(&world).await;
+        check(&world).await;
+    }
+    let config = serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
+    let service = Running::start(config, &world.database.url).await;
+    let words =
+        format!("differs from Vobiz's own rows and totals: 1 INR more here; 1 call differs: {}", calls[0]);
+    // The clocks were moved, which it says as well.
+    let says = async || service.acts().await.iter().any(|act| act.ends_with(&words));
+    eventually("a person is called", Duration::from_secs(40), says).await;
+    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"differs\"}").await, Some(1.0));
+    assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"missing_here\"}").await, Some(0.0));
+    let safe =
+        service.metric(&format!("vobiz_cdr_safe_to_bill_timestamp_seconds{{account=\"{ACCOUNT}\"}}")).await;
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let expected = safe_to(&world).await.0.timestamp() as f64;
+    assert_eq!(safe, Some(expected));
+    let (_, page) = service.page("/status").await;
+    assert!(page.contains("\"unsettled_days\": 1") && page.contains("\"held_by\""), "{page}");
+    service.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_not_of_the_day_settles_nothing_and_shows_nothing_of_the_zone() {
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
+    at(&world, began, 3.0);
+    let time = format!("\"{}\"", (began - TimeDelta::days(2)).format("%Y-%m-%dT%H:%M:%S+00:00"));
+    let stray = CallSpec {
+        started_at: Some(began + TimeDelta::hours(5)),
+        ended_at: Some(began + TimeDelta::hours(5) + TimeDelta::seconds(60)),
+        ..CallSpec::default()
+    };
+    let stray =
+        ["start_time", "end_time", "created_at"].into_iter().fold(stray, |spec, key| spec.with(key, &time));
+    world.vobiz.place_call(stray);
     check(&world).await;
-    assert_eq!(
-        world.text(&format!("select revision from vobiz.cdr where call_id = '{}'", calls[0])).await,
-        "2"
-    );
-    let change = format!(
-        "select concat_ws(' ', field, was, \"is\") from vobiz.cdr_change where call_id = '{}' order by 1",
-        calls[0]
-    );
-    assert_eq!(world.database.texts(&change).await, ["cost 0.45 0.5", "total_cost 0.45 0.5"]);
+    let reason = "1 of 2 calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for";
+    assert!(states(&world).await[0].ends_with(reason), "{:?}", states(&world).await);
+    assert!(states(&world).await[0].starts_with("unproven 2 2"), "{:?}", states(&world).await);
+    let believed = "select concat_ws(' ', day_of, day_offset) from vobiz.account";
+    assert_eq!(world.text(believed).await, "start_time");
     world.end().await;
 }
 

@@ -1,15 +1,66 @@
-//! What calls a person, and what is a matter of readiness alone.
+//! Whether callbacks can be taken: what ends readiness, and what does not.
 
-use super::{call, service, swept, vobiz};
+use std::time::{Duration, Instant};
+
+use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
+use vobiz_cdr::serve::port::{Limits, listen};
+use vobiz_cdr::watch::metrics::Metrics;
+
+use super::{call, service, vobiz};
+use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::Database;
 use crate::support::endpoint::Knock;
 use crate::support::running::page;
 use crate::support::world::{eventually, options};
-use std::time::Duration;
-use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
-use vobiz_cdr::serve::port::{Limits, listen};
-use vobiz_cdr::simulator::SimulatorOptions;
-use vobiz_cdr::watch::metrics::Metrics;
+
+/// Both ways in which a Postgres can be gone.
+async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let proxy = ChaosProxy::before(&database.url).await;
+    let running = service(&vobiz, &proxy.url).await;
+    assert_eq!(call(&vobiz, 2).await, 2);
+    running.all_is_well().await;
+
+    gone(&proxy);
+    let began = Instant::now();
+    assert_eq!(call(&vobiz, 1).await, 0, "503, in Vobiz's time");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let (code, took) = running.timed("/readyz").await;
+    assert!(code == 503 && took < Duration::from_secs(3), "{code} after {took:?}");
+    assert_eq!(
+        running.the_only_act().await,
+        "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost"
+    );
+    for path in ["/healthz", "/metrics", "/status"] {
+        let (code, took) = running.timed(path).await;
+        assert_eq!(code, if path == "/status" { 503 } else { 200 }, "{path}");
+        assert!(took < Duration::from_millis(1500), "{path} took {took:?}: it waited for Postgres");
+    }
+    assert_eq!(running.metric("vobiz_cdr_postgres_up").await, Some(0.0));
+
+    proxy.restore();
+    eventually("it is ready again", Duration::from_secs(20), async || running.page("/readyz").await.0 == 200)
+        .await;
+    running.all_is_well().await;
+    assert_eq!(call(&vobiz, 2).await, 2);
+    eventually("all are stored", Duration::from_secs(40), async || {
+        database.count("select count(*) from vobiz.cdr").await >= 4
+    })
+    .await;
+    database.every_certain_call_is_somewhere().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_swallows_everything_is_seen_by_all_and_holds_up_nobody() {
+    a_postgres_that_is_gone(ChaosProxy::black_hole).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_cuts_every_connection_is_seen_by_all() {
+    a_postgres_that_is_gone(ChaosProxy::cut).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_group_commit_is_a_matter_of_readiness_alone() {
@@ -75,35 +126,6 @@ async fn a_read_only_postgres_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answers() {
-    let database = Database::new().await;
-    let vobiz = vobiz(options()).await;
-    let running = service(&vobiz, &database.url).await;
-    running.all_is_well().await;
-    // As where a partition is missing or the disk of the log is full: everything else works.
-    database.run("create function refuse() returns trigger language plpgsql as $$ begin raise sqlstate '53100'; end $$").await;
-    database
-        .run("create trigger refuse before insert on vobiz.callback for each row execute function refuse()")
-        .await;
-    let act = async {
-        let mut act = String::new();
-        eventually("a person is called", Duration::from_secs(30), async || {
-            assert_eq!(call(&vobiz, 1).await, 0);
-            let acts = running.acts().await;
-            act = acts.into_iter().next().unwrap_or_default();
-            !act.is_empty()
-        })
-        .await;
-        act
-    };
-    assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
-    database.run("drop trigger refuse on vobiz.callback").await;
-    assert_eq!(call(&vobiz, 1).await, 1);
-    running.all_is_well().await;
-    running.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     let database = Database::new().await;
     let metrics = Metrics::new();
@@ -139,25 +161,6 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     })
     .await;
     stop.cancel();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_throttled_all_the_time_calls_a_person() {
-    let database = Database::new().await;
-    let vobiz = vobiz(options()).await;
-    let running = service(&vobiz, &database.url).await;
-    swept(&database).await;
-    // Ten minutes of the last fifteen, in pauses of a minute each, as they come when every request is refused.
-    database
-        .run(
-            "insert into vobiz.account_pause (account_id, started_at, until_at, reason)
-             select 'MA_TESTAB12', now() - make_interval(mins => n), now() - make_interval(mins => n) + interval '59 seconds', 'throttled'
-             from generate_series(1, 10) n",
-        )
-        .await;
-    let act = running.the_only_act().await;
-    assert!(act.starts_with("account MA_TESTAB12 was throttled (429) for 6"), "{act}");
-    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,38 +202,4 @@ async fn a_stalled_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves
         assert_eq!(page(address, "/readyz").await, (503, "not ready: stopping\n".into()));
         stop.cancel();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
-    let database = Database::new().await;
-    let vobiz = vobiz(SimulatorOptions { clock_ahead: 90, ..options() }).await;
-    let running = service(&vobiz, &database.url).await;
-    database
-        .run(
-            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
-               values ('x', 'MA_GONE', false, true, now());
-             insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, failures, error_class,
-                                          last_error, first_failed_at, dead_at)
-               values ('d', 'MA_TESTAB12', true, true, now(), 5, 'refused', '422', now(), now());
-             do $$ begin execute (select format('alter table vobiz.callback detach partition vobiz.%I',
-                                    'callback_' || to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))); end $$;",
-        )
-        .await;
-    let mut acts = Vec::new();
-    eventually("all is said", Duration::from_secs(30), async || {
-        acts = running.acts().await;
-        acts.len() >= 4
-    })
-    .await;
-    let says = |word: &str| acts.iter().filter(|act| act.contains(word)).count() == 1;
-    assert!(says("the clock of the Vobiz API is 9") && says("ahead of ours"), "{acts:?}");
-    assert!(says("partitions are missing: callback_"), "{acts:?}");
-    assert!(says("1 dead letter of account MA_TESTAB12: refused"), "{acts:?}");
-    assert!(says("1 calls are owed for account MA_GONE, which is not configured"), "{acts:?}");
-    assert_eq!(acts.len(), 4, "{acts:?}");
-    assert_eq!(running.metric("vobiz_cdr_dead_letters{class=\"refused\"}").await, Some(1.0));
-    assert_eq!(running.metric("vobiz_cdr_queue_calls{state=\"dead\"}").await, Some(1.0));
-    assert_eq!(running.page("/readyz").await.0, 200);
-    running.end().await;
 }

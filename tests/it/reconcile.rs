@@ -1,112 +1,14 @@
 //! Our calls beside another's list: each kind of difference is found once, nothing else is, and nothing is guessed.
 
-mod command;
-
 use futures_util::TryStreamExt;
-use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
-use vobiz_cdr::db::reconcile::{self as rows, ReconcileDifference};
-use vobiz_cdr::reconcile::{self, Comparison, Map, ReconcileError, ReconcileRequest, Wrong};
+use serde_json::json;
+use vobiz_cdr::db::reconcile as rows;
+use vobiz_cdr::reconcile::{self, Map, ReconcileError, ReconcileRequest, Wrong};
 use vobiz_cdr::vobiz::AccountId;
 
-use crate::support::calls::single;
 use crate::support::database::{ACCOUNT, Database};
-
-const EXPORT: &str = "tests/data/vobiz/export.csv";
-const HEADER: &str = "account_id,uuid,start_time,duration,billsec,cost,streaming_cost,total_cost,currency\n";
-/// One table in all its columns.
-const MAP: &str = "zone = \"Asia/Kolkata\"
-    [columns]
-    call_id = \"their id\"\nfrom = \"caller\"\nto = \"callee\"\nstarted_at = \"at\"\nbillsec = \"seconds\"\ncost = \"rupees\"
-    currency = \"currency\"";
-
-impl Database {
-    async fn store(&self, call: Value) {
-        let now = self.now().await;
-        self.upsert(&[&single(&call.to_string(), now)]).await;
-    }
-
-    /// Calls named `a`, `b`, …, ten minutes apart from 10:00 UTC on, 42 seconds and 0.45 INR each, of [`ACCOUNT`].
-    async fn store_plain(&self, calls: &str) {
-        for name in calls.chars() {
-            self.store(plain(name)).await;
-        }
-    }
-
-    async fn with_csv(
-        &self,
-        text: &str,
-        zone: &str,
-        asked: &ReconcileRequest,
-    ) -> (Comparison, Vec<ReconcileDifference>) {
-        let mut connection = self.connection().await;
-        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), zone, asked).await.unwrap();
-        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
-    }
-
-    async fn with_table(
-        &self,
-        table: &str,
-        map: &str,
-        asked: &ReconcileRequest,
-    ) -> (Comparison, Vec<ReconcileDifference>) {
-        let mut connection = self.connection().await;
-        let map = Map::read(map).unwrap();
-        let comparison = reconcile::with_table(&mut connection, table, &map, asked).await.unwrap();
-        (comparison, rows::differences(&mut connection, None).try_collect().await.unwrap())
-    }
-
-    /// A table as a customer might have it; rows are SQL.
-    async fn make_table(&self, rows: &str) {
-        self.run(&format!(
-            r#"create schema "My CRM";
-               create table "My CRM"."Calls; drop" ("their id" text, caller text, callee bigint, at timestamp, seconds float8,
-                                                    rupees text, currency varchar(3));
-               insert into "My CRM"."Calls; drop" values {rows}"#
-        ))
-        .await;
-    }
-}
-
-const TABLE: &str = "My CRM.Calls; drop";
-
-fn minute(name: char) -> String {
-    let minute = 10 * (u32::from(name) - u32::from('a'));
-    format!("{:02}:{:02}", 10 + minute / 60, minute % 60)
-}
-
-fn plain(name: char) -> Value {
-    json!({
-        "uuid": name.to_string(), "account_id": ACCOUNT, "start_time": format!("2026-03-25T{}:00Z", minute(name)),
-        "call_direction": "outbound", "caller_id_number": "+918012345678",
-        "destination_number": format!("+9198765432{:02}", u32::from(name) - u32::from('a')),
-        "duration": 47, "billsec": 42, "cost": 0.45, "streaming_cost": 0, "total_cost": 0.45, "currency": "INR"
-    })
-}
-
-/// The export's row of a plain call.
-fn row(name: char) -> String {
-    format!("{ACCOUNT},{name},2026-03-25T{}:00Z,47,42,0.45,0,0.45,INR\n", minute(name))
-}
-
-fn rows(calls: &str) -> String {
-    HEADER.to_owned() + &calls.chars().map(row).collect::<String>()
-}
-
-fn days(from: &str, to: &str) -> ReconcileRequest {
-    ReconcileRequest { days: Some((from.parse().unwrap(), to.parse().unwrap())), account: None }
-}
-
-/// Kind and call (or line) of each.
-fn kinds(differences: &[ReconcileDifference]) -> Vec<String> {
-    let name = |d: &ReconcileDifference| d.call_id.clone().unwrap_or_else(|| format!("{:?}", d.line));
-    differences.iter().map(|d| format!("{} {}", d.kind, name(d))).collect()
-}
-
-fn total<'a>(comparison: &'a Comparison, what: &str) -> [Option<&'a str>; 3] {
-    let total = comparison.totals.iter().find(|total| total.what == what).unwrap();
-    [total.here.as_deref(), total.there.as_deref(), total.difference.as_deref()]
-}
+use crate::support::their_list::rows;
+use crate::support::their_list::{EXPORT, HEADER, days, kinds, plain, row, total};
 
 #[tokio::test]
 async fn an_export_equals_the_calls_it_was_made_of() {
@@ -267,63 +169,6 @@ async fn times_without_a_zone_are_taken_in_the_zone_that_was_said() {
 }
 
 #[tokio::test]
-async fn a_table_is_matched_by_call_id_then_by_numbers_and_start() {
-    let db = Database::new().await;
-    db.store_plain("abcd").await;
-    db.make_table(
-        // By id, however far the start is off; by numbers, the id being their own; 61 seconds off; not readable.
-        "('a', null, null, '2026-03-25 16:30', 42, '0.450', 'INR'),
-         ('crm-1', '080 1234 5678', 919876543201, '2026-03-25 15:40:59.5', 41.5, '0.45', 'INR'),
-         (null, '08012345678', 9876543202, '2026-03-25 15:51:01', 42, '0.45', 'INR'),
-         (null, '08012345678', 9876543203, '2026-03-25 16:00', 42, '₹0.45', 'INR')",
-    )
-    .await;
-    let (comparison, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
-    assert_eq!(
-        kinds(&differences),
-        ["differs b", "missing_there c", "missing_here Some(3)", "unreadable Some(4)", "missing_there d"]
-    );
-    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41.5")]);
-    assert_eq!((comparison.counts.equal, comparison.rows), (1, 4));
-
-    let (_, differences) = db
-        .with_table(TABLE, &format!("{MAP}\n[match]\ntolerance = \"61s\""), &ReconcileRequest::default())
-        .await;
-    assert_eq!(kinds(&differences), ["differs b", "unreadable Some(4)", "missing_there d"]);
-}
-
-#[tokio::test]
-async fn where_two_calls_could_be_meant_none_is_chosen() {
-    let db = Database::new().await;
-    db.store_plain("abc").await;
-    let mut again = plain('a');
-    (again["uuid"], again["start_time"]) = (json!("a2"), json!("2026-03-25T10:00:30Z"));
-    db.store(again).await;
-    db.make_table(
-        // The nearer one is not taken. Two rows for b; c is certain.
-        "(null, '8012345678', 9876543200, '2026-03-25 15:30:01', 42, '0.45', 'INR'),
-         ('x', '8012345678', 9876543201, '2026-03-25 15:40:10', 42, '0.45', 'INR'),
-         ('y', '8012345678', 9876543201, '2026-03-25 15:40:20', 42, '0.45', 'INR'),
-         (null, '8012345678', 9876543202, '2026-03-25 15:50:00', 42, '0.45', 'INR')",
-    )
-    .await;
-    let (comparison, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
-    assert!(differences.iter().all(|difference| difference.kind == "ambiguous"), "{differences:?}");
-    let counts = comparison.counts;
-    assert_eq!((counts.ambiguous_here, counts.ambiguous_there, counts.equal), (3, 3, 1));
-    assert_eq!((counts.missing_here, counts.missing_there, counts.differences()), (0, 0, 6));
-    let why: Vec<_> = differences.iter().map(|difference| difference.why.clone().unwrap()).collect();
-    assert!(why.contains(&"may be a or a2".to_owned()), "{why:?}");
-    assert!(why.iter().any(|why| why.contains("x from 8012345678") && why.contains("or y from")), "{why:?}");
-
-    // An id settles it.
-    db.run(r#"update "My CRM"."Calls; drop" set "their id" = 'a' where callee = 9876543200"#).await;
-    db.run(r#"delete from "My CRM"."Calls; drop" where "their id" = 'x'"#).await;
-    let (_, differences) = db.with_table(TABLE, MAP, &days("2026-03-25", "2026-03-25")).await;
-    assert_eq!(kinds(&differences), ["missing_there a2"]);
-}
-
-#[tokio::test]
 async fn a_table_is_only_read_and_only_where_it_matters() {
     let db = Database::new().await;
     db.store_plain("a").await;
@@ -399,28 +244,4 @@ async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
         assert_eq!(kinds(&found), expected, "{text}");
         assert_eq!(comparison.equal, expected.is_empty());
     }
-}
-
-#[tokio::test]
-async fn rows_of_several_batches_are_all_compared() {
-    let db = Database::new().await;
-    sqlx::query(AssertSqlSafe(format!(
-        "insert into vobiz.cdr (call_id, account_id, start_time, billsec, total_cost, currency, listed_by, origin, attempts,
-                                fetched_at, revision, content_hash)
-         select 'call-' || n, '{ACCOUNT}', '2026-03-25Z'::timestamptz + n * interval '1 second', 42, 0.45, 'INR', '{ACCOUNT}',
-                'sweep', 0, now(), 1, sha256('x')
-         from generate_series(0, 4999) n"
-    )))
-    .execute(&db.pool)
-    .await
-    .unwrap();
-    let rows = (0..5000).map(|n| {
-        let at = format!("2026-03-25T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60);
-        format!("call-{n},{at},42,0.45,INR\n")
-    });
-    let text = "uuid,start_time,billsec,total_cost,currency\n".to_owned() + &rows.collect::<String>();
-    let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
-    assert!(comparison.equal && differences.is_empty(), "{comparison:?}");
-    assert_eq!(comparison.counts.equal, 5000);
-    assert_eq!(total(&comparison, "billsec"), [Some("210000"), Some("210000"), Some("0")]);
 }

@@ -1,0 +1,53 @@
+//! What a callback makes us owe.
+
+use vobiz_cdr::db::queue::{Failed, Then, callback};
+use vobiz_cdr::retry::ErrorClass;
+
+use super::HOUR;
+use crate::support::calls::announced;
+use crate::support::database::Database;
+
+#[tokio::test]
+async fn a_repeated_callback_owes_one_cdr_and_only_adds_proof() {
+    let db = Database::new().await;
+    db.owe(&["a", "a"], false).await;
+    let row = db.owed_row("a", &[]).await;
+    db.owe(&["a"], false).await;
+    assert_eq!(db.owed_row("a", &[]).await, row, "an ordinary repeat changes nothing");
+    let (entry, mut owed) = announced("a", true);
+    owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
+    owed.sip_call_id = Some("sip".into());
+    let connection = &mut *db.connection().await;
+    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    let proven = db.text("select concat_ws(' ', account_id, account_proven, certain, sip_call_id, due_at > vobiz.now()) from vobiz.cdr_queue").await;
+    assert_eq!(proven, "SA_PROVEN t t sip t", "it moved, and starts anew there");
+    let row = db.owed_row("a", &[]).await;
+    db.owe(&["a"], true).await;
+    db.owe(&["a"], false).await;
+    assert_eq!(db.owed_row("a", &[]).await, row, "proof is never taken back");
+    assert_eq!(db.count("select count(*) from vobiz.callback").await, 6);
+}
+
+#[tokio::test]
+async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failures_behind() {
+    let db = Database::new().await;
+    db.owe(&["a"], true).await;
+    let leased = db.lease(1).await;
+    let (entry, mut owed) = announced("a", true);
+    owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
+    sqlx::query("update vobiz.cdr_queue set account_proven = false").execute(&db.pool).await.unwrap();
+    let connection = &mut *db.connection().await;
+    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    let late = leased.into_iter().next().unwrap();
+    let late = Failed {
+        lease: late,
+        class: ErrorClass::Refused,
+        error: "refused".into(),
+        body: None,
+        then: Then::Bury,
+    };
+    assert_eq!(db.bury(late).await, 0, "the old holder settles nothing");
+    let row =
+        db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
+    assert_eq!(row, "SA_PROVEN 0 t");
+}

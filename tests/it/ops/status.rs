@@ -1,0 +1,110 @@
+//! What calls a person, in words and by an exit code, and what does not.
+
+use std::time::Duration;
+
+use vobiz_cdr::simulator::SimulatorOptions;
+
+use super::{call, service, swept, vobiz};
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::endpoint::Knock;
+use crate::support::world::{TOKEN, eventually, options};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_shows_in_status_and_turns_no_callback_away() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    vobiz.set_token(ACCOUNT, "another-token");
+    let running = service(&vobiz, &database.url).await;
+    let knock = Knock::hangup("a-call").by_v3(TOKEN);
+    assert_eq!(knock.send(running.public.unwrap()).await, 200);
+    let act = running.the_only_act().await;
+    assert_eq!(act, "account MA_TESTAB12 is paused: denied");
+    let series = "vobiz_cdr_account_paused{account=\"MA_TESTAB12\",reason=\"denied\"}";
+    assert_eq!(running.metric(series).await, Some(1.0));
+    assert_eq!(running.page("/readyz").await.0, 200);
+    assert_eq!(running.page("/healthz").await.0, 200);
+    assert_eq!(Knock::hangup("another").by_v3(TOKEN).send(running.public.unwrap()).await, 200);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answers() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    running.all_is_well().await;
+    // As where a partition is missing or the disk of the log is full: everything else works.
+    database.run("create function refuse() returns trigger language plpgsql as $$ begin raise sqlstate '53100'; end $$").await;
+    database
+        .run("create trigger refuse before insert on vobiz.callback for each row execute function refuse()")
+        .await;
+    let act = async {
+        let mut act = String::new();
+        eventually("a person is called", Duration::from_secs(30), async || {
+            assert_eq!(call(&vobiz, 1).await, 0);
+            let acts = running.acts().await;
+            act = acts.into_iter().next().unwrap_or_default();
+            !act.is_empty()
+        })
+        .await;
+        act
+    };
+    assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
+    database.run("drop trigger refuse on vobiz.callback").await;
+    assert_eq!(call(&vobiz, 1).await, 1);
+    running.all_is_well().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_throttled_all_the_time_calls_a_person() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    swept(&database).await;
+    // Ten minutes of the last fifteen, in pauses of a minute each, as they come when every request is refused.
+    database
+        .run(
+            "insert into vobiz.account_pause (account_id, started_at, until_at, reason)
+             select 'MA_TESTAB12', now() - make_interval(mins => n), now() - make_interval(mins => n) + interval '59 seconds', 'throttled'
+             from generate_series(1, 10) n",
+        )
+        .await;
+    let act = running.the_only_act().await;
+    assert!(act.starts_with("account MA_TESTAB12 was throttled (429) for 6"), "{act}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
+    let database = Database::new().await;
+    let vobiz = vobiz(SimulatorOptions { clock_ahead: 90, ..options() }).await;
+    let running = service(&vobiz, &database.url).await;
+    database
+        .run(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
+               values ('x', 'MA_GONE', false, true, now());
+             insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, failures, error_class,
+                                          last_error, first_failed_at, dead_at)
+               values ('d', 'MA_TESTAB12', true, true, now(), 5, 'refused', '422', now(), now());
+             do $$ begin execute (select format('alter table vobiz.callback detach partition vobiz.%I',
+                                    'callback_' || to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))); end $$;",
+        )
+        .await;
+    let mut acts = Vec::new();
+    eventually("all is said", Duration::from_secs(30), async || {
+        acts = running.acts().await;
+        acts.len() >= 4
+    })
+    .await;
+    let says = |word: &str| acts.iter().filter(|act| act.contains(word)).count() == 1;
+    assert!(says("the clock of the Vobiz API is 9") && says("ahead of ours"), "{acts:?}");
+    assert!(says("partitions are missing: callback_"), "{acts:?}");
+    assert!(says("1 dead letter of account MA_TESTAB12: refused"), "{acts:?}");
+    assert!(says("1 calls are owed for account MA_GONE, which is not configured"), "{acts:?}");
+    assert_eq!(acts.len(), 4, "{acts:?}");
+    assert_eq!(running.metric("vobiz_cdr_dead_letters{class=\"refused\"}").await, Some(1.0));
+    assert_eq!(running.metric("vobiz_cdr_queue_calls{state=\"dead\"}").await, Some(1.0));
+    assert_eq!(running.page("/readyz").await.0, 200);
+    running.end().await;
+}
