@@ -153,9 +153,7 @@ fn add(
 ) {
     let [account, customer, time] = place;
     let or_dash = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".into());
-    for ((name, kept), (_, real)) in
-        named(kept).into_iter().zip(named(real)).filter(|(kept, real)| kept != real)
-    {
+    for ((name, kept), (_, real)) in kept.iter().zip(real.iter()).filter(|(kept, real)| kept != real) {
         table.add_row([
             account.clone(),
             customer.clone(),
@@ -174,18 +172,4 @@ fn print(table: &Table) {
     if !table.is_empty() {
         output::stdout_line(&table.to_string());
     }
-}
-
-fn named(sums: &Sums) -> [(&'static str, String); 9] {
-    [
-        ("calls", sums.calls.to_string()),
-        ("duration", sums.duration.to_string()),
-        ("billsec", sums.billsec.to_string()),
-        ("pulse_minutes", sums.pulse_minutes.to_string()),
-        ("cost", sums.cost.clone()),
-        ("streaming_cost", sums.streaming_cost.clone()),
-        ("total_cost", sums.total_cost.clone()),
-        ("with_cost", sums.with_cost.to_string()),
-        ("without_cost", sums.without_cost.to_string()),
-    ]
 }

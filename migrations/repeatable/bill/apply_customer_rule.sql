@@ -52,23 +52,27 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       select array_agg(id) into owners from owner where id is not null;
     end if;
 
-    insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
+    insert into vobiz.rollup_delta (
+      account_id, customer, bucket, currency, call_direction, answered,
+      /* each sum: {} */
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      /* end */)
     with before as materialized (
       select r from vobiz.customer_rule r where id not in (select id from unnest(added))
       union all
       select r from unnest(removed) r
     ), touched as materialized (
       select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
-             c.billsec, c.duration, c.cost, c.streaming_cost, c.total_cost
+             /* each input: c.{} */
+             c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
+             /* end */
       from vobiz.customer_cdr c
       where c.account_id = any (owners) and c.day_at >= first and c.day_at < after
         and (c.our_number = any (numbers) or c.campaign_id = any (campaigns) or c.trunk_id = any (trunks)
              or c.account_id = any (accounts))
     ), moved as (
       -- As vobiz.customer_cdr, by the rules of before.
-      select c.account_id, c.customer, c.day_at, c.currency, c.call_direction, c.billsec, c.duration, c.cost, c.streaming_cost,
-             c.total_cost, vobiz.first_rule((n.r).customer, (k.r).customer, (t.r).customer, (a.r).customer) as former
+      select c.*, vobiz.first_rule((n.r).customer, (k.r).customer, (t.r).customer, (a.r).customer) as former
       from touched c
       left join before n on vobiz.rule_holds(n.r, 'our_number', c.our_number, c.day_at)
       left join before k on vobiz.rule_holds(k.r, 'campaign_id', c.campaign_id, c.day_at)
@@ -76,18 +80,22 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       left join before a on vobiz.rule_holds(a.r, 'account_id', c.account_id, c.day_at)
     ), summed as (
       select c.account_id, c.former, c.customer, vobiz.bucket_of(c.day_at) as bucket, c.currency, c.call_direction,
-             coalesce(c.billsec > 0, false) as answered, sum(s.calls) as calls, sum(s.duration) as duration,
-             sum(s.billsec) as billsec, sum(s.pulse_minutes) as pulse_minutes, sum(s.cost) as cost,
-             sum(s.streaming_cost) as streaming_cost, sum(s.total_cost) as total_cost, sum(s.with_cost) as with_cost,
-             sum(s.without_cost) as without_cost
+             coalesce(c.billsec > 0, false) as answered,
+             /* each sum: sum(s.{}) as {} */
+             sum(s.calls) as calls, sum(s.duration) as duration, sum(s.billsec) as billsec, sum(s.pulse_minutes) as pulse_minutes,
+             sum(s.cost) as cost, sum(s.streaming_cost) as streaming_cost, sum(s.total_cost) as total_cost,
+             sum(s.with_cost) as with_cost, sum(s.without_cost) as without_cost
+             /* end */
       from moved c
-      cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
+      cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
       where c.customer <> c.former
       group by 1, 2, 3, 4, 5, 6, 7
     )
-    select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered, x.sign * s.calls, x.sign * s.duration,
-           x.sign * s.billsec, x.sign * s.pulse_minutes, x.sign * s.cost, x.sign * s.streaming_cost, x.sign * s.total_cost,
-           x.sign * s.with_cost, x.sign * s.without_cost
+    select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered,
+           /* each sum: x.sign * s.{} */
+           x.sign * s.calls, x.sign * s.duration, x.sign * s.billsec, x.sign * s.pulse_minutes, x.sign * s.cost,
+           x.sign * s.streaming_cost, x.sign * s.total_cost, x.sign * s.with_cost, x.sign * s.without_cost
+           /* end */
     from summed s cross join lateral (values (-1, s.former), (1, s.customer)) as x (sign, customer);
 
     insert into vobiz.audit (action, account_id, detail)

@@ -20,8 +20,11 @@ create or replace function vobiz.recompute_rollup_day(first date default null, l
       select q.bucket, vobiz.billing_day_of(q.bucket, zone) as day
       from (select distinct r.bucket from vobiz.rollup r where r.bucket >= from_at and r.bucket < to_at) q
     )
-    select r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered, sum(r.calls), sum(r.duration), sum(r.billsec),
-           sum(r.pulse_minutes), sum(r.cost), sum(r.streaming_cost), sum(r.total_cost), sum(r.with_cost), sum(r.without_cost)
+    select r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered,
+           /* each sum: sum(r.{}) */
+           sum(r.calls), sum(r.duration), sum(r.billsec), sum(r.pulse_minutes), sum(r.cost), sum(r.streaming_cost),
+           sum(r.total_cost), sum(r.with_cost), sum(r.without_cost)
+           /* end */
     from vobiz.rollup r join quarter q on q.bucket = r.bucket
     where r.bucket >= from_at and r.bucket < to_at
     group by 1, 2, 3, 4, 5, 6;

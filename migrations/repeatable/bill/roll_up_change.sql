@@ -12,19 +12,31 @@ create or replace function vobiz.roll_up_change() returns trigger
       "is" := vobiz.customer_of(new.account_id, new.trunk_id, new.campaign_id, new.our_number, new.day_at);
     end if;
     -- Of one key, the difference; else one row out and one in.
-    insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
+    insert into vobiz.rollup_delta (
+      account_id, customer, bucket, currency, call_direction, answered,
+      /* each sum: {} */
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      /* end */)
     select c.account_id, c.customer, vobiz.bucket_of(c.day_at), c.currency, c.call_direction, coalesce(c.billsec > 0, false),
+           /* each sum: sum(c.sign * s.{}) */
            sum(c.sign * s.calls), sum(c.sign * s.duration), sum(c.sign * s.billsec), sum(c.sign * s.pulse_minutes),
            sum(c.sign * s.cost), sum(c.sign * s.streaming_cost), sum(c.sign * s.total_cost), sum(c.sign * s.with_cost),
            sum(c.sign * s.without_cost)
+           /* end */
     from (values
-      (-1, was, old.account_id, old.day_at, old.currency, old.call_direction, old.duration, old.billsec, old.cost, old.streaming_cost,
-       old.total_cost),
-      (1, "is", new.account_id, new.day_at, new.currency, new.call_direction, new.duration, new.billsec, new.cost, new.streaming_cost,
-       new.total_cost)) as c (sign, customer, account_id, day_at, currency, call_direction, duration, billsec, cost, streaming_cost,
-                              total_cost)
-    cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
+      (-1, was, old.account_id, old.day_at, old.currency, old.call_direction,
+       /* each input: old.{} */
+       old.duration, old.billsec, old.cost, old.streaming_cost, old.total_cost
+       /* end */),
+      (1, "is", new.account_id, new.day_at, new.currency, new.call_direction,
+       /* each input: new.{} */
+       new.duration, new.billsec, new.cost, new.streaming_cost, new.total_cost
+       /* end */)) as c (
+      sign, customer, account_id, day_at, currency, call_direction,
+      /* each input: {} */
+      duration, billsec, cost, streaming_cost, total_cost
+      /* end */)
+    cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
     group by 1, 2, 3, 4, 5, 6;
     return null;
   end $$;

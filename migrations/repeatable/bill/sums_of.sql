@@ -1,12 +1,41 @@
+-- The only text that knows the sums of the bill. The others list them between two comments, as `./dev sums` writes them from here.
+
+-- What a function returns cannot be replaced: where there is a further sum, the former function goes first, and the one view on it.
+do $$
+begin
+  if (select p.proargnames[p.pronargs + 1:] from pg_catalog.pg_proc p where p.oid = to_regproc('vobiz.sums_of'))
+     <> array[
+       /* each sum: '{}' */
+       'calls', 'duration', 'billsec', 'pulse_minutes', 'cost', 'streaming_cost', 'total_cost', 'with_cost', 'without_cost'
+       /* end */] then
+    drop view vobiz.rollup_base;
+    drop function vobiz.sums_of;
+  end if;
+end $$;
+
 create or replace function vobiz.sums_of(
-    seconds integer, talked integer, leg_cost numeric, stream_cost numeric, whole_cost numeric)
-  returns table (calls bigint, duration bigint, billsec bigint, pulse_minutes bigint, cost numeric, streaming_cost numeric,
-                 total_cost numeric, with_cost bigint, without_cost bigint)
+    of_duration integer, of_billsec integer, of_cost numeric, of_streaming_cost numeric, of_total_cost numeric)
+  returns table (
+    calls bigint,           -- Legs.
+    duration bigint,        -- Seconds, ringing and talking; NULL counts as 0.
+    billsec bigint,         -- Seconds talked; NULL counts as 0.
+    pulse_minutes bigint,   -- Minutes talked, each call rounded up to whole ones.
+    cost numeric,           -- Sum of cost; NULL counts as 0.
+    streaming_cost numeric, -- Sum of streaming_cost; NULL counts as 0.
+    total_cost numeric,     -- Sum of total_cost; NULL counts as 0.
+    with_cost bigint,       -- Calls whose total_cost is above 0.
+    without_cost bigint)    -- Calls whose total_cost is NULL.
   language sql immutable parallel safe rows 1
   as $$
-    select bigint '1', coalesce(seconds, 0)::bigint, coalesce(talked, 0)::bigint, coalesce(vobiz.pulse_minutes(talked), 0),
-           coalesce(leg_cost, 0), coalesce(stream_cost, 0), coalesce(whole_cost, 0),
-           coalesce(whole_cost > 0, false)::integer::bigint, (whole_cost is null)::integer::bigint
+    select bigint '1',
+           coalesce(of_duration, 0)::bigint,
+           coalesce(of_billsec, 0)::bigint,
+           coalesce(vobiz.pulse_minutes(of_billsec), 0),
+           coalesce(of_cost, 0),
+           coalesce(of_streaming_cost, 0),
+           coalesce(of_total_cost, 0),
+           coalesce(of_total_cost > 0, false)::integer::bigint,
+           (of_total_cost is null)::integer::bigint
   $$;
 comment on function vobiz.sums_of(integer, integer, numeric, numeric, numeric) is
   'What one call adds to each sum of the bill, of its duration, billsec, cost, streaming_cost and total_cost. Planned as the expressions that it consists of.';

@@ -1,6 +1,7 @@
 create or replace view vobiz.billing_day as
   select r.day, date_trunc('month', r.day::timestamp)::date as month, (select s.billing_zone from vobiz.setting s) as billing_zone,
          r.account_id, r.customer, r.currency, r.call_direction,
+         /* shown */
          sum(r.calls)::bigint as calls,
          coalesce(sum(r.calls) filter (where r.answered), 0)::bigint as answered,
          coalesce(sum(r.with_cost) filter (where not r.answered), 0)::bigint as unanswered_with_cost,
@@ -8,6 +9,7 @@ create or replace view vobiz.billing_day as
          round(sum(r.billsec) / 60, 6) as minutes, sum(r.pulse_minutes)::bigint as pulse_minutes,
          sum(r.cost) as cost, sum(r.streaming_cost) as streaming_cost, sum(r.total_cost) as total_cost,
          sum(r.without_cost)::bigint as without_cost
+         /* end */
   from vobiz.rollup_day_part r
   group by r.day, r.account_id, r.customer, r.currency, r.call_direction
   having sum(r.calls) <> 0;
@@ -20,6 +22,7 @@ comment on column vobiz.billing_day.account_id is 'Account that owns the calls.'
 comment on column vobiz.billing_day.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_day.currency is 'Currency of the costs; NULL where the calls name none. Never add different ones.';
 comment on column vobiz.billing_day.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
+-- shown: comments
 comment on column vobiz.billing_day.calls is 'Legs.';
 comment on column vobiz.billing_day.answered is 'Of these, legs with billsec > 0; NULL counts as not answered.';
 comment on column vobiz.billing_day.unanswered_with_cost is 'Legs that were not answered and whose total_cost is above 0.';
@@ -31,3 +34,4 @@ comment on column vobiz.billing_day.cost is 'Sum of cost in currency, before tax
 comment on column vobiz.billing_day.streaming_cost is 'Sum of streaming_cost in currency, before tax; NULL counts as 0.';
 comment on column vobiz.billing_day.total_cost is 'Sum of total_cost in currency, before tax, as Vobiz states it per leg; NULL counts as 0.';
 comment on column vobiz.billing_day.without_cost is 'Legs whose total_cost is NULL: the sum says nothing of them.';
+-- end

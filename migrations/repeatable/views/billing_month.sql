@@ -2,6 +2,7 @@
 create or replace view vobiz.billing_month as
   select date_trunc('month', r.day::timestamp)::date as month, (select s.billing_zone from vobiz.setting s) as billing_zone, r.account_id,
          r.customer, r.currency, r.call_direction,
+         /* shown as in views/billing_day.sql */
          sum(r.calls)::bigint as calls,
          coalesce(sum(r.calls) filter (where r.answered), 0)::bigint as answered,
          coalesce(sum(r.with_cost) filter (where not r.answered), 0)::bigint as unanswered_with_cost,
@@ -9,6 +10,7 @@ create or replace view vobiz.billing_month as
          round(sum(r.billsec) / 60, 6) as minutes, sum(r.pulse_minutes)::bigint as pulse_minutes,
          sum(r.cost) as cost, sum(r.streaming_cost) as streaming_cost, sum(r.total_cost) as total_cost,
          sum(r.without_cost)::bigint as without_cost
+         /* end */
   from vobiz.rollup_day_part r
   group by 1, r.account_id, r.customer, r.currency, r.call_direction
   having sum(r.calls) <> 0;
@@ -20,6 +22,7 @@ comment on column vobiz.billing_month.account_id is 'Account that owns the calls
 comment on column vobiz.billing_month.customer is 'Customer by vobiz.customer_rule at the time of each call; ''unassigned'' where no rule fits.';
 comment on column vobiz.billing_month.currency is 'Currency of the costs; NULL where the calls name none. Never add different ones.';
 comment on column vobiz.billing_month.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
+-- shown: comments as in views/billing_day.sql
 comment on column vobiz.billing_month.calls is 'Legs.';
 comment on column vobiz.billing_month.answered is 'Of these, legs with billsec > 0; NULL counts as not answered.';
 comment on column vobiz.billing_month.unanswered_with_cost is 'Legs that were not answered and whose total_cost is above 0.';
@@ -31,3 +34,4 @@ comment on column vobiz.billing_month.cost is 'Sum of cost in currency, before t
 comment on column vobiz.billing_month.streaming_cost is 'Sum of streaming_cost in currency, before tax; NULL counts as 0.';
 comment on column vobiz.billing_month.total_cost is 'Sum of total_cost in currency, before tax, as Vobiz states it per leg; NULL counts as 0.';
 comment on column vobiz.billing_month.without_cost is 'Legs whose total_cost is NULL: the sum says nothing of them.';
+-- end

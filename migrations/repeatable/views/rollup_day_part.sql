@@ -1,10 +1,14 @@
 create or replace view vobiz.rollup_day_part as
-  select account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-         streaming_cost, total_cost, with_cost, without_cost
+  select account_id, customer, day, currency, call_direction, answered,
+         /* each sum: {} */
+         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+         /* end */
   from vobiz.rollup_day
   union all
-  select d.account_id, d.customer, q.day, d.currency, d.call_direction, d.answered, d.calls, d.duration, d.billsec, d.pulse_minutes, d.cost,
-         d.streaming_cost, d.total_cost, d.with_cost, d.without_cost
+  select d.account_id, d.customer, q.day, d.currency, d.call_direction, d.answered,
+         /* each sum: d.{} */
+         d.calls, d.duration, d.billsec, d.pulse_minutes, d.cost, d.streaming_cost, d.total_cost, d.with_cost, d.without_cost
+         /* end */
   -- The fence: the day once for each quarter, not once for each row.
   from (select b.bucket, vobiz.billing_day_of(b.bucket, (select s.billing_zone from vobiz.setting s)) as day
         from (select distinct bucket from vobiz.rollup_delta) b
@@ -18,6 +22,7 @@ comment on column vobiz.rollup_day_part.day is 'Day in the billing zone (vobiz.s
 comment on column vobiz.rollup_day_part.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup_day_part.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
 comment on column vobiz.rollup_day_part.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+-- each sum: comment on column vobiz.rollup_day_part.{} is '{says}';
 comment on column vobiz.rollup_day_part.calls is 'Legs.';
 comment on column vobiz.rollup_day_part.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.rollup_day_part.billsec is 'Seconds talked; NULL counts as 0.';
@@ -27,3 +32,4 @@ comment on column vobiz.rollup_day_part.streaming_cost is 'Sum of streaming_cost
 comment on column vobiz.rollup_day_part.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_day_part.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_day_part.without_cost is 'Calls whose total_cost is NULL.';
+-- end

@@ -1,10 +1,14 @@
 create or replace view vobiz.rollup_part as
-  select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-         streaming_cost, total_cost, with_cost, without_cost
+  select account_id, customer, bucket, currency, call_direction, answered,
+         /* each sum: {} */
+         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+         /* end */
   from vobiz.rollup
   union all
-  select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-         streaming_cost, total_cost, with_cost, without_cost
+  select account_id, customer, bucket, currency, call_direction, answered,
+         /* each sum: {} */
+         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+         /* end */
   from vobiz.rollup_delta;
 
 comment on view   vobiz.rollup_part is 'Rows to be added up: what is folded and what is not. At every instant their sums equal those over vobiz.cdr; a key whose calls add up to 0 is not there.';
@@ -14,6 +18,7 @@ comment on column vobiz.rollup_part.bucket is 'Start of the quarter of an hour i
 comment on column vobiz.rollup_part.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup_part.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
 comment on column vobiz.rollup_part.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+-- each sum: comment on column vobiz.rollup_part.{} is '{says}';
 comment on column vobiz.rollup_part.calls is 'Legs.';
 comment on column vobiz.rollup_part.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.rollup_part.billsec is 'Seconds talked; NULL counts as 0.';
@@ -23,3 +28,4 @@ comment on column vobiz.rollup_part.streaming_cost is 'Sum of streaming_cost; NU
 comment on column vobiz.rollup_part.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_part.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_part.without_cost is 'Calls whose total_cost is NULL.';
+-- end

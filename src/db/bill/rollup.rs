@@ -5,7 +5,10 @@
 //! or whether, anything is folded: only how fast a report is.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
 use crate::db::base::audit;
@@ -30,34 +33,50 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
              returning *
            ), folded as (
              insert into vobiz.rollup as r (
-               account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-               streaming_cost, total_cost, with_cost, without_cost)
-             select account_id, customer, bucket, currency, call_direction, answered, sum(calls), sum(duration), sum(billsec),
-                    sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost), sum(with_cost), sum(without_cost)
+               account_id, customer, bucket, currency, call_direction, answered,
+               /* each sum: {} */
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               /* end */)
+             select account_id, customer, bucket, currency, call_direction, answered,
+                    /* each sum: sum({}) */
+                    sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
+                    sum(with_cost), sum(without_cost)
+                    /* end */
              from taken
              group by account_id, customer, bucket, currency, call_direction, answered
              on conflict on constraint rollup_key do update set
-               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
-               pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
-               streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
-               with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+               /* each sum: {} = r.{} + excluded.{} */
+               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration,
+               billsec = r.billsec + excluded.billsec, pulse_minutes = r.pulse_minutes + excluded.pulse_minutes,
+               cost = r.cost + excluded.cost, streaming_cost = r.streaming_cost + excluded.streaming_cost,
+               total_cost = r.total_cost + excluded.total_cost, with_cost = r.with_cost + excluded.with_cost,
+               without_cost = r.without_cost + excluded.without_cost
+               /* end */
              returning bucket, calls
            ), quarter as materialized (
              select bucket, vobiz.billing_day_of(bucket, (select billing_zone from vobiz.setting)) as day
              from (select distinct bucket from taken) b
            ), folded_day as (
              insert into vobiz.rollup_day as r (
-               account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-               streaming_cost, total_cost, with_cost, without_cost)
-             select account_id, customer, day, currency, call_direction, answered, sum(calls), sum(duration), sum(billsec),
-                    sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost), sum(with_cost), sum(without_cost)
+               account_id, customer, day, currency, call_direction, answered,
+               /* each sum: {} */
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               /* end */)
+             select account_id, customer, day, currency, call_direction, answered,
+                    /* each sum: sum({}) */
+                    sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
+                    sum(with_cost), sum(without_cost)
+                    /* end */
              from taken join quarter using (bucket)
              group by account_id, customer, day, currency, call_direction, answered
              on conflict on constraint rollup_day_key do update set
-               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
-               pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
-               streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
-               with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+               /* each sum: {} = r.{} + excluded.{} */
+               calls = r.calls + excluded.calls, duration = r.duration + excluded.duration,
+               billsec = r.billsec + excluded.billsec, pulse_minutes = r.pulse_minutes + excluded.pulse_minutes,
+               cost = r.cost + excluded.cost, streaming_cost = r.streaming_cost + excluded.streaming_cost,
+               total_cost = r.total_cost + excluded.total_cost, with_cost = r.with_cost + excluded.with_cost,
+               without_cost = r.without_cost + excluded.without_cost
+               /* end */
              returning day, calls
            )
            select (select count(*) from taken) as "taken!",
@@ -71,8 +90,9 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
     if let Some(buckets) = row.emptied {
         sqlx::query!(
             "delete from vobiz.rollup
-             where bucket = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
-               and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
+             where bucket = any($1)
+               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost /* end */)
+                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
             &buckets
         )
         .execute(&mut *transaction)
@@ -81,8 +101,9 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
     if let Some(days) = row.emptied_days {
         sqlx::query!(
             "delete from vobiz.rollup_day
-             where day = any($1) and calls = 0 and duration = 0 and billsec = 0 and pulse_minutes = 0 and cost = 0
-               and streaming_cost = 0 and total_cost = 0 and with_cost = 0 and without_cost = 0",
+             where day = any($1)
+               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost /* end */)
+                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
             &days
         )
         .execute(&mut *transaction)
@@ -120,27 +141,18 @@ pub struct Key {
     pub answered: bool,
 }
 
-/// Sums over some calls. Amounts are text: to the last digit.
+/// Sums over some calls, by name, in the order of `vobiz.sums_of`: whole numbers, and amounts as text, to the last digit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sums {
-    /// Legs.
-    pub calls: i64,
-    /// Seconds, ringing and talking.
-    pub duration: i64,
-    /// Seconds talked.
-    pub billsec: i64,
-    /// Minutes talked, each call rounded up.
-    pub pulse_minutes: i64,
-    /// Sum of `cost`.
-    pub cost: String,
-    /// Sum of `streaming_cost`.
-    pub streaming_cost: String,
-    /// Sum of `total_cost`.
-    pub total_cost: String,
-    /// Calls whose `total_cost` is above 0.
-    pub with_cost: i64,
-    /// Calls whose `total_cost` is NULL.
-    pub without_cost: i64,
+#[serde(transparent)]
+pub struct Sums(IndexMap<String, Value>);
+
+impl Sums {
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().map(|(name, value)| {
+            (name.as_str(), value.as_str().map_or_else(|| value.to_string(), Into::into))
+        })
+    }
 }
 
 /// A key whose sums are not those of its calls.
@@ -168,7 +180,6 @@ pub struct Verified {
 
 /// Adds up the calls and compares, key by key, in one statement, which sees both sides at one instant. It reads all calls of the
 /// scope.
-#[expect(clippy::too_many_lines, reason = "one statement: a line or two for each sum, on both sides")]
 pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Result<Verified, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with span as (
@@ -176,60 +187,74 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     coalesce(vobiz.billing_day_start($3::date + 1, billing_zone), 'infinity') as to_at
              from vobiz.setting
            ), side as (
-             select true as kept, account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                    pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+             select true as kept, account_id, customer, bucket, currency, call_direction, answered,
+                    /* each sum: {} */
+                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+                    /* end */
              from vobiz.rollup_part
              where ($1::text is null or account_id = $1)
                and bucket >= (select from_at from span) and bucket < (select to_at from span)
              union all
              -- As vobiz.rollup_base, with a condition on the calls themselves, which an index knows.
              select false, c.account_id, c.customer, vobiz.bucket_of(c.day_at), c.currency, c.call_direction,
-                    coalesce(c.billsec > 0, false), sum(s.calls), sum(s.duration), sum(s.billsec), sum(s.pulse_minutes), sum(s.cost),
-                    sum(s.streaming_cost), sum(s.total_cost), sum(s.with_cost), sum(s.without_cost)
+                    coalesce(c.billsec > 0, false),
+                    /* each sum: sum(s.{}) */
+                    sum(s.calls), sum(s.duration), sum(s.billsec), sum(s.pulse_minutes), sum(s.cost), sum(s.streaming_cost),
+                    sum(s.total_cost), sum(s.with_cost), sum(s.without_cost)
+                    /* end */
              from vobiz.customer_cdr c
-             cross join lateral vobiz.sums_of(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost) s
+             cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
              where ($1::text is null or c.account_id = $1)
                and c.day_at >= (select from_at from span) and c.day_at < (select to_at from span)
              group by 2, 3, 4, 5, 6, 7
            ), key as materialized (
              select account_id, customer, bucket, currency, call_direction, answered,
+                    /* each sum: coalesce(sum({}) filter (where kept), 0)::{type} as {} */
                     coalesce(sum(calls) filter (where kept), 0)::bigint as calls,
                     coalesce(sum(duration) filter (where kept), 0)::bigint as duration,
                     coalesce(sum(billsec) filter (where kept), 0)::bigint as billsec,
                     coalesce(sum(pulse_minutes) filter (where kept), 0)::bigint as pulse_minutes,
-                    coalesce(sum(cost) filter (where kept), 0) as cost,
-                    coalesce(sum(streaming_cost) filter (where kept), 0) as streaming_cost,
-                    coalesce(sum(total_cost) filter (where kept), 0) as total_cost,
+                    coalesce(sum(cost) filter (where kept), 0)::numeric as cost,
+                    coalesce(sum(streaming_cost) filter (where kept), 0)::numeric as streaming_cost,
+                    coalesce(sum(total_cost) filter (where kept), 0)::numeric as total_cost,
                     coalesce(sum(with_cost) filter (where kept), 0)::bigint as with_cost,
-                    coalesce(sum(without_cost) filter (where kept), 0)::bigint as without_cost,
+                    coalesce(sum(without_cost) filter (where kept), 0)::bigint as without_cost
+                    /* end */,
+                    /* each sum: coalesce(sum({}) filter (where not kept), 0)::{type} as true_{} */
                     coalesce(sum(calls) filter (where not kept), 0)::bigint as true_calls,
                     coalesce(sum(duration) filter (where not kept), 0)::bigint as true_duration,
                     coalesce(sum(billsec) filter (where not kept), 0)::bigint as true_billsec,
                     coalesce(sum(pulse_minutes) filter (where not kept), 0)::bigint as true_pulse_minutes,
-                    coalesce(sum(cost) filter (where not kept), 0) as true_cost,
-                    coalesce(sum(streaming_cost) filter (where not kept), 0) as true_streaming_cost,
-                    coalesce(sum(total_cost) filter (where not kept), 0) as true_total_cost,
+                    coalesce(sum(cost) filter (where not kept), 0)::numeric as true_cost,
+                    coalesce(sum(streaming_cost) filter (where not kept), 0)::numeric as true_streaming_cost,
+                    coalesce(sum(total_cost) filter (where not kept), 0)::numeric as true_total_cost,
                     coalesce(sum(with_cost) filter (where not kept), 0)::bigint as true_with_cost,
                     coalesce(sum(without_cost) filter (where not kept), 0)::bigint as true_without_cost
+                    /* end */
              from side
              group by 1, 2, 3, 4, 5, 6
            )
            select n.keys as "keys!", n.all_calls as "all_calls!",
                   k.account_id as "account_id?", k.customer as "customer?", k.bucket as "bucket?", k.currency as "currency?",
                   k.call_direction as "call_direction?", k.answered as "answered?",
-                  k.calls as "calls?", k.duration as "duration?", k.billsec as "billsec?", k.pulse_minutes as "pulse_minutes?",
-                  trim_scale(k.cost)::text as "cost?", trim_scale(k.streaming_cost)::text as "streaming_cost?", trim_scale(k.total_cost)::text as "total_cost?",
-                  k.with_cost as "with_cost?", k.without_cost as "without_cost?",
-                  k.true_calls as "true_calls?", k.true_duration as "true_duration?", k.true_billsec as "true_billsec?",
-                  k.true_pulse_minutes as "true_pulse_minutes?", trim_scale(k.true_cost)::text as "true_cost?",
-                  trim_scale(k.true_streaming_cost)::text as "true_streaming_cost?", trim_scale(k.true_total_cost)::text as "true_total_cost?",
-                  k.true_with_cost as "true_with_cost?", k.true_without_cost as "true_without_cost?"
+                  json_build_object(
+                    /* each sum: '{}', k.{} | '{}', trim_scale(k.{})::text */
+                    'calls', k.calls, 'duration', k.duration, 'billsec', k.billsec, 'pulse_minutes', k.pulse_minutes,
+                    'cost', trim_scale(k.cost)::text, 'streaming_cost', trim_scale(k.streaming_cost)::text,
+                    'total_cost', trim_scale(k.total_cost)::text, 'with_cost', k.with_cost, 'without_cost', k.without_cost
+                    /* end */) as "rollup!: Json<Sums>",
+                  json_build_object(
+                    /* each sum: '{}', k.true_{} | '{}', trim_scale(k.true_{})::text */
+                    'calls', k.true_calls, 'duration', k.true_duration, 'billsec', k.true_billsec,
+                    'pulse_minutes', k.true_pulse_minutes, 'cost', trim_scale(k.true_cost)::text,
+                    'streaming_cost', trim_scale(k.true_streaming_cost)::text, 'total_cost', trim_scale(k.true_total_cost)::text,
+                    'with_cost', k.true_with_cost, 'without_cost', k.true_without_cost
+                    /* end */) as "sums!: Json<Sums>"
            from (select count(*) as keys, coalesce(sum(true_calls), 0)::bigint as all_calls from key
                  where calls <> 0 or true_calls <> 0) n
            left join key k
-             on (k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost)
-                <> (k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost,
-                    k.true_total_cost, k.true_with_cost, k.true_without_cost)
+             on (/* each sum: k.{} */ k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost /* end */)
+                <> (/* each sum: k.true_{} */ k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost, k.true_total_cost, k.true_with_cost, k.true_without_cost /* end */)
            order by k.bucket, k.account_id, k.customer, k.currency, k.call_direction, k.answered"#,
         scope.account_id,
         scope.from,
@@ -249,28 +274,8 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
         let (currency, call_direction) = (row.currency, row.call_direction);
         verified.differences.push(RollupDifference {
             key: Key { account_id, customer, bucket, currency, call_direction, answered },
-            rollup: Sums {
-                calls: row.calls.unwrap_or_default(),
-                duration: row.duration.unwrap_or_default(),
-                billsec: row.billsec.unwrap_or_default(),
-                pulse_minutes: row.pulse_minutes.unwrap_or_default(),
-                cost: row.cost.unwrap_or_default(),
-                streaming_cost: row.streaming_cost.unwrap_or_default(),
-                total_cost: row.total_cost.unwrap_or_default(),
-                with_cost: row.with_cost.unwrap_or_default(),
-                without_cost: row.without_cost.unwrap_or_default(),
-            },
-            calls: Sums {
-                calls: row.true_calls.unwrap_or_default(),
-                duration: row.true_duration.unwrap_or_default(),
-                billsec: row.true_billsec.unwrap_or_default(),
-                pulse_minutes: row.true_pulse_minutes.unwrap_or_default(),
-                cost: row.true_cost.unwrap_or_default(),
-                streaming_cost: row.true_streaming_cost.unwrap_or_default(),
-                total_cost: row.true_total_cost.unwrap_or_default(),
-                with_cost: row.true_with_cost.unwrap_or_default(),
-                without_cost: row.true_without_cost.unwrap_or_default(),
-            },
+            rollup: row.rollup.0,
+            calls: row.sums.0,
         });
     }
     Ok(verified)
@@ -295,13 +300,19 @@ pub async fn repair(
              select w.*, s.sign, s.sums
              from wrong w cross join lateral (values (-1, w.rollup), (1, w.calls)) as s (sign, sums)
            ), added as (
-             insert into vobiz.rollup_delta (account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec,
-                                             pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost)
-             select account_id, customer, bucket, currency, call_direction, answered, sum(sign * (sums->>'calls')::bigint),
-                    sum(sign * (sums->>'duration')::bigint), sum(sign * (sums->>'billsec')::bigint),
-                    sum(sign * (sums->>'pulse_minutes')::bigint), sum(sign * (sums->>'cost')::numeric),
-                    sum(sign * (sums->>'streaming_cost')::numeric), sum(sign * (sums->>'total_cost')::numeric),
-                    sum(sign * (sums->>'with_cost')::bigint), sum(sign * (sums->>'without_cost')::bigint)
+             insert into vobiz.rollup_delta (
+               account_id, customer, bucket, currency, call_direction, answered,
+               /* each sum: {} */
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               /* end */)
+             select account_id, customer, bucket, currency, call_direction, answered,
+                    /* each sum: sum(sign * (sums->>'{}')::{type}) */
+                    sum(sign * (sums->>'calls')::bigint), sum(sign * (sums->>'duration')::bigint),
+                    sum(sign * (sums->>'billsec')::bigint), sum(sign * (sums->>'pulse_minutes')::bigint),
+                    sum(sign * (sums->>'cost')::numeric), sum(sign * (sums->>'streaming_cost')::numeric),
+                    sum(sign * (sums->>'total_cost')::numeric), sum(sign * (sums->>'with_cost')::bigint),
+                    sum(sign * (sums->>'without_cost')::bigint)
+                    /* end */
              from side
              group by account_id, customer, bucket, currency, call_direction, answered
            )

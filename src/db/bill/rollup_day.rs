@@ -45,18 +45,24 @@ pub async fn verify(
              from (select distinct bucket from vobiz.rollup
                    where bucket >= (select from_at from span) and bucket < (select to_at from span)) b
            ), side as (
-             select 1 as sign, account_id, customer, day, currency, call_direction, answered, calls, duration, billsec, pulse_minutes,
-                    cost, streaming_cost, total_cost, with_cost, without_cost
+             select 1 as sign, account_id, customer, day, currency, call_direction, answered,
+                    /* each sum: {} */
+                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+                    /* end */
              from vobiz.rollup_day
              where ($1::text is null or account_id = $1) and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)
              union all
-             select -1, r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered, r.calls, r.duration, r.billsec,
-                    r.pulse_minutes, r.cost, r.streaming_cost, r.total_cost, r.with_cost, r.without_cost
+             select -1, r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered,
+                    /* each sum: r.{} */
+                    r.calls, r.duration, r.billsec, r.pulse_minutes, r.cost, r.streaming_cost, r.total_cost, r.with_cost,
+                    r.without_cost
+                    /* end */
              from vobiz.rollup r join quarter q using (bucket)
              where $1::text is null or r.account_id = $1
            )
            select account_id as "account_id!", customer as "customer!", day as "day!", currency, call_direction, answered as "answered!",
                   json_build_object(
+                    /* each sum: '{}', coalesce(sum({}) filter (where sign > 0), 0) | '{}', trim_scale(coalesce(sum({}) filter (where sign > 0), 0))::text */
                     'calls', coalesce(sum(calls) filter (where sign > 0), 0),
                     'duration', coalesce(sum(duration) filter (where sign > 0), 0),
                     'billsec', coalesce(sum(billsec) filter (where sign > 0), 0),
@@ -65,8 +71,10 @@ pub async fn verify(
                     'streaming_cost', trim_scale(coalesce(sum(streaming_cost) filter (where sign > 0), 0))::text,
                     'total_cost', trim_scale(coalesce(sum(total_cost) filter (where sign > 0), 0))::text,
                     'with_cost', coalesce(sum(with_cost) filter (where sign > 0), 0),
-                    'without_cost', coalesce(sum(without_cost) filter (where sign > 0), 0)) as "rollup_day!: Json<Sums>",
+                    'without_cost', coalesce(sum(without_cost) filter (where sign > 0), 0)
+                    /* end */) as "rollup_day!: Json<Sums>",
                   json_build_object(
+                    /* each sum: '{}', coalesce(sum({}) filter (where sign < 0), 0) | '{}', trim_scale(coalesce(sum({}) filter (where sign < 0), 0))::text */
                     'calls', coalesce(sum(calls) filter (where sign < 0), 0),
                     'duration', coalesce(sum(duration) filter (where sign < 0), 0),
                     'billsec', coalesce(sum(billsec) filter (where sign < 0), 0),
@@ -75,12 +83,12 @@ pub async fn verify(
                     'streaming_cost', trim_scale(coalesce(sum(streaming_cost) filter (where sign < 0), 0))::text,
                     'total_cost', trim_scale(coalesce(sum(total_cost) filter (where sign < 0), 0))::text,
                     'with_cost', coalesce(sum(with_cost) filter (where sign < 0), 0),
-                    'without_cost', coalesce(sum(without_cost) filter (where sign < 0), 0)) as "rollup!: Json<Sums>"
+                    'without_cost', coalesce(sum(without_cost) filter (where sign < 0), 0)
+                    /* end */) as "rollup!: Json<Sums>"
            from side
            group by account_id, customer, day, currency, call_direction, answered
-           having (sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost),
-                   sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost))
-                  <> (0, 0, 0, 0, 0, 0, 0, 0, 0)
+           having (/* each sum: sum(sign * {}) */ sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost), sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost) /* end */)
+                  <> (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)
            order by day, account_id, customer, currency, call_direction, answered"#,
         scope.account_id,
         scope.from,

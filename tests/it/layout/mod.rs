@@ -5,6 +5,7 @@
 
 mod source;
 mod sql;
+mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
