@@ -27,6 +27,7 @@ fn well() -> StatusSnapshot {
         owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
         ledger: LedgerSnapshot::default(),
+        sums: SumsSnapshot::default(),
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
@@ -126,6 +127,24 @@ fn every_trouble_is_said_once_and_with_its_cure() {
             "permission",
         ),
         (with(|snapshot| snapshot.counted = None), "could not be polled", "permission"),
+        (
+            with(|snapshot| {
+                snapshot.sums.wrong_sums = 3;
+                snapshot.sums.wrong = vec![crate::db::bill::proof::WrongDay {
+                    account_id: "MA_1".into(),
+                    day: chrono::NaiveDate::default(),
+                    sums: 3,
+                    found_at: chrono::DateTime::UNIX_EPOCH,
+                }];
+            }),
+            "3 sums of the bill do not equal the calls, first on 1970-01-01 of account MA_1",
+            "verify --repair",
+        ),
+        (
+            with(|snapshot| snapshot.sums.disabled_triggers = vec!["roll_up_insert on vobiz.cdr".into()]),
+            "triggers are disabled, so the bill does not follow the calls: roll_up_insert on vobiz.cdr",
+            "enable trigger all",
+        ),
         (
             with(|snapshot| {
                 snapshot.starting = true;
