@@ -36,7 +36,7 @@ pub async fn prove_sums(pool: PgPool, heartbeat: std::sync::Arc<Heartbeat>, stop
             Ok(()) => condition.clear(),
             // That Postgres is away is said by those who suffer from it.
             Err(error @ (ListError::Db(DbError::TimedOut(_)) | ListError::Busy)) => {
-                condition.raise(&error.brief())
+                condition.raise(&error.brief());
             }
             Err(ListError::Db(error)) if error.refuses_rows() => condition.raise(&error),
             Err(_) => {}
