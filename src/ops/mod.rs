@@ -58,7 +58,7 @@ pub struct OpsSettings {
     pub parts: Vec<&'static str>,
     /// Pause between two sweeps.
     pub sweep_interval: Duration,
-    /// Pause between two polls at Postgres.
+    /// Pause between two polls of Postgres.
     pub look_every: Duration,
 }
 

@@ -48,7 +48,7 @@ impl Polls {
 }
 
 impl Ops {
-    /// Looks until told to stop. `pool` serves nothing else, so that a poll never waits behind the work it polls at; it has two
+    /// Polls until told to stop. `pool` serves nothing else, so that a poll never waits behind the work it reports; it has two
     /// connections, so that a quick poll never waits behind a thorough one.
     pub async fn run(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
         tokio::join!(self.poll_quick_on(&pool, &stop), self.poll_thorough_on(&pool, &stop));

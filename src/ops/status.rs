@@ -37,7 +37,7 @@ pub struct Act {
     pub cure: String,
 }
 
-/// The polls at Postgres so far.
+/// The polls of Postgres so far.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct PostgresSnapshot {
     /// The last poll succeeded.
@@ -173,7 +173,7 @@ fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-/// What the loops say of themselves, and what nobody could poll at.
+/// The conditions that the loops raised, and a queue and schema that could not be polled.
 fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     for (what, cure, lasting) in snapshot.conditions.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
         acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
@@ -240,15 +240,15 @@ fn paused(account: &AccountSnapshot, acts: &mut Vec<Act>) {
         ),
         "unreadable" => (
             0.0,
-            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and poll for a newer release of \
+            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and look for a newer release of \
              vobiz-cdr",
         ),
         "unavailable" => (
             OUTAGE,
-            "the API does not answer: poll at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
+            "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
              when the API is back",
         ),
-        // Throttled: it ends by itself, and was polled above.
+        // Throttled: it ends by itself, and a share that is too large was said above.
         _ => return,
     };
     if lasting >= acts_after {
