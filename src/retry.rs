@@ -15,6 +15,9 @@
 //! the list may work where single calls do not. Failures of one call count within a class and restart when the class changes.
 //! Backoffs and the waits for other accounts are shortened by up to a quarter, so that calls do not come back all at once.
 //!
+//! How often a page of the list is asked for again is no matter of this file, since it ends no call: see `list/reader.rs`, and
+//! `ledger/backfill.rs` for a day that an operator waits for.
+//!
 //! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was paused,
 //! jitter comes in as a number, and what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as
 //! a table.
