@@ -16,7 +16,7 @@
 
 #![allow(
     dead_code,
-    reason = "a program here, and a module of the test that holds the files to it: each uses a part"
+    reason = "a program here, a module of the test that holds the files to it: each uses a part"
 )]
 
 use std::collections::BTreeMap;

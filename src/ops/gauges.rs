@@ -34,12 +34,14 @@ impl Ops {
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
             }
-            let DifferenceCounts { missing_here, missing_there, differing, unreadable } =
+            let DifferenceCounts { missing_here, missing_there, differing, billed_elsewhere, unreadable } =
                 thorough.ledger.differences;
             for (kind, calls) in [
                 ("missing_here", missing_here),
                 ("missing_there", missing_there),
                 ("differs", differing),
+                ("billed_elsewhere", billed_elsewhere),
+                ("sums", thorough.sums.wrong_sums),
                 ("unreadable", unreadable),
             ] {
                 metrics.ledger_difference.with_label_values(&[kind]).set(calls);

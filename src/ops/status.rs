@@ -9,6 +9,7 @@ use super::evaluate::{
     Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
 };
 use super::{Ops, Phase};
+use crate::db::bill::proof::SumsSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
@@ -24,6 +25,7 @@ pub(super) struct StatusPage {
     queue: Queue,
     dead_letters: Vec<DeadLetterSnapshot>,
     ledger: LedgerSnapshot,
+    sums: SumsSnapshot,
     accounts: Vec<AccountSnapshot>,
     loops: Vec<LoopSnapshot>,
     clocks_ahead_seconds: ClockSkew,
@@ -87,6 +89,7 @@ impl Ops {
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
             ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
+            sums: thorough.map(|thorough| thorough.sums.clone()).unwrap_or_default(),
             loops: self
                 .metrics
                 .heartbeats
@@ -145,6 +148,7 @@ impl Ops {
             },
             dead_letters: snapshot.dead,
             ledger: snapshot.ledger,
+            sums: snapshot.sums,
             accounts: snapshot.accounts,
             loops: snapshot.loops,
             clocks_ahead_seconds: snapshot.clocks,

@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("db::ledger", &["db::base", "vobiz"]),
     ("db::bill", &["db::base"]),
     ("db::reconcile", &["vobiz"]),
-    ("db::overview", &["db::base", "db::ledger"]),
+    ("db::overview", &["db::base", "db::ledger", "db::bill"]),
     ("account", &["config", "db", "vobiz", "retry", "watch"]),
     ("receive", &["db", "vobiz", "watch"]),
     ("fetch", &["account", "db", "vobiz", "retry", "watch"]),
