@@ -68,7 +68,7 @@ impl CheckCause {
 
 /// Between the checks of a day that does not settle: this, doubling, up to …
 const AGAIN: Duration = Duration::from_secs(15 * 60);
-/// … this, by how long ago it ended: what has differed for long will not settle by being looked at.
+/// … this, by how long ago it ended: what has differed for long will not settle by being checked.
 const AT_MOST: [(Duration, Duration); 3] = [
     (HOUR.saturating_mul(7 * 24), HOUR.saturating_mul(6)),
     (HOUR.saturating_mul(30 * 24), HOUR.saturating_mul(24)),
@@ -244,7 +244,7 @@ pub async fn is_settled_since(
     .await
 }
 
-/// Takes the right to check days of an account, for the life of the connection; false if another session has it.
+/// Takes the lock of the checks of an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz day ' || $1, 0)) as "locked!""#,
