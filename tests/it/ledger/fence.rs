@@ -48,7 +48,7 @@ async fn a_writer_of_something_else_holds_up_no_check() {
     sqlx::query("select from vobiz.cdr for key share").execute(&mut *elsewhere).await.unwrap();
     let ledger = checker(&world);
     let stop = CancellationToken::new();
-    let check = ledger.check_if_due(&world.accounts[0], &stop);
+    let check = Box::pin(ledger.check_if_due(&world.accounts[0], &stop));
     let checked = in_the_end("it does not wait", check).await.unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
     elsewhere.rollback().await.unwrap();
@@ -92,7 +92,8 @@ async fn a_check_that_loses_its_connection_says_nothing() {
     sqlx::query(INSERT).bind("early").execute(&mut *early).await.unwrap();
     let cut = async {
         let holder = "select count(pg_terminate_backend(pid)) from pg_locks
-             where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
+             where locktype = 'advisory' and mode = 'ExclusiveLock'
+               and database = (select oid from pg_database where datname = current_database())";
         until("its connection is cut", async || {
             world.database.count("select count(*) from vobiz.provider_day where began_at is not null").await
                 == 1

@@ -104,8 +104,8 @@ async fn calls_that_the_list_does_not_show_are_fetched_singly_afterwards() {
 async fn newer_calls_are_fetched_singly_while_a_drain_goes_on() {
     let world = World::new().await;
     outage(&world, 3000, 24).await;
-    // So slow that it would go on for ten seconds.
-    let slow = paced(&world, 3.0);
+    // So slow that it would go on for five seconds; slower, and its next slot would be further ahead than a fetch takes one.
+    let slow = paced(&world, 6.0);
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let (stop, told) = stop_and_told();
@@ -134,8 +134,8 @@ async fn newer_calls_are_fetched_singly_while_a_drain_goes_on() {
 async fn newer_calls_that_become_a_backlog_are_read_at_the_head_of_the_list() {
     let world = World::new().await;
     outage(&world, 4000, 24).await;
-    // So slow that it would go on for ten seconds.
-    let slow = paced(&world, 4.0);
+    // So slow that it would go on for seven seconds.
+    let slow = paced(&world, 6.0);
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let (stop, told) = stop_and_told();
