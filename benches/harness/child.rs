@@ -65,7 +65,8 @@ pub(crate) struct Serve {
     child: Child,
     /// Its public port.
     pub(crate) address: String,
-    ops: String,
+    /// Its ops port.
+    pub(crate) ops: String,
 }
 
 /// A port that was free a moment ago.

@@ -1,4 +1,4 @@
-//! How long the disk takes to be sure: what every durable answer has to wait for, whoever gives it.
+//! How long the disk takes to be sure: what every durable answer has to wait for.
 
 use std::io::Write;
 use std::path::Path;

@@ -66,7 +66,7 @@ pub(crate) async fn run(
     address: &str,
     requests: &Arc<Vec<Bytes>>,
     connections: usize,
-    wait_for_slot: Pace,
+    pace: Pace,
     time: Duration,
     again: bool,
 ) -> anyhow::Result<Outcome> {
@@ -81,9 +81,7 @@ pub(crate) async fn run(
     let mut clients = JoinSet::new();
     for socket in sockets {
         let (requests, next) = (Arc::clone(requests), Arc::clone(&next));
-        clients.spawn(
-            async move { client(socket, &requests, &next, wait_for_slot, started, time, again).await },
-        );
+        clients.spawn(async move { client(socket, &requests, &next, pace, started, time, again).await });
     }
     let (mut latencies, mut failed) = (Vec::new(), 0);
     while let Some(done) = clients.join_next().await {
@@ -102,7 +100,7 @@ async fn client(
     mut socket: TcpStream,
     requests: &[Bytes],
     next: &AtomicUsize,
-    wait_for_slot: Pace,
+    pace: Pace,
     started: Instant,
     time: Duration,
     again: bool,
@@ -113,7 +111,7 @@ async fn client(
         if n >= requests.len() && !again {
             break;
         }
-        let sent = match wait_for_slot {
+        let sent = match pace {
             Pace::Closed => Instant::now(),
             Pace::PerSecond(rate) => {
                 let at = started + Duration::from_secs(n as u64) / rate;

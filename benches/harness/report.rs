@@ -29,7 +29,7 @@ struct Bar {
     holds: bool,
 }
 
-/// A line for whoever waits.
+/// A line for the person who waits.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -125,7 +125,7 @@ async fn by_rows(bench: &mut Bench) -> anyhow::Result<()> {
     bench.drop_database("growth").await
 }
 
-/// CDRs stored a second since the drain began, from the first group on: a queue that was empty for long is looked at every few
+/// CDRs stored a second since the drain began, from the first group on: a queue that was empty for long is polled every few
 /// seconds, and that is no cost.
 const RATE: &str = "select (count(*) filter (where stored_at > first) / extract(epoch from max(stored_at) - min(first)))::float8
      from (select stored_at, min(stored_at) over () as first from vobiz.cdr where stored_at >= (select began_at from began)) s";

@@ -11,7 +11,7 @@ use crate::harness::report::median;
 use crate::harness::{ACCOUNT, Bench, database};
 
 const NAME: &str = "lease";
-const HANDS: u32 = 32;
+const LEASED: u32 = 32;
 
 /// Measures it.
 pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -69,9 +69,9 @@ async fn lease_often(pool: &PgPool) -> anyhow::Result<f64> {
         let started = Instant::now();
         let (ahead, lease_for) = (Duration::from_secs(1), Duration::from_secs(3600));
         let (leases, _) =
-            queue::lease(&mut connection, &account, HANDS, 100_000.0, ahead, lease_for, None).await?;
+            queue::lease(&mut connection, &account, LEASED, 100_000.0, ahead, lease_for, None).await?;
         each.push(started.elapsed().as_secs_f64() * 1000.0);
-        ensure!(leases.len() == HANDS as usize, "only {} calls were leased", leases.len());
+        ensure!(leases.len() == LEASED as usize, "only {} calls were leased", leases.len());
     }
     sqlx::query("update vobiz.cdr_queue set due_at = vobiz.now() where due_at > vobiz.now()")
         .execute(&mut *connection)

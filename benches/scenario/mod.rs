@@ -8,7 +8,9 @@ mod growth;
 mod lease;
 mod neighbour;
 mod outage;
+mod refusal;
 mod replicas;
+mod scrape;
 
 use std::fmt;
 
@@ -31,6 +33,10 @@ pub(crate) enum Scenario {
     Neighbour,
     /// 200,000 calls owed after a day without the API, at 20 requests a second
     Outage,
+    /// Callbacks while Postgres hangs: how long until each is answered 503
+    Refusal,
+    /// Scrapes of /metrics and polls of /status with an empty queue and with 100 thousand owed calls
+    Scrape,
     /// One rate limit over three replicas, 429, and a denied account beside them
     Replicas,
     /// How cost grows with the rate of calls and with the CDRs that are there: up to ten million, so 25 GB of disk
@@ -41,13 +47,15 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// Those that run by default, in their order.
-    pub(crate) const ORDINARY: [Self; 7] = [
+    pub(crate) const ORDINARY: [Self; 9] = [
         Self::Callbacks,
         Self::Drain,
         Self::Lease,
         Self::Churn,
         Self::Neighbour,
         Self::Outage,
+        Self::Refusal,
+        Self::Scrape,
         Self::Replicas,
     ];
 
@@ -60,6 +68,8 @@ impl Scenario {
             Self::Churn => churn::run(bench).await,
             Self::Neighbour => neighbour::run(bench).await,
             Self::Outage => outage::run(bench).await,
+            Self::Refusal => refusal::run(bench).await,
+            Self::Scrape => scrape::run(bench).await,
             Self::Replicas => replicas::run(bench).await,
             Self::Growth => growth::run(bench).await,
             Self::Day => day::run(bench).await,

@@ -1,5 +1,5 @@
 //! A hostile neighbour: three overlapping reports of a minute each on the same database, and a session that forgot its open
-//! transaction, while 800 calls a second flow for two minutes. Whoever keeps an old snapshot open keeps the dead rows of
+//! transaction, while 800 calls a second flow for two minutes. A session that keeps an old snapshot open keeps the dead rows of
 //! every queue from being removed; a queue that reads through them to find the next call slows down and never recovers.
 
 use std::time::{Duration, Instant};

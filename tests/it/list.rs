@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::simulator::{Answer, CallSpec};
+use vobiz_cdr::simulator::{Answer, CallSpec, RequestKind};
 use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
-use crate::support::world::{World, eventually};
+use crate::support::wait::until;
+use crate::support::world::World;
 use crate::sweep::{NEVER, all_stored_once, outage, paced, swept_just_now};
 
 #[tokio::test]
@@ -22,9 +23,11 @@ async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
     sqlx::query("delete from vobiz.cdr_revision").execute(&world.database.pool).await.unwrap();
     world.owe(&call.call_id, true).await;
     let slow = world.vobiz.clone();
+    let before = slow.stats().requests_of(RequestKind::List);
     slow.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_millis(700))));
     let (swept, ()) = tokio::join!(world.sweep(), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let lists = || slow.stats().requests_of(RequestKind::List);
+        until("the page is asked for", async || lists() > before).await;
         slow.script_account(ACCOUNT, None);
         world.drain().await;
     });
@@ -43,15 +46,17 @@ async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
 async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
     let world = World::new().await;
     outage(&world, 1200, 24).await;
-    let slow = paced(&world, 40.0);
+    let slow = paced(&world, 8.0);
     swept_just_now(&world).await;
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
     let stop = CancellationToken::new();
     let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
-        eventually("the walk is on", Duration::from_secs(5), async || world.stored().await > 300).await;
+        until("the drain is on", async || world.stored().await > 300).await;
         // A page fails; the request that asks whether the account works finds that it does.
-        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(3))));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(60))));
+        let before = world.vobiz.stats().requests_of(RequestKind::List);
+        let lists = || world.vobiz.stats().requests_of(RequestKind::List);
+        until("a page is asked for", async || lists() > before).await;
         world.vobiz.script_account(ACCOUNT, None);
     });
     let drained = drained.unwrap().unwrap();

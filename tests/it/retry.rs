@@ -83,13 +83,13 @@ fn once(class: ErrorClass) -> (NextStep, Learned) {
 }
 
 /// The account is asked after a denial.
-fn denial(verdict: ListAnswer) -> (NextStep, Learned) {
-    (AskList(List, "denied: 403".into()), Learned::Access(List, verdict))
+fn denial(access: ListAnswer) -> (NextStep, Learned) {
+    (AskList(List, "denied: 403".into()), Learned::Access(List, access))
 }
 
 /// The account is asked after many failures.
-fn question(class: &str, depth: ProbeDepth, verdict: ListAnswer) -> (NextStep, Learned) {
-    (AskList(depth, format!("many {class} answers in a row")), Learned::Access(depth, verdict))
+fn question(class: &str, depth: ProbeDepth, access: ListAnswer) -> (NextStep, Learned) {
+    (AskList(depth, format!("many {class} answers in a row")), Learned::Access(depth, access))
 }
 
 fn pause(reason: PauseReason, seconds: u64) -> (NextStep, Learned) {
@@ -154,7 +154,7 @@ fn table() -> Vec<Row> {
         (not_yet(), missing(48 * HOUR), vec![once(NeverAppeared), others(false, NoTurn)], Release(s(900))),
         // CORNER: the call of an only account takes its turn too, to ask nobody.
         (not_yet(), missing(24 * HOUR), vec![once(NeverAppeared), others(true, NO_OTHERS)], Bury(NeverAppeared)),
-        // 20 in a row: the account is asked, down to a single call. Its trouble costs the call nothing.
+        // 20 in a row: the account is asked, down to a single call. Its pause costs the call nothing.
         (not_yet(), fresh(), vec![counted(NotYet, 0)], Wait(NotYet, s(4))),
         (not_yet(), fresh(), vec![counted(NotYet, 19)], Wait(NotYet, s(4))),
         (not_yet(), fresh(), vec![counted(NotYet, 20), question("not_yet", Single, CallAlone)], Wait(NotYet, s(4))),

@@ -11,7 +11,8 @@ use vobiz_cdr::simulator::RequestKind;
 use crate::ledger::backfill::{checker, command, history, ledger_day, list, start};
 use crate::support::database::ACCOUNT;
 use crate::support::process::{program, run};
-use crate::support::world::{TOKEN, eventually};
+use crate::support::wait::until;
+use crate::support::world::TOKEN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_says_what_it_costs_and_ends_with_the_ledger() {
@@ -112,7 +113,7 @@ async fn a_backfill_that_is_killed_goes_on_without_a_gap() {
         .env("VOBIZ_API_URL", world.vobiz.api_url())
         .spawn()
         .unwrap();
-    eventually("some days are done", Duration::from_secs(20), async || {
+    until("some days are done", async || {
         world.database.count("select count(*) from vobiz.ledger_check").await >= 3
     })
     .await;

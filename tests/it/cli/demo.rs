@@ -1,12 +1,9 @@
 //! `demo`, with nothing configured.
 
-use std::time::Duration;
-
 use crate::support::process::{program, run};
 
 #[test]
 fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
-    let started = std::time::Instant::now();
     let mut command = program(&["demo"]);
     if let Some(programs) = std::env::var_os("PG_BIN_DIR") {
         command.env("PG_BIN_DIR", programs);
@@ -19,5 +16,4 @@ fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
         finished.stdout
     );
     assert!(finished.stdout.contains("NORMAL_CLEARING"));
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

@@ -189,7 +189,7 @@ async fn one_that_was_stopped_goes_on_where_it_came_to_and_counts_all() {
     let refused = reparse(&db, &[]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stderr.contains("--resume"), "{}", refused.stderr);
-    // Those before the position are not looked at again.
+    // Those before the position are not read again.
     db.run("update vobiz.cdr set codec = 'y' where call_id = 'call-0001'").await;
     let resumed = counts(&db, &["--resume"], 0);
     assert_eq!((&resumed["calls"], &resumed["changed"]), (&1200.into(), &1200.into()));
@@ -209,7 +209,7 @@ async fn one_at_a_time_works_on_a_database() {
     let refused = reparse(&db, &[]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stderr.contains("another reparse is at work"), "{}", refused.stderr);
-    assert!(reparse(&db, &["--dry-run"]).status.success(), "looking disturbs nobody");
+    assert!(reparse(&db, &["--dry-run"]).status.success(), "a dry run disturbs nobody");
     drop(connection);
 }
 

@@ -11,7 +11,7 @@ use vobiz_cdr::retry::PauseReason;
 
 use crate::support::calls::{LEASE, account};
 use crate::support::database::Database;
-use crate::support::world::eventually;
+use crate::support::wait::until;
 
 const AHEAD: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ async fn pause(db: &Database, reason: PauseReason, length: Duration) {
     account::pause(&mut *db.connection().await, &account(), reason, length).await.unwrap();
 }
 
-async fn standing(db: &Database) -> AccountStatus {
+async fn status(db: &Database) -> AccountStatus {
     account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap()
 }
 
@@ -77,7 +77,7 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
             for (more, to) in all[i..].iter().enumerate() {
                 // A millionth of a second for Postgres's rounding, per request.
                 let apart = f64::from(u32::try_from(more).unwrap()) * (1.0 / max_rps - 2e-6);
-                assert!(to - from >= apart, "{more} requests within {} s at {max_rps}/s", to - from);
+                assert!(to - from >= apart, "{more} requests in {} s at {max_rps}/s", to - from);
             }
         }
     }
@@ -125,7 +125,7 @@ async fn throttling_halves_the_rate_once_a_pause_and_it_recovers_additively() {
     near(rate(&db).await, 60.0);
     pause(&db, PauseReason::Throttled, Duration::ZERO).await;
     near(rate(&db).await, 30.0);
-    assert_eq!(standing(&db).await.pause_reason, None, "a Retry-After of now");
+    assert_eq!(status(&db).await.pause_reason, None, "a Retry-After of now");
     at(30).await;
     near(rate(&db).await, 50.0);
     at(200).await;
@@ -153,14 +153,14 @@ async fn a_pause_is_extended_and_never_shortened() {
     assert_eq!((db.count(until).await, db.count(history).await), (90, 90));
     // It ended; the next one is another.
     db.stop_clock(begun + TimeDelta::seconds(90)).await;
-    assert_eq!(standing(&db).await, AccountStatus { pause_reason: None, probe: false });
+    assert_eq!(status(&db).await, AccountStatus { pause_reason: None, probe: false });
     pause(&db, PauseReason::Throttled, MINUTE / 6).await;
     assert_eq!(db.count(until).await, 10);
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 2);
     db.stop_clock(begun + TimeDelta::seconds(95)).await;
     account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5);
-    assert_eq!(standing(&db).await.pause_reason, None);
+    assert_eq!(status(&db).await.pause_reason, None);
     account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5, "it was over");
 }
@@ -180,7 +180,7 @@ async fn the_graver_reason_wins() {
         let db = Database::new().await;
         pause(&db, first, MINUTE).await;
         pause(&db, second, MINUTE / 2).await;
-        assert_eq!(standing(&db).await.pause_reason.as_deref(), Some(expected), "{first:?}, {second:?}");
+        assert_eq!(status(&db).await.pause_reason.as_deref(), Some(expected), "{first:?}, {second:?}");
         assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 1);
     }
 }
@@ -192,14 +192,14 @@ async fn one_of_the_replicas_probes_once_a_minute() {
         let begun = db.now().await;
         pause(&db, reason, MINUTE).await;
         db.stop_clock(begun).await;
-        assert!(!standing(&db).await.probe, "not yet");
+        assert!(!status(&db).await.probe, "not yet");
         for minute in 1..4 {
             // A few seconds more for the clock that ran before it was stopped.
             db.stop_clock(begun + TimeDelta::seconds(minute * 60 + 30)).await;
-            let replicas = futures_util::future::join_all((0..4).map(|_| standing(&db))).await;
-            assert_eq!(replicas.iter().filter(|standing| standing.probe).count(), 1);
+            let replicas = futures_util::future::join_all((0..4).map(|_| status(&db))).await;
+            assert_eq!(replicas.iter().filter(|status| status.probe).count(), 1);
             assert!(replicas.iter().all(|s| s.pause_reason.as_deref() == Some(reason.as_str())));
-            assert!(!standing(&db).await.probe);
+            assert!(!status(&db).await.probe);
         }
         let covered =
             "select count(*) from vobiz.account_pause h join vobiz.account a on h.until_at = a.paused_until";
@@ -208,7 +208,7 @@ async fn one_of_the_replicas_probes_once_a_minute() {
     let db = Database::new().await;
     pause(&db, PauseReason::Throttled, MINUTE).await;
     db.shift_clock("1 hour").await;
-    assert_eq!(standing(&db).await, AccountStatus { pause_reason: None, probe: false });
+    assert_eq!(status(&db).await, AccountStatus { pause_reason: None, probe: false });
 }
 
 #[tokio::test]
@@ -250,8 +250,5 @@ async fn a_sweep_is_planned_when_it_is_due_and_wide_once_an_hour() {
     assert!(!account::try_lock_sweep(&mut theirs, &account()).await.unwrap());
     mine.close().await.unwrap();
     // The server notices the end of a connection a little later.
-    eventually("the lock is free", Duration::from_secs(5), async || {
-        account::try_lock_sweep(&mut theirs, &account()).await.unwrap()
-    })
-    .await;
+    until("the lock is free", async || account::try_lock_sweep(&mut theirs, &account()).await.unwrap()).await;
 }

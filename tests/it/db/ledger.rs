@@ -51,7 +51,7 @@ async fn lost_callbacks_are_counted_however_the_call_was_stored() {
         .await;
     let loss =
         "select concat_ws(' ', calls, announced, only_listed, loss) from vobiz.callback_loss order by day";
-    assert_eq!(world.database.texts(loss).await.len(), 0, "the days have not been looked at");
+    assert_eq!(world.database.texts(loss).await.len(), 0, "the days have not been checked");
     check(&world).await;
     assert_eq!(world.database.texts(loss).await[0], "10 3 7 0.700000");
     // Frozen before the log is pruned.
@@ -166,7 +166,7 @@ async fn a_transaction_that_is_older_than_the_check_reopens_the_day() {
         .run(
             "insert into vobiz.provider_day (account_id, day, from_at, to_at, began_at)
              select account_id, (vobiz.now() at time zone 'UTC')::date, vobiz.now() - interval '25 hours',
-                    vobiz.now() - interval '1 hour' + interval '1 s', vobiz.now() from vobiz.account",
+                    vobiz.now() - interval '1 hour' + interval '1 minute', vobiz.now() from vobiz.account",
         )
         .await;
     let reopened = "select count(*) from vobiz.provider_day where reopened_at is not null";

@@ -60,7 +60,7 @@ async fn a_call_that_was_attributed_to_the_wrong_account_is_found_at_the_right_o
         // Two requests of its own account, and one of each other one until it was found.
         let attempts = if owner == SECOND { 3 } else { 4 };
         assert_eq!(row.await, format!("{owner} {owner} callback {attempts} t"));
-        assert_eq!(world.standing(&call.call_id).await, "∅", "the debt is paid");
+        assert_eq!(world.status(&call.call_id).await, "∅", "the debt is paid");
         assert_eq!(world.vobiz.stats().fetches_of(&call.call_id), attempts);
         assert_eq!(
             world.text("select total_cost from vobiz.cdr").await,
@@ -74,7 +74,7 @@ async fn a_call_that_was_attributed_to_the_wrong_account_is_found_at_the_right_o
 async fn a_call_that_nobody_has_is_buried_after_each_account_was_asked_once() {
     let (world, _) = three_accounts().await;
     a_day_of_404(&world, "nobodys").await;
-    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    assert_eq!(world.status("nobodys").await, "never_appeared 2 dead");
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 4);
     let said = world.text("select last_error from vobiz.cdr_queue").await;
     assert!(said.ends_with("; 2 of 2 other accounts asked, none has it"), "{said}");
@@ -107,13 +107,13 @@ async fn an_account_that_cannot_be_asked_is_asked_later_but_not_for_ever() {
         .await;
     world.vobiz.script_fetches(SECOND, Some(Answer::Throttled(RetryAfter::Seconds(120))));
     a_day_of_404(&world, "nobodys").await;
-    assert_eq!(world.standing("nobodys").await, "not_yet 1 alive");
+    assert_eq!(world.status("nobodys").await, "not_yet 1 alive");
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 3);
     let second = format!("select pause_reason from vobiz.account where account_id = '{SECOND}'");
     assert_eq!(world.text(&second).await, "throttled");
     world.database.shift_clock("49 hours").await;
     world.drain().await;
-    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    assert_eq!(world.status("nobodys").await, "never_appeared 2 dead");
     let said = world.text("select last_error from vobiz.cdr_queue").await;
     assert!(said.ends_with("; 0 of 2 other accounts asked, none has it"), "{said}");
     world.end().await;
@@ -130,7 +130,7 @@ async fn who_has_answered_is_not_asked_again_while_another_one_is_away() {
         ))
         .await;
     a_day_of_404(&world, "nobodys").await;
-    assert_eq!(world.standing("nobodys").await, "not_yet 1 alive");
+    assert_eq!(world.status("nobodys").await, "not_yet 1 alive");
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 3);
     for hours in 1..5 {
         world.database.shift_clock(&format!("{} hours", 25 + hours)).await;
@@ -156,7 +156,7 @@ async fn a_row_of_one_main_account_is_not_taken_from_another() {
     let call = world.vobiz.place_call(of(SECOND).with("account_id", &format!("\"{ACCOUNT}\"")));
     a_day_of_404(&world, &call.call_id).await;
     assert_eq!(world.stored().await, 0);
-    assert_eq!(world.standing(&call.call_id).await, "never_appeared 2 dead");
+    assert_eq!(world.status(&call.call_id).await, "never_appeared 2 dead");
     world.end().await;
 }
 
@@ -190,13 +190,13 @@ async fn only_some_worker_slots_ask_other_accounts_and_the_other_calls_come_back
 async fn a_lease_is_renewed_while_the_others_are_asked() {
     let (mut world, accounts) = three_accounts().await;
     // Longer than each request, shorter than both together.
-    let settings = FetchSettings { concurrency: 16, lease: Duration::from_millis(1300) };
+    let settings = FetchSettings { concurrency: 16, lease: Duration::from_millis(2100) };
     world.fetcher = Fetcher::new(world.database.pool.clone(), accounts, settings, Metrics::new());
     for account in [SECOND, THIRD] {
-        world.vobiz.script_fetches(account, Some(Answer::Slow(Duration::from_millis(800))));
+        world.vobiz.script_fetches(account, Some(Answer::Slow(Duration::from_millis(1200))));
     }
     a_day_of_404(&world, "nobodys").await;
-    assert_eq!(world.standing("nobodys").await, "never_appeared 2 dead");
+    assert_eq!(world.status("nobodys").await, "never_appeared 2 dead");
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 4, "nobody leased it meanwhile");
     world.end().await;
 }

@@ -1,4 +1,4 @@
-//! Where the worker begins to look for calls that are due: what becomes due before that place is found as well.
+//! The scan start: where the search for due calls begins: what becomes due before that place is found as well.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::queue::backlog;
 
 use crate::support::calls::account as id;
-use crate::support::world::{World, eventually, fetcher};
+use crate::support::wait::{until, until_is};
+use crate::support::world::{World, fetcher};
 use crate::sweep::paced;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,23 +18,23 @@ async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were
     let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);
     let told = stop.clone();
     let working = tokio::spawn(async move { worker.run(told).await });
-    // So the worker has looked from the beginning, and found something: from here on it knows where to begin.
+    // So the worker has searched from the beginning, and found something: from here on it has a scan start.
     let first = world.owed_call().await.call_id;
-    let stored = async |call_id: &str| world.standing(call_id).await == "∅" && world.stored().await > 0;
-    eventually("the first is stored", Duration::from_secs(10), async || stored(&first).await).await;
+    let stored = async |call_id: &str| world.status(call_id).await == "∅" && world.stored().await > 0;
+    until("the first is stored", async || stored(&first).await).await;
 
-    let due_to = world.database.now().await + TimeDelta::milliseconds(500);
-    let minute = Duration::from_secs(60);
-    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, minute).await.unwrap();
+    let due_to = world.database.now().await + TimeDelta::minutes(10);
+    let hour = Duration::from_secs(3600);
+    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, hour).await.unwrap();
     let held = world.owed_call().await.call_id;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.advance(TimeDelta::minutes(20)).await;
     let newer = world.owed_call().await.call_id;
-    eventually("the newer one is stored", Duration::from_secs(10), async || world.stored().await == 2).await;
-    assert_ne!(world.standing(&held).await, "∅", "the held one waits for the list");
-    assert_eq!(world.standing(&newer).await, "∅");
+    until_is("the newer one is stored", 2, async || world.stored().await).await;
+    assert_ne!(world.status(&held).await, "∅", "the held one waits for the list");
+    assert_eq!(world.status(&newer).await, "∅");
 
     backlog::release(&mut *world.database.connection().await, &id(), due_to).await.unwrap();
-    eventually("the held one is stored", Duration::from_secs(10), async || world.stored().await == 3).await;
+    until_is("the held one is stored", 3, async || world.stored().await).await;
     stop.cancel();
     working.await.unwrap();
     world.end().await;

@@ -13,7 +13,8 @@ use vobiz_cdr::watch::metrics::Metrics;
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
 use crate::support::process::{Finished, program, run};
-use crate::support::world::{TOKEN, World, eventually, noon, options};
+use crate::support::wait::until;
+use crate::support::world::{TOKEN, World, noon, options};
 
 /// A world with so many calls on each of the last days, before the service was there. The last day is yesterday.
 pub(crate) async fn history(days: u64, calls: u32, latency: Duration) -> (World, NaiveDate, NaiveDate) {
@@ -109,11 +110,11 @@ async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_that_is_stopped_goes_on_where_it_was() {
-    let (world, first, last) = history(8, 2, Duration::from_millis(50)).await;
+    let (world, first, last) = history(12, 2, Duration::from_millis(50)).await;
     let range = start(&world, first, last).await;
     let stop = CancellationToken::new();
     let half = async {
-        eventually("some days are done", Duration::from_secs(20), async || {
+        until("some days are done", async || {
             world.database.count("select count(*) from vobiz.ledger_check").await >= 3
         })
         .await;
@@ -126,7 +127,7 @@ async fn a_backfill_that_is_stopped_goes_on_where_it_was() {
     assert!(rest.next < last && rest.next >= first, "{rest:?}");
     let done = list(&world, &rest).await;
     assert_eq!(i64::from(done.days), (rest.next - first).num_days() + 1);
-    assert_eq!(world.stored().await, 16);
+    assert_eq!(world.stored().await, 24);
     assert_eq!(ledger_day(&world).await, first.to_string());
     world.end().await;
 }

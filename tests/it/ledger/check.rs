@@ -15,7 +15,8 @@ use super::ledger_world;
 use super::{COPY, at, check, checker, hurry, safe_to, settled_day, states};
 use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
-use crate::support::world::{TOKEN, account, credentials, eventually, options, serve_config};
+use crate::support::wait::until;
+use crate::support::world::{TOKEN, account, credentials, options, serve_config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_that_equal_the_list_are_settled_and_safe_to_bill() {
@@ -71,7 +72,7 @@ async fn each_mutation_shows_in_the_ledger_and_stops_the_bill() {
     ] {
         let before = safe_to(&world).await.0;
         world.database.run(&mutation).await;
-        // At once, and before anybody looks.
+        // At once, and before anything polls.
         let (safe, held_by) = safe_to(&world).await;
         assert!(safe == began && held_by.contains("changed here after it was compared"), "{held_by}");
         hurry(&world).await;
@@ -207,7 +208,7 @@ async fn a_day_that_stays_different_calls_a_person_and_shows_in_the_metrics() {
         format!("differs from Vobiz's own rows and totals: 1 INR more here; 1 call differs: {}", calls[0]);
     // The clocks were moved, which it says as well.
     let says = async || service.acts().await.iter().any(|act| act.ends_with(&words));
-    eventually("a person is called", Duration::from_secs(40), says).await;
+    until("a person is called", says).await;
     assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"differs\"}").await, Some(1.0));
     assert_eq!(service.metric("vobiz_cdr_ledger_difference{kind=\"missing_here\"}").await, Some(0.0));
     let safe =
@@ -238,8 +239,8 @@ async fn a_list_that_is_not_of_the_day_settles_nothing_and_shows_nothing_of_the_
     let reason = "1 of 2 calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for";
     assert!(states(&world).await[0].ends_with(reason), "{:?}", states(&world).await);
     assert!(states(&world).await[0].starts_with("unproven 2 2"), "{:?}", states(&world).await);
-    let believed = "select concat_ws(' ', day_of, day_offset) from vobiz.account";
-    assert_eq!(world.text(believed).await, "start_time");
+    let inferred = "select concat_ws(' ', day_of, day_offset) from vobiz.account";
+    assert_eq!(world.text(inferred).await, "start_time");
     world.end().await;
 }
 
@@ -255,7 +256,7 @@ async fn a_check_waits_for_a_backlog_but_not_for_ever() {
     let ledger = Ledger::new(world.database.pool.clone(), vec![slow.clone()], Duration::ZERO, Metrics::new());
     let stop = CancellationToken::new();
     let checked = async || ledger.check_if_due(&slow, &stop).await.unwrap().is_some();
-    assert!(!checked().await, "the walk through the backlog comes first");
+    assert!(!checked().await, "the drain of the backlog comes first");
     world
         .database
         .run("update vobiz.provider_day set check_at = vobiz.now() - interval '2 hours' where state = 'settled'")

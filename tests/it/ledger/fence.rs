@@ -12,7 +12,8 @@ use vobiz_cdr::simulator::RequestKind;
 
 use super::{INSERT, checker, one_call};
 use crate::support::calls::account as id;
-use crate::support::world::{World, eventually};
+use crate::support::wait::{in_the_end, until};
+use crate::support::world::World;
 
 async fn days(world: &World) -> Vec<String> {
     world
@@ -22,7 +23,7 @@ async fn days(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_waits_for_whoever_was_writing_when_it_began_and_sees_what_they_wrote() {
+async fn a_check_waits_for_the_writers_of_when_it_began_and_sees_what_they_wrote() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut early = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("early").execute(&mut *early).await.unwrap();
@@ -40,22 +41,22 @@ async fn a_check_waits_for_whoever_was_writing_when_it_began_and_sees_what_they_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_writes_something_else_holds_up_no_check() {
+async fn a_writer_of_something_else_holds_up_no_check() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut elsewhere = world.database.pool.begin().await.unwrap();
     sqlx::query("create table public.of_theirs as select 1 as one").execute(&mut *elsewhere).await.unwrap();
     sqlx::query("select from vobiz.cdr for key share").execute(&mut *elsewhere).await.unwrap();
     let ledger = checker(&world);
     let stop = CancellationToken::new();
-    let check = ledger.check_if_due(&world.accounts[0], &stop);
-    let checked = timeout(Duration::from_secs(10), check).await.expect("it waited").unwrap().unwrap();
+    let check = Box::pin(ledger.check_if_due(&world.accounts[0], &stop));
+    let checked = in_the_end("it does not wait", check).await.unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
     elsewhere.rollback().await.unwrap();
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_writes_after_it_began_reopens_the_day() {
+async fn a_writer_after_it_began_reopens_the_day() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut connection = world.database.connection().await;
     let due = ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap().unwrap();
@@ -84,12 +85,16 @@ async fn whoever_writes_after_it_began_reopens_the_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_that_loses_its_connection_says_nothing() {
-    let (world, _) = one_call(Duration::from_millis(700)).await;
+    let (world, _) = one_call(Duration::ZERO).await;
     let (ledger, stop) = (checker(&world), CancellationToken::new());
+    // It has begun, and waits for this one.
+    let mut early = world.database.pool.begin().await.unwrap();
+    sqlx::query(INSERT).bind("early").execute(&mut *early).await.unwrap();
     let cut = async {
         let holder = "select count(pg_terminate_backend(pid)) from pg_locks
-             where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
-        eventually("its connection is cut", Duration::from_secs(5), async || {
+             where locktype = 'advisory' and mode = 'ExclusiveLock'
+               and database = (select oid from pg_database where datname = current_database())";
+        until("its connection is cut", async || {
             world.database.count("select count(*) from vobiz.provider_day where began_at is not null").await
                 == 1
                 && world.database.count(holder).await >= 1
@@ -97,6 +102,7 @@ async fn a_check_that_loses_its_connection_says_nothing() {
         .await;
     };
     let (checked, ()) = tokio::join!(ledger.check_if_due(&world.accounts[0], &stop), cut);
+    early.rollback().await.unwrap();
     assert!(checked.is_err(), "{checked:?}");
     assert_eq!(world.database.count("select count(*) from vobiz.ledger_check").await, 0);
     let held_by = world.text("select held_by from vobiz.safe_to_bill").await;
@@ -140,7 +146,7 @@ async fn a_day_that_is_being_compared_holds_up_only_who_changes_its_calls() {
     let waits = tokio::spawn(write("of-the-day", 0));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waits.is_finished(), "it did not wait");
-    timeout(Duration::from_secs(5), write("of-the-next-day", 1)).await.expect("another day waited");
+    in_the_end("another day does not wait", write("of-the-next-day", 1)).await;
     compares.commit().await.unwrap();
     waits.await.unwrap();
     let reopened = "select state from vobiz.ledger_day where to_at < vobiz.now()";

@@ -56,7 +56,7 @@ async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
     let day = (announced + TimeDelta::minutes(330)).date_naive();
     check(&world).await;
     // The day after its announcement is not over yet.
-    assert_eq!(world.standing("never-was").await, "never_appeared 40 dead");
+    assert_eq!(world.status("never-was").await, "never_appeared 40 dead");
     let (safe, held_by) = safe_to(&world).await;
     assert_eq!(
         (safe, held_by.as_str()),
@@ -67,7 +67,7 @@ async fn a_dead_letter_that_its_settled_days_lack_closes_itself() {
     world.database.shift_clock("3 days").await;
     hurry(&world).await;
     check(&world).await;
-    assert_eq!(world.standing("never-was").await, "∅");
+    assert_eq!(world.status("never-was").await, "∅");
     let closed = world.database.text("select reason || ': ' || evidence from vobiz.closed_call").await;
     assert!(closed.starts_with("never_appeared: not yet: 404; the provider's settled days"), "{closed}");
     assert!(safe_to(&world).await.0 > began + TimeDelta::days(2));
@@ -111,7 +111,7 @@ async fn a_dead_letter_holds_the_bill_until_a_person_closes_it() {
 async fn a_day_of_which_nobody_looked_is_not_safe_whatever_lies_after_it() {
     let (world, began, _) = settled_day().await;
     world.advance(TimeDelta::days(10)).await;
-    // Nothing has swept for ten days; somebody asks for a single one.
+    // Nothing has swept for ten days; an operator asks for a single one.
     let day = (began + TimeDelta::days(9) + TimeDelta::minutes(330)).date_naive();
     let due = ledger::Due { day, cause: ledger::CheckCause::Manual };
     let origin = vobiz_cdr::db::cdr::Origin::Manual;

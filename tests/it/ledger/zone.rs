@@ -26,7 +26,7 @@ async fn the_zone_of_the_providers_days_is_found_out() {
             .await;
         let by = if day_of == DayOf::Start { "start_time" } else { "end_time" };
         assert_eq!(zone_found, format!("{by} {zone}"));
-        // A day cut wrongly at first may have to be looked at again; none of them differs in the end.
+        // A day cut wrongly at first may have to be checked again; none of them differs in the end.
         hurry(&world).await;
         check(&world).await;
         let states =

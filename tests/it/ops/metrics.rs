@@ -1,13 +1,13 @@
 //! What a scraper reads.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use vobiz_cdr::simulator::{CallSpec, CallbackKind};
 
 use super::{service, swept, vobiz};
 use crate::support::database::Database;
-use crate::support::world::{TOKEN, eventually, options};
+use crate::support::wait::{until, until_is};
+use crate::support::world::{TOKEN, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_are_well_formed_and_name_no_call() {
@@ -17,10 +17,8 @@ async fn the_metrics_are_well_formed_and_name_no_call() {
     swept(&database).await;
     let placed = vobiz.place_call(CallSpec::default());
     assert_eq!(vobiz.send_callback(&placed, CallbackKind::Hangup).await.unwrap(), 200);
-    eventually("it is stored", Duration::from_secs(20), async || {
-        running.metric("vobiz_cdr_freshness_seconds_count").await == Some(1.0)
-    })
-    .await;
+    until_is("it is stored", Some(1.0), async || running.metric("vobiz_cdr_freshness_seconds_count").await)
+        .await;
     let (_, text) = running.page("/metrics").await;
     for secret in [placed.call_id.as_str(), placed.from.as_str(), "+91", TOKEN] {
         assert!(!text.contains(secret), "{secret} is in the metrics");
@@ -68,7 +66,7 @@ async fn a_scrape_reads_no_table_however_many_calls_are_owed() {
         .await;
     let vobiz = vobiz(options()).await;
     let running = service(&vobiz, &database.url).await;
-    eventually("the queue is counted", Duration::from_secs(60), async || {
+    until("the queue is counted", async || {
         running.metric("vobiz_cdr_queue_calls{state=\"waiting\"}").await == Some(300_000.0)
     })
     .await;

@@ -1,16 +1,15 @@
-//! The ops port: every trouble shows where it should, and only there; and it answers whatever else does not.
+//! The ops port: every condition shows where it should, and only there; and it answers whatever else does not.
 
 mod metrics;
 mod readiness;
 mod status;
 
-use std::time::Duration;
-
 use vobiz_cdr::simulator::{CallSpec, CallbackKind, Simulator, SimulatorOptions};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::running::{Running, page};
-use crate::support::world::{TOKEN, eventually, options, serve_config};
+use crate::support::wait::{until, until_is};
+use crate::support::world::{TOKEN, options, serve_config};
 
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 
@@ -26,8 +25,8 @@ pub(crate) async fn service(vobiz: &Simulator, url: &str) -> Running {
 
 /// The first sweep would find calls before their callbacks do, and then nothing is fetched.
 async fn swept(database: &Database) {
-    eventually("the first sweep is over", Duration::from_secs(10), async || {
-        database.count("select count(*) from vobiz.account where swept_at is not null").await == 1
+    until_is("the first sweep is over", 1, async || {
+        database.count("select count(*) from vobiz.account where swept_at is not null").await
     })
     .await;
 }
@@ -37,7 +36,8 @@ async fn call(vobiz: &Simulator, calls: usize) -> usize {
     let mut taken = 0;
     for _ in 0..calls {
         let call = vobiz.place_call(CallSpec::default());
-        taken += usize::from(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap() == 200);
+        let answer = vobiz.send_callback(&call, CallbackKind::Hangup).await;
+        taken += usize::from(answer.is_ok_and(|status| status == 200));
     }
     taken
 }
@@ -49,7 +49,7 @@ async fn a_healthy_service_says_so_everywhere() {
     let running = service(&vobiz, &database.url).await;
     swept(&database).await;
     assert_eq!(call(&vobiz, 3).await, 3);
-    eventually("the calls are stored and counted", Duration::from_secs(20), async || {
+    until("the calls are stored and counted", async || {
         running.metric("vobiz_cdr_fetch_total{outcome=\"fetched\"}").await == Some(3.0)
             && running.metric("vobiz_cdr_freshness_seconds_count").await == Some(3.0)
             && running.metric("vobiz_cdr_queue_calls{state=\"due\"}").await == Some(0.0)
@@ -82,7 +82,7 @@ async fn a_healthy_service_says_so_everywhere() {
     ] {
         let series = format!("vobiz_cdr_worker_last_progress_timestamp_seconds{{loop=\"{name}\"}}");
         let moved = running.metric(&series).await.unwrap();
-        assert!((now - moved).abs() < 10.0, "{name}: {moved} against {now}");
+        assert!((now - moved).abs() < 100.0, "{name}: {moved} against {now}");
     }
     // Nothing of it is public.
     for path in ["/readyz", "/status", "/metrics"] {

@@ -1,14 +1,13 @@
 //! What calls a person, in words and by an exit code, and what does not.
 
-use std::time::Duration;
-
 use vobiz_cdr::simulator::SimulatorOptions;
 
 use super::{call, service, swept, vobiz};
 use crate::db::bill::insert;
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::Knock;
-use crate::support::world::{TOKEN, eventually, options};
+use crate::support::endpoint::Callback;
+use crate::support::wait::until_some;
+use crate::support::world::{TOKEN, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_token_shows_in_status_and_turns_no_callback_away() {
@@ -16,15 +15,15 @@ async fn an_expired_token_shows_in_status_and_turns_no_callback_away() {
     let vobiz = vobiz(options()).await;
     vobiz.set_token(ACCOUNT, "another-token");
     let running = service(&vobiz, &database.url).await;
-    let knock = Knock::hangup("a-call").by_v3(TOKEN);
-    assert_eq!(knock.send(running.public.unwrap()).await, 200);
+    let callback = Callback::hangup("a-call").by_v3(TOKEN);
+    assert_eq!(callback.send(running.public.unwrap()).await, 200);
     let act = running.the_only_act().await;
     assert_eq!(act, "account MA_TESTAB12 is paused: denied");
     let series = "vobiz_cdr_account_paused{account=\"MA_TESTAB12\",reason=\"denied\"}";
     assert_eq!(running.metric(series).await, Some(1.0));
     assert_eq!(running.page("/readyz").await.0, 200);
     assert_eq!(running.page("/healthz").await.0, 200);
-    assert_eq!(Knock::hangup("another").by_v3(TOKEN).send(running.public.unwrap()).await, 200);
+    assert_eq!(Callback::hangup("another").by_v3(TOKEN).send(running.public.unwrap()).await, 200);
     running.end().await;
 }
 
@@ -39,17 +38,10 @@ async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answ
     database
         .run("create trigger refuse before insert on vobiz.callback for each row execute function refuse()")
         .await;
-    let act = async {
-        let mut act = String::new();
-        eventually("a person is called", Duration::from_secs(30), async || {
-            assert_eq!(call(&vobiz, 1).await, 0);
-            let acts = running.acts().await;
-            act = acts.into_iter().next().unwrap_or_default();
-            !act.is_empty()
-        })
-        .await;
-        act
-    };
+    let act = until_some("a person is called", async || {
+        assert_eq!(call(&vobiz, 1).await, 0);
+        running.acts().await.into_iter().next().ok_or("all is well")
+    });
     assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
     database.run("drop trigger refuse on vobiz.callback").await;
     assert_eq!(call(&vobiz, 1).await, 1);
@@ -79,7 +71,7 @@ async fn an_account_that_is_throttled_all_the_time_calls_a_person() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     let database = Database::new().await;
-    let vobiz = vobiz(SimulatorOptions { clock_ahead: 90, ..options() }).await;
+    let vobiz = vobiz(SimulatorOptions { clock_ahead: 95, ..options() }).await;
     let running = service(&vobiz, &database.url).await;
     database
         .run(
@@ -92,10 +84,9 @@ async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
                                     'callback_' || to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))); end $$;",
         )
         .await;
-    let mut acts = Vec::new();
-    eventually("all is said", Duration::from_secs(30), async || {
-        acts = running.acts().await;
-        acts.len() >= 4
+    let acts = until_some("all is said", async || {
+        let acts = running.acts().await;
+        if acts.len() >= 4 { Ok(acts) } else { Err(acts) }
     })
     .await;
     let says = |word: &str| acts.iter().filter(|act| act.contains(word)).count() == 1;
@@ -117,10 +108,9 @@ async fn a_bill_that_does_not_equal_its_calls_calls_a_person() {
     database.run(&insert("select 'c', 'MA_B', 't', timestamptz '2026-03-01 10:00Z', 30, 0.10")).await;
     database.run("update vobiz.rollup_delta set total_cost = 7; alter table vobiz.cdr disable trigger roll_up_update").await;
     let running = service(&vobiz, &database.url).await;
-    let mut acts = Vec::new();
-    eventually("a person is called", Duration::from_secs(60), async || {
-        acts = running.acts().await;
-        acts.len() == 2
+    let acts = until_some("a person is called", async || {
+        let acts = running.acts().await;
+        if acts.len() == 2 { Ok(acts) } else { Err(acts) }
     })
     .await;
     assert_eq!(

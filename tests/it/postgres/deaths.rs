@@ -11,13 +11,13 @@ use rustix::process::{Signal, geteuid, kill_process};
 use vobiz_cdr::postgres::Postgres;
 
 use super::support::{
-    HOLD, Holder, ask, children_of, eventually, execute, home, names_in, nobody_is_left_in, options, pid,
-    pid_file, runs, within_a_minute,
+    HOLD, Holder, ask, children_of, execute, home, names_in, nobody_is_left_in, options, pid, pid_file, runs,
 };
+use crate::support::wait::{in_the_end, until};
 
 #[tokio::test]
 async fn dropping_it_stops_the_server() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let postgres = Postgres::start(options(home.path())).await.unwrap();
         drop(postgres);
@@ -30,7 +30,7 @@ async fn dropping_it_stops_the_server() {
 
 #[tokio::test]
 async fn a_start_may_follow_a_drop_at_once() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         for turn in 0..3 {
             let postgres = Postgres::start(options(home.path())).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_start_may_follow_a_drop_at_once() {
 
 #[tokio::test]
 async fn a_killed_server_is_noticed_and_comes_back_with_its_data() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut postgres = Postgres::start(options(home.path())).await.unwrap();
         execute(&postgres, "create table kept as select 'committed' as word").await;
@@ -65,7 +65,7 @@ async fn a_killed_server_is_noticed_and_comes_back_with_its_data() {
 
 #[tokio::test]
 async fn the_server_stops_when_we_are_killed() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut holder = Holder::start(home.path()).await;
         holder.kill().await;
@@ -82,7 +82,7 @@ async fn an_orphan_whose_watcher_was_killed_too_is_stopped_and_replaced() {
         println!("needs /proc to find the watcher");
         return;
     }
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut holder = Holder::start(home.path()).await;
         for watcher in children_of(holder.pid(), "sh") {
@@ -110,7 +110,7 @@ async fn all_three_killed_at_once_lose_nothing() {
         println!("needs /proc to find the watcher");
         return;
     }
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut holder = Holder::start(home.path()).await;
         for child in children_of(holder.pid(), "") {
@@ -128,10 +128,10 @@ async fn all_three_killed_at_once_lose_nothing() {
 #[tokio::test]
 async fn a_pid_file_that_names_a_stranger_or_a_zombie_keeps_nobody_out() {
     if !Path::new("/proc/self/cwd").exists() {
-        println!("without /proc Postgres itself judges by the pid");
+        println!("without /proc Postgres itself goes by the pid");
         return;
     }
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let postgres = Postgres::start(options(home.path())).await.unwrap();
         let cluster = home.path().join(format!("pgdata-{}", postgres.major()));
@@ -173,7 +173,7 @@ async fn a_pid_file_that_names_a_stranger_or_a_zombie_keeps_nobody_out() {
 
 #[tokio::test]
 async fn an_initdb_that_was_cut_short_is_begun_again() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         for name in ["pgdata-15.new", "pgdata-15.new-0badcafe"] {
             let unfinished = home.path().join(name);
@@ -190,14 +190,14 @@ async fn an_initdb_that_was_cut_short_is_begun_again() {
 
 #[tokio::test]
 async fn killed_while_the_database_is_being_made_we_begin_again_at_once() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut holder = Holder::spawn(home.path());
         let half_made = || {
             let unfinished = names_in(home.path()).into_iter().find(|name| name.contains(".new-"));
             unfinished.is_some_and(|name| home.path().join(name).join("PG_VERSION").exists())
         };
-        eventually("initdb has begun", half_made).await;
+        until("initdb has begun", async || half_made()).await;
         holder.kill().await;
         // The orphaned initdb may still be writing, and must not be in the way.
         let postgres = Postgres::start(options(home.path())).await.unwrap();
@@ -215,7 +215,7 @@ async fn killed_while_the_database_is_being_made_we_begin_again_at_once() {
 #[tokio::test]
 async fn a_helper_process_holds_a_postgres_until_it_is_killed() {
     let Some(data_dir) = std::env::var_os(HOLD) else { return };
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let postgres = Postgres::start(options(Path::new(&data_dir))).await.unwrap();
         execute(&postgres, "create table kept as select 'committed' as word").await;
         println!("\nready");

@@ -13,21 +13,19 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Signal, geteuid, getpgid, kill_process};
 use vobiz_cdr::postgres::{Postgres, StartError, url_of_running};
 
-use support::{
-    Holder, ask, children_of, eventually, execute, home, names_in, nobody_is_left_in, options, pid,
-    within_a_minute,
-};
+use crate::support::wait::{in_the_end, until};
+use support::{Holder, ask, children_of, execute, home, names_in, nobody_is_left_in, options, pid};
 
 const NOBODY: u32 = 65534;
 
 #[tokio::test]
 async fn a_first_start_makes_a_database_and_a_warm_start_keeps_its_data() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let begun = Instant::now();
         let postgres = Postgres::start(options(home.path())).await.unwrap();
@@ -50,7 +48,7 @@ async fn a_first_start_makes_a_database_and_a_warm_start_keeps_its_data() {
 
 #[tokio::test]
 async fn the_server_is_safe_and_private() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let postgres = Postgres::start(options(home.path())).await.unwrap();
         for (setting, value) in [
@@ -93,7 +91,7 @@ async fn the_server_is_safe_and_private() {
 
 #[tokio::test]
 async fn the_line_for_the_shell_works_as_it_is() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         // psql cannot be told of a folder with a comma, so the second one has its socket elsewhere.
         for name in ["it's 100% a&b?", "a,b"] {
             let home = home();
@@ -110,7 +108,7 @@ async fn the_line_for_the_shell_works_as_it_is() {
 
 #[tokio::test]
 async fn settings_of_the_owner_win_but_not_over_where_it_listens() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut options = options(home.path());
         options.settings = vec![
@@ -127,7 +125,7 @@ async fn settings_of_the_owner_win_but_not_over_where_it_listens() {
 
 #[tokio::test]
 async fn a_server_that_cannot_start_says_why() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let mut options = options(home.path());
         options.settings = vec![("max_connections".to_owned(), "many".to_owned())];
@@ -142,7 +140,7 @@ async fn a_server_that_cannot_start_says_why() {
 
 #[tokio::test]
 async fn two_of_us_do_not_share_a_folder() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let first = Postgres::start(options(home.path())).await.unwrap();
         let error = Postgres::start(options(home.path())).await.unwrap_err();
@@ -163,7 +161,7 @@ async fn two_of_us_do_not_share_a_folder() {
 
 #[tokio::test]
 async fn data_of_another_version_is_refused_and_nothing_is_made_beside_it() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         for major in [14, 99] {
             let home = home();
             let foreign = home.path().join(format!("pgdata-{major}"));
@@ -188,7 +186,7 @@ async fn data_of_another_version_is_refused_and_nothing_is_made_beside_it() {
 
 #[tokio::test]
 async fn a_wrong_bin_dir_is_an_error_with_every_remedy() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let (home, empty) = (home(), home());
         let mut options = options(home.path());
         options.bin_dir = Some(empty.path().to_owned());
@@ -205,7 +203,7 @@ async fn a_wrong_bin_dir_is_an_error_with_every_remedy() {
 
 #[tokio::test]
 async fn a_long_path_moves_the_socket_and_leaves_nothing_in_tmp() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let data_dir = home.path().join("long".repeat(30));
         let short = |url: &str| -> PathBuf {
@@ -223,7 +221,7 @@ async fn a_long_path_moves_the_socket_and_leaves_nothing_in_tmp() {
         let postgres = Postgres::start(options(&data_dir)).await.unwrap();
         let folder = short(&postgres.url("postgres"));
         drop(postgres);
-        eventually("the watcher removes the folder", || !folder.exists()).await;
+        until("the watcher removes the folder", async || !folder.exists()).await;
 
         let mut holder = Holder::start(&data_dir).await;
         let text = fs::read_to_string(data_dir.join(format!("pgdata-{major}/postmaster.pid"))).unwrap();
@@ -244,7 +242,7 @@ async fn a_long_path_moves_the_socket_and_leaves_nothing_in_tmp() {
 
 #[tokio::test]
 async fn a_folder_that_bars_the_way_is_named() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let closed = home.path().join("closed");
         fs::create_dir(&closed).unwrap();
@@ -285,7 +283,7 @@ async fn an_ordinary_user_needs_nothing_from_root() {
         "postgres::a_folder_that_bars_the_way_is_named",
         "postgres::deaths::a_pid_file_that_names_a_stranger_or_a_zombie_keeps_nobody_out",
     ]);
-    let output = tokio::time::timeout(Duration::from_secs(120), tests.output()).await.unwrap().unwrap();
+    let output = in_the_end("the tests end", tests.output()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("6 passed"), "{text}");
 }

@@ -1,13 +1,11 @@
-//! What the tests of our own Postgres share: a folder to start it in, a process to kill, and a look at who is left.
+//! What the tests of our own Postgres share: a folder to start it in, a process to kill, and the processes that are left.
 #![expect(clippy::unwrap_used, reason = "only tests call this, and a panic is how they fail")]
 
 use std::fs;
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -16,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 
 use crate::support::process::{program, run};
+use crate::support::wait::until;
 
 /// Tells the helper process which folder to hold.
 pub(super) const HOLD: &str = "VOBIZ_CDR_TEST_HOLD";
@@ -64,10 +63,6 @@ pub(super) fn home() -> TempDir {
 pub(super) fn options(data_dir: &Path) -> PostgresOptions {
     let bin_dir = std::env::var_os("PG_BIN_DIR").map(PathBuf::from);
     PostgresOptions { data_dir: data_dir.to_owned(), bin_dir, settings: Vec::new() }
-}
-
-pub(super) async fn within_a_minute(test: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(60), test).await.expect("done within a minute");
 }
 
 pub(super) async fn execute(postgres: &Postgres, sql: &'static str) {
@@ -135,7 +130,7 @@ fn processes() -> impl Iterator<Item = (Pid, PathBuf)> {
 }
 
 pub(super) async fn nobody_is_left_in(folder: &Path) {
-    eventually("nobody is left in the folder", || {
+    until("nobody is left in the folder", async || {
         // The watcher works elsewhere, and names the folder in its command line.
         let name = folder.display().to_string();
         let speaks_of_it = |proc: &Path| {
@@ -144,14 +139,6 @@ pub(super) async fn nobody_is_left_in(folder: &Path) {
         residents_of(folder).is_empty() && !processes().any(|(_, proc)| speaks_of_it(&proc))
     })
     .await;
-}
-
-pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}, within 20 s");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// `vobiz-cdr postgres …` on a folder.

@@ -10,10 +10,10 @@ use rustix::process::{Signal, kill_process};
 use vobiz_cdr::postgres::Postgres;
 
 use super::support::{
-    ask, children_of, eventually, fill, home, names_in, nobody_is_left_in, options, pid, postgres_on, psql,
-    rows, within_a_minute,
+    ask, children_of, fill, home, names_in, nobody_is_left_in, options, pid, postgres_on, psql, rows,
 };
 use crate::support::process::{Finished, Serve, free_port, program, run};
+use crate::support::wait::{in_the_end, until};
 
 fn task(data_dir: &Path, arguments: &[&str]) -> Finished {
     run(&mut postgres_on(data_dir, arguments))
@@ -123,13 +123,13 @@ fn psql_has_its_arguments_its_exit_code_and_a_server_for_as_long_as_it_runs() {
 
 #[tokio::test]
 async fn ctrl_c_is_for_psql_and_we_outlive_it() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         fill(home.path());
         let mut child = postgres_on(home.path(), &["psql", "--", "-Atc", "select pg_sleep(1.5), 'slept'"]);
         let child = child.spawn().unwrap();
         let psql_of = |child: &Child| children_of(child.id(), "(psql)");
-        eventually("psql runs", || !psql_of(&child).is_empty()).await;
+        until("psql runs", async || !psql_of(&child).is_empty()).await;
         for signal in [Signal::INT, Signal::INT, Signal::QUIT] {
             kill_process(pid(child.id()), signal).unwrap();
         }
@@ -140,7 +140,7 @@ async fn ctrl_c_is_for_psql_and_we_outlive_it() {
         // SIGTERM is for us, so it is passed on.
         let mut child = postgres_on(home.path(), &["psql", "--", "-c", "select pg_sleep(50)"]);
         let child = child.spawn().unwrap();
-        eventually("psql runs", || !psql_of(&child).is_empty()).await;
+        until("psql runs", async || !psql_of(&child).is_empty()).await;
         kill_process(pid(child.id()), Signal::TERM).unwrap();
         assert_eq!(child.wait_with_output().unwrap().status.code(), Some(128 + 15));
         nobody_is_left_in(home.path()).await;
@@ -199,7 +199,7 @@ fn a_restore_that_fails_leaves_no_database() {
 
 #[tokio::test]
 async fn a_restore_that_is_killed_leaves_nothing_behind_after_the_next_start() {
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let (home, elsewhere, files) = (home(), home(), tempfile::tempdir().unwrap());
         fill(home.path());
         let file = files.path().join("calls.dump");
@@ -209,10 +209,12 @@ async fn a_restore_that_is_killed_leaves_nothing_behind_after_the_next_start() {
             .spawn()
             .unwrap();
         let note = elsewhere.path().join("restore.unfinished");
-        eventually("the restore has begun", || {
+        until("the restore has begun", async || {
             fs::read_to_string(&note).is_ok_and(|names| names.contains("_restoring_"))
         })
         .await;
+        // From here on only pg_restore goes on: the end of the restore cannot come before the kill.
+        kill_process(pid(child.id()), Signal::STOP).unwrap();
         tokio::time::sleep(Duration::from_millis(150)).await;
         child.kill().unwrap();
         child.wait().unwrap();

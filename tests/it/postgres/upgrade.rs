@@ -11,10 +11,10 @@ use rustix::process::{Signal, kill_process};
 use vobiz_cdr::postgres::installed;
 
 use super::support::{
-    children_of, eventually, fill_with, home, names_in, nobody_is_left_in, postgres_on, psql_with, rows_with,
-    with, within_a_minute,
+    children_of, fill_with, home, names_in, nobody_is_left_in, postgres_on, psql_with, rows_with, with,
 };
 use crate::support::process::run;
+use crate::support::wait::{in_the_end, until};
 
 /// Older and newer programs, each with the version.
 struct Two {
@@ -61,7 +61,7 @@ impl Two {
 #[tokio::test]
 async fn the_data_moves_with_roles_settings_and_other_databases() {
     let Some(two) = two().await else { return };
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let (old, new) = (Some(two.old.1.as_path()), Some(two.new.1.as_path()));
         fill_with(old, home.path());
@@ -165,7 +165,8 @@ async fn killed_at_any_moment_the_old_database_or_the_complete_new_one_is_in_for
             break;
         }
         assert!(done.is_none(), "it ended by itself without having moved the data");
-        (kills, delay) = (kills + 1, delay + Duration::from_millis(220));
+        // In longer steps where everything takes longer.
+        (kills, delay) = (kills + 1, delay + (delay / 8).max(Duration::from_millis(220)));
     }
     assert!(kills >= 2, "it was killed in the middle, {kills} times");
     // An initdb that outlived us may have been adding files faster than they were removed. Now it is gone, too.
@@ -239,7 +240,7 @@ async fn an_older_dump_restores_into_a_newer_version_and_not_the_other_way() {
     let (older, newer, files) = (home(), home(), tempfile::tempdir().unwrap());
     let (old, new) = (Some(two.old.1.as_path()), Some(two.new.1.as_path()));
     fill_with(old, older.path());
-    // As in a database of somebody else's: with an owner and with privileges that are not here.
+    // As in a database of another operator: with an owner and with privileges that are not here.
     psql_with(
         old,
         older.path(),
@@ -280,7 +281,7 @@ async fn servers_that_outlive_a_killed_upgrade_are_stopped_by_the_next_start() {
     if !Path::new("/proc/self/cwd").exists() {
         return;
     }
-    within_a_minute(async {
+    in_the_end("the test ends", async {
         let home = home();
         let old = Some(two.old.1.as_path());
         fill_with(old, home.path());
@@ -290,7 +291,7 @@ async fn servers_that_outlive_a_killed_upgrade_are_stopped_by_the_next_start() {
             let file = name.map(|name| home.path().join(name).join("postmaster.pid"));
             file.is_some_and(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("ready")))
         };
-        eventually("the server of the copy runs", copy_runs).await;
+        until("the server of the copy runs", async || copy_runs()).await;
         for watcher in children_of(child.id(), "(sh)") {
             kill_process(watcher, Signal::KILL).unwrap();
         }

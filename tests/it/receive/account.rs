@@ -1,7 +1,7 @@
 //! Whose call it is.
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Knock, Setup, TOKEN, URL};
+use crate::support::endpoint::{Callback, Setup, TOKEN, URL};
 
 const OTHER: &str = "MA_OTHER001";
 const OTHER_TOKEN: &str = "tok_other";
@@ -15,17 +15,17 @@ async fn a_sub_account_is_known_by_its_token() {
         ..Setup::default()
     };
     let endpoint = setup.open(&database.pool);
-    let knock = |call_id: &str, nonce: &str| {
-        Knock::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID=MA_MAIN"))
+    let callback = |call_id: &str, nonce: &str| {
+        Callback::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID=MA_MAIN"))
             .signed("ma-v3", "main", URL, nonce)
             .header("X-Vobiz-Signature-V2-Nonce", &format!("2{nonce}"))
     };
-    let both = knock("a", "1").signed("v3", "sub", URL, "1");
+    let both = callback("a", "1").signed("v3", "sub", URL, "1");
     assert_eq!(endpoint.status(both).await, 200);
     // The parent's own call: MA equals plain.
-    assert_eq!(endpoint.status(knock("b", "2").signed("v3", "main", URL, "2")).await, 200);
+    assert_eq!(endpoint.status(callback("b", "2").signed("v3", "main", URL, "2")).await, 200);
     // A V3 that nobody made beside a good MA-V3: the parent, and not proven.
-    assert_eq!(endpoint.status(knock("c", "3").signed("v3", "stranger", URL, "3")).await, 200);
+    assert_eq!(endpoint.status(callback("c", "3").signed("v3", "stranger", URL, "3")).await, 200);
     assert_eq!(
         database.queue().await,
         ["a SA_SUB certain proven", "b MA_MAIN certain proven", "c MA_MAIN certain"]
@@ -42,14 +42,14 @@ async fn a_sub_account_that_is_not_configured_goes_to_its_parent() {
         ..Setup::default()
     };
     let endpoint = setup.open(&database.pool);
-    let knock = Knock::post("Event=Hangup&CallUUID=a&ParentAuthID=MA_MAIN&AccountId=SA_SUB")
+    let callback = Callback::post("Event=Hangup&CallUUID=a&ParentAuthID=MA_MAIN&AccountId=SA_SUB")
         .signed("v3", "sub", URL, "1")
         .signed("ma-v3", "main", URL, "1");
-    assert_eq!(endpoint.status(knock).await, 200);
+    assert_eq!(endpoint.status(callback).await, 200);
     assert_eq!(database.log().await, ["Hangup a MA_MAIN ma-v3 owed"]);
     assert_eq!(database.queue().await, ["a MA_MAIN certain"]);
     // The sub-account's own signature alone is known to nobody.
-    assert_eq!(endpoint.status(Knock::hangup("b").by_v3("sub")).await, 403);
+    assert_eq!(endpoint.status(Callback::hangup("b").by_v3("sub")).await, 403);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -68,7 +68,7 @@ async fn a_call_of_nobody_knows_whom_is_logged_and_not_owed() {
         "Event=Hangup&CallUUID=a&ParentAuthID=ma_testab12",
         "Event=Hangup&CallUUID=a&ParentAuthID=..%2F",
     ] {
-        assert_eq!(endpoint.status(Knock::post(body).by_secret()).await, 200, "{body}");
+        assert_eq!(endpoint.status(Callback::post(body).by_secret()).await, 200, "{body}");
     }
     assert_eq!(database.log().await, ["Hangup a - secret logged"; 4]);
     assert_eq!(
@@ -82,16 +82,16 @@ async fn a_call_of_nobody_knows_whom_is_logged_and_not_owed() {
         ("d", "auth_id=MA_OTHER001&account_id=MA_TESTAB12"),
         ("e", "account_id=MA_OTHER001"),
     ] {
-        let knock = Knock::post(format!("Event=Hangup&CallUUID={call_id}&{hints}"));
-        assert_eq!(endpoint.status(knock.by_secret()).await, 200, "{hints}");
+        let callback = Callback::post(format!("Event=Hangup&CallUUID={call_id}&{hints}"));
+        assert_eq!(endpoint.status(callback.by_secret()).await, 200, "{hints}");
     }
     assert_eq!(
         database.queue().await,
         ["b", "c", "d", "e"].map(|call_id| format!("{call_id} {OTHER} certain"))
     );
     // A token outdoes what the body says.
-    let knock = Knock::post(format!("Event=Hangup&CallUUID=f&ParentAuthID={OTHER}"));
-    assert_eq!(endpoint.status(knock.by_v3(TOKEN)).await, 200);
+    let callback = Callback::post(format!("Event=Hangup&CallUUID=f&ParentAuthID={OTHER}"));
+    assert_eq!(endpoint.status(callback.by_v3(TOKEN)).await, 200);
     assert_eq!(database.queue().await[4], format!("f {ACCOUNT} certain proven"));
     database.every_certain_call_is_somewhere().await;
 }

@@ -3,14 +3,14 @@
 use tokio::io::AsyncWriteExt;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Knock, PATH, SECRET, Setup, TOKEN};
+use crate::support::endpoint::{Callback, PATH, SECRET, Setup, TOKEN};
 use crate::support::port::{Port, answer, hangup};
 
 #[tokio::test]
 async fn nothing_but_callbacks_and_health_is_public() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
-    let healthy = endpoint.hear(Knock::get("").at("/healthz")).await;
+    let healthy = endpoint.answer(Callback::get("").at("/healthz")).await;
     assert_eq!((healthy.status, healthy.body.as_ref()), (200, &b"ok\n"[..]));
     for path in [
         "/",
@@ -27,16 +27,16 @@ async fn nothing_but_callbacks_and_health_is_public() {
         "/.env",
         "/vobiz/hangup",
     ] {
-        for knock in [Knock::get("x=1"), Knock::hangup("a").by_v3(TOKEN)] {
-            let answer = endpoint.hear(knock.at(path)).await;
+        for callback in [Callback::get("x=1"), Callback::hangup("a").by_v3(TOKEN)] {
+            let answer = endpoint.answer(callback.at(path)).await;
             assert_eq!((answer.status, answer.body.len()), (404, 0), "{path}");
         }
     }
     for path in [PATH, "/callbacks/vobiz/", "/callbacks/vobiz/x", "/callbacks/vobiz/x/y"] {
-        assert_eq!(endpoint.status(Knock::hangup("a").at(path)).await, 403, "{path}");
-        assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN).at(path)).await, 200, "{path}");
+        assert_eq!(endpoint.status(Callback::hangup("a").at(path)).await, 403, "{path}");
+        assert_eq!(endpoint.status(Callback::hangup("a").by_v3(TOKEN).at(path)).await, 200, "{path}");
     }
-    assert_eq!(endpoint.status(Knock::post("").at("/healthz")).await, 405);
+    assert_eq!(endpoint.status(Callback::post("").at("/healthz")).await, 405);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -44,7 +44,7 @@ async fn nothing_but_callbacks_and_health_is_public() {
 async fn health_needs_no_postgres() {
     let pool = vobiz_cdr::db::connect("postgres://nobody@127.0.0.1:1/nowhere", "test", 1).unwrap();
     let endpoint = Setup::default().open(&pool);
-    assert_eq!(endpoint.status(Knock::get("").at("/healthz")).await, 200);
+    assert_eq!(endpoint.status(Callback::get("").at("/healthz")).await, 200);
 }
 
 #[tokio::test]
@@ -54,11 +54,11 @@ async fn a_body_has_256_kib_at_most() {
     let of_length = |length: usize| {
         let mut body = b"Event=Hangup&CallUUID=a&x=".to_vec();
         body.resize(length, b'x');
-        Knock::post(body).by_secret()
+        Callback::post(body).by_secret()
     };
     assert_eq!(endpoint.status(of_length(256 * 1024)).await, 200);
     for length in [256 * 1024 + 1, 1024 * 1024] {
-        let answer = endpoint.hear(of_length(length)).await;
+        let answer = endpoint.answer(of_length(length)).await;
         assert_eq!((answer.status, answer.body.len()), (413, 0));
     }
     // Nor does a length that is not told beforehand help.
@@ -119,15 +119,15 @@ async fn a_client_that_leaves_has_its_callback_kept() {
 async fn what_callbacks_are_answered_is_counted() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
-    for (knock, status) in [
-        (Knock::hangup("a").by_v3(TOKEN), 200),
-        (Knock::post("Event=Ring").by_secret(), 200),
-        (Knock::hangup("b"), 403),
-        (Knock::post(vec![b'x'; 300 * 1024]).by_secret(), 413),
-        (Knock::hangup("c").at("/callbacks/vobis"), 404),
-        (Knock::get("").at("/wp-login.php"), 404),
+    for (callback, status) in [
+        (Callback::hangup("a").by_v3(TOKEN), 200),
+        (Callback::post("Event=Ring").by_secret(), 200),
+        (Callback::hangup("b"), 403),
+        (Callback::post(vec![b'x'; 300 * 1024]).by_secret(), 413),
+        (Callback::hangup("c").at("/callbacks/vobis"), 404),
+        (Callback::get("").at("/wp-login.php"), 404),
     ] {
-        assert_eq!(endpoint.status(knock).await, status);
+        assert_eq!(endpoint.status(callback).await, status);
     }
     let text = endpoint.metrics.text();
     for (result, count) in

@@ -10,7 +10,7 @@ mod proof;
 use serde_json::Value;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Knock, Setup, sample};
+use crate::support::endpoint::{Callback, Setup, sample};
 
 const OUTBOUND: &str = "5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10";
 const INBOUND: &str = "8a41d7c6-2e95-4b13-b0fd-37c9e1f25a64";
@@ -56,10 +56,13 @@ async fn every_captured_callback_comes_in_as_it_is() {
         let file = entry["file"].as_str().unwrap();
         let sent = sample(file);
         let by_get = entry["method"] == "GET";
-        let mut knock =
-            if by_get { Knock::get(std::str::from_utf8(&sent).unwrap()) } else { Knock::post(sent.clone()) };
+        let mut callback = if by_get {
+            Callback::get(std::str::from_utf8(&sent).unwrap())
+        } else {
+            Callback::post(sent.clone())
+        };
         if let Some(content_type) = entry["content_type"].as_str() {
-            knock = knock.header("Content-Type", content_type);
+            callback = callback.header("Content-Type", content_type);
         }
         let mut proof = "secret";
         if let Some(headers) = entry["headers_file"].as_str() {
@@ -72,16 +75,16 @@ async fn every_captured_callback_comes_in_as_it_is() {
                     }
                     _ => {}
                 }
-                knock = knock.header(name, value.as_str().unwrap());
+                callback = callback.header(name, value.as_str().unwrap());
             }
         }
         if proof == "secret" {
-            assert_eq!(endpoint.status(knock.clone()).await, 403, "{file} proves nothing by itself");
+            assert_eq!(endpoint.status(callback.clone()).await, 403, "{file} proves nothing by itself");
             database.comes_to(1, "select count(*) from vobiz.callback where outcome = 'refused'").await;
             database.run("truncate vobiz.callback").await;
-            knock = knock.by_secret();
+            callback = callback.by_secret();
         }
-        let answer = endpoint.hear(knock).await;
+        let answer = endpoint.answer(callback).await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{file}");
 
         let (event, call_id, owed, sip_call_id) = meaning(file);

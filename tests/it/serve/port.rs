@@ -10,6 +10,7 @@ use crate::ops::{service, vobiz};
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::{PATH, SECRET, Setup};
 use crate::support::port::{Port, answer, hangup, rest};
+use crate::support::wait::{in_the_end, until};
 use crate::support::world::options;
 
 #[tokio::test]
@@ -24,18 +25,20 @@ async fn slow_clients_block_nobody() {
         stream.write_all(&whole.as_bytes()[..cut]).await.unwrap();
         slow.push(stream);
     }
-    let began = Instant::now();
     for n in 0..20 {
         let answer = port.ask(&hangup(&format!("c{n:02}"), "Connection: close\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "twenty callbacks took {took:?}");
     assert_eq!(database.queue().await.len(), 20, "half a callback owes nothing");
-    // One that hurries after all is heard.
-    let last = slow.last_mut().unwrap();
-    last.write_all(b"w").await.unwrap();
-    assert!(answer(last).await.starts_with("HTTP/1.1 200"));
+    // One that hurries after all is heard; the others may have been given up by now.
+    let (mut last, whole) = (port.connect().await, hangup("slow", ""));
+    let (most, rest) = whole.as_bytes().split_at(whole.len() - 1);
+    last.write_all(most).await.unwrap();
+    let other = port.ask(&hangup("meanwhile", "Connection: close\r\n")).await;
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    last.write_all(rest).await.unwrap();
+    assert!(answer(&mut last).await.starts_with("HTTP/1.1 200"));
+    drop(slow);
     assert_eq!(database.count("select count(*) from vobiz.cdr_queue where call_id = 'slow'").await, 1);
     database.every_certain_call_is_somewhere().await;
 }
@@ -65,19 +68,18 @@ async fn a_stop_lets_the_callbacks_in_hand_end() {
     stream.write_all(hangup("a", "").as_bytes()).await.unwrap();
     database.writer_waits().await;
     port.stop.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until("nothing else is let in", async || TcpStream::connect(port.address).await.is_err()).await;
     assert!(!port.ended.is_finished(), "a callback is in hand");
-    assert!(TcpStream::connect(port.address).await.is_err(), "nobody else is let in");
     lock.rollback().await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
-    tokio::time::timeout(Duration::from_secs(5), port.ended).await.unwrap().unwrap();
+    in_the_end("the port ends", port.ended).await.unwrap();
     assert_eq!(database.queue().await, [format!("a {ACCOUNT} certain")]);
     database.every_certain_call_is_somewhere().await;
 }
 
 /// Limits that a test can wait for.
-const TIGHT: Limits = Limits { headers_within: Duration::from_millis(400), connections: 4 };
+const TIGHT: Limits = Limits { headers_within: Duration::from_secs(1), connections: 4 };
 
 #[tokio::test]
 async fn slow_headers_and_idle_connections_are_given_up() {
@@ -88,7 +90,6 @@ async fn slow_headers_and_idle_connections_are_given_up() {
     let mut half = port.connect().await;
     half.write_all(b"POST /callbacks/vobiz HTTP/1.1\r\nHo").await.unwrap();
     let mut drop_by_drop = port.connect().await;
-    let began = Instant::now();
     let dripping = async {
         for byte in b"POST /callbacks/vobiz HTTP/1.1\r\nHost: x\r\n\r\n" {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -99,7 +100,6 @@ async fn slow_headers_and_idle_connections_are_given_up() {
         rest(&mut drop_by_drop).await
     };
     let (silent, half, dripped) = tokio::join!(rest(&mut silent), rest(&mut half), dripping);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     for said in [silent, half, dripped] {
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
     }
@@ -107,9 +107,7 @@ async fn slow_headers_and_idle_connections_are_given_up() {
     let mut idle = port.connect().await;
     idle.write_all(hangup("a", "").as_bytes()).await.unwrap();
     assert!(answer(&mut idle).await.starts_with("HTTP/1.1 200"));
-    let began = Instant::now();
     assert_eq!(rest(&mut idle).await, "");
-    assert!(began.elapsed() < Duration::from_secs(3));
     database.every_certain_call_is_somewhere().await;
 }
 
@@ -117,20 +115,18 @@ async fn slow_headers_and_idle_connections_are_given_up() {
 async fn a_full_port_takes_the_next_one_when_another_has_ended() {
     let database = Database::new().await;
     let port = Port::open_with(Setup::default().open(&database.pool), TIGHT).await;
-    // Four that hold on: half a head each.
+    // Four that stay: half a head each.
+    let began = Instant::now();
     let mut holding = Vec::new();
     for _ in 0..4 {
         let mut stream = port.connect().await;
         stream.write_all(b"GET /").await.unwrap();
         holding.push(stream);
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let began = Instant::now();
     let answered = port.ask(&hangup("waited", "Connection: close\r\n")).await;
     assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
     let waited = began.elapsed();
-    assert!(waited > Duration::from_millis(150), "there was no room before: {waited:?}");
-    assert!(waited < Duration::from_secs(2), "those that hold on lose their place in time: {waited:?}");
+    assert!(waited >= TIGHT.headers_within, "none of the four had lost its place: {waited:?}");
     drop(holding);
     database.every_certain_call_is_somewhere().await;
 }
@@ -143,9 +139,8 @@ async fn both_ports_of_a_service_give_up_on_clients_that_say_nothing() {
     let given_up = async |address, first: &[u8]| {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         stream.write_all(first).await.unwrap();
-        let began = Instant::now();
-        let mut said = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut said)).await.unwrap();
+        let (began, mut said) = (Instant::now(), Vec::new());
+        let _ = in_the_end("the port gives up", stream.read_to_end(&mut said)).await;
         began.elapsed()
     };
     let (public, ops) = (running.public.unwrap(), running.ops);
@@ -156,7 +151,7 @@ async fn both_ports_of_a_service_give_up_on_clients_that_say_nothing() {
         given_up(ops, b"GET /metrics HTTP/1.1\r\nHo"),
     );
     for waited in [waits.0, waits.1, waits.2, waits.3] {
-        assert!(waited > Duration::from_secs(5) && waited < Duration::from_secs(20), "{waited:?}");
+        assert!(waited > Duration::from_secs(5), "{waited:?}");
     }
     // Half-open: the client is gone without a word, and its connection is not kept.
     assert_eq!(running.page("/readyz").await.0, 200);

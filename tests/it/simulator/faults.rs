@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use vobiz_cdr::simulator::{Answer, Faults, RequestKind, RetryAfter};
 
 use super::*;
+use crate::support::wait::until;
 
 #[tokio::test]
 async fn each_scripted_answer_is_given_once_and_then_all_is_well() {
@@ -60,6 +61,7 @@ async fn each_form_of_429_says_when_to_come_back_in_its_own_way() {
     let vobiz = start(options()).await;
     let call = vobiz.place_call(CallSpec::default());
     vobiz.script(&call.call_id, RetryAfter::each(30).map(Answer::Throttled));
+    let before = std::time::SystemTime::now();
     let mut headers = Vec::new();
     let mut bodies = Vec::new();
     for _ in 0..5 {
@@ -71,7 +73,7 @@ async fn each_form_of_429_says_when_to_come_back_in_its_own_way() {
     let date = |n: usize| httpdate::parse_http_date(headers[n].as_deref().unwrap()).unwrap();
     let now = std::time::SystemTime::now();
     assert_eq!(headers[0].as_deref(), Some("30"));
-    assert!(date(1) > now + Duration::from_secs(20) && date(1) <= now + Duration::from_secs(30));
+    assert!(date(1) > before + Duration::from_secs(28) && date(1) <= now + Duration::from_secs(30));
     assert!(date(2) < now);
     assert_eq!((&headers[3], &headers[4]), (&None, &None));
     let waits: Vec<_> = bodies.iter().map(|b| b["error"]["details"]["retryAfter"].as_u64()).collect();
@@ -108,10 +110,12 @@ async fn half_a_body_a_reset_and_a_slow_answer_break_the_client() {
     assert!(asked.elapsed() >= Duration::from_millis(300));
 
     // A client that gives up leaves nothing open behind it.
-    let gave_up = tokio::time::timeout(Duration::from_millis(100), fetch(&vobiz, &call)).await;
-    assert!(gave_up.is_err());
+    tokio::select! {
+        _ = fetch(&vobiz, &call) => panic!("it was answered"),
+        () = until("its request is there", async || vobiz.stats().fetches_of(&call.call_id) == 4) => {}
+    }
     assert_eq!(vobiz.stats().resets, 1);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     vobiz.script(&call.call_id, [slow.clone(), slow]);
     let both = tokio::join!(fetch(&vobiz, &call), fetch(&vobiz, &call));
     assert_eq!((both.0.status().as_u16(), both.1.status().as_u16()), (200, 200));
@@ -148,9 +152,10 @@ async fn the_rate_limit_refuses_what_exceeds_it_in_any_second() {
         futures_util::future::join_all((0..25).map(|_| async { get(&vobiz, "").await.status().as_u16() }))
             .await;
     let served = statuses.iter().filter(|status| **status == 200).count();
-    assert!(served == 10 || asked.elapsed() > Duration::from_secs(1), "{statuses:?}");
+    let within_a_second = asked.elapsed() < Duration::from_secs(1);
+    assert!(served == 10 || !within_a_second, "{statuses:?}");
     assert_eq!(vobiz.stats().accounts[MAIN].requests, 25);
-    assert!(vobiz.stats().accounts[MAIN].busiest_second > 10);
+    assert!(vobiz.stats().accounts[MAIN].busiest_second == 25 || !within_a_second);
     tokio::time::sleep(Duration::from_millis(1050)).await;
     assert_eq!(get(&vobiz, "").await.status(), 200);
 }
@@ -185,13 +190,16 @@ async fn drawn_faults_hit_their_share_and_the_same_calls_again() {
 
 #[tokio::test]
 async fn a_clock_that_runs_ahead_shows_in_the_date_and_in_the_times() {
+    let before = std::time::SystemTime::now();
     let vobiz = start(SimulatorOptions { clock_ahead: 7200, ..options() }).await;
     let call = vobiz.place_call(CallSpec::default());
     let response = fetch(&vobiz, &call).await;
     let date = httpdate::parse_http_date(response.headers()["date"].to_str().unwrap()).unwrap();
-    let ahead = date.duration_since(std::time::SystemTime::now()).unwrap();
-    assert!(ahead > Duration::from_secs(7190) && ahead <= Duration::from_secs(7200));
-    assert!(call.ended_at > DateTime::<Utc>::from(std::time::SystemTime::now()) + TimeDelta::seconds(7190));
+    let ahead = |of| date.duration_since(of).unwrap();
+    // The header has no fractions of a second.
+    assert!(ahead(before) > Duration::from_secs(7198));
+    assert!(ahead(std::time::SystemTime::now()) <= Duration::from_secs(7200));
+    assert!(call.ended_at >= DateTime::<Utc>::from(before) + TimeDelta::seconds(7199));
 }
 
 #[tokio::test]

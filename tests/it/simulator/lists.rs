@@ -5,7 +5,7 @@ use vobiz_cdr::simulator::{DayOf, SummaryCost};
 use super::*;
 
 /// Every row of a list, page by page, as `(uuid, row)`.
-async fn walk(vobiz: &Simulator, query: &str) -> Vec<Value> {
+async fn read_list(vobiz: &Simulator, query: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     for page in 1.. {
         let list = body(get(vobiz, &format!("?page={page}&{query}")).await).await;
@@ -34,7 +34,7 @@ async fn paging_and_summary_add_up_to_the_last_digit() {
         let call = vobiz.place_call(CallSpec { ended_at, ..CallSpec::default() });
         vobiz.revise(&call.call_id, |call| call.cost += Decimal::new(1, 5));
     }
-    let rows = walk(&vobiz, "per_page=100").await;
+    let rows = read_list(&vobiz, "per_page=100").await;
     assert_eq!(rows.len(), 230);
     let ids: HashSet<_> = rows.iter().map(|row| row["uuid"].to_string()).collect();
     assert_eq!(ids.len(), 230);
@@ -98,12 +98,12 @@ async fn days_are_cut_in_the_zone_of_the_options() {
                 ..CallSpec::default()
             });
         }
-        let rows = walk(&vobiz, "start_date=2026-03-10&end_date=2026-03-10").await;
+        let rows = read_list(&vobiz, "start_date=2026-03-10&end_date=2026-03-10").await;
         let ids: Vec<_> = rows.iter().map(|row| row["uuid"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{day_zone} {day_of:?}");
-        assert_eq!(walk(&vobiz, "start_date=2026-03-10").await.len(), 4, "a single date is ignored");
+        assert_eq!(read_list(&vobiz, "start_date=2026-03-10").await.len(), 4, "a single date is ignored");
         assert_eq!(
-            walk(&vobiz, "start_date=2026-03-09&end_date=2026-03-11").await.len(),
+            read_list(&vobiz, "start_date=2026-03-09&end_date=2026-03-11").await.len(),
             4,
             "both ends inclusive"
         );
@@ -130,11 +130,11 @@ async fn filters_search_and_recent_show_what_they_are_asked_for() {
         "to_number=%2B915000000001&status=answered",
         "search=5f0e9c1a-3b77",
     ] {
-        let rows = walk(&vobiz, query).await;
+        let rows = read_list(&vobiz, query).await;
         assert_eq!(rows.len(), 1, "{query}");
         assert_eq!(rows[0]["uuid"], call.call_id);
     }
-    assert_eq!(walk(&vobiz, "campaign_id=none").await.len(), 0);
+    assert_eq!(read_list(&vobiz, "campaign_id=none").await.len(), 0);
     let search =
         body(get(&vobiz, "/search?call_direction=outbound&hangup_cause=NORMAL_CLEARING").await).await;
     assert_eq!(search["filters"]["call_direction"], "outbound");
@@ -155,7 +155,7 @@ async fn a_parent_sees_the_calls_of_its_sub_accounts_when_told_so() {
         ];
         let vobiz = start(SimulatorOptions { accounts, parent_sees_subs, ..options() }).await;
         let call = vobiz.place_call(CallSpec { account: text(SUB), ..CallSpec::default() });
-        let rows = walk(&vobiz, "").await;
+        let rows = read_list(&vobiz, "").await;
         assert_eq!(rows.len(), usize::from(parent_sees_subs));
         assert!(rows.iter().all(|row| row["account_id"] == SUB));
         assert_eq!(fetch(&vobiz, &call).await.status().is_success(), parent_sees_subs);
@@ -164,15 +164,15 @@ async fn a_parent_sees_the_calls_of_its_sub_accounts_when_told_so() {
 
 #[tokio::test]
 async fn a_cdr_appears_in_list_and_fetch_at_the_same_time() {
-    let vobiz = start(SimulatorOptions { cdr_delay: Duration::from_millis(300), ..options() }).await;
+    let vobiz = start(SimulatorOptions { cdr_delay: Duration::from_secs(300), ..options() }).await;
     let never = vobiz.place_call(CallSpec { appears_after: Some(Duration::MAX), ..CallSpec::default() });
     let past = vobiz.place_call(outbound());
     let call = vobiz.place_call(CallSpec::default());
     assert_eq!(fetch(&vobiz, &past).await.status(), 200);
     assert_eq!(fetch(&vobiz, &call).await.status(), 404);
-    assert_eq!(walk(&vobiz, "").await.len(), 1);
-    tokio::time::sleep(Duration::from_millis(320)).await;
-    assert_eq!(walk(&vobiz, "").await.len(), 2);
+    assert_eq!(read_list(&vobiz, "").await.len(), 1);
+    vobiz.advance(TimeDelta::seconds(301));
+    assert_eq!(read_list(&vobiz, "").await.len(), 2);
     assert_eq!(fetch(&vobiz, &call).await.status(), 200);
     assert_eq!(fetch(&vobiz, &never).await.status(), 404);
     let appeared: Vec<bool> = vobiz.calls().iter().map(|truth| truth.appeared).collect();

@@ -24,6 +24,8 @@ use vobiz_cdr::simulator::{
     callback_body, sign,
 };
 
+use crate::support::wait::LIMIT;
+
 const MAIN: &str = "MA_TESTAB12";
 const MAIN_TOKEN: &str = "tok_main_7f3c1a9e5b2d4860";
 const SUB: &str = "SA_TESTCD34";
@@ -63,7 +65,7 @@ fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
-        client.pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).build().unwrap()
+        client.pool_max_idle_per_host(0).timeout(LIMIT).build().unwrap()
     })
 }
 

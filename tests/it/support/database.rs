@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::pool::PoolConnection;
@@ -15,6 +14,7 @@ use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::vobiz::AccountId;
 
 use super::container;
+use super::wait::{LIMIT, until_some};
 
 /// The account of most tests.
 pub(crate) const ACCOUNT: &str = "MA_TESTAB12";
@@ -101,7 +101,7 @@ async fn make_template(base: &str) {
         sqlx::query(AssertSqlSafe(ddl)).execute(&mut connection).await.unwrap();
     }
     let pool = db::connect(&at(base, &template()), "template", 1).unwrap();
-    migration::apply(&pool, Duration::from_secs(10)).await.unwrap();
+    migration::apply(&pool, LIMIT).await.unwrap();
     let mut connection = pool.acquire().await.unwrap();
     db::account::register(&mut connection, &[AccountId::new(ACCOUNT).unwrap()]).await.unwrap();
     drop(connection);
@@ -126,12 +126,10 @@ impl Database {
         let mut connection = admin(base).await;
         let ddl = format!("create database {name} template {source}");
         // Two clones of one template at the same time wait for each other, or fail because it is in use.
-        let mut tries = 0;
-        while let Err(error) = sqlx::query(AssertSqlSafe(ddl.clone())).execute(&mut connection).await {
-            tries += 1;
-            assert!(tries < 200, "{error}");
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
+        until_some("the template is free", async || {
+            sqlx::query(AssertSqlSafe(ddl.clone())).execute(&mut connection).await
+        })
+        .await;
         connection.close().await.unwrap();
         let url = at(base, &name);
         Self { pool: db::connect(&url, "test", 20).unwrap(), url }
@@ -150,7 +148,7 @@ impl Database {
     /// statement of every connection sees the new clock, and `vobiz.now()` stays a function that is inlined, which one that
     /// reads a table would not be. (Not for a clock that was stopped.)
     pub(crate) async fn advance_clock(&self, by: TimeDelta) {
-        // In seconds: an interval of days would follow the time zone of whoever reads the clock.
+        // In seconds: an interval of days would follow the time zone of the session that reads the clock.
         self.run(&format!(
             "do $do$ begin
                execute format(

@@ -1,4 +1,4 @@
-//! A door to knock at: the real router, the real intake, and what they wrote down.
+//! An endpoint to send callbacks to: the real router, the real group commit, and what they wrote down.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use vobiz_cdr::vobiz::{AccountId, Verifier};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
+use super::wait::{LIMIT, until_is};
 
 /// Where callbacks are sent.
 pub(crate) const PATH: &str = "/callbacks/vobiz";
@@ -33,7 +34,7 @@ pub(crate) const TOKEN: &str = "tok_main_7f3c1a9e5b2d4860";
 /// The secret path segment.
 pub(crate) const SECRET: &str = "a-secret-path-segment";
 
-/// What a door is made of. By default: signatures or the secret are required, and there is one account.
+/// What an endpoint is made of. By default: signatures or the secret are required, and there is one account.
 pub(crate) struct Setup<'a> {
     pub(crate) policy: SignaturePolicy,
     pub(crate) accounts: Vec<&'a str>,
@@ -59,8 +60,8 @@ impl Default for Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// Opens the door in front of a database, with a writer of its own behind it.
-    pub(crate) fn open(self, pool: &PgPool) -> OpenDoor {
+    /// Opens the endpoint in front of a database, with a writer of its own behind it.
+    pub(crate) fn open(self, pool: &PgPool) -> OpenEndpoint {
         let metrics = Metrics::new();
         let (group_commit, writer) = GroupCommit::new(
             pool.clone(),
@@ -81,22 +82,22 @@ impl Setup<'_> {
             accounts: self.accounts.iter().map(|id| AccountId::new(id).unwrap()).collect(),
             verifier: Verifier::new(&urls, &tokens, &secrets),
         };
-        OpenDoor { router: router(Endpoint::new(settings, group_commit, metrics.clone())), metrics }
+        OpenEndpoint { router: router(Endpoint::new(settings, group_commit, metrics.clone())), metrics }
     }
 }
 
-/// A door that is open.
+/// An endpoint that is open.
 #[derive(Clone)]
-pub(crate) struct OpenDoor {
+pub(crate) struct OpenEndpoint {
     pub(crate) router: Router,
     pub(crate) metrics: Metrics,
 }
 
-impl OpenDoor {
-    /// Knocks and waits for the answer.
-    pub(crate) async fn hear(&self, knock: Knock) -> Answer {
+impl OpenEndpoint {
+    /// Sends a callback and waits for the answer.
+    pub(crate) async fn answer(&self, callback: Callback) -> Answer {
         let began = Instant::now();
-        let response = self.router.clone().oneshot(knock.into_request()).await.unwrap();
+        let response = self.router.clone().oneshot(callback.into_request()).await.unwrap();
         let took = began.elapsed();
         let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
         let status = response.status().as_u16();
@@ -105,25 +106,29 @@ impl OpenDoor {
     }
 
     /// The status of the answer.
-    pub(crate) async fn status(&self, knock: Knock) -> u16 {
-        self.hear(knock).await.status
+    pub(crate) async fn status(&self, callback: Callback) -> u16 {
+        self.answer(callback).await.status
     }
 
-    /// Knocks as often as there are knocks, all at once; the answers come in the same order.
-    pub(crate) async fn hear_all(&self, knocks: impl IntoIterator<Item = Knock>) -> Vec<Answer> {
-        futures_util::future::join_all(self.send_all(knocks)).await.into_iter().map(Result::unwrap).collect()
+    /// Sends callbacks, all at once; the answers come in the same order.
+    pub(crate) async fn answers(&self, callbacks: impl IntoIterator<Item = Callback>) -> Vec<Answer> {
+        futures_util::future::join_all(self.send_all(callbacks))
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect()
     }
 
-    /// Knocks at once, and leaves the waiting to the caller.
+    /// Sends callbacks at once, and leaves the waiting to the caller.
     pub(crate) fn send_all(
         &self,
-        knocks: impl IntoIterator<Item = Knock>,
+        callbacks: impl IntoIterator<Item = Callback>,
     ) -> Vec<tokio::task::JoinHandle<Answer>> {
-        let send = |knock| {
+        let send = |callback| {
             let endpoint = self.clone();
-            tokio::spawn(async move { endpoint.hear(knock).await })
+            tokio::spawn(async move { endpoint.answer(callback).await })
         };
-        knocks.into_iter().map(send).collect()
+        callbacks.into_iter().map(send).collect()
     }
 }
 
@@ -136,9 +141,9 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
 }
 
-/// One callback on its way to the door.
+/// A request on its way to the endpoint: mostly a callback.
 #[derive(Debug, Clone)]
-pub(crate) struct Knock {
+pub(crate) struct Callback {
     method: Method,
     path: String,
     query: Option<String>,
@@ -146,7 +151,7 @@ pub(crate) struct Knock {
     body: Bytes,
 }
 
-impl Knock {
+impl Callback {
     /// A POST with this body.
     pub(crate) fn post(body: impl Into<Bytes>) -> Self {
         let (method, path) = (Method::POST, PATH.to_owned());
@@ -201,11 +206,11 @@ impl Knock {
         &self.body
     }
 
-    /// Knocks at a real port; the status of the answer.
+    /// Sends it to a real port; the status of the answer.
     pub(crate) async fn send(self, address: std::net::SocketAddr) -> u16 {
         let body = self.body.clone();
         let (parts, _) = self.into_request().into_parts();
-        let client = vobiz_cdr::vobiz::http_client(Duration::from_secs(30)).unwrap();
+        let client = vobiz_cdr::vobiz::http_client(LIMIT).unwrap();
         let url = format!("http://{address}{}", parts.uri);
         let request = client.request(parts.method, url).headers(parts.headers).body(body);
         request.send().await.unwrap().status().as_u16()
@@ -262,15 +267,7 @@ impl Database {
 
     /// Waits until a count is what it should be; for what happens after the answer.
     pub(crate) async fn comes_to(&self, expected: i64, sql: &'static str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let count = self.count(sql).await;
-            if count == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{sql}: {count}, not {expected}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_is(sql, expected, async || self.count(sql).await).await;
     }
 
     /// From now on nobody writes to the callback log, until the transaction ends.

@@ -10,4 +10,5 @@ pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod running;
 pub(crate) mod their_list;
+pub(crate) mod wait;
 pub(crate) mod world;

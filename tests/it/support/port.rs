@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::serve::port::{Limits, PUBLIC, listen};
 use vobiz_cdr::watch::heartbeat::Heartbeats;
 
-use super::endpoint::{OpenDoor, PATH, SECRET};
+use super::endpoint::{OpenEndpoint, PATH, SECRET};
 
-/// A door behind a real port.
+/// An endpoint behind a real port.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
@@ -20,11 +20,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) async fn open(endpoint: OpenDoor) -> Self {
+    pub(crate) async fn open(endpoint: OpenEndpoint) -> Self {
         Self::open_with(endpoint, PUBLIC).await
     }
 
-    pub(crate) async fn open_with(endpoint: OpenDoor, limits: Limits) -> Self {
+    pub(crate) async fn open_with(endpoint: OpenEndpoint, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let ended = tokio::spawn(listen(

@@ -1,10 +1,10 @@
 //! The built program as a process of its own.
 
+use super::wait::until_some_blocking;
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
-/// The program, with none of the settings of whoever runs the tests.
+/// The program, with none of the settings of the person who runs the tests.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vobiz-cdr"));
     for (name, _) in std::env::vars_os() {
@@ -66,16 +66,14 @@ impl Serve {
         command.env("CDR_LISTEN", format!("127.0.0.1:{port}")).env("CDR_OPS_LISTEN", &ops);
         command.envs(settings.iter().copied());
         let mut serve = Self { child: command.spawn().unwrap(), ops };
-        let deadline = Instant::now() + Duration::from_secs(20);
         // One that does not receive has only its ops port.
         let address = if port == 0 { serve.ops.clone() } else { format!("127.0.0.1:{port}") };
-        while std::net::TcpStream::connect(&address).is_err() {
+        until_some_blocking("serve answers", || {
             if let Some(status) = serve.child.try_wait().unwrap() {
                 panic!("serve ended at its start: {status}");
             }
-            assert!(Instant::now() < deadline, "serve answers in time");
-            pause(Duration::from_millis(20));
-        }
+            std::net::TcpStream::connect(&address)
+        });
         serve
     }
 
@@ -102,15 +100,8 @@ impl Serve {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "serve ends in time");
-            pause(Duration::from_millis(20));
-        }
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until_some_blocking("serve ends", || self.child.try_wait().unwrap().ok_or("it runs"))
     }
 }
 
@@ -119,9 +110,4 @@ impl Drop for Serve {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "these helpers wait for processes, outside of any runtime")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

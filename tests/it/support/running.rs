@@ -1,16 +1,14 @@
 //! A whole service in this process, with an address for each of its ports.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
+use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::config::ServeConfig;
 use vobiz_cdr::serve::{Ending, Service};
 use vobiz_cdr::vobiz::http_client;
 
-use super::world::eventually;
+use super::wait::{LIMIT, until_is, until_some};
 
 /// A running service.
 pub(crate) struct Running {
@@ -38,13 +36,6 @@ impl Running {
         page(self.ops, path).await
     }
 
-    /// The status of a page, and how long it took.
-    pub(crate) async fn timed(&self, path: &str) -> (u16, Duration) {
-        let began = Instant::now();
-        let (code, _) = self.page(path).await;
-        (code, began.elapsed())
-    }
-
     /// What `/status` wants done; its code agrees.
     pub(crate) async fn acts(&self) -> Vec<String> {
         let (code, text) = self.page("/status").await;
@@ -57,20 +48,17 @@ impl Running {
 
     /// Waits until something wants to be done, and nothing else: its words.
     pub(crate) async fn the_only_act(&self) -> String {
-        let mut only = String::new();
-        eventually("somebody must act", Duration::from_secs(40), async || {
+        until_some("the operator must act", async || {
             let acts = self.acts().await;
             assert!(acts.len() < 2, "{acts:?}");
-            only = acts.into_iter().next().unwrap_or_default();
-            !only.is_empty()
+            acts.into_iter().next().ok_or("all is well")
         })
-        .await;
-        only
+        .await
     }
 
-    /// Waits until nobody must act.
+    /// Waits until nobody has to act.
     pub(crate) async fn all_is_well(&self) {
-        eventually("nobody must act", Duration::from_secs(40), async || self.acts().await.is_empty()).await;
+        until_is("nobody has to act", [""; 0], async || self.acts().await).await;
     }
 
     /// The value of a series.
@@ -87,7 +75,7 @@ impl Running {
 
 /// Status and body of a page.
 pub(crate) async fn page(address: SocketAddr, path: &str) -> (u16, String) {
-    let client = http_client(Duration::from_secs(5)).unwrap();
+    let client = http_client(LIMIT).unwrap();
     let answer = client.get(format!("http://{address}{path}")).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }

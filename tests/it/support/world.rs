@@ -20,6 +20,7 @@ use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, Path
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
+use super::wait::in_the_end;
 
 pub(crate) const TOKEN: &str = "tok_main_7f3c1a9e5b2d4860";
 
@@ -49,9 +50,9 @@ pub(crate) fn credentials(account: &str, tokens: &[&str]) -> Credentials {
     }
 }
 
-/// An account whose requests time out after a second.
+/// An account whose requests time out after two seconds.
 pub(crate) fn account(pool: &PgPool, api: &str, credentials: Credentials, max_rps: f64) -> Arc<Account> {
-    let http = http_client(Duration::from_secs(1)).unwrap();
+    let http = http_client(Duration::from_secs(2)).unwrap();
     let client = Client::new(http, Url::parse(api).unwrap(), credentials, HomeCountry::INDIA);
     Arc::new(Account::new(client, max_rps, pool.clone()))
 }
@@ -129,11 +130,9 @@ impl World {
         .unwrap();
     }
 
-    /// Works until nothing is due, in bounded time.
+    /// Works until nothing is due.
     pub(crate) async fn drain(&self) {
-        tokio::time::timeout(Duration::from_secs(20), self.fetcher.run_until_idle())
-            .await
-            .expect("the queue drains");
+        in_the_end("the queue drains", self.fetcher.run_until_idle()).await;
     }
 
     /// Moves the clocks of Postgres and Vobiz on together.
@@ -155,8 +154,8 @@ impl World {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.database.pool).await.unwrap()
     }
 
-    /// How a call stands in the queue: class, failures, dead or alive.
-    pub(crate) async fn standing(&self, call_id: &str) -> String {
+    /// The status of a call in the queue: class, failures, dead or alive.
+    pub(crate) async fn status(&self, call_id: &str) -> String {
         self.text(&format!(
             "select format('%s %s %s', coalesce(error_class, '-'), failures,
                            case when dead_at is null then 'alive' else 'dead' end)
@@ -223,15 +222,6 @@ pub(crate) async fn noon(database: &Database, vobiz: &Simulator, zone: i32) -> D
     let noon = today + TimeDelta::hours(if now < today + TimeDelta::hours(12) { 12 } else { 36 });
     advance(database, vobiz, noon - now).await;
     noon - TimeDelta::hours(12)
-}
-
-/// Waits until something holds, in bounded time.
-pub(crate) async fn eventually(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + limit;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "in time: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// A pool on any URL.

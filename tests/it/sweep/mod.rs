@@ -53,8 +53,8 @@ pub(crate) async fn owe_since(world: &World, calls: &[Call]) {
     .unwrap();
 }
 
-/// One walk now at so many requests a second, where no sweep is due.
-pub(crate) async fn walk(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
+/// One drain by list now at so many requests a second, where no sweep is due.
+pub(crate) async fn drain_by_list(world: &World, max_rps: f64) -> Result<Option<Drained>, ListError> {
     swept_just_now(world).await;
     let paced = paced(world, max_rps);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
@@ -68,12 +68,12 @@ pub(crate) async fn swept_just_now(world: &World) {
         .await;
 }
 
-/// An account at a pace at which a walk can be met on its way.
+/// An account at a pace at which a drain can be met on its way.
 pub(crate) fn paced(world: &World, max_rps: f64) -> Arc<Account> {
     account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), max_rps)
 }
 
-pub(crate) async fn hold(world: &World) -> String {
+pub(crate) async fn reserved(world: &World) -> String {
     world.text("select coalesce(listed_due_to, listing_until) from vobiz.account").await
 }
 
@@ -101,7 +101,7 @@ async fn a_lost_callback_is_healed_by_the_sweep_and_a_late_one_is_still_noted() 
     let owed = world.owed_call().await;
     let swept = world.sweep().await;
     assert_eq!((swept.new, swept.pages, swept.unreadable), (251, 3, 0));
-    assert_eq!(world.standing(&owed.call_id).await, "∅", "the sweep pays what the queue owes");
+    assert_eq!(world.status(&owed.call_id).await, "∅", "the sweep pays what the queue owes");
     let healed = "select count(*) from vobiz.cdr where origin = 'sweep' and first_callback_at is null";
     assert_eq!(world.database.count(healed).await, 250);
     assert_eq!(world.sweep().await.new, 0, "a second sweep finds nothing new");
@@ -162,13 +162,13 @@ async fn a_sweep_that_meets_a_backlog_is_the_drain_and_reads_it_once() {
     let every = Duration::from_secs(300);
     let paced = paced(&world, 100.0);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, Metrics::new());
-    // Even the loop that looks for backlogs leaves it to the sweep.
+    // Even the loop that polls for backlogs leaves it to the sweep.
     let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!((drained.paid, drained.left), (3000, 0));
     all_stored_once(&world, 3000).await;
     let requests = world.vobiz.stats().total_requests();
     assert!(requests <= 32, "{requests} requests for 3000 calls");
-    assert_eq!(hold(&world).await, "∅");
+    assert_eq!(reserved(&world).await, "∅");
     let stop = CancellationToken::new();
     assert_eq!(sweeper.sweep_if_due(&paced, &stop).await.unwrap(), None, "it was the sweep");
     assert_eq!(sweeper.drain_if_backlogged(&paced, &stop).await.unwrap(), None);
@@ -177,8 +177,8 @@ async fn a_sweep_that_meets_a_backlog_is_the_drain_and_reads_it_once() {
     let mut connection = world.database.connection().await;
     let plan = vobiz_cdr::db::account::plan_sweep(&mut connection, &id(), every).await.unwrap().unwrap();
     assert!(plan.wide);
-    let reach = plan.now - plan.down_to;
-    assert!(reach > TimeDelta::hours(13 + 25), "{reach}");
+    let depth = plan.now - plan.down_to;
+    assert!(depth > TimeDelta::hours(13 + 25), "{depth}");
     world.end().await;
 }
 
@@ -186,27 +186,27 @@ async fn a_sweep_that_meets_a_backlog_is_the_drain_and_reads_it_once() {
 async fn a_sweep_without_a_deep_backlog_reserves_nothing_and_keeps_its_overlap() {
     let world = World::new().await;
     outage(&world, 200, 2).await;
-    let seen = world.database.pool.clone();
+    let pool = world.database.pool.clone();
     let stop = CancellationToken::new();
     let watching = stop.clone();
-    let holds = tokio::spawn(async move {
-        let mut holds = 0;
+    let reservations = tokio::spawn(async move {
+        let mut reservations = 0;
         while !watching.is_cancelled() {
-            let held: i64 =
+            let reserved: i64 =
                 sqlx::query_scalar("select count(*) from vobiz.account where listing_until is not null")
-                    .fetch_one(&seen)
+                    .fetch_one(&pool)
                     .await
                     .unwrap();
-            holds += held;
+            reservations += reserved;
         }
-        holds
+        reservations
     });
     let paced = paced(&world, 20.0);
     let sweeper =
         Sweeper::new(world.database.pool.clone(), vec![paced.clone()], Duration::ZERO, Metrics::new());
     let swept = sweeper.sweep_if_due(&paced, &CancellationToken::new()).await.unwrap().unwrap();
     stop.cancel();
-    assert_eq!(holds.await.unwrap(), 0);
+    assert_eq!(reservations.await.unwrap(), 0);
     assert_eq!((swept.new, swept.recovered), (200, 0));
     assert_eq!(world.text("select swept_wide_at is not null from vobiz.account").await, "true");
     all_stored_once(&world, 200).await;
@@ -234,9 +234,9 @@ async fn a_sweep_releases_its_calls_as_soon_as_the_list_is_no_longer_worth_it() 
     let every = Duration::from_secs(300);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], every, metrics.clone());
     let drained = sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await.unwrap().unwrap();
-    // Fifteen pages are cheaper than 1200 fetches, so it holds them to the end, and no longer.
+    // Fifteen pages are cheaper than 1200 fetches, so it reserves them to the end, and no longer.
     assert_eq!((drained.paid, drained.left, drained.was_worth_it()), (0, 1200, false));
-    assert_eq!(hold(&world).await, "∅");
+    assert_eq!(reserved(&world).await, "∅");
     assert_eq!(world.stored().await, 1500);
     let text = metrics.text();
     assert!(text.contains("vobiz_cdr_sweep_recovered_total 1500"), "{text}");

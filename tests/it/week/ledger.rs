@@ -2,14 +2,13 @@
 //! when, how often a day was listed, and each mutation caught.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::world::World;
 use super::{KILL, POSTGRES};
-use crate::support::world::eventually;
+use crate::support::wait::until_is;
 
 /// An account and one of its days in UTC.
 type Key = (String, NaiveDate);
@@ -44,9 +43,8 @@ impl World {
     }
 
     async fn no_day_is_due(&self) {
-        eventually("every day that is due is checked", Duration::from_secs(30), async || {
+        until_is("every day that is due is checked", 0, async || {
             self.database.count("select count(*) from vobiz.provider_day where check_at <= vobiz.now()").await
-                == 0
         })
         .await;
     }

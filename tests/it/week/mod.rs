@@ -1,4 +1,4 @@
-//! A simulated week: 20,000 calls of two accounts, hour by hour, with every trouble that a week may bring, and at its end every
+//! A simulated week: 20,000 calls of two accounts, hour by hour, with every fault that a week may bring, and at its end every
 //! call is here, as Vobiz has it.
 #![expect(clippy::unwrap_used, reason = "clippy takes helpers of tests for other code")]
 
@@ -30,7 +30,7 @@ const RESTART: i64 = 130;
 const RESTS: [i64; 3] = [40, 90, 150];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_week_with_every_trouble_ends_with_every_call_stored_and_none_fetched_too_often() {
+async fn a_week_with_every_fault_ends_with_every_call_stored_and_none_fetched_too_often() {
     let mut world = World::begin().await;
     let began = Instant::now();
     let mut rests = Vec::new();
@@ -124,7 +124,7 @@ async fn everything_is_stored(world: &World) {
     assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue").await, 0, "owed or dead");
     assert_eq!(world.database.count("select count(*) from vobiz.closed_call").await, 0);
 
-    // The troubles did happen.
+    // The faults did happen.
     let summary = world.progress.summary();
     println!("{summary:?}");
     assert!(summary.lost > 400 && summary.unacknowledged < 100, "{summary:?}");

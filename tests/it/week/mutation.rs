@@ -1,13 +1,11 @@
 //! Four mutations, each by itself on a day that was settled, and each is caught.
 
-use std::time::Duration;
-
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use vobiz_cdr::simulator::{CallSpec, Direction};
 
 use super::world::World;
-use crate::support::world::eventually;
+use crate::support::wait::until;
 
 /// An account and one of its days, settled long ago.
 struct Day<'a> {
@@ -17,7 +15,7 @@ struct Day<'a> {
     from: DateTime<Utc>,
 }
 
-/// How a day stands: state, both sides (calls, seconds, money), what its last check found, and why it is not settled.
+/// The status of a day: state, both sides (calls, seconds, money), what its last check found, and why it is not settled.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 struct AccountStatus {
     state: String,
@@ -34,7 +32,7 @@ struct AccountStatus {
 }
 
 impl Day<'_> {
-    async fn standing(&self) -> AccountStatus {
+    async fn status(&self) -> AccountStatus {
         sqlx::query_as(
             "select state, calls_here, calls_there, billsec_here, billsec_there, total_here, total_there, recovered,
                     missing_there, differing, reason
@@ -58,12 +56,12 @@ impl Day<'_> {
             .unwrap();
         let sql =
             "select count(*) from vobiz.provider_day where account_id = $1 and day = $2 and check_id > $3";
-        eventually("the day is checked again", Duration::from_secs(20), async || {
+        until("the day is checked again", async || {
             let checked = sqlx::query_scalar::<_, i64>(sql).bind(&self.account).bind(self.date).bind(before);
             checked.fetch_one(&self.world.database.pool).await.unwrap() == 1
         })
         .await;
-        self.standing().await
+        self.status().await
     }
 
     async fn safe_to_bill(&self) -> DateTime<Utc> {
@@ -75,7 +73,7 @@ impl Day<'_> {
         let sql =
             "select was, safe_to from vobiz.safe_to_bill_move where account_id = $1 order by id desc limit 2";
         let (on, back) = ((Some(self.from), safe), (Some(safe), self.from));
-        eventually("the moves are noted", Duration::from_secs(5), async || {
+        until("the moves are noted", async || {
             let moves = sqlx::query_as(sql).bind(&self.account).fetch_all(&self.world.database.pool);
             let moves: Vec<(Option<DateTime<Utc>>, DateTime<Utc>)> = moves.await.unwrap();
             moves == [on, back]
@@ -134,7 +132,7 @@ pub(super) async fn every_mutation_is_caught(world: &World) {
 }
 
 async fn a_call_more_at_vobiz_is_brought_here(day: &Day<'_>, safe: DateTime<Utc>) {
-    let was = day.standing().await;
+    let was = day.status().await;
     let started_at = day.from + TimeDelta::hours(7);
     let more = day.world.vobiz.place_call(CallSpec {
         account: Some(day.account.clone()),
@@ -231,8 +229,8 @@ async fn a_change_by_hand_is_noticed(
     let call_id = day.call().await.call_id.unwrap();
     let before = audited(&call_id).await;
     sqlx::query(change).bind(&call_id).execute(pool).await.unwrap();
-    // At once, before anybody looks.
-    assert_eq!((day.standing().await.state.as_str(), day.safe_to_bill().await), ("reopened", day.from));
+    // At once, before anything polls.
+    assert_eq!((day.status().await.state.as_str(), day.safe_to_bill().await), ("reopened", day.from));
     assert_eq!(audited(&call_id).await, before + 1);
     let reason = Some(format!("{money}1 call differs: {call_id}"));
     let found = day.checked().await;

@@ -18,7 +18,8 @@ use vobiz_cdr::simulator::{
 
 use crate::support::database::Database;
 use crate::support::process::{Serve, free_port};
-use crate::support::world::{advance, eventually, pool};
+use crate::support::wait::{LIMIT, until, until_some};
+use crate::support::world::{advance, pool};
 
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
 /// The two accounts: id, token, and the seconds between the ends of two of its calls.
@@ -58,7 +59,7 @@ impl World {
         let url = server.url("vobiz");
         db::create_database(&url, "vobiz").await.unwrap();
         let database = Database { pool: pool(&url), url };
-        migration::apply(&database.pool, Duration::from_secs(10)).await.unwrap();
+        migration::apply(&database.pool, LIMIT).await.unwrap();
 
         let faults = Faults {
             lost_callback: 0.03,
@@ -166,16 +167,14 @@ impl World {
                         + (select count(*) from vobiz.cdr_queue q join vobiz.account a using (account_id)
                            where q.dead_at is null and a.pause_reason is null
                              and (q.due_at <= vobiz.now() or ($1 and q.lease_id is not null and q.failures = 0)))";
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        loop {
+        until_some(&format!("hour {}: nothing is due", self.hour), async || {
             let left = sqlx::query_scalar::<_, i64>(sql).bind(in_hand).bind(paused);
-            let left = left.fetch_one(&self.database.pool).await;
-            if matches!(left, Ok(0)) {
-                return;
+            match left.fetch_one(&self.database.pool).await {
+                Ok(0) => Ok(()),
+                left => Err(left),
             }
-            assert!(tokio::time::Instant::now() < deadline, "hour {}: still due: {left:?}", self.hour);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
+        .await;
     }
 
     /// The API answers like a load balancer with nothing behind it, or works again.
@@ -221,7 +220,7 @@ impl World {
                 ("VOBIZ_ACCOUNTS_FILE", accounts.to_str().unwrap()),
                 ("CDR_CALLBACK_URL", SIGNED_FOR),
                 ("CDR_REQUEST_TIMEOUT", "10s"),
-                // Its tenth is how often it looks whether a sweep is due, and that is real time.
+                // Its tenth is how often it asks whether a sweep is due, and that is real time.
                 ("CDR_SWEEP_INTERVAL", "10s"),
             ];
             Serve::start(port, &settings)
@@ -232,7 +231,7 @@ impl World {
     async fn end_serve(&mut self) {
         let mut serve = self.serve.take().unwrap();
         serve.terminate();
-        let status = spawn_blocking(move || serve.wait(Duration::from_secs(25))).await.unwrap();
+        let status = spawn_blocking(move || serve.wait()).await.unwrap();
         assert!(status.success(), "{status}");
     }
 
@@ -240,7 +239,7 @@ impl World {
     /// count, and the next one is due ten seconds later, so the clocks are moved on a little.
     pub(super) async fn swept_since(&self, instant: DateTime<Utc>) {
         let sql = "select count(*) from vobiz.account where swept_wide_at >= $1";
-        eventually("every account is swept", Duration::from_secs(30), async || {
+        until("every account is swept", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
             advance(&self.database, &self.vobiz, TimeDelta::seconds(4)).await;
             let swept = sqlx::query_scalar::<_, i64>(sql).bind(instant).fetch_one(&self.database.pool);

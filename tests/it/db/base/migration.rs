@@ -1,4 +1,4 @@
-//! The schema: applied once by whoever comes first, checked by everybody, described to its readers, and never rewritten.
+//! The schema: applied once by the first that comes, checked by all, described to its readers, and never rewritten.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,8 +8,7 @@ use vobiz_cdr::db;
 use vobiz_cdr::db::base::migration::{self, MigrationState, SchemaError};
 
 use crate::support::database::Database;
-
-const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::support::wait::LIMIT;
 
 /// The numbered files, name to text.
 fn files() -> BTreeMap<String, Vec<u8>> {
@@ -87,10 +86,10 @@ async fn an_empty_database_is_migrated_once() {
         "{message}"
     );
 
-    assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), all);
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), all);
     assert_eq!(states(&db).await, vec![MigrationState::Applied; all]);
     check(&db).await.unwrap();
-    assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), 0);
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 0);
     assert_eq!(states(&db).await.len(), all);
 }
 
@@ -99,7 +98,7 @@ async fn replicas_that_start_together_migrate_once() {
     let db = Database::empty().await;
     let replicas = (0..8).map(async |_| {
         let pool = db::connect(&db.url, "replica", 2).unwrap();
-        let applied = migration::apply(&pool, TIMEOUT).await.unwrap();
+        let applied = migration::apply(&pool, LIMIT).await.unwrap();
         migration::check(&mut pool.acquire().await.unwrap()).await.unwrap();
         pool.close().await;
         applied
@@ -131,14 +130,14 @@ async fn another_text_under_a_known_number_is_refused_and_a_later_number_is_not(
     )
     .await;
     check(&db).await.unwrap();
-    assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), 0);
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 0);
     assert_eq!(states(&db).await[files().len()], MigrationState::Ahead);
 
     db.run("update vobiz._sqlx_migrations set checksum = '\\xdead' where version = 3").await;
     assert_eq!(states(&db).await[2], MigrationState::Changed);
     let refused = check(&db).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Changed(3)), "{refused}");
-    assert!(matches!(migration::apply(&db.pool, TIMEOUT).await, Err(SchemaError::Changed(_))));
+    assert!(matches!(migration::apply(&db.pool, LIMIT).await, Err(SchemaError::Changed(_))));
 
     db.run("delete from vobiz._sqlx_migrations where version = 3").await;
     let behind = check(&db).await.unwrap_err();
@@ -151,7 +150,7 @@ async fn a_database_of_another_build_is_left_alone() {
     db.run("update vobiz._sqlx_migrations set version = 20261123000000 + version").await;
     let refused = check(&db).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Foreign(20_261_123_000_001)), "{refused}");
-    assert!(matches!(migration::apply(&db.pool, TIMEOUT).await, Err(SchemaError::Foreign(_))));
+    assert!(matches!(migration::apply(&db.pool, LIMIT).await, Err(SchemaError::Foreign(_))));
 }
 
 /// A view as an older or newer binary left it: it shows nothing.
@@ -175,7 +174,7 @@ async fn an_older_text_is_replaced_and_a_newer_one_is_not() {
     with_another_view(&db, number + 1).await;
     assert_eq!(states(&db).await.last(), Some(&MigrationState::Ahead));
     check(&db).await.unwrap();
-    assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), 0);
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 0);
     assert_eq!(db.count(OTHER_VIEW).await, 1, "the newer one stays");
     let granted = vobiz_cdr::db::base::role::grant(&mut *db.connection().await).await.unwrap_err();
     assert!(granted.to_string().contains("newer vobiz-cdr"), "{granted}");
@@ -185,7 +184,7 @@ async fn an_older_text_is_replaced_and_a_newer_one_is_not() {
         with_another_view(&db, behind).await;
         let refused = check(&db).await.unwrap_err();
         assert!(matches!(refused, SchemaError::Behind(1)), "{refused}");
-        assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), 1);
+        assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 1);
         assert_eq!(db.count(OTHER_VIEW).await, 0);
         check(&db).await.unwrap();
     }
@@ -201,7 +200,7 @@ async fn a_numbered_file_makes_the_text_due_again() {
          delete from vobiz._sqlx_migrations where version = 24",
     )
     .await;
-    assert_eq!(migration::apply(&db.pool, TIMEOUT).await.unwrap(), 2);
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 2);
     assert_eq!(db.count("select count(*) from vobiz.cdr_masked").await, 0);
     check(&db).await.unwrap();
 }
@@ -226,6 +225,6 @@ async fn the_text_waits_for_a_report_that_runs_and_gives_up_in_the_end() {
         }
         reading.rollback().await.unwrap();
     };
-    let (applied, ()) = tokio::join!(migration::apply(&db.pool, TIMEOUT), others);
+    let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), others);
     assert_eq!(applied.unwrap(), 1);
 }

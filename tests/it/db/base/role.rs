@@ -198,7 +198,7 @@ async fn what_acts_with_the_rights_of_its_owner_is_nobodys_to_call() {
     let definers =
         "select count(*) from pg_catalog.pg_proc where pronamespace = 'vobiz'::regnamespace and prosecdef";
     assert!(db.count(definers).await >= 10);
-    // Whose names somebody else's schema could not answer.
+    // Whose names another schema could not answer.
     let astray =
         format!("{definers} and not 'search_path=pg_catalog, pg_temp' = any (coalesce(proconfig, '{{}}'))");
     assert_eq!(db.count(&astray).await, 0);
@@ -316,7 +316,7 @@ async fn a_reader_whom_this_user_may_not_limit_is_named_with_the_cure() {
     let url = format!("{}{join}options=-c%20role%3D{clerk}", db.url);
     let applied = run(program(&["migrate", "apply"]).env("DATABASE_URL", &url));
     let made = run(program(&["migrate", "roles"]).env("DATABASE_URL", &url));
-    // Who may, does; and what somebody has chosen stays.
+    // Who may, does; and what an operator has chosen stays.
     let mended = make_roles(&db);
     let chosen = db
         .text(&format!(

@@ -286,7 +286,7 @@ async fn a_month_of_three_hundred_customers_reads_its_days_and_nothing_else() {
     .await;
     let mut connection = db.connection().await;
     while vobiz_cdr::db::bill::rollup::fold(&mut connection, 20_000).await.unwrap() > 0 {}
-    // As whoever comes with psql, when there is a year of them.
+    // As an analyst with psql, when there is a year of them.
     for sql in [
         "insert into vobiz.rollup_day
          select account_id, customer, day - 28 * n, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
@@ -349,7 +349,7 @@ async fn an_instant_is_in_the_day_that_has_begun_whatever_the_clocks_show() {
         cross join lateral generate_series(x.turn - 3, x.turn + 3, '1 day') d
         cross join lateral (select d::date as day, vobiz.billing_day_start(d::date, x.zone) as from_at, vobiz.billing_day_start(d::date + 1, x.zone) as to_at) k
         cross join lateral generate_series(k.from_at, k.to_at - interval '1 s', '5 min') at";
-    // All of them are looked at, and each is in the one day in whose range it lies.
+    // All of them are read, and each is in the one day in whose range it lies.
     assert_eq!(db.text(sql).await.split(' ').count(), 11);
     let wrong = format!("{sql} where vobiz.billing_day_of(at, x.zone) <> k.day");
     assert_eq!(db.text(&format!("select coalesce(({wrong}), 'none')")).await, "none");

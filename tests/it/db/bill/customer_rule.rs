@@ -1,12 +1,10 @@
 //! Whose a call is: rules by number, campaign, trunk and account, each for a time.
 
-use std::time::Duration;
-
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::{drift, insert, refusal, rule, try_run};
 use crate::support::database::Database;
-use crate::support::world::eventually;
+use crate::support::wait::until_is;
 
 #[tokio::test]
 async fn a_call_is_its_numbers_before_its_campaigns_before_its_trunks_before_its_accounts() {
@@ -130,7 +128,7 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
     let ruling = tokio::spawn(async move { try_run(&pool, &rule("trunk_id", "t", "Asha")).await });
     let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
     let database = &db;
-    eventually("the rule waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    until_is("the rule waits", 1, async || database.count(waiting).await).await;
     storing.commit().await.unwrap();
     ruling.await.unwrap().unwrap();
     assert_eq!(db.texts("select customer from vobiz.billing_day").await, ["Asha"]);
@@ -142,7 +140,7 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
     let storing = tokio::spawn(async move {
         try_run(&pool, &insert("values ('two', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)")).await
     });
-    eventually("the call waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    until_is("the call waits", 1, async || database.count(waiting).await).await;
     changing.commit().await.unwrap();
     storing.await.unwrap().unwrap();
     assert_eq!(db.texts("select customer || calls from vobiz.billing_day").await, ["unassigned2"]);

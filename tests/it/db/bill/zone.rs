@@ -1,13 +1,11 @@
 //! The zone of the bill may change: then the days are cut anew.
 
-use std::time::Duration;
-
 use sqlx::{AssertSqlSafe, Connection};
 use vobiz_cdr::db::bill::rollup;
 
 use super::{drift, fold, insert, refusal, set_zone, try_run};
 use crate::support::database::Database;
-use crate::support::world::eventually;
+use crate::support::wait::until_is;
 
 #[tokio::test]
 async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_goes_by_it() {
@@ -22,7 +20,7 @@ async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_goes_by_it
     let changing = tokio::spawn(async move { try_run(&pool, &set_zone("UTC")).await });
     let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
     let database = &db;
-    eventually("the zone waits", Duration::from_secs(5), async || database.count(waiting).await == 1).await;
+    until_is("the zone waits", 1, async || database.count(waiting).await).await;
     // A writer does not.
     db.run(&insert("values ('two', 'MA_A', 't', timestamptz '2026-03-02 20:00Z', 5, 1)")).await;
     let days = "select concat_ws(' ', billing_zone, day, calls) from vobiz.billing_day order by day";

@@ -162,9 +162,9 @@ async fn an_older_single_record_fills_what_a_newer_list_row_left_out() {
     assert_eq!(shown(&db).await, "0.45 4.5 2");
 }
 
-/// One look at the call: what the record was like, when it was asked for, by which door.
+/// A snapshot of the call: what its record was like, when it was asked for, and whether singly or by list.
 #[derive(Debug, Clone)]
-struct Look {
+struct Snapshot {
     state: u32,
     second: u32,
     complete: bool,
@@ -194,28 +194,28 @@ fn body(state: u32, complete: bool) -> String {
     record(&fields.join(","))
 }
 
-fn looks(only_singles: bool) -> impl Strategy<Value = Vec<Look>> {
-    let look = (0..30u32, 0..3u32, any::<bool>());
-    prop::collection::vec(look, 1..7).prop_map(move |looks| {
-        let look = |(second, late, complete)| Look {
+fn snapshots(only_singles: bool) -> impl Strategy<Value = Vec<Snapshot>> {
+    let snapshot = (0..30u32, 0..3u32, any::<bool>());
+    prop::collection::vec(snapshot, 1..7).prop_map(move |snapshots| {
+        let snapshot = |(second, late, complete)| Snapshot {
             // The states follow one another in time; only a single record may be asked for late and show an old one
             // (that is what Vobiz's updated_at is for).
             state: second / 4,
             second: if only_singles { second + 9 * late } else { second },
             complete: complete || only_singles,
         };
-        looks.into_iter().map(look).collect()
+        snapshots.into_iter().map(snapshot).collect()
     })
 }
 
-/// Stores the looks in this order, in a transaction that is rolled back, and returns the row.
-async fn row_after(db: &Database, now: DateTime<Utc>, looks: &[&Look]) -> String {
-    let versions: Vec<Incoming> = looks
+/// Stores the snapshots in this order, in a transaction that is rolled back, and returns the row.
+async fn row_after(db: &Database, now: DateTime<Utc>, snapshots: &[&Snapshot]) -> String {
+    let versions: Vec<Incoming> = snapshots
         .iter()
-        .map(|look| {
-            let at = now + TimeDelta::seconds(look.second.into());
-            let body = body(look.state, look.complete);
-            if look.complete { single(&body, at) } else { listed(&body, at) }
+        .map(|snapshot| {
+            let at = now + TimeDelta::seconds(snapshot.second.into());
+            let body = body(snapshot.state, snapshot.complete);
+            if snapshot.complete { single(&body, at) } else { listed(&body, at) }
         })
         .collect();
     let mut transaction = db.pool.begin().await.unwrap();
@@ -251,22 +251,22 @@ fn upserts_commute(only_singles: bool) {
         (db, now)
     });
     let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
-    let orders = looks(only_singles).prop_flat_map(|looks| {
-        let repeats = prop::collection::vec(0..looks.len(), 0..3);
-        let every: Vec<usize> = (0..looks.len()).collect();
+    let orders = snapshots(only_singles).prop_flat_map(|snapshots| {
+        let repeats = prop::collection::vec(0..snapshots.len(), 0..3);
+        let every: Vec<usize> = (0..snapshots.len()).collect();
         let order = (Just(every).prop_shuffle(), repeats).prop_map(|(mut order, repeats)| {
             order.extend(repeats);
             order
         });
-        (Just(looks), prop::collection::vec(order, 2))
+        (Just(snapshots), prop::collection::vec(order, 2))
     });
     TestRunner::new(config)
-        .run(&orders, |(mut looks, orders)| {
-            looks.sort_by_key(|look| look.second);
-            let in_time: Vec<&Look> = looks.iter().collect();
+        .run(&orders, |(mut snapshots, orders)| {
+            snapshots.sort_by_key(|snapshot| snapshot.second);
+            let in_time: Vec<&Snapshot> = snapshots.iter().collect();
             let expected = runtime.block_on(row_after(&db, now, &in_time));
             for order in orders {
-                let shuffled: Vec<&Look> = order.into_iter().map(|n| &looks[n]).collect();
+                let shuffled: Vec<&Snapshot> = order.into_iter().map(|n| &snapshots[n]).collect();
                 let found = runtime.block_on(row_after(&db, now, &shuffled));
                 prop_assert_eq!(&found, &expected, "{:?}", shuffled);
             }

@@ -28,7 +28,7 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     hold(due_to).await;
     assert!(db.lease(9).await.is_empty());
     let any_due = async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await).await.unwrap();
-    assert!(!any_due().await, "whoever drains the queue does not wait for the list");
+    assert!(!any_due().await, "a worker that drains the queue does not wait for the list");
     // What falls due later is leased, certain or not.
     db.owe(&["d"], true).await;
     db.owe(&["e"], false).await;

@@ -170,8 +170,8 @@ async fn age_stands_still_while_the_account_is_paused() {
     assert_eq!(age().await, 3, "the pause ended by itself an hour ago");
     account::pause(&mut *db.connection().await, &account(), PauseReason::Denied, HOUR).await.unwrap();
     set(10).await;
-    let standing = account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap();
-    assert!(standing.probe);
+    let status = account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap();
+    assert!(status.probe);
     assert_eq!(age().await, 3, "nobody probed for hours, and it was paused all the same");
     set(12).await;
     account::resume(&mut *db.connection().await, &account(), "denied").await.unwrap();

@@ -249,7 +249,8 @@ async fn walk(seed: u64) {
     let deadline = Instant::now() + Duration::from_millis(1200);
     let walkers = (0..6).map(async |n| {
         let mut walker = Walker { db: &db, model: &model, random: SmallRng::seed_from_u64(seed * 100 + n) };
-        while Instant::now() < deadline {
+        // On a busy machine it takes longer until most calls had their turn.
+        while Instant::now() < deadline || model.certain.borrow().len() <= CALLS / 2 {
             if let Err(error) = walker.step().await {
                 assert_eq!(fault(&error), Fault::Retry, "{error}");
             }
