@@ -52,8 +52,11 @@ const PLACEHOLDERS: [&str; 13] = [
 
 /// Whether a text stands for no id, in whatever case. Zeros alone are none, and so is a UUID of nothing else.
 pub(super) fn is_placeholder(text: &str) -> bool {
-    text.bytes().all(|b| matches!(b, b'0' | b'-' | b'.'))
-        || text == "-1"
+    let only = |allowed: &[u8]| text.bytes().all(|b| allowed.contains(&b));
+    only(b"0")
+        || only(b"-")
+        || (text.len() == 36 && only(b"0-"))
+        || matches!(text, "-1" | "0.0")
         || text.contains("{{")
         || PLACEHOLDERS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
@@ -161,7 +164,7 @@ mod tests {
         for word in ["{{CallUUID}}", "${CallUUID}", "", " ", "(null)", "%7B%7Bx%7D%7D"] {
             assert!(CallId::new(word).is_err(), "{word}");
         }
-        for id in ["10", "nullable", "0a", "18623590", "00000000-0000-4000-8000-000000000000"] {
+        for id in ["10", "0-0", "nullable", "0a", "18623590", "00000000-0000-4000-8000-000000000000"] {
             assert_eq!(CallId::new(id).unwrap().as_str(), id);
         }
     }

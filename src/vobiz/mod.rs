@@ -14,6 +14,7 @@ mod numeric;
 mod payload;
 mod plausible;
 pub mod signature;
+mod time;
 mod value;
 pub mod written;
 
@@ -27,4 +28,4 @@ pub use number::{HomeCountry, InvalidCountry, e164};
 pub use numeric::{Half, InvalidNumeric, Numeric};
 pub use payload::{Overlap, Payload};
 pub use signature::{Nonces, Proof, SignaturePolicy, Verifier};
-pub use value::Moment;
+pub use time::Moment;

@@ -3,7 +3,8 @@
 
 use super::Numeric;
 use super::numeric::InvalidNumeric;
-use super::value::{Moment, kept, moment, shorten};
+use super::time::{Moment, kept, moment};
+use super::value::shorten;
 
 /// Nothing, in the spellings of exports and of Postgres. A text beyond these is something.
 pub fn is_nothing(text: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::SubsecRound as _;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::simulator::{Answer, CallSpec, Faults, SimulatorOptions};
 use vobiz_cdr::sweep::Sweeper;
@@ -135,11 +136,11 @@ async fn no_odd_value_enters_a_sum() {
     // Whatever is readable is what the call was.
     for call in &calls {
         let found = format!(
-            "select coalesce(billsec, {0}) = {0} and cost = {1} and coalesce(start_time, '{2}') = '{2}' and call_direction = '{3}'
+            "select coalesce(billsec, {0}) = {0} and cost = {1} and coalesce(date_trunc('second', start_time), '{2}') = '{2}' and call_direction = '{3}'
              from vobiz.cdr where call_id = '{4}'",
             call.billsec,
             call.cost,
-            call.started_at.to_rfc3339(),
+            call.started_at.trunc_subsecs(0).to_rfc3339(),
             call.direction.as_str(),
             call.call_id
         );

@@ -110,9 +110,11 @@ async fn rows_that_were_read_by_older_rules_are_read_anew() {
     db.upsert(&[&single(odd, now), &single(usual, now)]).await;
     let new = everything(&db).await;
     // As the rules before these read it.
-    let old = "set start_time = '1970-01-01Z', updated_at = '2099-01-01Z', billsec = -1589286045, duration = null, currency = 'inr',
-               call_direction = 'Incoming'";
-    db.run(&format!("update vobiz.cdr {old}, mos = 45, notes = '{{}}' where call_id = 'odd'")).await;
+    let old = "set updated_at = '2099-01-01Z', billsec = -1589286045, duration = null, currency = 'inr', call_direction = 'Incoming'";
+    db.run(&format!(
+        "update vobiz.cdr {old}, start_time = '1970-01-01Z', mos = 45, notes = '{{}}' where call_id = 'odd'"
+    ))
+    .await;
     db.run(&format!("alter table vobiz.cdr_revision disable trigger user; update vobiz.cdr_revision {old} where call_id = 'odd'")).await;
     let versions = "select string_agg(concat_ws(' ', call_id, revision, encode(content_hash, 'hex'), payload), ';' order by call_id)
                     from vobiz.cdr_revision";
