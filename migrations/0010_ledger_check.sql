@@ -21,6 +21,8 @@ create table vobiz.ledger_check (
   unreadable     integer     not null,
   recovered      integer     not null,
   revised        integer     not null,
+  billed_elsewhere integer   not null,
+  wrong_sums     integer     not null,
   unannounced    integer     not null
 );
 create index ledger_check_day on vobiz.ledger_check (account_id, day, id);
@@ -46,6 +48,8 @@ comment on column vobiz.ledger_check.differing is 'Calls of which a billed field
 comment on column vobiz.ledger_check.unreadable is 'Rows of the list that could not be read.';
 comment on column vobiz.ledger_check.recovered is 'Calls that this check stored first and nothing had owed.';
 comment on column vobiz.ledger_check.revised is 'Calls of which this check brought a newer version.';
+comment on column vobiz.ledger_check.billed_elsewhere is 'Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.';
+comment on column vobiz.ledger_check.wrong_sums is 'Sums of the bill, of the billing days that this one touches, that did not equal their calls.';
 comment on column vobiz.ledger_check.unannounced is 'Calls of the day for which no callback had come until then.';
 
 create table vobiz.ledger_total (
@@ -81,7 +85,7 @@ comment on column vobiz.ledger_total.total_there is 'The same in Vobiz''s rows.'
 create table vobiz.ledger_difference (
   check_id bigint not null references vobiz.ledger_check,
   number   integer not null,
-  kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'unreadable', 'summary')),
+  kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'billed_elsewhere', 'unreadable', 'summary', 'sums')),
   call_id  text,
   field    text,
   here     text,
@@ -92,8 +96,8 @@ create table vobiz.ledger_difference (
 comment on table  vobiz.ledger_difference is 'What a check found to differ, call by call and field by field; the first thousand of a check.';
 comment on column vobiz.ledger_difference.check_id is 'The check.';
 comment on column vobiz.ledger_difference.number is 'Order within the check.';
-comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows).';
-comment on column vobiz.ledger_difference.call_id is 'The call; null for unreadable and summary.';
-comment on column vobiz.ledger_difference.field is 'The field that differs.';
-comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows.';
-comment on column vobiz.ledger_difference.there is 'Its value at Vobiz.';
+comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows), billed_elsewhere (a call is listed in this day and billed in another), sums (a sum of the bill does not equal its calls: `vobiz-cdr verify`).';
+comment on column vobiz.ledger_difference.call_id is 'The call; null for unreadable, summary and sums.';
+comment on column vobiz.ledger_difference.field is 'The field that differs; for sums, whose and when.';
+comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows; for billed_elsewhere, the day in which it is billed; for sums, what is kept.';
+comment on column vobiz.ledger_difference.there is 'Its value at Vobiz; for billed_elsewhere, the day in which Vobiz lists it; for sums, what the calls add up to.';

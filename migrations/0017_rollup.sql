@@ -101,3 +101,17 @@ comment on column vobiz.rollup_day.streaming_cost is 'Sum of streaming_cost; NUL
 comment on column vobiz.rollup_day.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_day.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_day.without_cost is 'Calls whose total_cost is NULL.';
+
+create table vobiz.wrong_sum (
+  account_id text        not null,
+  day        date        not null,
+  sums       bigint      not null check (sums > 0),
+  found_at   timestamptz not null default vobiz.now(),
+  primary key (account_id, day)
+);
+
+comment on table  vobiz.wrong_sum is 'Days whose sums did not equal their calls when they were last proved: the bill says something wrong of them. vobiz.safe_to_bill goes no further. See `vobiz-cdr verify`; a later proof that finds them right removes them.';
+comment on column vobiz.wrong_sum.account_id is 'Account that owns the calls.';
+comment on column vobiz.wrong_sum.day is 'Day in the billing zone.';
+comment on column vobiz.wrong_sum.sums is 'How many of its sums, by quarter of an hour and by day.';
+comment on column vobiz.wrong_sum.found_at is 'When that was found.';

@@ -14,8 +14,10 @@
 //!
 //! The standard library alone, so that it runs before anything is compiled. `tests/it/layout/sums.rs` holds all files to it.
 
-// A program here, and a module of the test that holds the files to it: each uses a part.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    reason = "a program here, a module of the test that holds the files to it: each uses a part"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,6 +6,7 @@ use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::task;
 use crate::db::bill::billing;
+use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
 use crate::db::reconcile;
@@ -61,7 +62,8 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         output::stderr_line("another verify --repair is at work on this database: wait for its end");
         return Ok(ExitCode::from(2));
     }
-    let scope = VerifyScope { account_id: args.account.as_deref(), from: args.from, to: args.to };
+    let accounts = args.account.clone().map(|account| vec![account]);
+    let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
     let mut transaction = connection.begin().await?;
     reconcile::read_at_length(&mut transaction).await?;
     let verified = rollup::verify(&mut transaction, scope).await?;
@@ -76,6 +78,9 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         let by = args.person.name();
         rollup::repair(&mut transaction, &verified.differences, &by).await?;
         rollup_day::repair(&mut transaction, &days, &by).await?;
+    }
+    if args.repair {
+        proof::note(&mut transaction, scope, &[]).await?;
     }
     transaction.commit().await?;
     show(args, &verified, &days, repaired);

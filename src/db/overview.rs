@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
+use super::bill::proof::{self, SumsSnapshot};
 use super::ledger::status::{self, LedgerSnapshot};
 
 /// How an account stands.
@@ -90,6 +91,8 @@ pub struct Thorough {
     pub dead: Vec<DeadLetterSnapshot>,
     /// The ledger of days.
     pub ledger: LedgerSnapshot,
+    /// The sums of the bill.
+    pub sums: SumsSnapshot,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -171,6 +174,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     .fetch_all(&mut *connection)
     .await?;
     let ledger = status::read(&mut *connection).await?;
+    let sums = proof::read(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,
@@ -182,6 +186,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
         owed,
         dead,
         ledger,
+        sums,
         missing_partitions,
         pending: count(MigrationState::Pending),
         changed: count(MigrationState::Changed),

@@ -18,9 +18,11 @@ use super::zone;
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
+use crate::db::bill::proof;
+use crate::db::bill::rollup::VerifyScope;
 use crate::db::cdr::Origin;
 use crate::db::ledger::bound::{self, InferredZone};
-use crate::db::ledger::compare::{self, DaySpan};
+use crate::db::ledger::compare::{self, DaySpan, LedgerDifference};
 use crate::db::ledger::record::{self, Check, DayState};
 use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
 use crate::db::timed;
@@ -314,6 +316,7 @@ impl DayCheck<'_> {
         let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
         let differences = compare::differences(connection, &span).await?;
         let totals = compare::totals(connection, &span).await?;
+        let wrong_sums = prove_sums(connection, &span).await?;
         let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
         let decision = evaluate(&CheckSnapshot {
             summaries: (list.first.as_ref(), list.last.as_ref()),
@@ -321,6 +324,7 @@ impl DayCheck<'_> {
             unreadable: &list.unreadable,
             outside: list.outside,
             differences: &differences,
+            wrong_sums: wrong_sums.len(),
             totals: &totals,
             summary_cost: zone.summary_cost.as_deref(),
             over,
@@ -340,7 +344,8 @@ impl DayCheck<'_> {
         } else {
             ledger::next_check(span.to, now, tries)
         };
-        let shown = decision.besides.iter().chain(&differences.first).take(compare::MOST).cloned();
+        let shown = decision.besides.iter().chain(&wrong_sums).chain(&differences.first);
+        let shown = shown.take(compare::MOST).cloned();
         let check = Check {
             span,
             cause: due.cause,
@@ -353,6 +358,8 @@ impl DayCheck<'_> {
             missing_here: differences.missing_here,
             missing_there: differences.missing_there,
             differing: differences.differing,
+            billed_elsewhere: differences.billed_elsewhere,
+            wrong_sums: count(wrong_sums.len()),
             unreadable: count(list.unreadable.len()),
             recovered: count(list.found.recovered),
             revised: count(list.found.revised),
@@ -377,6 +384,27 @@ impl DayCheck<'_> {
             revised: list.found.revised,
         })
     }
+}
+
+/// Proves the sums of the billing days that a day touches, in the transaction of its comparison.
+async fn prove_sums(
+    connection: &mut PgConnection,
+    span: &DaySpan<'_>,
+) -> Result<Vec<LedgerDifference>, sqlx::Error> {
+    let (owners, first, last) =
+        proof::touched(&mut *connection, span.account.as_str(), span.from, span.to).await?;
+    let scope = VerifyScope { accounts: Some(&owners), from: Some(first), to: Some(last) };
+    let wrong = proof::prove(connection, scope).await?;
+    Ok(wrong
+        .into_iter()
+        .map(|sum| LedgerDifference {
+            kind: "sums".into(),
+            call_id: None,
+            field: Some(format!("{} {}: {}", sum.account_id, sum.day, sum.key)),
+            here: Some(sum.kept.to_string()),
+            there: Some(sum.calls.to_string()),
+        })
+        .collect())
 }
 
 fn count(n: usize) -> u32 {

@@ -20,6 +20,8 @@ pub(super) struct CheckSnapshot<'a> {
     pub(super) outside: i64,
     /// Call by call.
     pub(super) differences: &'a LedgerDifferences,
+    /// Sums of the bill that do not equal their calls.
+    pub(super) wrong_sums: usize,
     /// Both sides.
     pub(super) totals: &'a [LedgerTotal],
     /// The field that the summaries of this account add up, if that is known.
@@ -188,10 +190,23 @@ fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
             found.missing_there,
             verb(found.missing_there, "is missing at Vobiz", "are missing at Vobiz"),
         ),
+        (
+            "billed_elsewhere",
+            found.billed_elsewhere,
+            verb(
+                found.billed_elsewhere,
+                "is listed in this day and billed in another",
+                "are listed in this day and billed in others",
+            ),
+        ),
     ] {
         if n > 0 {
             reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
         }
+    }
+    if seen.wrong_sums > 0 {
+        let (n, verb) = (seen.wrong_sums, if seen.wrong_sums == 1 { "sum does" } else { "sums do" });
+        reasons.push(format!("{n} {verb} not equal the calls in the bill: see `vobiz-cdr verify`"));
     }
     let money: Vec<String> = seen
         .totals
@@ -250,6 +265,7 @@ mod tests {
             unreadable: &[],
             outside: 0,
             differences: &LedgerDifferences::default(),
+            wrong_sums: 0,
             totals: &totals,
             summary_cost: known,
             over: true,
@@ -328,6 +344,7 @@ mod tests {
             unreadable: &[],
             outside: 0,
             differences: &LedgerDifferences::default(),
+            wrong_sums: 0,
             totals: &totals,
             summary_cost: None,
             over: true,
@@ -351,6 +368,7 @@ mod tests {
                 unreadable: &[],
                 outside: 0,
                 differences: &differences,
+                wrong_sums: 0,
                 totals,
                 summary_cost: None,
                 over: true,
@@ -376,6 +394,7 @@ mod tests {
             unreadable: &[],
             outside: 0,
             differences: &LedgerDifferences::default(),
+            wrong_sums: 0,
             totals: &totals,
             summary_cost: None,
             over: false,
@@ -417,6 +436,7 @@ mod tests {
             unreadable: &[],
             outside: 0,
             differences: &differences,
+            wrong_sums: 0,
             totals: &totals,
             summary_cost: None,
             over: true,

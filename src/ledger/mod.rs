@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod evaluate;
 mod schedule;
+mod sums;
 mod zone;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 pub use backfill::Backfilled;
 pub use check::Checked;
+pub use sums::{STALL_AFTER as SUMS_STALL_AFTER, prove_sums};
 
 /// A page is asked for, answered and stored within this, or the check has stalled.
 const STALL_AFTER: Duration = Duration::from_secs(180);

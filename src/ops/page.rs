@@ -10,6 +10,7 @@ use super::status::{
     Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
 };
 use super::{Ops, Phase};
+use crate::db::bill::proof::SumsSnapshot;
 use crate::db::ledger::status::{DifferenceCounts, LedgerSnapshot};
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
@@ -30,6 +31,7 @@ pub(super) struct StatusPage {
     queue: Queue,
     dead_letters: Vec<DeadLetterSnapshot>,
     ledger: LedgerSnapshot,
+    sums: SumsSnapshot,
     accounts: Vec<AccountSnapshot>,
     loops: Vec<LoopSnapshot>,
     clocks_ahead_seconds: ClockSkew,
@@ -93,6 +95,7 @@ impl Ops {
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
             ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
+            sums: thorough.map(|thorough| thorough.sums.clone()).unwrap_or_default(),
             loops: self
                 .metrics
                 .heartbeats
@@ -151,6 +154,7 @@ impl Ops {
             },
             dead_letters: snapshot.dead,
             ledger: snapshot.ledger,
+            sums: snapshot.sums,
             accounts: snapshot.accounts,
             loops: snapshot.loops,
             clocks_ahead_seconds: snapshot.clocks,
@@ -178,12 +182,14 @@ impl Ops {
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
             }
-            let DifferenceCounts { missing_here, missing_there, differing, unreadable } =
+            let DifferenceCounts { missing_here, missing_there, differing, billed_elsewhere, unreadable } =
                 snapshot.ledger.differences;
             for (kind, calls) in [
                 ("missing_here", missing_here),
                 ("missing_there", missing_there),
                 ("differs", differing),
+                ("billed_elsewhere", billed_elsewhere),
+                ("sums", snapshot.sums.wrong_sums),
                 ("unreadable", unreadable),
             ] {
                 metrics.ledger_difference.with_label_values(&[kind]).set(calls);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::db::bill::proof::SumsSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
@@ -96,6 +97,8 @@ pub struct StatusSnapshot {
     pub dead: Vec<DeadLetterSnapshot>,
     /// The ledger of days, of all accounts.
     pub ledger: LedgerSnapshot,
+    /// The sums of the bill.
+    pub sums: SumsSnapshot,
     /// The loops.
     pub loops: Vec<LoopSnapshot>,
     /// The schema.
@@ -148,6 +151,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         });
     }
     unsettled(snapshot, &mut acts);
+    wrong_bill(snapshot, &mut acts);
     schema(snapshot, &mut acts);
     for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
         if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
@@ -298,6 +302,40 @@ fn unsettled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
                     --day` compares again at once; it does so by itself every few hours"
             .into();
         acts.push(Act { what, for_seconds: None, cure });
+    }
+}
+
+/// Sums that do not equal their calls, and what lets them drift.
+fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    let sums = &snapshot.sums;
+    if !sums.disabled_triggers.is_empty() {
+        acts.push(Act {
+            what: format!(
+                "triggers are disabled, so the bill does not follow the calls: {}",
+                sums.disabled_triggers.join(", ")
+            ),
+            for_seconds: None,
+            cure: "as the owner of the table: `alter table vobiz.cdr enable trigger all` (each table that is named); then `vobiz-cdr \
+                   verify --repair`"
+                .into(),
+        });
+    }
+    if let Some(first) = sums.wrong.first() {
+        let n = sums.wrong_sums;
+        acts.push(Act {
+            what: format!(
+                "{n} {} of the bill {} not equal the calls, first on {} of account {}",
+                if n == 1 { "sum" } else { "sums" },
+                if n == 1 { "does" } else { "do" },
+                first.day,
+                first.account_id
+            ),
+            for_seconds: None,
+            cure: "`vobiz-cdr verify` shows them, `vobiz-cdr verify --repair` makes them right and keeps what they were; then find \
+                   out what went past the triggers (data restored into a migrated database, a session with session_replication_role \
+                   = replica, an update by hand)"
+                .into(),
+        });
     }
 }
 

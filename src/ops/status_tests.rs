@@ -27,6 +27,7 @@ fn well() -> StatusSnapshot {
         owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
         ledger: LedgerSnapshot::default(),
+        sums: SumsSnapshot::default(),
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
@@ -197,4 +198,32 @@ fn a_postgres_that_is_away_is_the_only_thing_said() {
     assert_eq!(acts.len(), 1, "{acts:?}");
     assert!(acts[0].what.starts_with("Postgres does not answer"));
     assert_eq!(acts[0].for_seconds, Some(400));
+}
+
+#[test]
+fn a_bill_that_drifts_from_its_calls_is_said_with_its_cure() {
+    for (snapshot, what, cure) in [
+        (
+            with(|snapshot| {
+                snapshot.sums.wrong_sums = 3;
+                snapshot.sums.wrong = vec![crate::db::bill::proof::WrongDay {
+                    account_id: "MA_1".into(),
+                    day: chrono::NaiveDate::default(),
+                    sums: 3,
+                    found_at: chrono::DateTime::UNIX_EPOCH,
+                }];
+            }),
+            "3 sums of the bill do not equal the calls, first on 1970-01-01 of account MA_1",
+            "verify --repair",
+        ),
+        (
+            with(|snapshot| snapshot.sums.disabled_triggers = vec!["roll_up_insert on vobiz.cdr".into()]),
+            "triggers are disabled, so the bill does not follow the calls: roll_up_insert on vobiz.cdr",
+            "enable trigger all",
+        ),
+    ] {
+        let [act] = &evaluate(&snapshot)[..] else { panic!("{snapshot:?}") };
+        assert_eq!(act.what, what);
+        assert!(act.cure.contains(cure), "{act:?}");
+    }
 }

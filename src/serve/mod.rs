@@ -25,7 +25,7 @@ use crate::account::{self, Account};
 use crate::config::{Part, ServeConfig};
 use crate::db::{self, timed};
 use crate::fetch::{FetchSettings, Fetcher};
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::ops::{self, Ops, OpsSettings, Phase};
 use crate::receive::{Endpoint, GroupCommit, GroupCommitSettings, router};
 use crate::sweep::Sweeper;
@@ -157,6 +157,15 @@ impl Service {
         run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
         let heartbeat = metrics.heartbeats.start("rollup", FOLD_STALL_AFTER);
         run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), heartbeat, stop_rest.clone()));
+        if config.parts.contains(&Part::Sweep) {
+            let heartbeat = metrics.heartbeats.start("sums", ledger::SUMS_STALL_AFTER);
+            run_loop(
+                &mut loops,
+                "sums",
+                &stop_rest,
+                ledger::prove_sums(pool.clone(), heartbeat, stop_rest.clone()),
+            );
+        }
         run_loop(&mut loops, "poll", &stop_rest, Arc::clone(&ops).run(poll_pool.clone(), stop_rest.clone()));
         ops.enter(Phase::Running);
         log_ready(&config, address, ops_port.address);

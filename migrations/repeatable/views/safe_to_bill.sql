@@ -38,6 +38,19 @@ create or replace view vobiz.safe_to_bill as
   ), obstacle as (
     select u.account_id, u.bound, u.place, u.words from unsettled u
     union all
+    -- Sums that do not equal their calls: what is settled is not what is billed.
+    select a.account_id, vobiz.billing_day_start(w.day, z.billing_zone), 0,
+           format('the bill of day %s does not equal its calls (%s sums): see `vobiz-cdr verify`', w.day, w.sums)
+    from began a cross join zone z
+    cross join lateral (
+      select w.day, sum(w.sums) as sums from vobiz.wrong_sum w
+      where w.account_id in (select o.owner from vobiz.compared_owner o where o.account_id = a.account_id)
+      group by w.day order by w.day limit 1) w
+    union all
+    select a.account_id, '-infinity', 0, format('triggers are disabled, so the bill does not follow the calls: %s', t.names)
+    from began a cross join (select string_agg(t.name, ', ' order by t.name) as names from vobiz.disabled_trigger() t (name)) t
+    where t.names is not null
+    union all
     -- Where it is not the start that decides, calls that began in the day before it may be listed in it.
     select a.account_id, vobiz.provider_day_start(a.account_id, u.day - 1), 4,
            format('calls of day %s may be listed in the day after it: %s', u.day - 1, u.words)

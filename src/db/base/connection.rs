@@ -198,7 +198,7 @@ pub async fn unlock_all(connection: &mut PgConnection) -> Result<(), sqlx::Error
 pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
     let row = sqlx::query!(
         r#"select current_setting('server_encoding') as "encoding!", current_setting('fsync') as "fsync!",
-                  current_setting('server_version_num')::int as "version!""#
+                  current_setting('session_replication_role') as "role!", current_setting('server_version_num')::int as "version!""#
     )
     .fetch_one(connection)
     .await?;
@@ -211,6 +211,11 @@ pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
         row.version >= 150_000,
         "Postgres 15 or newer is needed, this is {}",
         row.version / 10_000
+    );
+    anyhow::ensure!(
+        row.role != "replica",
+        "session_replication_role is replica in our sessions, so no trigger of vobiz.cdr fires and the bill does not follow the calls: \
+         take it out of the role, the database or postgresql.conf (`alter role … reset session_replication_role`)"
     );
     if row.fsync != "on" {
         tracing::warn!(

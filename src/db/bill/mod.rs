@@ -3,6 +3,7 @@
 pub mod billing;
 mod detail;
 pub mod itemised;
+pub mod proof;
 pub mod report;
 pub mod rollup;
 pub mod rollup_day;

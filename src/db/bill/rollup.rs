@@ -116,8 +116,8 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
 /// Which part of the sums to prove; nothing set means all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VerifyScope<'a> {
-    /// Only calls of this account.
-    pub account_id: Option<&'a str>,
+    /// Only calls of these accounts.
+    pub accounts: Option<&'a [String]>,
     /// First day in the billing zone.
     pub from: Option<NaiveDate>,
     /// Last day in the billing zone, included.
@@ -155,12 +155,28 @@ impl Sums {
     }
 }
 
+/// `calls 3, cost 1.2`: those that are not zero.
+impl std::fmt::Display for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<String> = self
+            .iter()
+            .filter(|(_, value)| value != "0")
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        f.write_str(if words.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&words.join(", "))
+    }
+}
+
 /// A key whose sums are not those of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RollupDifference {
     /// The key.
     #[serde(flatten)]
     pub key: Key,
+    /// The day in the billing zone in which the quarter of an hour begins.
+    #[serde(skip)]
+    pub day: NaiveDate,
     /// What is kept: the rollup and what is not folded yet.
     pub rollup: Sums,
     /// What the calls add up to.
@@ -192,7 +208,7 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
                     /* end */
              from vobiz.rollup_part
-             where ($1::text is null or account_id = $1)
+             where ($1::text[] is null or account_id = any($1))
                and bucket >= (select from_at from span) and bucket < (select to_at from span)
              union all
              -- As vobiz.rollup_base, with a condition on the calls themselves, which an index knows.
@@ -204,7 +220,7 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     /* end */
              from vobiz.customer_cdr c
              cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
-             where ($1::text is null or c.account_id = $1)
+             where ($1::text[] is null or c.account_id = any($1))
                and c.day_at >= (select from_at from span) and c.day_at < (select to_at from span)
              group by 2, 3, 4, 5, 6, 7
            ), key as materialized (
@@ -237,6 +253,7 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
            select n.keys as "keys!", n.all_calls as "all_calls!",
                   k.account_id as "account_id?", k.customer as "customer?", k.bucket as "bucket?", k.currency as "currency?",
                   k.call_direction as "call_direction?", k.answered as "answered?",
+                  vobiz.billing_day_of(k.bucket, (select billing_zone from vobiz.setting)) as "day?",
                   json_build_object(
                     /* each sum: '{}', k.{} | '{}', trim_scale(k.{})::text */
                     'calls', k.calls, 'duration', k.duration, 'billsec', k.billsec, 'pulse_minutes', k.pulse_minutes,
@@ -256,7 +273,7 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
              on (/* each sum: k.{} */ k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost /* end */)
                 <> (/* each sum: k.true_{} */ k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost, k.true_total_cost, k.true_with_cost, k.true_without_cost /* end */)
            order by k.bucket, k.account_id, k.customer, k.currency, k.call_direction, k.answered"#,
-        scope.account_id,
+        scope.accounts as Option<&[String]>,
         scope.from,
         scope.to
     )
@@ -266,14 +283,15 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
     for row in rows {
         (verified.keys, verified.calls) = (row.keys, row.all_calls);
         // The one row without a key, where nothing differs.
-        let (Some(account_id), Some(customer), Some(bucket), Some(answered)) =
-            (row.account_id, row.customer, row.bucket, row.answered)
+        let (Some(account_id), Some(customer), Some(bucket), Some(answered), Some(day)) =
+            (row.account_id, row.customer, row.bucket, row.answered, row.day)
         else {
             continue;
         };
         let (currency, call_direction) = (row.currency, row.call_direction);
         verified.differences.push(RollupDifference {
             key: Key { account_id, customer, bucket, currency, call_direction, answered },
+            day,
             rollup: row.rollup.0,
             calls: row.sums.0,
         });

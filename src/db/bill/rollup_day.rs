@@ -50,7 +50,7 @@ pub async fn verify(
                     calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
                     /* end */
              from vobiz.rollup_day
-             where ($1::text is null or account_id = $1) and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)
+             where ($1::text[] is null or account_id = any($1)) and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)
              union all
              select -1, r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered,
                     /* each sum: r.{} */
@@ -58,7 +58,7 @@ pub async fn verify(
                     r.without_cost
                     /* end */
              from vobiz.rollup r join quarter q using (bucket)
-             where $1::text is null or r.account_id = $1
+             where $1::text[] is null or r.account_id = any($1)
            )
            select account_id as "account_id!", customer as "customer!", day as "day!", currency, call_direction, answered as "answered!",
                   json_build_object(
@@ -90,7 +90,7 @@ pub async fn verify(
            having (/* each sum: sum(sign * {}) */ sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost), sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost) /* end */)
                   <> (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)
            order by day, account_id, customer, currency, call_direction, answered"#,
-        scope.account_id,
+        scope.accounts as Option<&[String]>,
         scope.from,
         scope.to
     )

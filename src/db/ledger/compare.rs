@@ -34,6 +34,8 @@ pub struct LedgerDifferences {
     pub missing_there: u32,
     /// Calls of which a billed field differs.
     pub differing: u32,
+    /// Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.
+    pub billed_elsewhere: u32,
     /// The first of them.
     pub first: Vec<LedgerDifference>,
 }
@@ -41,7 +43,7 @@ pub struct LedgerDifferences {
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerDifference {
-    /// missing_here, missing_there, differs, unreadable or summary.
+    /// missing_here, missing_there, differs, billed_elsewhere, unreadable, summary or sums.
     pub kind: String,
     /// The call.
     pub call_id: Option<String>,
@@ -114,6 +116,13 @@ pub async fn differences(
                    is distinct from
                    (l.duration, l.billsec, l.cost, l.streaming_cost, l.total_cost, l.currency, l.call_direction, l.start_time, l.owner)
                and f.differs and f.there is not null
+             union all
+             -- By its end a call is listed in the day after that in which it began, and billed.
+             select 'billed_elsewhere', l.call_id, 'day', vobiz.billing_day_of(c.day_at, s.billing_zone)::text, $5::date::text
+             from listed l
+             join vobiz.cdr c on c.call_id = l.call_id
+             cross join vobiz.setting s
+             where c.day_at >= $4 or c.day_at < $3 - case $2 when 'start_time' then interval '0' else vobiz.longest_call() end
            )
            select kind as "kind!", call_id as "call_id!", field, here, there from difference
            order by kind, call_id, field"#,
@@ -127,14 +136,16 @@ pub async fn differences(
     let mut found = LedgerDifferences::default();
     let mut before = None;
     while let Some(row) = rows.try_next().await? {
-        if before.as_ref() != Some(&row.call_id) {
+        let of = (row.kind.clone(), row.call_id.clone());
+        if before.as_ref() != Some(&of) {
             match row.kind.as_str() {
                 "missing_here" => found.missing_here += 1,
                 "missing_there" => found.missing_there += 1,
+                "billed_elsewhere" => found.billed_elsewhere += 1,
                 _ => found.differing += 1,
             }
         }
-        before = Some(row.call_id.clone());
+        before = Some(of);
         if found.first.len() < MOST {
             found.first.push(LedgerDifference {
                 kind: row.kind,

@@ -74,7 +74,8 @@ pub async fn note(
     Ok(new.rows_affected() > 0)
 }
 
-/// First and last instant among the rows of a day's list, for each time that may decide the day.
+/// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in
+/// every zone of the world tells nothing of the zone, whatever the others of its row are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Of `start_time`.
@@ -83,7 +84,7 @@ pub struct Extremes {
     pub end_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// Of `created_at`.
     pub created_at: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// Rows that lie outside the day in every zone of the world, by whichever time: they tell nothing of the zone.
+    /// Rows of which every time lies outside the day in every zone of the world.
     pub outside: i64,
 }
 
@@ -98,15 +99,15 @@ pub async fn extremes(
              -- Zones lie between 12 hours west and 14 hours east of UTC.
              select tstzrange(($2::date - interval '14 hours') at time zone 'UTC', ($2::date + interval '36 hours') at time zone 'UTC') as day
            ), row as (
-             select l.start_time, l.end_time, l.created_at,
-                    num_nonnulls(l.start_time, l.end_time, l.created_at) = 0
-                    or l.start_time <@ w.day or l.end_time <@ w.day or l.created_at <@ w.day as inside
+             select case when l.start_time <@ w.day then l.start_time end as start_time,
+                    case when l.end_time <@ w.day then l.end_time end as end_time,
+                    case when l.created_at <@ w.day then l.created_at end as created_at,
+                    num_nonnulls(l.start_time, l.end_time, l.created_at) > 0 as has_times
              from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2
            )
-           select min(start_time) filter (where inside) as a, max(start_time) filter (where inside) as b,
-                  min(end_time) filter (where inside) as c, max(end_time) filter (where inside) as d,
-                  min(created_at) filter (where inside) as e, max(created_at) filter (where inside) as f,
-                  count(*) filter (where inside is not true) as "outside!"
+           select min(start_time) as a, max(start_time) as b, min(end_time) as c, max(end_time) as d,
+                  min(created_at) as e, max(created_at) as f,
+                  count(*) filter (where has_times and num_nonnulls(start_time, end_time, created_at) = 0) as "outside!"
            from row"#,
         account.as_str(),
         day

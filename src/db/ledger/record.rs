@@ -56,6 +56,10 @@ pub struct Check<'a> {
     pub missing_there: u32,
     /// Calls that differ.
     pub differing: u32,
+    /// Calls listed in the day and billed in another.
+    pub billed_elsewhere: u32,
+    /// Sums of the bill that do not equal their calls.
+    pub wrong_sums: u32,
     /// Rows that could not be read.
     pub unreadable: u32,
     /// Calls that the check stored first and nothing had owed.
@@ -82,8 +86,9 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     let id = sqlx::query_scalar!(
         r#"insert into vobiz.ledger_check
              (account_id, day, cause, began_at, state, reason, requests, day_of, from_at, to_at, summary, summary_cost,
-              missing_here, missing_there, differing, unreadable, recovered, revised, unannounced)
-           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18,
+              missing_here, missing_there, differing, unreadable, recovered, revised, billed_elsewhere,
+              wrong_sums, unannounced)
+           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18, $19, $20,
                   count(*) filter (where c.first_callback_at is null)
            from vobiz.listed_call l join vobiz.cdr c on c.call_id = l.call_id
            where l.account_id = $1 and l.list_day = $2
@@ -105,7 +110,9 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         count(check.differing),
         count(check.unreadable),
         count(check.recovered),
-        count(check.revised)
+        count(check.revised),
+        count(check.billed_elsewhere),
+        count(check.wrong_sums)
     )
     .fetch_one(&mut *connection)
     .await?;

@@ -48,6 +48,8 @@ pub struct DifferenceCounts {
     pub missing_there: i64,
     /// Calls of which a billed field differs.
     pub differing: i64,
+    /// Calls that are listed in a day and billed in another.
+    pub billed_elsewhere: i64,
     /// Rows of the list that could not be read.
     pub unreadable: i64,
 }
@@ -80,7 +82,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
     let sums = sqlx::query!(
         r#"select count(*) as "days!", coalesce(sum(k.missing_here), 0) as "missing_here!",
                   coalesce(sum(k.missing_there), 0) as "missing_there!", coalesce(sum(k.differing), 0) as "differing!",
-                  coalesce(sum(k.unreadable), 0) as "unreadable!"
+                  coalesce(sum(k.billed_elsewhere), 0) as "billed_elsewhere!", coalesce(sum(k.unreadable), 0) as "unreadable!"
            from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
            where d.state in ('differs', 'unproven')"#
     )
@@ -100,6 +102,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
             missing_here: sums.missing_here,
             missing_there: sums.missing_there,
             differing: sums.differing,
+            billed_elsewhere: sums.billed_elsewhere,
             unreadable: sums.unreadable,
         },
         safe_to_bill,

@@ -1,6 +1,7 @@
 //! Each day compared with the list of Vobiz: worlds in which a day is about to be checked.
 
 pub(crate) mod backfill;
+mod bill;
 mod check;
 mod fence;
 mod safe_to_bill;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use vobiz_cdr::simulator::SimulatorOptions;
 
 use super::{call, service, swept, vobiz};
+use crate::db::bill::insert;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Knock;
 use crate::support::world::{TOKEN, eventually, options};
@@ -106,5 +107,26 @@ async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     assert_eq!(running.metric("vobiz_cdr_dead_letters{class=\"refused\"}").await, Some(1.0));
     assert_eq!(running.metric("vobiz_cdr_queue_calls{state=\"dead\"}").await, Some(1.0));
     assert_eq!(running.page("/readyz").await.0, 200);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bill_that_does_not_equal_its_calls_calls_a_person() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    database.run(&insert("select 'c', 'MA_B', 't', timestamptz '2026-03-01 10:00Z', 30, 0.10")).await;
+    database.run("update vobiz.rollup_delta set total_cost = 7; alter table vobiz.cdr disable trigger roll_up_update").await;
+    let running = service(&vobiz, &database.url).await;
+    let mut acts = Vec::new();
+    eventually("a person is called", Duration::from_secs(60), async || {
+        acts = running.acts().await;
+        acts.len() == 2
+    })
+    .await;
+    assert_eq!(
+        acts[0],
+        "triggers are disabled, so the bill does not follow the calls: roll_up_update on vobiz.cdr"
+    );
+    assert_eq!(acts[1], "1 sum of the bill does not equal the calls, first on 2026-03-01 of account MA_B");
     running.end().await;
 }

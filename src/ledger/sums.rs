@@ -1,0 +1,99 @@
+//! The loop that proves all sums of the bill against their calls, once a day, a billing day a step. One replica does it.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::db::DbError;
+use crate::db::base::task;
+use crate::db::bill::proof::{self, ProofStep, TASK};
+use crate::list::{ListError, close, in_time, within};
+use crate::watch::condition::Condition;
+use crate::watch::heartbeat::Heartbeat;
+
+/// The calls of a large day are added up in a second or two.
+const STEP_WITHIN: Duration = Duration::from_secs(120);
+/// A step takes no longer, or it has stalled.
+pub const STALL_AFTER: Duration = Duration::from_secs(180);
+/// Between two polls for whether it is due.
+const POLL_EVERY: Duration = Duration::from_secs(60);
+/// A step is followed by a rest of so many times its own length: it is never more than a fifth of the load of one connection.
+const REST: u32 = 4;
+/// The shortest rest.
+const REST_AT_LEAST: Duration = Duration::from_millis(20);
+
+/// Proves all sums once a day until told to stop.
+pub async fn prove_sums(pool: PgPool, heartbeat: std::sync::Arc<Heartbeat>, stop: CancellationToken) {
+    let condition = Condition::new(
+        "the sums of the bill cannot be proved against their calls",
+        "it is tried again; the error says whose turn it is; `vobiz-cdr verify` proves them at once",
+    );
+    while !stop.is_cancelled() {
+        heartbeat.beat();
+        match prove_if_due(&pool, &heartbeat, &stop).await {
+            Ok(()) => condition.clear(),
+            // That Postgres is away is said by those who suffer from it.
+            Err(error @ (ListError::Db(DbError::TimedOut(_)) | ListError::Busy)) => {
+                condition.raise(&error.brief());
+            }
+            Err(ListError::Db(error)) if error.refuses_rows() => condition.raise(&error),
+            Err(_) => {}
+        }
+        heartbeat.idle();
+        tokio::select! {
+            () = tokio::time::sleep(POLL_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Proves them step by step if it is due and no other replica is at it.
+async fn prove_if_due(
+    pool: &PgPool,
+    heartbeat: &Heartbeat,
+    stop: &CancellationToken,
+) -> Result<(), ListError> {
+    // The lock lives on a connection of its own, outside the pool, for as long as the steps go on.
+    let mut connection = pool.acquire().await?.detach();
+    let proved = match in_time(task::try_lock(&mut connection, TASK)).await {
+        Ok(true) => steps(&mut connection, heartbeat, stop).await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    close(connection).await;
+    proved
+}
+
+async fn steps(
+    connection: &mut PgConnection,
+    heartbeat: &Heartbeat,
+    stop: &CancellationToken,
+) -> Result<(), ListError> {
+    while !stop.is_cancelled() {
+        heartbeat.beat();
+        let begun = Instant::now();
+        match within(STEP_WITHIN, step(connection)).await? {
+            ProofStep::NotDue => return Ok(()),
+            ProofStep::Proved(_, 0) => {}
+            ProofStep::Proved(day, wrong) => {
+                warn!(%day, wrong, "sums of the bill do not equal their calls: see `vobiz-cdr verify`");
+            }
+            ProofStep::Finished => info!("all sums of the bill were proved"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep((begun.elapsed() * REST).max(REST_AT_LEAST)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// One step, in a transaction of its own.
+async fn step(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let step = proof::prove_next_day(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(step)
+}
