@@ -315,6 +315,7 @@ mod tests {
             differences: seen,
             totals: &totals,
             summary_cost: None,
+            wrong_sums: 0,
             over: true,
         });
         assert_eq!(words, ["0.00000000000000000000000000001 INR more here"]);
