@@ -7,7 +7,7 @@ fn sample(name: &str) -> Vec<u8> {
 }
 
 fn number(text: &str) -> Option<Numeric> {
-    Some(text.parse().unwrap())
+    text.parse().ok()
 }
 
 #[track_caller]

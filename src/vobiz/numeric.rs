@@ -153,7 +153,9 @@ impl Add for &Numeric {
             let (sign, whole, fraction) = number.parts();
             let mut digits = digits(whole, fraction, decimals);
             if sign != negative {
-                digits.iter_mut().for_each(|digit| *digit = -*digit);
+                for digit in &mut digits {
+                    *digit = -*digit;
+                }
             }
             digits.reverse();
             digits

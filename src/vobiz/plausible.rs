@@ -98,7 +98,7 @@ pub(super) fn bound(fields: &mut CdrFields, notes: &mut Notes) {
     }
     fields.currency = fields.currency.take().and_then(|word| currency(&word, notes));
     fields.call_direction = fields.call_direction.take().and_then(|word| direction(&word, notes));
-    fields.bridge_uuid = fields.bridge_uuid.take().and_then(|id| bridge(id, notes));
+    fields.bridge_uuid = fields.bridge_uuid.take().and_then(|id| bridge(&id, notes));
 }
 
 /// A code of three letters in upper case.
@@ -128,15 +128,15 @@ fn direction(word: &str, notes: &mut Notes) -> Option<String> {
 }
 
 /// Legs with the same id are one conversation: a word for "none" would make one of all calls.
-fn bridge(id: String, notes: &mut Notes) -> Option<String> {
+fn bridge(id: &str, notes: &mut Notes) -> Option<String> {
     if id.trim().is_empty() {
         return None;
     }
     if is_placeholder(id.trim()) {
-        notes.add("bridge_uuid", &format!("no id: {}", quoted(&id)));
+        notes.add("bridge_uuid", &format!("no id: {}", quoted(id)));
         return None;
     }
-    Some(uuid_in_lower_case(&id).into_owned())
+    Some(uuid_in_lower_case(id).into_owned())
 }
 
 /// What came, short and on one line.

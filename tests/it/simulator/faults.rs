@@ -257,7 +257,7 @@ async fn each_odd_value_has_its_forms_and_only_two_are_no_json() {
                 "{:?}",
                 call.set
                     .keys()
-                    .zip(call.set.values().map(|v| v.as_ref().map(|v| v.len())))
+                    .zip(call.set.values().map(|v| v.as_ref().map(String::len)))
                     .collect::<Vec<_>>()
             ));
             let revised = vobiz.revise(&call.call_id, |row| row.set.clone_from(&call.set)).unwrap();
