@@ -43,7 +43,7 @@ comment on column vobiz.account.swept_wide_at is 'Start of the last completed sw
 comment on column vobiz.account.ledger_since is 'Completeness is promised from here on: first start, or the beginning of a completed backfill.';
 comment on column vobiz.account.last_answer_at is 'Last good answer of the API for this account.';
 comment on column vobiz.account.listed_due_to is 'Calls that fell due at or before this instant are being resolved by pages of the list; null while none are.';
-comment on column vobiz.account.listing_until is 'Until then nobody leases those calls. Whoever reads the list renews it with every page; if it dies, the reservation runs out.';
+comment on column vobiz.account.listing_until is 'Until then nobody leases those calls. The reader of the list renews it with every page; if it dies, the reservation runs out.';
 comment on column vobiz.account.day_of is 'Which time of a call puts it into a day of Vobiz''s list, as inferred from the lists.';
 comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days begin, as inferred from the lists; null until a list was read: then the billing zone is assumed.';
 comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming shows it.';

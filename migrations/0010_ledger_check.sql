@@ -4,7 +4,7 @@ create table vobiz.ledger_check (
   id             bigint generated always as identity primary key,
   account_id     text        not null,
   day            date        not null,
-  cause          text        not null check (cause in ('1h', '24h', '72h', '7d', '30d', 'again', 'reopened', 'backfill', 'manual', 'recover')),
+  cause          text        not null check (cause in ('1h', '24h', '72h', '7d', '30d', '60d', '90d', 'again', 'reopened', 'backfill', 'manual', 'recover')),
   began_at       timestamptz not null,
   checked_at     timestamptz not null default vobiz.now(),
   state          text        not null check (state in ('settled', 'differs', 'unproven')),

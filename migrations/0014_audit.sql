@@ -20,5 +20,5 @@ comment on column vobiz.audit.by is 'Who: the user of the session, and in parent
 comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revision_deleted, dead_letter_closed, reparsed, customer_rule_changed, rollup_repaired; an open list.';
 comment on column vobiz.audit.call_id is 'The call concerned, if one is.';
 comment on column vobiz.audit.account_id is 'Account of the call.';
-comment on column vobiz.audit.reason is 'Why, in the words of whoever did it.';
+comment on column vobiz.audit.reason is 'Why, in the words of its author.';
 comment on column vobiz.audit.detail is 'What was there before and after, or what was removed.';

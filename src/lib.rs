@@ -1,14 +1,15 @@
 //! A Vobiz call ends, and soon after, its CDR is in the owner's Postgres: once, exact, provably complete,
 //! and ready for the bill.
 //!
-//! The map of the house. Imports point one way; `tests/it/layout/` holds the table.
+//! The map of the house. A room imports only rooms above it in this list; `tests/it/layout/` holds the table.
 //!
 //! - [`vobiz`]: what Vobiz says: callbacks, CDRs, the API. No SQL.
-//! - [`db`]: what we keep: all our SQL. No HTTP.
 //! - [`postgres`]: a Postgres of our own, when nobody gave us one. Knows nothing of the rest.
 //! - [`simulator`]: a Vobiz to develop against. Speaks HTTP only.
 //! - [`watch`]: metrics, heartbeats, conditions: how a loop shows that it lives and what it suffers.
 //! - [`retry`]: all of what happens when a request fails, pure: a failure and what is known of it -> the next step.
+//! - [`config`]: every setting, checked.
+//! - [`db`]: what we keep: all our SQL. No HTTP.
 //! - [`account`]: one account: its client, its share of the rate limit, its pause and its probe.
 //! - [`receive`]: callback in, call_id committed in a group, 200 out.
 //! - [`fetch`]: lease, fetch, store in a group.
@@ -17,8 +18,11 @@
 //! - [`ledger`]: each day compared with Vobiz's own list and totals: the proof.
 //! - [`reconcile`]: our calls beside another's list of them. Changes nothing.
 //! - [`ops`]: what an operator sees of it: health, readiness, status, metrics.
-//! - [`config`]: every setting, checked; [`serve`]: runs them together until told to stop.
+//! - [`serve`]: runs them together until told to stop.
 //! - [`cli`]: what a person types; a file a subcommand.
+//!
+//! What the bill says is SQL, and lies in `migrations/repeatable/`: `bill/` (customers, days, sums), `views/` (the reports; masking is
+//! `views/cdr_masked.sql`), `ledger/` (safe to bill), `cdr/` (triggers). Metrics are all in `src/watch/metrics.rs`.
 
 pub mod account;
 pub mod cli;

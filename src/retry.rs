@@ -15,6 +15,9 @@
 //! the list may work where single calls do not. Failures of one call count within a class and restart when the class changes.
 //! Backoffs and the waits for other accounts are shortened by up to a quarter, so that calls do not come back all at once.
 //!
+//! How often a page of the list is asked for again is no matter of this file, since it ends no call: see `list/reader.rs`, and
+//! `ledger/backfill.rs` for a day that an operator waits for.
+//!
 //! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was paused,
 //! jitter comes in as a number, and what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as
 //! a table.
@@ -96,10 +99,10 @@ pub enum ProbeDepth {
     Single,
 }
 
-/// Whether a failure is the account's trouble or the call's.
+/// What the list of an account said of a failure: whether it is the account's or the call's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessVerdict {
-    /// The list works: the account is fine, the call alone is in trouble.
+pub enum ListAnswer {
+    /// The list works: the account is fine, the call alone fails.
     CallAlone,
     /// The list works, but only since the path or the token was found anew: ask for the call again.
     AccessChanged,
@@ -150,7 +153,7 @@ pub enum NextStep {
 #[derive(Debug, Clone, Copy)]
 pub enum Learned {
     /// Of [`NextStep::AskList`].
-    Access(ProbeDepth, AccessVerdict),
+    Access(ProbeDepth, ListAnswer),
     /// Of [`NextStep::CountInStreak`]: what [`Streak::count`] says.
     InARow(u32),
     /// Of [`NextStep::PauseAccount`].
@@ -213,8 +216,8 @@ pub struct Failure {
     jitter: f64,
     /// Under another id, with the SIP Call-ID that its callback named.
     may_be_listed: bool,
-    list: Option<AccessVerdict>,
-    single: Option<AccessVerdict>,
+    list: Option<ListAnswer>,
+    single: Option<ListAnswer>,
     in_a_row: Option<u32>,
     paused: bool,
     elsewhere: Option<Elsewhere>,
@@ -238,11 +241,11 @@ impl Failure {
 
     /// The rule. Each question is asked once; then its answer is known, and the next step is another one.
     pub fn next_step(&self) -> NextStep {
-        use AccessVerdict::{AccessChanged, CallAlone, Paused};
         use ErrorClass::{NeverAppeared, NotYet, Refused, Unavailable, Unreadable, Unstorable};
+        use ListAnswer::{AccessChanged, CallAlone, Paused};
         let History { certain, .. } = self.history;
 
-        // Is it the account's trouble? And if not: what does a failure of this class cost the call?
+        // Is it the account that fails? And if not: what does a failure of this class cost the call?
         let (class, end) = match &self.error {
             FetchError::Throttled { retry_after, .. } if !self.paused => {
                 let length = throttled_for(*retry_after);
@@ -266,10 +269,10 @@ impl Failure {
             FetchError::NotYet(_) => self.back_off(NotYet, Duration::from_secs(4)),
         };
 
-        // Many in a row: is it the account's trouble after all?
+        // Many in a row: is it the account after all?
         let Some(in_a_row) = self.in_a_row else { return NextStep::CountInStreak(class) };
         if in_a_row > 0 && in_a_row.is_multiple_of(SUSPICIOUS) {
-            let (depth, verdict) = match class {
+            let (depth, answer) = match class {
                 // Nothing to ask: the bodies tell, and are kept with the calls, which pay for their failures.
                 Unreadable if !self.paused => {
                     return NextStep::PauseAccount(PauseReason::Unreadable, PROBE_AFTER, UNREADABLE.into());
@@ -278,9 +281,9 @@ impl Failure {
                 Unavailable => (ProbeDepth::List, self.list),
                 NotYet | Refused => (ProbeDepth::Single, self.single),
             };
-            match verdict {
+            match answer {
                 None => return NextStep::AskList(depth, format!("many {} answers in a row", class.as_str())),
-                // The answers were the account's trouble and cost the calls nothing.
+                // The failures were the account's and cost the calls nothing.
                 Some(Paused | AccessChanged) => return NextStep::Release(Duration::ZERO),
                 Some(CallAlone) => {}
             }
@@ -304,8 +307,8 @@ impl Failure {
     /// Takes down what a step brought.
     pub fn learn(&mut self, answer: Learned) {
         match answer {
-            Learned::Access(ProbeDepth::List, verdict) => self.list = Some(verdict),
-            Learned::Access(ProbeDepth::Single, verdict) => self.single = Some(verdict),
+            Learned::Access(ProbeDepth::List, said) => self.list = Some(said),
+            Learned::Access(ProbeDepth::Single, said) => self.single = Some(said),
             Learned::InARow(count) => self.in_a_row = Some(count),
             Learned::Paused => self.paused = true,
             Learned::NotListed => self.may_be_listed = false,
@@ -398,7 +401,7 @@ pub fn pause_after_question(error: &FetchError, depth: ProbeDepth) -> Option<(Pa
     }
 }
 
-/// Equal failures in a row over all calls of an account: signs that not a call but its account or the API is in trouble.
+/// Equal failures in a row over all calls of an account: signs that not a call but its account or the API fails.
 #[derive(Debug, Default)]
 pub struct Streak {
     class: Option<ErrorClass>,

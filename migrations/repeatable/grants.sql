@@ -1,7 +1,7 @@
 -- Who may do what. Whom a view shows something is decided here alone: a view reads with the rights of its owner. So the masked role
 -- is given views one by one, and nothing that a later version adds reaches it unasked.
 
--- What acts with the rights of its owner is nobody's to call but by grant. Triggers need none: whoever may write the table fires them.
+-- What acts with the rights of its owner is nobody's to call but by grant. Triggers need none: a writer of the table fires them.
 do $$
 declare
   definer regprocedure;
@@ -31,7 +31,7 @@ begin
     vobiz.prefix, vobiz.hangup_cause,
     -- Whether a command of ours understands the schema.
     vobiz._sqlx_migrations, vobiz.repeatable,
-    -- A function in a view reads with the rights of whoever asks: these are settings, states of accounts,
+    -- A function in a view reads with the rights of its reader: these are settings, states of accounts,
     -- bounds of days, and sums.
     vobiz.setting, vobiz.account, vobiz.provider_day_bound, vobiz.rollup, vobiz.rollup_delta
     to vobiz_masked, vobiz_finance;

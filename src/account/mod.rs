@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::db::DbError;
 use crate::db::account::{self, AccountStatus, Slots};
 use crate::db::timed;
-use crate::retry::{self, AccessVerdict, PauseReason, ProbeDepth, Streak};
+use crate::retry::{self, ListAnswer, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
 use crate::watch::condition::Condition;
 
@@ -68,7 +68,7 @@ pub struct Account {
     /// Its equal failures in a row.
     pub streak: Mutex<Streak>,
     pool: PgPool,
-    verdict: tokio::sync::Mutex<Option<(Instant, AccessVerdict)>>,
+    list_answer: tokio::sync::Mutex<Option<(Instant, ListAnswer)>>,
     finding: tokio::sync::Mutex<()>,
     /// The last pause that was logged, and until when it was to last.
     logged_pause: Mutex<Option<(PauseReason, Instant)>>,
@@ -88,7 +88,7 @@ impl Account {
             max_rps,
             streak: Mutex::default(),
             pool,
-            verdict: tokio::sync::Mutex::default(),
+            list_answer: tokio::sync::Mutex::default(),
             finding: tokio::sync::Mutex::default(),
             logged_pause: Mutex::default(),
             probing,
@@ -158,12 +158,12 @@ impl Account {
     /// Makes sure that a path and a token are known, before the first request for a call. False: the account is paused now.
     pub async fn ensure_access(&self) -> bool {
         self.client.style().is_some()
-            || self.verify("finding out the API path", ProbeDepth::List).await != AccessVerdict::Paused
+            || self.verify("finding out the API path", ProbeDepth::List).await != ListAnswer::Paused
     }
 
     /// Whether the list is being asked just now if the account works: until the answer is there, no more calls should be leased.
     pub fn is_in_question(&self) -> bool {
-        self.verdict.try_lock().is_err()
+        self.list_answer.try_lock().is_err()
     }
 
     /// Finds out the path and the token, unless that is under way already.
@@ -174,27 +174,27 @@ impl Account {
     }
 
     /// Asks the list whether the account works. A worker that asks meanwhile gets the same answer.
-    pub async fn verify(&self, why: &str, depth: ProbeDepth) -> AccessVerdict {
+    pub async fn verify(&self, why: &str, depth: ProbeDepth) -> ListAnswer {
         let asked = Instant::now();
-        let mut verdict = self.verdict.lock().await;
-        if let Some((found_at, known)) = *verdict
+        let mut list_answer = self.list_answer.lock().await;
+        if let Some((found_at, known)) = *list_answer
             && found_at >= asked
         {
             return known;
         }
         let before = self.client.access();
         let found = match self.find_access(depth).await {
-            Ok(()) if self.client.access() == before => AccessVerdict::CallAlone,
-            Ok(()) => AccessVerdict::AccessChanged,
+            Ok(()) if self.client.access() == before => ListAnswer::CallAlone,
+            Ok(()) => ListAnswer::AccessChanged,
             Err(error) => match retry::pause_after_question(&error, depth) {
                 Some((reason, length)) => {
                     self.pause(reason, length, &format!("{why}: {}", error.brief())).await;
-                    AccessVerdict::Paused
+                    ListAnswer::Paused
                 }
-                None => AccessVerdict::CallAlone,
+                None => ListAnswer::CallAlone,
             },
         };
-        *verdict = Some((Instant::now(), found));
+        *list_answer = Some((Instant::now(), found));
         found
     }
 

@@ -24,7 +24,7 @@ pub(super) async fn open(args: &DatabaseArgs) -> anyhow::Result<(String, Option<
     Ok((url, Some(own)))
 }
 
-/// For a command that looks or mends, also beside a service that has our own Postgres running. Does a piece of work on a pool of so many connections, on a schema that this binary understands. `name` is what Postgres
+/// For a command that reads or mends, also beside a service that has our own Postgres running. Does a piece of work on a pool of so many connections, on a schema that this binary understands. `name` is what Postgres
 /// shows of us.
 pub(crate) async fn on_pool<T>(
     args: &DatabaseArgs,

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
-use crate::db::queue;
 use crate::db::queue::dead_letter::{self, Closing, DeadLetter, Which};
 use crate::vobiz::CallId;
 use sqlx::PgConnection;
@@ -170,7 +169,7 @@ async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> a
         }
         DeadLettersVerb::Revive { call_id, .. } => {
             let call_ids: Vec<&str> = call_id.iter().map(String::as_str).collect();
-            let revived = queue::revive(connection, &call_ids).await?;
+            let revived = dead_letter::revive(connection, &call_ids).await?;
             output::stderr_line(&format!("{revived} of {} revived: due now", call_ids.len()));
             let all = usize::try_from(revived).is_ok_and(|revived| revived == call_ids.len());
             Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -92,7 +92,7 @@ pub(super) async fn print_outcome(
              its records do not go back so far cannot be told"
         ));
     }
-    // What counts is how the days stand, also those that were listed before an interruption. Today is not over.
+    // What counts is the status of the days, also those that were listed before an interruption. Today is not over.
     Ok(unread == 0 && lines.iter().all(|line| line.state == "settled" || line.day >= today))
 }
 

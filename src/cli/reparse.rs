@@ -75,7 +75,7 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
     Ok(if done.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Works the calls off; without a task it only looks. Returns what was done since the task began.
+/// Works the calls off; without a task it changes nothing. Returns what was done since the task began.
 async fn work(
     args: &ReparseArgs,
     connection: &mut PgConnection,

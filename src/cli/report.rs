@@ -60,7 +60,7 @@ enum Format {
 /// Prints the report. Exit code 2 where there is none of this name.
 pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     if args.list {
-        for report in Report::ALL {
+        for &report in Report::ALL {
             output::stdout_line(&format!("{:20} {}", report.name(), report.about()));
         }
         return Ok(ExitCode::SUCCESS);

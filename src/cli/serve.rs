@@ -42,7 +42,7 @@ pub(super) async fn run(
             service = Service::prepare(config, &url, migrate) => service?,
             () = stop.cancelled() => return Ok(()),
         };
-        service.run_with_reloads(stop, Ending::Patient, reload_on_hangup(args, hangup)).await
+        service.run_with_reloads(stop, Ending::Graceful, reload_on_hangup(args, hangup)).await
     };
     let served = tokio::select! {
         served = serve => served,

@@ -1,4 +1,5 @@
-//! What stops a command.
+//! What stops a command: a signal fires a token, and the command ends by itself. `serve` goes on in `serve/mod.rs`
+//! (`RunningService::until`), and ends in `serve/shutdown.rs`; SIGHUP is heard in `cli/serve.rs` and done in `RunningService::reload`.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

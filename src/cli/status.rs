@@ -92,14 +92,14 @@ fn rows<'a>(page: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
     page.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The page for a person: first what must be done, then how it stands.
+/// The page for a person: first what must be done, then its status.
 fn in_words(page: &Value) -> String {
     let mut out = String::new();
-    let verdict = if text(page, "/status") == "ok" { "all is well" } else { "a person must act" };
+    let status = if text(page, "/status") == "ok" { "all is well" } else { "a person must act" };
     let parts: Vec<&str> = rows(page, "/process/parts").filter_map(Value::as_str).collect();
     let _ = writeln!(
         out,
-        "vobiz-cdr {} {} for {} ({}): {verdict}",
+        "vobiz-cdr {} {} for {} ({}): {status}",
         text(page, "/process/version"),
         text(page, "/process/phase"),
         seconds(page, "/process/uptime_seconds"),

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::mistakes::{Mistakes, read_secret_file, secret};
+use super::vobiz::rate;
 use super::{AccountConfig, VobizArgs};
 use crate::vobiz::{AccountId, Credentials, PathStyle};
 
@@ -29,8 +30,29 @@ struct AccountEntry {
 }
 
 impl VobizArgs {
-    pub(super) fn accounts(&self, wrong: &mut Mistakes) -> Vec<AccountConfig> {
-        let styles = match self.account_path.as_str() {
+    /// The configured accounts. One that sets no rate limit of its own has `max_rps`.
+    pub(super) fn accounts(&self, max_rps: f64, wrong: &mut Mistakes) -> Vec<AccountConfig> {
+        let styles = self.styles(wrong);
+        let mut seen = BTreeSet::new();
+        let mut accounts = Vec::new();
+        for entry in self.entries(wrong) {
+            let Some(account) = entry.check(&styles, max_rps, wrong) else { continue };
+            let name = account.credentials.account_id.as_str();
+            if !seen.insert(name.to_owned()) {
+                wrong.push(format!("account {name} is configured twice"));
+            }
+            // A token that the environment lacks was missed there.
+            if account.credentials.tokens.is_empty() && self.auth_id.is_none() {
+                wrong.push(format!("account {name} has no auth_token"));
+            }
+            accounts.push(account);
+        }
+        accounts
+    }
+
+    /// The casings of the API path that may be tried.
+    fn styles(&self, wrong: &mut Mistakes) -> Vec<PathStyle> {
+        match self.account_path.as_str() {
             "auto" => vec![PathStyle::Capital, PathStyle::Lower],
             "Account" => vec![PathStyle::Capital],
             "account" => vec![PathStyle::Lower],
@@ -40,10 +62,12 @@ impl VobizArgs {
                 ));
                 vec![]
             }
-        };
-        let rate = "write requests a second from 0.1 to 100000, such as 10";
-        let max_rps = wrong.read("VOBIZ_MAX_RPS", rate, self.max_rps.parse::<f64>()).unwrap_or(1.0);
-        let entries = match (&self.accounts_file, &self.auth_id) {
+        }
+    }
+
+    /// The accounts as they are written: the one of the environment, or those of the file.
+    fn entries(&self, wrong: &mut Mistakes) -> Vec<AccountEntry> {
+        match (&self.accounts_file, &self.auth_id) {
             (Some(_), Some(_)) => {
                 wrong.push("VOBIZ_ACCOUNTS_FILE and VOBIZ_AUTH_ID are both set: put all accounts into the file, or use none");
                 vec![]
@@ -76,52 +100,41 @@ impl VobizArgs {
                 );
                 vec![]
             }
-        };
-        let mut seen = BTreeSet::new();
-        let mut accounts = Vec::new();
-        for entry in entries {
-            let name = entry.auth_id.clone();
-            let Some(account_id) =
-                wrong.read("account", "write an id such as MA_XXXXXXXX", AccountId::new(&name))
-            else {
-                continue;
-            };
-            if !seen.insert(name.clone()) {
-                wrong.push(format!("account {name} is configured twice"));
-            }
-            let partner = entry
-                .partner
-                .as_ref()
-                .and_then(|id| wrong.read("partner", "write the partner's PA_… id", AccountId::new(id)));
-            let from_file = entry
-                .auth_token_file
-                .as_ref()
-                .and_then(|path| read_secret_file(wrong, &format!("auth_token_file of {name}"), path));
-            let tokens: Vec<SecretString> =
-                entry.auth_token.or(from_file).into_iter().chain(entry.auth_token_previous).collect();
-            for token in &tokens {
-                if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-                    wrong.push(format!("the token of {name} holds a space, a line end or another odd character: copy it again"));
-                }
-            }
-            if tokens.is_empty() && self.auth_id.is_none() {
-                wrong.push(format!("account {name} has no auth_token"));
-            }
-            let max_rps = entry.max_rps.unwrap_or(max_rps);
-            if !(0.1..=100_000.0).contains(&max_rps) {
-                wrong.push(format!("VOBIZ_MAX_RPS: {rate}"));
-            }
-            accounts.push(AccountConfig {
-                credentials: Credentials {
-                    auth_id: partner.clone().unwrap_or_else(|| account_id.clone()),
-                    styles: if partner.is_some() { vec![PathStyle::Partner] } else { styles.clone() },
-                    account_id,
-                    tokens,
-                },
-                max_rps,
-            });
         }
-        accounts
+    }
+}
+
+impl AccountEntry {
+    fn check(self, styles: &[PathStyle], max_rps: f64, wrong: &mut Mistakes) -> Option<AccountConfig> {
+        let name = self.auth_id;
+        let account_id = wrong.read("account", "write an id such as MA_XXXXXXXX", AccountId::new(&name))?;
+        let partner = self
+            .partner
+            .as_ref()
+            .and_then(|id| wrong.read("partner", "write the partner's PA_… id", AccountId::new(id)));
+        let from_file = self
+            .auth_token_file
+            .as_ref()
+            .and_then(|path| read_secret_file(wrong, &format!("auth_token_file of {name}"), path));
+        let tokens: Vec<SecretString> =
+            self.auth_token.or(from_file).into_iter().chain(self.auth_token_previous).collect();
+        for token in &tokens {
+            if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+                wrong.push(format!(
+                    "the token of {name} holds a space, a line end or another odd character: copy it again"
+                ));
+            }
+        }
+        let own_rps = self.max_rps.and_then(|own| rate(wrong, &format!("max_rps of {name}"), own));
+        Some(AccountConfig {
+            credentials: Credentials {
+                auth_id: partner.clone().unwrap_or_else(|| account_id.clone()),
+                styles: if partner.is_some() { vec![PathStyle::Partner] } else { styles.to_vec() },
+                account_id,
+                tokens,
+            },
+            max_rps: own_rps.unwrap_or(max_rps),
+        })
     }
 }
 

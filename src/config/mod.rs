@@ -186,22 +186,9 @@ impl ServeArgs {
     /// Checks all settings. Fails with every mistake at once.
     pub fn check(&self) -> Result<ServeConfig, Mistakes> {
         let mut wrong = Mistakes::default();
-        let first_fetch_delay = duration(&mut wrong, "CDR_FIRST_FETCH_DELAY", &self.first_fetch_delay);
-        let sweep_interval = duration(&mut wrong, "CDR_SWEEP_INTERVAL", &self.sweep_interval);
-        if sweep_interval.is_some_and(|every| !(Duration::from_secs(1)..=DAY).contains(&every)) {
-            wrong.push("CDR_SWEEP_INTERVAL: between 1s and 24h");
-        }
-        if first_fetch_delay.is_some_and(|delay| delay > Duration::from_secs(3600)) {
-            wrong.push("CDR_FIRST_FETCH_DELAY: at most 1h");
-        }
+        let (first_fetch_delay, sweep_interval) = self.intervals(&mut wrong);
         let addresses = self.addresses(&mut wrong);
-        let runs = |part: &Part| self.only.is_empty() || self.only.contains(part);
-        let parts: Vec<Part> = Part::ALL.into_iter().filter(runs).collect();
-        let concurrency: Option<u32> =
-            wrong.read("CDR_CONCURRENCY", "write a number from 1 to 1000", self.concurrency.parse());
-        if concurrency.is_some_and(|n| n == 0 || n > 1000) {
-            wrong.push("CDR_CONCURRENCY: write a number from 1 to 1000");
-        }
+        let concurrency = self.concurrency(&mut wrong);
         let max_speculative_per_minute = wrong.read(
             "CDR_MAX_SPECULATIVE_PER_MINUTE",
             "write a number",
@@ -215,8 +202,14 @@ impl ServeArgs {
         let vobiz = self.vobiz.checked(&mut wrong);
         let callback_urls = self.callback_urls(&mut wrong);
         let callback_secrets = self.callback_secrets(&mut wrong);
-        let receives = parts.contains(&Part::Receive);
-        if receives
+        let home_country = self.home_country.as_ref().and_then(|code| {
+            wrong.read("CDR_HOME_COUNTRY", "write a calling code such as 91", HomeCountry::new(code))
+        });
+        let database_url = self.database.checked(&mut wrong);
+        let runs = |part: &Part| self.only.is_empty() || self.only.contains(part);
+        let parts: Vec<Part> = Part::ALL.into_iter().filter(runs).collect();
+        // What must fit together.
+        if parts.contains(&Part::Receive)
             && policy == Some(SignaturePolicy::Required)
             && callback_urls.is_empty()
             && callback_secrets.is_empty()
@@ -226,10 +219,6 @@ impl ServeArgs {
                  at Vobiz) or CDR_CALLBACK_SECRET (a secret path segment), or choose optional or off",
             );
         }
-        let home_country = self.home_country.as_ref().and_then(|code| {
-            wrong.read("CDR_HOME_COUNTRY", "write a calling code such as 91", HomeCountry::new(code))
-        });
-        let database_url = self.database.checked(&mut wrong);
         if parts.len() < Part::ALL.len() && database_url.is_none() {
             wrong.push(
                 "--only needs DATABASE_URL: the processes of the other parts must work on the same Postgres",
@@ -268,6 +257,28 @@ impl ServeArgs {
             billing_zone: self.billing_zone.clone(),
             home_country,
         })
+    }
+
+    /// The delay before the first fetch, and the pause between two sweeps.
+    fn intervals(&self, wrong: &mut Mistakes) -> (Option<Duration>, Option<Duration>) {
+        let first_fetch_delay = duration(wrong, "CDR_FIRST_FETCH_DELAY", &self.first_fetch_delay);
+        let sweep_interval = duration(wrong, "CDR_SWEEP_INTERVAL", &self.sweep_interval);
+        if sweep_interval.is_some_and(|every| !(Duration::from_secs(1)..=DAY).contains(&every)) {
+            wrong.push("CDR_SWEEP_INTERVAL: between 1s and 24h");
+        }
+        if first_fetch_delay.is_some_and(|delay| delay > Duration::from_secs(3600)) {
+            wrong.push("CDR_FIRST_FETCH_DELAY: at most 1h");
+        }
+        (first_fetch_delay, sweep_interval)
+    }
+
+    fn concurrency(&self, wrong: &mut Mistakes) -> Option<u32> {
+        let how = "write a number from 1 to 1000";
+        let concurrency = wrong.read("CDR_CONCURRENCY", how, self.concurrency.parse());
+        if concurrency.is_some_and(|n| n == 0 || n > 1000) {
+            wrong.push(format!("CDR_CONCURRENCY: {how}"));
+        }
+        concurrency
     }
 
     /// The public and the ops port.

@@ -10,6 +10,9 @@ use secrecy::SecretString;
 use super::AccountConfig;
 use super::mistakes::{Mistakes, duration};
 
+/// What a rate limit must be.
+const RATE: &str = "write requests a second from 0.1 to 100000, such as 10";
+
 /// The Vobiz API and the accounts.
 #[derive(Debug, Clone, Args)]
 pub struct VobizArgs {
@@ -66,7 +69,10 @@ impl VobizArgs {
             wrong.push("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
         }
         let api_url = self.api_url(wrong);
-        let accounts = self.accounts(wrong);
+        // Where it cannot be read, the accounts are checked as if it were right, so that it is said once.
+        let max_rps = wrong.read("VOBIZ_MAX_RPS", RATE, self.max_rps.parse());
+        let max_rps = max_rps.and_then(|rps| rate(wrong, "VOBIZ_MAX_RPS", rps)).unwrap_or(1.0);
+        let accounts = self.accounts(max_rps, wrong);
         Some(VobizConfig { accounts, api_url: api_url?, request_timeout: request_timeout? })
     }
 
@@ -82,5 +88,58 @@ impl VobizArgs {
             return None;
         }
         Some(url)
+    }
+}
+
+/// Checks a rate limit that was set at this place.
+pub(super) fn rate(wrong: &mut Mistakes, place: &str, max_rps: f64) -> Option<f64> {
+    if !(0.1..=100_000.0).contains(&max_rps) {
+        wrong.push(format!("{place}: {RATE}"));
+        return None;
+    }
+    Some(max_rps)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn args(max_rps: &str, file: &Path) -> VobizArgs {
+        VobizArgs {
+            auth_id: None,
+            auth_token: None,
+            auth_token_previous: None,
+            accounts_file: Some(file.to_owned()),
+            api_url: "https://api.vobiz.ai".into(),
+            account_path: "auto".into(),
+            max_rps: max_rps.into(),
+            request_timeout: "15s".into(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_rate_is_said_once_and_where_it_stands() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let account =
+            |id, own| format!("[[account]]\nauth_id = \"{id}\"\nauth_token = \"tok_1234\"\n{own}\n");
+        for (max_rps, own, said) in [
+            ("10", "max_rps = 0", Some("max_rps of MA_TWO")),
+            ("0", "max_rps = 5", Some("VOBIZ_MAX_RPS")),
+            ("fast", "", Some("VOBIZ_MAX_RPS")),
+            ("10", "max_rps = 5", None),
+        ] {
+            let accounts = [account("MA_ONE", ""), account("MA_TWO", own), account("MA_THREE", "")].concat();
+            std::fs::write(file.path(), accounts).unwrap();
+            let checked = args(max_rps, file.path()).check().map_err(|wrong| wrong.to_string());
+            if let Some(place) = said {
+                let wrong = checked.unwrap_err();
+                assert!(wrong.starts_with("one thing is wrong") && wrong.contains(place), "{wrong}");
+                continue;
+            }
+            let rates: Vec<f64> = checked.unwrap().accounts.iter().map(|account| account.max_rps).collect();
+            assert_eq!(rates, [10.0, 5.0, 10.0]);
+        }
     }
 }

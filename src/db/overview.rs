@@ -10,7 +10,7 @@ use super::base::partition;
 use super::bill::proof::{self, SumsSnapshot};
 use super::ledger::status::{self, LedgerSnapshot};
 
-/// How an account stands.
+/// The status of an account.
 #[derive(Debug, Clone, Serialize)]
 pub struct AccountSnapshot {
     /// The account.
@@ -37,7 +37,7 @@ pub struct AccountSnapshot {
     pub oldest_due_seconds: f64,
     /// The same among the calls that are to be fetched singly: those under a reservation wait for the list.
     pub oldest_single_due_seconds: f64,
-    /// Calls that fell due up to here are being resolved by pages of the list; none if no hold is on.
+    /// Calls that fell due up to here are being resolved by pages of the list; none if there is no reservation.
     pub listed_due_to: Option<DateTime<Utc>>,
     /// Which part of the last 15 minutes it was paused by 429, from 0 to 1.
     pub throttled_share: f64,
@@ -58,7 +58,7 @@ pub struct DeadLetterSnapshot {
     pub oldest_seconds: f64,
 }
 
-/// A quick look.
+/// What a quick poll sees.
 #[derive(Debug, Clone)]
 pub struct Quick {
     /// The wall clock of Postgres.
@@ -82,7 +82,7 @@ pub struct OwedSnapshot {
     pub waiting: i64,
 }
 
-/// A thorough look.
+/// What a thorough poll sees.
 #[derive(Debug, Clone)]
 pub struct Thorough {
     /// The queue without its dead letters, by account.
@@ -103,7 +103,7 @@ pub struct Thorough {
     pub ahead: usize,
 }
 
-/// Takes a quick look.
+/// Polls what a few index lookups tell.
 pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
     let accounts = sqlx::query_as!(
         AccountSnapshot,
@@ -155,7 +155,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
     Ok(Quick { clock: server.clock, version: server.version, read_only: server.read_only, accounts })
 }
 
-/// Takes a thorough look.
+/// Polls what has to be counted: it takes as long as the queue is large.
 pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::Error> {
     let owed = sqlx::query_as!(
         OwedSnapshot,

@@ -96,7 +96,7 @@ impl Fetcher {
     }
 
     /// Fetches until nothing is due and nothing is under way: for tests and for one-off runs.
-    pub async fn drain(&self) {
+    pub async fn run_until_idle(&self) {
         self.fetch(&CancellationToken::new(), true).await;
     }
 
@@ -110,15 +110,15 @@ impl Fetcher {
             "see that Postgres runs and can be reached",
         );
         let mut idle = IDLE.0;
-        let (mut turn, mut backlog) = (0, false);
+        let (mut turn, mut found_calls) = (0, false);
         let mut scan_starts = vec![ScanStart::default(); self.accounts.len()];
         // With nothing to store it, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             heartbeat.beat();
             let round = self
-                .lease_round((turn, backlog), &mut scan_starts, stop, &finished, &tracker, &heartbeat)
+                .lease_round((turn, found_calls), &mut scan_starts, stop, &finished, &tracker, &heartbeat)
                 .await;
-            backlog = matches!(round, Ok(1..));
+            found_calls = matches!(round, Ok(1..));
             if round.is_ok() {
                 condition.clear();
             }
@@ -153,10 +153,11 @@ impl Fetcher {
     }
 
     /// Polls the queue of every account once, beginning with another account each time, and starts a fetch for each lease;
-    /// returns how many calls were leased.
+    /// returns how many calls were leased. `found_calls`: the last
+    /// round leased some.
     async fn lease_round(
         &self,
-        (turn, backlog): (usize, bool),
+        (turn, found_calls): (usize, bool),
         scan_starts: &mut [ScanStart],
         stop: &CancellationToken,
         finished: &mpsc::UnboundedSender<Finished>,
@@ -176,7 +177,7 @@ impl Fetcher {
                 continue;
             }
             // Wait for one worker slot; lease no more calls than there are free ones.
-            let Some(first) = self.acquire_slot(backlog, stop).await else { break };
+            let Some(first) = self.acquire_slot(found_calls, stop).await else { break };
             if account.client.style().is_none() && !self.ensure_ready(account, tracker).await? {
                 continue;
             }
@@ -216,9 +217,10 @@ impl Fetcher {
         Ok(count)
     }
 
-    /// A free worker slot; while there is a backlog, one of several if that takes but a moment. None: we are to stop.
-    async fn acquire_slot(&self, backlog: bool, stop: &CancellationToken) -> Option<Slot> {
-        if backlog {
+    /// A free worker slot; where the last round found calls, so that more may be due, one of several if that takes but a moment. None:
+    /// we are to stop.
+    async fn acquire_slot(&self, found_calls: bool, stop: &CancellationToken) -> Option<Slot> {
+        if found_calls {
             let several = Arc::clone(&self.slots).acquire_many_owned(self.settings.concurrency.div_ceil(4));
             // They are given back at once: only this task takes worker slots.
             drop(tokio::time::timeout(GATHER_SLOTS, several).await);

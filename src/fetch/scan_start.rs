@@ -40,14 +40,17 @@ impl ScanStart {
     /// that found nothing says nothing: there may just have been no slot in the rate limit.
     pub(super) fn found(&mut self, leases: &[Lease]) {
         let certain = || leases.iter().filter(|lease| lease.history.certain);
-        self.move_to(certain().map(|lease| lease.due_at).min(), certain().any(|lease| lease.beside_hold));
+        self.move_to(
+            certain().map(|lease| lease.due_at).min(),
+            certain().any(|lease| lease.beside_reservation),
+        );
     }
 
     /// While older calls are reserved for the list, the scan start stays before them: those that the list does not show are
     /// released at any moment, and are fetched then.
-    fn move_to(&mut self, first_due: Option<DateTime<Utc>>, beside_hold: bool) {
+    fn move_to(&mut self, first_due: Option<DateTime<Utc>>, beside_reservation: bool) {
         if let Some(first) = first_due
-            && !beside_hold
+            && !beside_reservation
         {
             self.from = Some(first - LATE);
         }

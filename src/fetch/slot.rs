@@ -1,4 +1,16 @@
 //! What a worker slot does: one lease, one request, one outcome.
+//!
+//! ```text
+//!   lease ──▶ request ──▶ its CDR ───────────────────────────────────────────▶ Store
+//!                │
+//!                └──▶ it failed ──▶ next_step ──▶ an end: wait, bury, close ──▶ Fail, or Release
+//!                                    ▲      └───▶ a step: ask the list, count the streak, pause the account, look the
+//!                                    │            call up by its SIP Call-ID, ask other accounts
+//!                                    └── learn ◀──┘ └── it brought the CDR ───▶ Store, or OtherId
+//! ```
+//!
+//! [`retry`] says which step is next (`Failure::next_step`), pure; [`follow_rule`] does it and takes down what it brought
+//! (`Failure::learn`), until the step is an end.
 
 use std::sync::PoisonError;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! Storing: outcomes gather while the last group commits, then one transaction makes all of them true, or none.
+//! Storing: outcomes gather while the last group commits, then [`queue::store`] makes them true in one transaction (calls that were
+//! stored already in one before it).
 
 use std::sync::Arc;
 use std::time::Duration;

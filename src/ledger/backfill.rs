@@ -79,7 +79,7 @@ impl Ledger {
         {
             let due = Due { day: *day, cause: CheckCause::Backfill };
             let unread = done.unread;
-            self.list_patiently(account, due, Origin::Backfill, None, stop, &mut done).await?;
+            self.list_retrying(account, due, Origin::Backfill, None, stop, &mut done).await?;
             if done.unread > unread {
                 // The range stays unfinished at this day.
                 continue;
@@ -114,12 +114,14 @@ impl Ledger {
         for day in first.iter_days().take_while(|day| *day <= last).collect::<Vec<_>>().into_iter().rev() {
             let due = Due { day, cause: CheckCause::Recover };
             // A service that runs beside us is at these days, too.
-            self.list_patiently(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
+            self.list_retrying(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
         }
         Ok(done)
     }
 
-    async fn list_patiently(
+    /// Lists a day, again and again until it is done or turns out to be odd. A rule of its own beside `retry.rs`, which ends a call
+    /// that is owed: an operator waits for these days, so an outage only delays them, and a day that stays odd is left out.
+    async fn list_retrying(
         &self,
         account: &Account,
         due: Due,

@@ -38,7 +38,7 @@ const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
 const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
 /// Another day is tried this long after one whose list could not be read.
 const PUT_OFF: Duration = Duration::from_secs(15 * 60);
-/// Between two tries for the right to check, where a person waits for it.
+/// Between two tries to take the lock of the check, where a person waits for it.
 const ANOTHER_TRY: Duration = Duration::from_millis(500);
 
 /// What came of the check of a day.
@@ -48,7 +48,7 @@ pub struct Checked {
     pub day: NaiveDate,
     /// Its number in the ledger.
     pub id: i64,
-    /// How the day stands.
+    /// The status of the day.
     pub state: DayState,
     /// The day has been over for an hour: sooner it cannot be settled.
     pub over: bool,
@@ -178,7 +178,7 @@ struct DayList {
     beside: u32,
 }
 
-/// A check under way, on the connection that holds the right to it.
+/// A check under way, on the connection that holds its lock.
 struct DayCheck<'a> {
     reader: ListReader<'a>,
     due: Due,

@@ -42,30 +42,31 @@ pub(super) struct DayDecision {
     pub(super) besides: Vec<LedgerDifference>,
 }
 
+/// What the list of a day proves: settled, or why not.
 pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
-    let verdict =
+    let decide =
         |state, reason: Option<String>| DayDecision { state, reason, summary_cost: None, besides: vec![] };
     let there = sum(seen.totals.iter().map(|total| &total.there));
     let here = sum(seen.totals.iter().map(|total| &total.here));
     if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
         let reason =
             format!("Vobiz lists no call, and {} are here: an empty list proves nothing", here.calls);
-        return verdict(DayState::Unproven, Some(reason));
+        return decide(DayState::Unproven, Some(reason));
     }
     if seen.outside > 0 {
         let reason = format!(
             "{} of {} calls that Vobiz lists for the day lie outside it in every time zone: it was not the list that was asked for",
             seen.outside, there.calls
         );
-        return verdict(DayState::Unproven, Some(reason));
+        return decide(DayState::Unproven, Some(reason));
     }
     let (Some(first), Some(last)) = seen.summaries else {
-        return verdict(DayState::Unproven, Some("the list came without a summary".into()));
+        return decide(DayState::Unproven, Some("the list came without a summary".into()));
     };
     if first != last || seen.total.is_some_and(|total| last.calls.is_some_and(|calls| calls != total)) {
-        return verdict(DayState::Unproven, Some("the list changed while it was read".into()));
+        return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }
-    let (besides, summary_cost) = hold_against(last, &there, seen);
+    let (besides, summary_cost) = compare_summary(last, &there, seen);
     let mut reasons = in_words(seen);
     reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
         let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
@@ -78,10 +79,10 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     }));
     if reasons.is_empty() && !seen.over {
         let reason = "it equals Vobiz's list, but it has not been over for an hour";
-        return DayDecision { summary_cost, ..verdict(DayState::Unproven, Some(reason.into())) };
+        return DayDecision { summary_cost, ..decide(DayState::Unproven, Some(reason.into())) };
     }
     if reasons.is_empty() {
-        return DayDecision { summary_cost, ..verdict(DayState::Settled, None) };
+        return DayDecision { summary_cost, ..decide(DayState::Settled, None) };
     }
     DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
 }
@@ -96,8 +97,8 @@ fn sum<'a>(sides: impl Iterator<Item = &'a SideTotals>) -> SideTotals {
     })
 }
 
-/// Holds the summary against the sums of its own rows.
-fn hold_against(
+/// Compares the summary with the sums of its own rows.
+fn compare_summary(
     summary: &Summary,
     rows: &SideTotals,
     seen: &CheckSnapshot<'_>,
@@ -280,8 +281,8 @@ mod tests {
     fn the_field_that_the_summary_adds_up_is_found_out() {
         let rows = side(3, 90, "1.20", "1.45");
         let fits = |said: &str, known| {
-            let verdict = evaluated(&summary(3, 90, said), &rows, known);
-            (verdict.state, verdict.summary_cost)
+            let decision = evaluated(&summary(3, 90, said), &rows, known);
+            (decision.state, decision.summary_cost)
         };
         assert_eq!(fits("1.45", None), (DayState::Settled, Some("total_cost")));
         assert_eq!(fits("1.2", None), (DayState::Settled, Some("cost")));
@@ -324,7 +325,7 @@ mod tests {
         let one = side(1, 30, "1", "1");
         let totals = ["INR", "USD"].map(|currency| both(currency, &one));
         let summary = summary(2, 60, "99");
-        let verdict = evaluate(&CheckSnapshot {
+        let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],
@@ -335,7 +336,7 @@ mod tests {
             summary_cost: None,
             over: true,
         });
-        assert_eq!((verdict.state, verdict.summary_cost), (DayState::Settled, None));
+        assert_eq!((decision.state, decision.summary_cost), (DayState::Settled, None));
     }
 
     #[test]
@@ -361,9 +362,9 @@ mod tests {
             };
             evaluate(&seen)
         };
-        let verdict = evaluated((Some(&empty), Some(&empty)), &held, Some(0));
-        assert_eq!(verdict.state, DayState::Unproven);
-        assert!(verdict.reason.unwrap().contains("an empty list proves nothing"));
+        let decision = evaluated((Some(&empty), Some(&empty)), &held, Some(0));
+        assert_eq!(decision.state, DayState::Unproven);
+        assert!(decision.reason.unwrap().contains("an empty list proves nothing"));
         for summaries in [(None, None), (Some(&empty), Some(&full))] {
             assert_eq!(evaluated(summaries, &[], None).state, DayState::Unproven);
         }
@@ -374,7 +375,7 @@ mod tests {
     fn a_day_that_is_not_over_is_not_settled() {
         let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
         let totals = [both("INR", &side)];
-        let verdict = evaluate(&CheckSnapshot {
+        let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(1),
             unreadable: &[],
@@ -385,13 +386,13 @@ mod tests {
             summary_cost: None,
             over: false,
         });
-        assert_eq!((verdict.state, verdict.summary_cost), (DayState::Unproven, Some("either")));
+        assert_eq!((decision.state, decision.summary_cost), (DayState::Unproven, Some("either")));
     }
 
     #[test]
     fn an_empty_day_is_settled() {
-        let verdict = evaluated(&summary(0, 0, "0"), &SideTotals::default(), None);
-        assert_eq!((verdict.state, verdict.reason), (DayState::Settled, None));
+        let decision = evaluated(&summary(0, 0, "0"), &SideTotals::default(), None);
+        assert_eq!((decision.state, decision.reason), (DayState::Settled, None));
     }
 
     #[test]
@@ -416,7 +417,7 @@ mod tests {
             ..LedgerDifferences::default()
         };
         let summary = summary(2, 60, "1");
-        let verdict = evaluate(&CheckSnapshot {
+        let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
             unreadable: &[],
@@ -427,9 +428,9 @@ mod tests {
             summary_cost: None,
             over: true,
         });
-        assert_eq!(verdict.state, DayState::Differs);
+        assert_eq!(decision.state, DayState::Differs);
         assert_eq!(
-            verdict.reason.unwrap(),
+            decision.reason.unwrap(),
             "0.01 INR more here; 1 call differs: a; 5 calls are missing here: b, …"
         );
     }

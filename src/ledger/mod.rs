@@ -75,12 +75,12 @@ impl Ledger {
     fn reader<'a>(
         &'a self,
         flow: &'static str,
-        (right, origin): (Priority, Origin),
+        (priority, origin): (Priority, Origin),
         account: &'a Account,
         heartbeat: &'a Heartbeat,
         stop: &'a CancellationToken,
     ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        ListReader { pool, metrics, accounts, account, flow, right, origin, heartbeat, stop }
+        ListReader { pool, metrics, accounts, account, flow, priority, origin, heartbeat, stop }
     }
 }

@@ -57,7 +57,7 @@ impl Ledger {
         }
     }
 
-    /// Writes down where safe_to_bill stands, if it moved, so that it can be said since when, and that it moved back.
+    /// Writes down where safe_to_bill is, if it moved, so that it can be said since when, and that it moved back.
     async fn note_safe_to_bill(&self, account: &Account) {
         let moved = timed!(&self.pool, DB_TIMEOUT, |connection| safe_to_bill::note(connection, account.id()));
         match moved.await {

@@ -83,10 +83,10 @@ pub(crate) async fn within<T>(
 
 /// Ends a connection that held a lock. The lock goes first: a connection that closes keeps it for a moment, and the next one may
 /// begin at once.
-pub(crate) async fn close(mut holder: PgConnection) {
+pub(crate) async fn close(mut locked: PgConnection) {
     let closed = timeout(DB_TIMEOUT, async {
-        db::unlock_all(&mut holder).await?;
-        holder.close().await
+        db::unlock_all(&mut locked).await?;
+        locked.close().await
     });
     if !matches!(closed.await, Ok(Ok(()))) {
         debug!("the connection of a lock did not close well");

@@ -39,8 +39,8 @@ pub(crate) struct ListReader<'a> {
     pub(crate) account: &'a Account,
     /// One of [`crate::watch::metrics::LIST_FLOWS`].
     pub(crate) flow: &'static str,
-    /// Its place in the order of rights to the rate limit.
-    pub(crate) right: Priority,
+    /// Its priority for a slot of the rate limit.
+    pub(crate) priority: Priority,
     /// How a call came to be known that nothing had announced.
     pub(crate) origin: Origin,
     pub(crate) heartbeat: &'a Heartbeat,
@@ -121,7 +121,7 @@ impl ListReader<'_> {
         query: &ListQuery,
         reserved_to: Option<DateTime<Utc>>,
     ) -> Result<StoredPage, ListError> {
-        let (listed, clock, requested_at) = self.ask_patiently(query).await?;
+        let (listed, clock, requested_at) = self.ask_retrying(query).await?;
         self.metrics.list_pages.with_label_values(&[self.flow]).inc();
         if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
             return Err(ListError::Odd("an empty page where its pagination promises rows"));
@@ -145,15 +145,16 @@ impl ListReader<'_> {
     }
 
     /// Asks for a page in its turn. A 429 is waited for and a bad moment is outlasted: the page is asked for again, not the whole
-    /// list. Also says when it was asked for: a version is as old as its request, however long the answer took.
-    async fn ask_patiently(&self, query: &ListQuery) -> Result<(ListPage, Clock, DateTime<Utc>), ListError> {
+    /// list. How often is a rule of the reader's own and not of `retry.rs`: that one ends a call, which a page never does, and what a
+    /// failed page means for the account is asked of it (`pause_after_page`, by [`Account::list_failed`]). Also says when it was asked for: a version is as old as its request, however long the answer took.
+    async fn ask_retrying(&self, query: &ListQuery) -> Result<(ListPage, Clock, DateTime<Utc>), ListError> {
         let account = self.account;
         for attempt in 1.. {
             self.wait_while_paused().await?;
             // At a low rate a slot may be minutes away.
             self.heartbeat.idle();
             tokio::select! {
-                () = account.wait_for_slot(self.right) => {}
+                () = account.wait_for_slot(self.priority) => {}
                 () = self.stop.cancelled() => return Err(ListError::Stopped),
             }
             self.heartbeat.beat();

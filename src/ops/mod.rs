@@ -1,15 +1,17 @@
 //! What an operator sees: `/healthz`, `/readyz`, `/status`, `/metrics`, on a port of their own.
 //!
-//! What lives here: looking (every few seconds, on a connection of its own), judging ([`evaluate`]) and answering. Every answer but
-//! `/readyz` comes from memory, so it comes at once also when Postgres hangs, whatever the size of the queue. What does not live
-//! here: mending anything.
+//! What lives here: polling Postgres every few seconds on a connection of its own (`poll.rs`), the rule of what a person must do
+//! ([`fn@evaluate`]), and the answers: `ready.rs`, `status.rs`, `gauges.rs`. Every answer but `/readyz` comes from memory, so it comes at
+//! once also when Postgres hangs, whatever the size of the queue. What does not live here: mending anything.
 //!
 //! Each question has one meaning. `/healthz`: the process lives. `/readyz`: it can do its own work right now; for one that
 //! receives, commit a callback, and nothing else: a load balancer must not throw callbacks away because Vobiz denies us.
 //! `/status`: 503 when a person must act, with what and how.
 
-mod page;
+mod evaluate;
+mod gauges;
 mod poll;
+mod ready;
 mod status;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -26,15 +28,13 @@ use futures_util::future::BoxFuture;
 use crate::account::Account;
 use crate::watch::condition::Condition;
 use crate::watch::metrics::Metrics;
+pub use evaluate::{
+    Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
+};
 use poll::Polls;
-pub use status::{Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate};
 
-/// A readiness probe waits no longer than this.
-const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The heartbeat of the public port.
 pub const PORT: &str = "receive";
-/// Within this, the same answer serves all who ask.
-const READY_FOR: Duration = Duration::from_secs(1);
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +58,8 @@ pub struct OpsSettings {
     pub parts: Vec<&'static str>,
     /// Pause between two sweeps.
     pub sweep_interval: Duration,
-    /// Pause between two polls at Postgres.
-    pub look_every: Duration,
+    /// Pause between two polls of Postgres.
+    pub poll_every: Duration,
 }
 
 /// The state behind the ops port.
@@ -129,48 +129,6 @@ impl Ops {
 
     fn accounts(&self) -> Vec<Arc<Account>> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether the process can do its own work right now; else why not.
-    pub async fn ready(&self) -> Result<(), String> {
-        match self.phase() {
-            Phase::Starting => return Err("starting".into()),
-            Phase::Stopping => return Err("stopping".into()),
-            Phase::Running => {}
-        }
-        let probe = self.probe.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(probe) = probe else { return self.can_work() };
-        // One probe at a time, and its answer is everybody's for a second: asking must cost nothing.
-        let mut ready = self.ready.lock().await;
-        if let Some((asked, known)) = &*ready
-            && asked.elapsed() < READY_FOR
-        {
-            return known.clone();
-        }
-        let probed = tokio::time::timeout(READY_WITHIN, probe()).await;
-        let found = probed.unwrap_or_else(|_| Err("Postgres did not commit in time".into()));
-        let found = found.map_err(|why| format!("callbacks cannot be committed: {why}"));
-        let shut =
-            || self.metrics.heartbeats.all().iter().any(|p| p.name() == PORT && p.is_stalled(Duration::MAX));
-        let found = found
-            .and_then(|()| if shut() { Err("the public port takes no connections".into()) } else { Ok(()) });
-        *ready = Some((Instant::now(), found.clone()));
-        found
-    }
-
-    /// The same for a process that does not receive: Postgres answers, and the loops move.
-    fn can_work(&self) -> Result<(), String> {
-        let snapshot = self.snapshot();
-        if !snapshot.postgres.answers {
-            return Err("Postgres does not answer".into());
-        }
-        if snapshot.postgres.read_only {
-            return Err("Postgres takes no writes".into());
-        }
-        match snapshot.loops.iter().find(|snapshot| snapshot.stalled) {
-            Some(stalled) => Err(format!("the loop `{}` makes no progress", stalled.name)),
-            None => Ok(()),
-        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Polls {
 }
 
 impl Ops {
-    /// Looks until told to stop. `pool` serves nothing else, so that a poll never waits behind the work it polls at; it has two
+    /// Polls until told to stop. `pool` serves nothing else, so that a poll never waits behind the work it reports; it has two
     /// connections, so that a quick poll never waits behind a thorough one.
     pub async fn run(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
         tokio::join!(self.poll_quick_on(&pool, &stop), self.poll_thorough_on(&pool, &stop));
@@ -65,7 +65,7 @@ impl Ops {
             }
             heartbeat.idle();
             tokio::select! {
-                () = tokio::time::sleep(self.settings.look_every) => {}
+                () = tokio::time::sleep(self.settings.poll_every) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -75,7 +75,7 @@ impl Ops {
         let heartbeat = self.metrics.heartbeats.start("count", STALL_AFTER);
         while !stop.is_cancelled() {
             heartbeat.beat();
-            let mut wait = self.settings.look_every;
+            let mut wait = self.settings.poll_every;
             let answers = self.polls.lock().unwrap_or_else(PoisonError::into_inner).answers;
             if answers {
                 let took = self.poll_thorough(pool).await;

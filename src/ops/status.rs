@@ -1,404 +1,158 @@
-//! What was seen -> what a person must do. Pure: everything it needs comes in as a value, so each line of it tests as a table.
+//! The page `/status`: the last snapshot, from memory, and what a person must do.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::evaluate::{
+    Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
+};
+use super::{Ops, Phase};
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
-/// Clocks that differ by more than this, in seconds, are wrong.
-const SKEW: f64 = 30.0;
-/// An API that is away for longer than this is no hiccup.
-const OUTAGE: f64 = 15.0 * 60.0;
-/// A due call that waits longer than this is not being fetched.
-const STUCK: f64 = 3600.0;
-/// Postgres may restart, and a commit may fail: it is a person's matter after this.
-const AWAY: Duration = Duration::from_secs(10);
-/// Throttled for more than this part of a quarter of an hour is throttled all the time.
-const THROTTLED: f64 = 0.5;
-/// A start takes seconds, unless it migrates or recovers.
-const SLOW_START: Duration = Duration::from_secs(300);
-/// A day that differs is compared again after 15 and 30 minutes: what differs then is no list that lags behind.
-const LASTING_TRIES: i32 = 3;
-/// The queue is counted at least this often, however large it is.
-const UNCOUNTED: Duration = Duration::from_secs(1800);
-
-/// What a person must do, and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Act {
-    /// What is the matter.
-    pub what: String,
-    /// For how many seconds, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub for_seconds: Option<u64>,
-    /// What to do about it.
-    #[serde(rename = "do")]
-    pub cure: String,
+/// The answer of `/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusPage {
+    /// `ok`, or `act` when a person must act.
+    status: &'static str,
+    /// What must be done.
+    pub(super) act: Vec<Act>,
+    process: Process,
+    postgres: PostgresStatus,
+    queue: Queue,
+    dead_letters: Vec<DeadLetterSnapshot>,
+    ledger: LedgerSnapshot,
+    sums: SumsSnapshot,
+    accounts: Vec<AccountSnapshot>,
+    loops: Vec<LoopSnapshot>,
+    clocks_ahead_seconds: ClockSkew,
+    schema: SchemaSnapshot,
 }
 
-/// The polls at Postgres so far.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct PostgresSnapshot {
-    /// The last poll succeeded.
-    pub answers: bool,
-    /// For how long it has been so.
-    #[serde(rename = "for_seconds", serialize_with = "seconds")]
-    pub lasting: Duration,
-    /// It takes no writes.
-    pub read_only: bool,
+#[derive(Debug, Serialize)]
+struct Process {
+    version: String,
+    phase: String,
+    parts: Vec<String>,
+    uptime_seconds: u64,
 }
 
-/// One loop of the process.
-#[derive(Debug, Clone, Serialize)]
-pub struct LoopSnapshot {
-    /// Its name.
-    pub name: String,
-    /// How long it has stood still; zero while it rightly waits.
-    #[serde(rename = "silent_seconds", serialize_with = "seconds")]
-    pub silence: Duration,
-    /// Longer than it ever should, while Postgres answered.
-    pub stalled: bool,
+#[derive(Debug, Serialize)]
+struct PostgresStatus {
+    #[serde(flatten)]
+    snapshot: PostgresSnapshot,
+    version: Option<String>,
+    /// Age of what is shown of accounts and dead letters.
+    polled_seconds_ago: Option<u64>,
 }
 
-/// The schema against this binary.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct SchemaSnapshot {
-    /// Migrations that the database lacks.
-    pub pending: usize,
-    /// Migrations that the database has with another text.
-    pub changed: usize,
-    /// Migrations that this binary does not know: fine, a newer release has migrated.
-    pub ahead: usize,
-    /// Partitions of this month and the next that are not there.
-    pub missing_partitions: Vec<String>,
+#[derive(Debug, Serialize)]
+struct Queue {
+    due: i64,
+    waiting: i64,
+    dead: i64,
+    /// Age of the two counts before it.
+    counted_seconds_ago: Option<u64>,
+    accounts: Vec<OwedSnapshot>,
 }
 
-/// How far other clocks are ahead of ours, in seconds.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ClockSkew {
-    /// Postgres's.
-    pub postgres: Option<f64>,
-    /// The Vobiz API's, by its Date header.
-    pub vobiz: Option<f64>,
-}
-
-/// All that is known of this process and its database.
-#[derive(Debug, Clone)]
-pub struct StatusSnapshot {
-    /// Postgres.
-    pub postgres: PostgresSnapshot,
-    /// The accounts of this process.
-    pub accounts: Vec<AccountSnapshot>,
-    /// What is owed, of all accounts.
-    pub owed: Vec<OwedSnapshot>,
-    /// Dead letters, of all accounts.
-    pub dead: Vec<DeadLetterSnapshot>,
-    /// The ledger of days, of all accounts.
-    pub ledger: LedgerSnapshot,
-    /// The sums of the bill.
-    pub sums: SumsSnapshot,
-    /// The loops.
-    pub loops: Vec<LoopSnapshot>,
-    /// The schema.
-    pub schema: SchemaSnapshot,
-    /// The clocks.
-    pub clocks: ClockSkew,
-    /// Troubles that keep happening: what does not work, what to do, and since how long.
-    pub conditions: Vec<(&'static str, &'static str, Duration)>,
-    /// Since when queue and schema were last polled; none if never.
-    pub counted: Option<Duration>,
-    /// Age of the process.
-    pub uptime: Duration,
-    /// It does not work yet.
-    pub starting: bool,
-    /// Pause between two sweeps.
-    pub sweep_interval: Duration,
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(duration.as_secs())
-}
-
-/// What a person must do; nothing, if all is well or mends itself.
-pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
-    let mut acts = Vec::new();
-    if snapshot.starting {
-        // Nothing can be said yet of what it should have done.
-        slow_start(snapshot, &mut acts);
-        return acts;
-    }
-    postgres(snapshot, &mut acts);
-    snapshot.accounts.iter().for_each(|account| paused(account, &mut acts));
-    if snapshot.postgres.answers {
-        conditions(snapshot, &mut acts);
-        snapshot.accounts.iter().for_each(|account| overdue(account, snapshot, &mut acts));
-        unconfigured(snapshot, &mut acts);
-        stalled(snapshot, &mut acts);
-    }
-    for dead in &snapshot.dead {
-        let cure = if dead.class == "never_appeared" {
-            "Vobiz announced these calls and has not listed them in 24 h: ask Vobiz, with `vobiz-cdr dead-letters list`; `vobiz-cdr \
-             dead-letters revive` asks for another day, and a sweep that finds one removes it"
-        } else {
-            "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
-        };
-        acts.push(Act {
-            what: format!("{} of account {}: {}", dead_letters(dead.calls), dead.account_id, dead.class),
-            for_seconds: whole(dead.oldest_seconds),
-            cure: cure.into(),
-        });
-    }
-    unsettled(snapshot, &mut acts);
-    wrong_bill(snapshot, &mut acts);
-    schema(snapshot, &mut acts);
-    for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
-        if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
-            let direction = if skew > 0.0 { "ahead of" } else { "behind" };
-            acts.push(Act {
-                what: format!("the clock of {whose} is {:.0} s {direction} ours", skew.abs()),
-                for_seconds: None,
-                cure: "set the clocks of this machine and of Postgres by NTP (timedatectl, chronyc tracking)"
-                    .into(),
-            });
+impl Ops {
+    /// What is known now; everything from memory.
+    pub(super) fn snapshot(&self) -> StatusSnapshot {
+        let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        // A loop that waited for a Postgres that was away is not stalled for that.
+        let answering = if polls.answers { polls.since.elapsed() } else { Duration::ZERO };
+        let configured = self.accounts();
+        let quick = polls.quick.as_ref().map(|(_, quick)| quick);
+        let thorough = polls.thorough.as_ref().map(|(_, thorough)| thorough);
+        let is_configured = |id: &str| configured.iter().any(|account| account.id().as_str() == id);
+        // Of several accounts, the answer that differs most is the one to worry about.
+        let vobiz = configured
+            .iter()
+            .filter_map(|account| account.client.clock_skew())
+            .max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        StatusSnapshot {
+            postgres: PostgresSnapshot {
+                answers: polls.answers,
+                lasting: polls.since.elapsed(),
+                read_only: quick.is_some_and(|quick| quick.read_only),
+            },
+            accounts: quick
+                .map(|quick| {
+                    let ours = quick.accounts.iter().filter(|account| is_configured(&account.account_id));
+                    ours.cloned().collect()
+                })
+                .unwrap_or_default(),
+            owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
+            dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
+            ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
+            sums: thorough.map(|thorough| thorough.sums.clone()).unwrap_or_default(),
+            loops: self
+                .metrics
+                .heartbeats
+                .all()
+                .iter()
+                .map(|heartbeat| LoopSnapshot {
+                    name: heartbeat.name().to_owned(),
+                    silence: heartbeat.silence(),
+                    stalled: heartbeat.is_stalled(answering),
+                })
+                .collect(),
+            schema: thorough
+                .map(|thorough| SchemaSnapshot {
+                    pending: thorough.pending,
+                    changed: thorough.changed,
+                    ahead: thorough.ahead,
+                    missing_partitions: thorough.missing_partitions.clone(),
+                })
+                .unwrap_or_default(),
+            clocks: ClockSkew { postgres: polls.clock_skew, vobiz },
+            conditions: self.metrics.lasting_conditions(),
+            counted: polls.thorough.as_ref().map(|(at, _)| at.elapsed()),
+            uptime: self.started.elapsed(),
+            starting: self.phase() == Phase::Starting,
+            sweep_interval: self.settings.sweep_interval,
         }
     }
-    acts
-}
 
-fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if snapshot.uptime > SLOW_START {
-        acts.push(Act {
-            what: "the service is still starting: it takes no callbacks yet".into(),
-            for_seconds: Some(snapshot.uptime.as_secs()),
-            cure: "see its log, and pg_stat_activity: a long migration, a Postgres that recovers, or one that hangs".into(),
-        });
-    }
-}
-
-/// What the loops say of themselves, and what nobody could poll at.
-fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for (what, cure, lasting) in snapshot.conditions.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
-        acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
-    }
-    // Never counted is no matter in the first minutes.
-    let possible = snapshot.uptime.min(snapshot.postgres.lasting);
-    if snapshot.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
-        acts.push(Act {
-            what: "the queue and the schema could not be polled for long: what is shown of them is old".into(),
-            for_seconds: snapshot.counted.map(|age| age.as_secs()),
-            cure: "see the log for `cannot be polled`: a missing permission, a lock, or a Postgres that is too slow".into(),
-        });
-    }
-}
-
-fn dead_letters(calls: i64) -> String {
-    if calls == 1 { "1 dead letter".into() } else { format!("{calls} dead letters") }
-}
-
-/// Seconds as they are shown.
-fn whole(seconds: f64) -> Option<u64> {
-    Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
-}
-
-fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if !snapshot.postgres.answers && snapshot.postgres.lasting >= AWAY {
-        acts.push(Act {
-            what: "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost".into(),
-            for_seconds: Some(snapshot.postgres.lasting.as_secs()),
-            cure: "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)".into(),
-        });
-    }
-    if snapshot.postgres.read_only {
-        acts.push(Act {
-            what: "this Postgres takes no writes: callbacks get 503".into(),
-            for_seconds: None,
-            cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
-                .into(),
-        });
-    }
-}
-
-fn paused(account: &AccountSnapshot, acts: &mut Vec<Act>) {
-    // Each 429 is a short pause of its own; together they may be most of the time.
-    if account.throttled_share > THROTTLED {
-        acts.push(Act {
-            what: format!(
-                "account {} was throttled (429) for {:.0} % of the last 15 minutes",
-                account.account_id,
-                account.throttled_share * 100.0
-            ),
-            for_seconds: None,
-            cure: "lower VOBIZ_MAX_RPS to what Vobiz allows, or ask Vobiz for more".into(),
-        });
-    }
-    let (Some(reason), Some(lasting)) = (account.pause_reason.as_deref(), account.paused_seconds) else {
-        return;
-    };
-    let (acts_after, cure) = match reason {
-        "denied" => (
-            0.0,
-            "Vobiz refuses our credentials: check that the token is the present one and that the account may read CDRs; put the \
-             new token where it comes from and send SIGHUP (a token in a variable needs a restart)",
-        ),
-        "unreadable" => (
-            0.0,
-            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and poll for a newer release of \
-             vobiz-cdr",
-        ),
-        "unavailable" => (
-            OUTAGE,
-            "the API does not answer: poll at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
-             when the API is back",
-        ),
-        // Throttled: it ends by itself, and was polled above.
-        _ => return,
-    };
-    if lasting >= acts_after {
-        acts.push(Act {
-            what: format!("account {} is paused: {reason}", account.account_id),
-            for_seconds: whole(lasting),
-            cure: cure.into(),
-        });
-    }
-}
-
-/// A queue or a list that nobody works on, although the account is not paused.
-fn overdue(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if account.pause_reason.as_deref().is_some_and(|reason| reason != "throttled") {
-        return;
-    }
-    // It can only be late by the time in which it could have worked: since the start, the last outage, the last pause.
-    let possible = snapshot.uptime.min(snapshot.postgres.lasting).as_secs_f64();
-    let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
-    // What is under a reservation moves with every page of the list, or it runs out.
-    if account.oldest_single_due_seconds.min(possible) > STUCK {
-        acts.push(Act {
-            what: format!("calls of account {} are due and not fetched", account.account_id),
-            for_seconds: whole(account.oldest_single_due_seconds),
-            cure: "see that a process with fetch runs (--only), and whether VOBIZ_MAX_RPS is too low for the calls that come in"
-                .into(),
-        });
-    }
-    if account.swept_seconds_ago.min(possible) > STUCK + 3.0 * snapshot.sweep_interval.as_secs_f64() {
-        acts.push(Act {
-            what: format!(
-                "the CDR list of account {} has not been swept: lost callbacks are not healed",
-                account.account_id
-            ),
-            for_seconds: whole(account.swept_seconds_ago),
-            cure: "see that a process with sweep runs (--only), and its log for `cannot be swept`".into(),
-        });
-    }
-}
-
-/// Days that differ from the provider's, and not only for a moment.
-fn unsettled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for day in snapshot.ledger.unsettled.iter().filter(|day| day.tries >= LASTING_TRIES) {
-        let what =
-            format!("day {} of account {} {}: {}", day.day, day.account_id, verb(&day.state), day.reason);
-        let cure = "see vobiz.ledger_difference for what differs call by call (docs/completeness.md); `vobiz-cdr reconcile \
-                    --day` compares again at once; it does so by itself every few hours"
-            .into();
-        acts.push(Act { what, for_seconds: None, cure });
-    }
-}
-
-/// Sums that do not equal their calls, and what lets them drift.
-fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    let sums = &snapshot.sums;
-    if !sums.disabled_triggers.is_empty() {
-        acts.push(Act {
-            what: format!(
-                "triggers are disabled, so the bill does not follow the calls: {}",
-                sums.disabled_triggers.join(", ")
-            ),
-            for_seconds: None,
-            cure: "as the owner of the table: `alter table vobiz.cdr enable trigger all` (each table that is named); then `vobiz-cdr \
-                   verify --repair`"
-                .into(),
-        });
-    }
-    if let Some(first) = sums.wrong.first() {
-        let n = sums.wrong_sums;
-        acts.push(Act {
-            what: format!(
-                "{n} {} of the bill {} not equal the calls, first on {} of account {}",
-                if n == 1 { "sum" } else { "sums" },
-                if n == 1 { "does" } else { "do" },
-                first.day,
-                first.account_id
-            ),
-            for_seconds: None,
-            cure: "`vobiz-cdr verify` shows them, `vobiz-cdr verify --repair` makes them right and keeps what they were; then find \
-                   out what went past the triggers (data restored into a migrated database, a session with session_replication_role \
-                   = replica, an update by hand)"
-                .into(),
-        });
-    }
-}
-
-fn verb(state: &str) -> &str {
-    if state == "unproven" { "is unproven" } else { "differs from Vobiz's own rows and totals" }
-}
-
-fn unconfigured(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for owed in &snapshot.owed {
-        if !snapshot.accounts.iter().any(|account| account.account_id == owed.account_id) {
-            acts.push(Act {
-                what: format!(
-                    "{} calls are owed for account {}, which is not configured",
-                    owed.due + owed.waiting,
-                    owed.account_id
-                ),
-                for_seconds: None,
-                cure: "add the account to the settings (and send SIGHUP): until then nobody fetches them"
-                    .into(),
-            });
+    pub(super) fn page(&self) -> StatusPage {
+        let snapshot = self.snapshot();
+        let (phase, act) = (self.phase(), evaluate(&snapshot));
+        let (version, polled, counted) = {
+            let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                polls.quick.as_ref().map(|(_, quick)| quick.version.clone()),
+                polls.quick.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+                polls.thorough.as_ref().map(|(at, _)| at.elapsed().as_secs()),
+            )
+        };
+        StatusPage {
+            status: if act.is_empty() { "ok" } else { "act" },
+            act,
+            process: Process {
+                version: env!("CARGO_PKG_VERSION").into(),
+                phase: format!("{phase:?}").to_lowercase(),
+                parts: self.settings.parts.iter().map(ToString::to_string).collect(),
+                uptime_seconds: self.started.elapsed().as_secs(),
+            },
+            postgres: PostgresStatus { snapshot: snapshot.postgres, version, polled_seconds_ago: polled },
+            queue: Queue {
+                due: snapshot.owed.iter().map(|owed| owed.due).sum(),
+                waiting: snapshot.owed.iter().map(|owed| owed.waiting).sum(),
+                dead: snapshot.dead.iter().map(|dead| dead.calls).sum(),
+                counted_seconds_ago: counted,
+                accounts: snapshot.owed,
+            },
+            dead_letters: snapshot.dead,
+            ledger: snapshot.ledger,
+            sums: snapshot.sums,
+            accounts: snapshot.accounts,
+            loops: snapshot.loops,
+            clocks_ahead_seconds: snapshot.clocks,
+            schema: snapshot.schema,
         }
     }
 }
-
-fn stalled(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for stalled in snapshot.loops.iter().filter(|snapshot| snapshot.stalled) {
-        let (what, cure) = if stalled.name == super::PORT {
-            (
-                "the public port takes no connections".to_owned(),
-                "see who holds them open (ss -tn; a proxy, an attack), and the limit of open files (ulimit -n)",
-            )
-        } else {
-            (
-                format!("the loop `{}` makes no progress", stalled.name),
-                "this is a defect: keep the log, and restart the process; what it had in hand falls due again",
-            )
-        };
-        acts.push(Act { what, for_seconds: Some(stalled.silence.as_secs()), cure: cure.into() });
-    }
-}
-
-fn schema(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    let schema = &snapshot.schema;
-    if schema.pending > 0 || schema.changed > 0 {
-        acts.push(Act {
-            what: format!(
-                "the schema does not fit this binary: {} migrations missing, {} with another text",
-                schema.pending, schema.changed
-            ),
-            for_seconds: None,
-            cure: "run `vobiz-cdr migrate status`, then `vobiz-cdr migrate apply` with the newest binary"
-                .into(),
-        });
-    }
-    if !schema.missing_partitions.is_empty() {
-        acts.push(Act {
-            what: format!("partitions are missing: {}", schema.missing_partitions.join(", ")),
-            for_seconds: None,
-            cure: "run `vobiz-cdr migrate apply`; if it fails, its message says why (a lock, a missing permission)".into(),
-        });
-    }
-}
-
-#[cfg(test)]
-#[path = "status_tests.rs"]
-mod tests;

@@ -99,7 +99,7 @@ pub(super) async fn clear(account: &SystemUser, cluster: &Path, data_dir: &Path)
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Where we cannot see working folders, Postgres itself judges by the pid, and may refuse: better that than two
+    // Where we cannot see working folders, Postgres itself decides by the pid, and may refuse: better that than two
     // servers on one folder.
     let alive = file.as_ref().is_some_and(|file| exists(file.pid));
     if alive && !knows_all {

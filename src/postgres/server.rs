@@ -187,7 +187,7 @@ impl Watcher {
         writeln!(self.pipe, "{pid}")
     }
 
-    /// Sends it home after the server has gone.
+    /// Ends it after the server has gone.
     async fn dismiss(mut self) {
         // If it was killed, there is nobody to tell.
         let _ = writeln!(self.pipe, "gone");

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::group_commit::GroupCommit;
 use super::refusal::{Refusal, Refusals};
-use crate::db::queue::callback::{CallbackEntry, CallbackOutcome, Owed};
+use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
 use crate::watch::metrics::Metrics;
@@ -114,10 +114,11 @@ async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri) -> Status
     StatusCode::NOT_FOUND
 }
 
+/// The handler: 200 once the callback is committed, 503 if that cannot be or takes too long.
 async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
     let VerifiedCallback { entry, owed } = callback;
     let id = entry.id;
-    match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.commit(entry, owed)).await {
+    match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.submit(entry, owed)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => {
             debug!(%id, %error, "callback answered 503");
@@ -216,7 +217,7 @@ impl CallbackPath {
     }
 }
 
-/// A callback as it was received, before any of it is believed.
+/// A callback as it was received, before any of it is proven.
 struct ReceivedCallback {
     id: Uuid,
     callback: Callback,

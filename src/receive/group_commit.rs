@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use crate::db::base::retry::{OneByOne, on_conflict};
-use crate::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
+use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Fault, KeptConnection};
 use crate::vobiz::AccountId;
@@ -27,6 +27,8 @@ const GROUP: usize = 1000;
 /// Bytes in one statement, about, in units of 1 KiB: a group must commit well within its timeout. All that may wait, of
 /// the longest bodies, would not in one statement on a slow disk, and neither would the next one.
 const GROUP_KIB: usize = 4 * 1024;
+/// A commit that takes longer has failed: a little less than a callback waits for its answer (`ANSWER_WITHIN` of the endpoint).
+pub const COMMIT_WITHIN: Duration = Duration::from_millis(2300);
 /// A group moves on within this, also one that goes one by one: every step of it has the commit's timeout.
 const STALL_AFTER: Duration = Duration::from_secs(30);
 
@@ -37,7 +39,7 @@ pub struct GroupCommitSettings {
     pub first_fetch_delay: Duration,
     /// New speculative calls an account may owe in a minute.
     pub max_speculative_per_minute: u32,
-    /// A commit that takes longer has failed.
+    /// A commit that takes longer has failed: [`COMMIT_WITHIN`].
     pub commit_timeout: Duration,
 }
 
@@ -94,16 +96,16 @@ impl GroupCommit {
     }
 
     /// Submits a callback and waits until it is committed.
-    pub(super) async fn commit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+    pub(super) async fn submit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.submit(Some(entry), owed, Some(answer))?;
+        self.send(Some(entry), owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
     /// Whether a callback could be committed right now: the same way through, with a statement that writes no row.
     pub async fn probe(&self) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.submit(None, None, Some(answer))?;
+        self.send(None, None, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
@@ -115,10 +117,10 @@ impl GroupCommit {
     /// Submits an entry for the log of callbacks without waiting for its commit; it is dropped when the capacity is used up.
     pub(super) fn log(&self, entry: CallbackEntry) {
         // Losing a sample of what was refused anyway is no loss.
-        let _ = self.submit(Some(entry), None, None);
+        let _ = self.send(Some(entry), None, None);
     }
 
-    fn submit(
+    fn send(
         &self,
         entry: Option<CallbackEntry>,
         owed: Option<Owed>,
@@ -187,7 +189,7 @@ impl Writer {
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
             let announced =
-                timed!(&self.pool, self.settings.commit_timeout, |connection| callback::announce_stored(
+                timed!(&self.pool, self.settings.commit_timeout, |connection| enqueue::announce_stored(
                     connection,
                     &unannounced
                 ));
@@ -204,7 +206,7 @@ impl Writer {
         let mut parts = OneByOne::of(group);
         while let Some(part) = parts.next() {
             self.heartbeat.beat();
-            let result = self.commit(&part).await;
+            let result = self.commit_part(&part).await;
             let Some((part, result)) = parts.unless_split(part, result) else { continue };
             let is_whole = part.len() == whole;
             match result {
@@ -245,7 +247,7 @@ impl Writer {
     }
 
     /// Commits these in one transaction; a conflict is tried again.
-    async fn commit(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
+    async fn commit_part(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
         let entries: Vec<&CallbackEntry> =
             group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
         let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
@@ -262,9 +264,9 @@ impl Writer {
         let (connection, deadline) = acquired.parts();
         let work = async {
             let committed =
-                callback::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
+                enqueue::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
             if entries.is_empty() {
-                callback::probe(connection).await?;
+                enqueue::probe(connection).await?;
             }
             Ok(committed)
         };

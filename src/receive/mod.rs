@@ -10,4 +10,4 @@ mod group_commit;
 mod refusal;
 
 pub use endpoint::{Endpoint, EndpointSettings, router};
-pub use group_commit::{GroupCommit, GroupCommitSettings, NotCommitted};
+pub use group_commit::{COMMIT_WITHIN, GroupCommit, GroupCommitSettings, NotCommitted};

@@ -2,9 +2,12 @@
 //!
 //! A loop that ends by itself is a defect: then all of it ends with an error, and the supervisor starts us again. Nothing is
 //! green while dead. The ops port comes first and goes last, so that it can always be asked.
+//!
+//! [`Service::run_with_reloads`] is the story. The ending, its order and its deadlines, is in `shutdown.rs`.
 
 pub mod port;
 mod setup;
+mod shutdown;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +19,6 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -27,21 +29,18 @@ use crate::db::{self, timed};
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::ledger::{self, Ledger};
 use crate::ops::{self, Ops, OpsSettings, Phase};
-use crate::receive::{Endpoint, GroupCommit, GroupCommitSettings, router};
+use crate::receive::{COMMIT_WITHIN, Endpoint, GroupCommit, GroupCommitSettings, router};
 use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use port::listen;
+pub use shutdown::Ending;
 
-/// A lease outlives the longest request by this much: time for its slot and its settling. After a crash, what was in hand
+/// A lease outlives the longest request by this much: time for its slot and for storing its outcome. After a crash, what was in hand
 /// falls due again when the leases end, so they are no longer than that.
 const LEASE_BEYOND_REQUEST: Duration = Duration::from_secs(15);
-/// After the word to stop, callbacks are taken this long: trunk webhooks are not sent again (documented).
-const ACCEPT_AFTER_STOP: Duration = Duration::from_secs(5);
-/// The loops end within this, and all of the ending within 25 s.
-const END_WITHIN: Duration = Duration::from_secs(22);
 /// Between two foldings of the rollup. What is not folded is read as well: more of it makes reports slower, never wrong.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// Rows folded in one transaction.
@@ -50,7 +49,7 @@ const FOLD_MOST: i64 = 20_000;
 const FOLD_WITHIN: Duration = Duration::from_secs(30);
 const FOLD_STALL_AFTER: Duration = Duration::from_secs(120);
 /// Between two polls of Postgres for the ops port.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
 /// A service that is set up and ready to run. Its ops port answers already.
 #[derive(Debug)]
@@ -73,15 +72,6 @@ struct OpsPort {
     stop: CancellationToken,
 }
 
-/// How patiently a service ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Takes callbacks for five more seconds: the ordinary way.
-    Patient,
-    /// Ends as soon as what is in hand is finished: where nobody calls any more.
-    AtOnce,
-}
-
 /// A loop that ended. If it was told to, all is well.
 struct EndedLoop {
     name: &'static str,
@@ -97,7 +87,7 @@ impl Service {
             OpsSettings {
                 parts: config.parts.iter().map(|part| part.as_str()).collect(),
                 sweep_interval: config.sweep_interval,
-                look_every: LOOK_EVERY,
+                poll_every: POLL_EVERY,
             },
             metrics.clone(),
         );
@@ -126,7 +116,7 @@ impl Service {
         self.ops_port.address
     }
 
-    /// Runs until `stop`, then ends in order: fetching and sweeping at once, the door a little later, all within 25 s.
+    /// Runs until `stop`, then ends in order: fetching and sweeping at once, the endpoint a little later, all within 25 s.
     pub async fn run(self, stop: CancellationToken, ending: Ending) -> anyhow::Result<()> {
         let (_nobody, never) = mpsc::channel(1);
         self.run_with_reloads(stop, ending, never).await
@@ -140,10 +130,18 @@ impl Service {
         ending: Ending,
         mut reloads: mpsc::Receiver<ServeConfig>,
     ) -> anyhow::Result<()> {
-        let Self { public, ops, mut ops_port, url, pool, config, home, accounts, metrics } = self;
+        let mut running = self.start()?;
+        running.until(&stop, &mut reloads).await?;
+        running.end(ending).await;
+        Ok(())
+    }
+
+    /// Starts the loops.
+    fn start(self) -> anyhow::Result<RunningService> {
+        let Self { public, ops, ops_port, url, pool, config, home, accounts, metrics } = self;
         let receive_pool = db::connect(&url, "receive", 2)?;
         let poll_pool = db::connect(&url, "ops", 2)?;
-        let stop_endpoint = CancellationToken::new();
+        let (stop_endpoint, stop_rest) = (CancellationToken::new(), CancellationToken::new());
         let mut loops = JoinSet::new();
 
         let address = public.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -152,8 +150,7 @@ impl Service {
         });
         let workers = Workers { pool: pool.clone(), metrics: metrics.clone() };
         ops.set_accounts(accounts.clone());
-        let mut stop_workers = workers.start(&config, accounts, &mut loops);
-        let stop_rest = CancellationToken::new();
+        let stop_workers = workers.start(&config, accounts, &mut loops);
         run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
         let heartbeat = metrics.heartbeats.start("rollup", FOLD_STALL_AFTER);
         run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), heartbeat, stop_rest.clone()));
@@ -169,89 +166,104 @@ impl Service {
         run_loop(&mut loops, "poll", &stop_rest, Arc::clone(&ops).run(poll_pool.clone(), stop_rest.clone()));
         ops.enter(Phase::Running);
         log_ready(&config, address, ops_port.address);
+        Ok(RunningService {
+            ops,
+            ops_port,
+            endpoint,
+            workers,
+            loops,
+            stop_workers,
+            stop_endpoint,
+            stop_rest,
+            home,
+            pool,
+            receive_pool,
+            poll_pool,
+        })
+    }
+}
 
+/// A service at work: its loops, and what stops them.
+struct RunningService {
+    ops: Arc<Ops>,
+    ops_port: OpsPort,
+    /// None for a service that does not receive.
+    endpoint: Option<Arc<Endpoint>>,
+    workers: Workers,
+    loops: JoinSet<EndedLoop>,
+    stop_workers: CancellationToken,
+    stop_endpoint: CancellationToken,
+    stop_rest: CancellationToken,
+    home: HomeCountry,
+    pool: PgPool,
+    receive_pool: PgPool,
+    poll_pool: PgPool,
+}
+
+impl RunningService {
+    /// Goes on until `stop`, taking in the newer settings that come; an error if a loop ends by itself.
+    async fn until(
+        &mut self,
+        stop: &CancellationToken,
+        reloads: &mut mpsc::Receiver<ServeConfig>,
+    ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                () = stop.cancelled() => break,
-                Some(ended) = loops.join_next() => match ended {
+                () = stop.cancelled() => return Ok(()),
+                Some(ended) = self.loops.join_next() => match ended {
                     Ok(EndedLoop { told, .. }) if told.is_cancelled() => {}
                     Ok(EndedLoop { name, .. }) => bail!("{name} ended by itself: this is a defect; start the service again"),
                     Err(error) => bail!("a loop broke off ({error}): this is a defect; start the service again"),
                 },
-                _ = &mut ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
-                Some(newer) = reloads.recv() => {
-                    // The door needs no database: its new tokens and secrets count at once.
-                    if let Some(endpoint) = &endpoint {
-                        endpoint.reload(setup::endpoint(&newer));
-                    }
-                    let set_up = tokio::select! {
-                        set_up = setup::accounts_anew(&pool, &newer, home) => set_up,
-                        () = stop.cancelled() => break,
-                    };
-                    let accounts = match set_up {
-                        Ok(accounts) => accounts,
-                        Err(error) => {
-                            warn!(
-                                error = format!("{error:#}"),
-                                "reloaded for callbacks only, fetching goes on with the old settings: send SIGHUP again when Postgres answers"
-                            );
-                            continue;
-                        }
-                    };
-                    ops.set_accounts(accounts.clone());
-                    // The new crew starts at once: leases keep it off what the old one still has in hand.
-                    stop_workers.cancel();
-                    metrics.heartbeats.keep(|name| {
-                        let swept = ["sweep ", "drain ", "ledger "].iter().find_map(|flow| name.strip_prefix(flow));
-                        swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
-                    });
-                    stop_workers = workers.start(&newer, accounts, &mut loops);
-                    info!(accounts = newer.accounts.len(), secrets = newer.callback_secrets.len(), "reloaded: accounts, tokens, rates and callback secrets");
-                }
+                _ = &mut self.ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
+                Some(newer) = reloads.recv() => tokio::select! {
+                    () = self.reload(&newer) => {}
+                    () = stop.cancelled() => return Ok(()),
+                },
             }
         }
+    }
 
-        info!("stopping: callbacks are taken a little longer, what is in hand is finished");
-        ops.enter(Phase::Stopping);
-        ops.set_probe(None);
-        drop(endpoint);
-        stop_workers.cancel();
-        stop_rest.cancel();
-        let finished = timeout(END_WITHIN, async {
-            if ending == Ending::Patient && address.is_some() {
-                tokio::time::sleep(ACCEPT_AFTER_STOP).await;
+    /// Goes over to newer settings: the endpoint at once, the workers as soon as the accounts are opened.
+    async fn reload(&mut self, newer: &ServeConfig) {
+        // The endpoint needs no database: its new tokens and secrets count at once.
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.reload(setup::endpoint(newer));
+        }
+        let accounts = match setup::accounts_anew(&self.pool, newer, self.home).await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                warn!(
+                    error = format!("{error:#}"),
+                    "reloaded for callbacks only, fetching goes on with the old settings: send SIGHUP again when Postgres answers"
+                );
+                return;
             }
-            stop_endpoint.cancel();
-            while loops.join_next().await.is_some() {}
-        });
-        if finished.await.is_err() {
-            warn!("not everything ended in time: what is left falls due again");
-        }
-        drop(loops);
-        ops_port.stop.cancel();
-        let closed = async {
-            // A client that keeps a connection of the ops port open does not hold up the end.
-            let _ = timeout(Duration::from_millis(500), &mut ops_port.server).await;
-            receive_pool.close().await;
-            poll_pool.close().await;
-            pool.close().await;
         };
-        if timeout(Duration::from_secs(2), closed).await.is_err() {
-            warn!("connections to Postgres were still busy at the end");
-        }
-        info!("stopped");
-        Ok(())
+        self.ops.set_accounts(accounts.clone());
+        // The new workers start at once: leases keep them off what the old ones still have in hand.
+        self.stop_workers.cancel();
+        self.workers.metrics.heartbeats.keep(|name| {
+            let swept = ["sweep ", "drain ", "ledger "].iter().find_map(|flow| name.strip_prefix(flow));
+            swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
+        });
+        self.stop_workers = self.workers.start(newer, accounts, &mut self.loops);
+        info!(
+            accounts = newer.accounts.len(),
+            secrets = newer.callback_secrets.len(),
+            "reloaded: accounts, tokens, rates and callback secrets"
+        );
     }
 }
 
-/// Those who fetch and sweep. A crew lives from one reload to the next.
+/// Starts what fetches, sweeps and checks days. These workers live from one reload to the next.
 struct Workers {
     pool: PgPool,
     metrics: Metrics,
 }
 
 impl Workers {
-    /// Sets a crew to work for these accounts; the token sends it home.
+    /// Starts workers for these accounts; the token stops them.
     fn start(
         &self,
         config: &ServeConfig,
@@ -322,7 +334,7 @@ fn open_endpoint(
     let settings = GroupCommitSettings {
         first_fetch_delay: config.first_fetch_delay,
         max_speculative_per_minute: config.max_speculative_per_minute,
-        commit_timeout: Duration::from_millis(2300),
+        commit_timeout: COMMIT_WITHIN,
     };
     let (group_commit, writer) = GroupCommit::new(pool.clone(), settings, metrics);
     let probed = group_commit.clone();

@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
-/// How patient a port is, and how full it may get.
+/// The timeout of a port, and how full it may get.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// A client has this long to send its headers, and an idle connection is kept this long.
@@ -30,8 +30,8 @@ pub struct Limits {
     pub connections: usize,
 }
 
-/// The public port. The cap times the longest body is more memory than a container has, but a body only comes after headers
-/// that are ours to judge, and an honest callback has 674 bytes.
+/// The public port. The cap times the longest body is more memory than a container has, but a body is only read after headers
+/// that we may refuse, and an honest callback has 674 bytes.
 pub const PUBLIC: Limits = Limits { headers_within: Duration::from_secs(10), connections: 2048 };
 /// The ops port: a few scrapers and people.
 pub const OPS: Limits = Limits { headers_within: Duration::from_secs(10), connections: 64 };
@@ -44,7 +44,7 @@ pub async fn listen(
     heartbeat: Arc<Heartbeat>,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let capacity = Arc::new(Semaphore::new(limits.connections));
     let tracker = TaskTracker::new();
     let full = Condition::new(
         "the port is full: new connections wait until others end",
@@ -58,14 +58,14 @@ pub async fn listen(
         if !failing {
             heartbeat.beat();
         }
-        if room.available_permits() == 0 {
+        if capacity.available_permits() == 0 {
             full.raise(&limits.connections);
-        } else if room.available_permits() > limits.connections / 10 {
+        } else if capacity.available_permits() > limits.connections / 10 {
             full.clear();
         }
-        // A full house leaves connections in the kernel's backlog instead of taking them in.
+        // A full port leaves connections in the kernel's backlog instead of taking them in.
         let permit = tokio::select! {
-            permit = Arc::clone(&room).acquire_owned() => permit,
+            permit = Arc::clone(&capacity).acquire_owned() => permit,
             () = stop.cancelled() => break,
         };
         if !failing {

@@ -1,4 +1,4 @@
-//! What stands before the work: the database as it must be, and the settings turned into accounts and a door.
+//! What comes before the work: the database as it must be, and the settings turned into accounts and an endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     )
     .await?;
     let ids = ids(config);
-    for (account, calls) in db::account::owed_elsewhere(&mut connection, &ids).await? {
+    for (account, calls) in db::queue::owed_elsewhere(&mut connection, &ids).await? {
         warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
     }
     Ok(HomeCountry::new(&home)?)

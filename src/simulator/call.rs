@@ -33,9 +33,9 @@ impl CallKind {
 /// Who called whom, seen from the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Somebody called the account.
+    /// A caller called the account.
     Inbound,
-    /// The account called somebody.
+    /// The account called a number.
     Outbound,
 }
 

@@ -1,4 +1,4 @@
-//! Sending callbacks as Vobiz does: signed, with its headers and its patience. What they say is in `callback.rs`.
+//! Sending callbacks as Vobiz does: signed, with its headers and its timeout. What they say is in `callback.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -205,7 +205,7 @@ impl Listing {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     rows: BTreeMap<(DateTime<Utc>, u64), Arc<Row>>,
-    /// Listings that were asked for lately, kept up to date: a walk over thousands of pages must not add everything up for each
+    /// Listings that were asked for lately, kept up to date: reading thousands of pages must not add everything up for each
     /// of them, and calls go on meanwhile.
     known: Vec<Arc<Listing>>,
 }

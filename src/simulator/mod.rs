@@ -7,7 +7,7 @@
 //! throughout. A CDR can be fetched and listed from one and the same instant on.
 //!
 //! Time: when a CDR appears and a cost is revised goes by Vobiz's clock, which runs with ours, ahead of it where told so, and
-//! which [`Simulator::advance`] moves on. Rate limits, latency and the patience with callbacks are real.
+//! which [`Simulator::advance`] moves on. Rate limits, latency and the timeout of callbacks are real.
 
 mod answer;
 mod api;

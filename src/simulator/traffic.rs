@@ -63,7 +63,7 @@ pub struct TrafficSummary {
     pub placed: u64,
     /// Answered 200.
     pub acknowledged: u64,
-    /// Not answered 200 within Vobiz's patience.
+    /// Not answered 200 within Vobiz's timeout.
     pub unacknowledged: u64,
     /// Never sent: a drawn fault.
     pub lost: u64,

@@ -119,7 +119,7 @@ fn pause_after(unpaid: u32, took: Duration) -> Duration {
     }
 }
 
-/// A drain under way, or a sweep that does its work. Its owner has the right to drain.
+/// A drain under way, or a sweep that does its work. Its owner holds the lock of the drain.
 #[derive(Debug)]
 pub(super) struct Drain<'a> {
     reader: ListReader<'a>,
@@ -240,7 +240,7 @@ impl<'a> Drain<'a> {
 }
 
 impl Sweeper {
-    /// Looks for a backlog of an account until told to stop.
+    /// Polls for a backlog of an account until told to stop.
     pub(super) async fn drain_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let condition = Condition::of(
             "the CDR list cannot be drained, so a backlog is fetched call by call",
@@ -256,7 +256,7 @@ impl Sweeper {
                 Ok(None) | Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
                 Ok(Some(drained)) => {
                     condition.clear();
-                    // A sweep that read the same pages may have been faster: then there is nothing to be patient about.
+                    // A sweep that read the same pages may have been faster: then there is nothing to wait for.
                     let reader = self.reader("drain", account, heartbeat, stop);
                     let done =
                         drained.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
@@ -304,9 +304,9 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let mut holder = self.pool.acquire().await?.detach();
-        let result = match list::in_time(backlog::try_lock(&mut holder, account.id())).await {
-            // The replica that had the right before may just have drained.
+        let mut locked = self.pool.acquire().await?.detach();
+        let result = match list::in_time(backlog::try_lock(&mut locked, account.id())).await {
+            // The replica that held the lock before may just have drained.
             Ok(true) => match reader.backlog().await {
                 Ok(Some(backlog)) => Self::drain(reader, backlog).await.map(Some),
                 Ok(None) => Ok(None),
@@ -315,7 +315,7 @@ impl Sweeper {
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
-        list::close(holder).await;
+        list::close(locked).await;
         result
     }
 
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_goes_on_while_a_page_is_the_cheaper_request() {
+    fn a_drain_goes_on_while_a_page_is_the_cheaper_request() {
         for (calls, pages, pages_left, goes_on) in [
             // An outage: more calls than pages, whatever the last ones paid.
             (200_000, vec![(100, 100)], Some(6000), true),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_that_pay_nothing_come_ever_less_often() {
+    fn drains_that_pay_nothing_come_ever_less_often() {
         let pauses: Vec<u64> =
             (0..7).map(|unpaid| pause_after(unpaid, Duration::from_secs(5)).as_secs()).collect();
         assert_eq!(pauses, [1, 30, 60, 120, 240, 480, 600]);

@@ -166,8 +166,8 @@ impl Sweeper {
         stop: &'a CancellationToken,
     ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        let (right, origin) = (Priority::Sweep, Origin::Sweep);
-        ListReader { pool, metrics, accounts, account, flow, right, origin, heartbeat, stop }
+        let (priority, origin) = (Priority::Sweep, Origin::Sweep);
+        ListReader { pool, metrics, accounts, account, flow, priority, origin, heartbeat, stop }
     }
 
     /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
@@ -198,16 +198,16 @@ impl Sweeper {
             return Ok(None);
         }
         // The lock lives on a connection of its own, outside the pool, for as long as the sweep takes.
-        let mut holder = self.pool.acquire().await?.detach();
-        let result = match in_time(account::try_lock_sweep(&mut holder, account.id())).await {
+        let mut locked = self.pool.acquire().await?.detach();
+        let result = match in_time(account::try_lock_sweep(&mut locked, account.id())).await {
             Ok(true) => {
                 let reader = self.reader("sweep", account, heartbeat, stop);
-                self.sweep(reader, plan, &mut holder).await.map(Some)
+                self.sweep(reader, plan, &mut locked).await.map(Some)
             }
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
-        close(holder).await;
+        close(locked).await;
         result
     }
 
@@ -217,7 +217,7 @@ impl Sweeper {
         &self,
         reader: ListReader<'_>,
         plan: SweepPlan,
-        holder: &mut PgConnection,
+        locked: &mut PgConnection,
     ) -> Result<(Swept, Option<Drained>), ListError> {
         let account = reader.account;
         if !account.ensure_access().await {
@@ -225,13 +225,13 @@ impl Sweeper {
         }
         let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_DRAINS_FROM);
         let (plan, mut drain) = match backlog {
-            Some(backlog) if in_time(backlog::try_lock(holder, account.id())).await? => {
+            Some(backlog) if in_time(backlog::try_lock(locked, account.id())).await? => {
                 (plan.narrowed(), Some(Drain::begin(reader, backlog).await?))
             }
             _ => (plan, None),
         };
         let (mut swept, mut drained) = (Swept::default(), None);
-        let result = sweep_down(reader, &plan, holder, &mut drain, &mut drained, &mut swept).await;
+        let result = sweep_down(reader, &plan, locked, &mut drain, &mut drained, &mut swept).await;
         if let Some(drain) = drain {
             drained = Some(drain.release().await);
         }
@@ -244,7 +244,7 @@ impl Sweeper {
 async fn sweep_down<'a>(
     reader: ListReader<'a>,
     plan: &SweepPlan,
-    holder: &mut PgConnection,
+    locked: &mut PgConnection,
     drain: &mut Option<Drain<'a>>,
     drained: &mut Option<Drained>,
     swept: &mut Swept,
@@ -264,7 +264,7 @@ async fn sweep_down<'a>(
         {
             // From here on it is a sweep like any other.
             *drained = Some(ended.release().await);
-            in_time(backlog::unlock(holder, account.id())).await?;
+            in_time(backlog::unlock(locked, account.id())).await?;
         }
         if page.is_last || page.newest.is_some_and(|newest| newest < plan.down_to) {
             timed!(reader.pool, DB_TIMEOUT, |connection| async {

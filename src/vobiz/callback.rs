@@ -1,6 +1,6 @@
 //! A callback: form, query or JSON in, "this call ended" out, or not. A callback is a hint and nothing more: its body is
 //! signed by nobody, so no time, number or amount is taken from it, only which CDR to fetch and whose it may be.
-//! Whether to believe it is `signature`'s matter. Promise: any bytes give a [`Callback`], without an error or a panic.
+//! Whether it is proven is `signature`'s matter. Promise: any bytes give a [`Callback`], without an error or a panic.
 
 use std::borrow::Cow;
 

@@ -298,7 +298,7 @@ fn a_list_row_laid_over_a_record_leaves_what_it_does_not_say() {
         r#"{"uuid":"c","account_id":"MA_A","cost":1,"billsec":7,"caller_id_number":"09876543210",
             "destination_number":"09876543211","odd":{"a":1},"both":1,"mos":"?"}"#,
     );
-    // A number that is no phone number replaces the one in E.164 too. Lone surrogates are no trouble here.
+    // A number that is no phone number replaces the one in E.164 too. Lone surrogates do no harm here.
     let newer = r#"{"uuid":"c","cost":2,"caller_id_number":"sip:x","both":"\ud83d","jitter":"?","mos":"?"}"#;
     let row = read(newer).laid_over(older);
     assert_eq!((row.fields.cost, row.fields.billsec), (number("2"), Some(7)));

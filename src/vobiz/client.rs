@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_status_names_the_failure() {
-        let judged = |status: u16, body: &'static str| {
+        let classed = |status: u16, body: &'static str| {
             evaluate(
                 StatusCode::from_u16(status).unwrap(),
                 &HeaderMap::new(),
@@ -379,22 +379,22 @@ mod tests {
             .err()
             .map(|error| error.to_string())
         };
-        assert_eq!(judged(200, "{}"), None);
+        assert_eq!(classed(200, "{}"), None);
         assert_eq!(
-            judged(404, "{\"error\":\"CDR not found\"}").unwrap(),
+            classed(404, "{\"error\":\"CDR not found\"}").unwrap(),
             "not yet: 404: {\"error\":\"CDR not found\"}"
         );
-        assert_eq!(judged(200, " <html>").unwrap(), "unavailable: 200 with a page of HTML");
-        assert_eq!(judged(502, "<html><body>").unwrap(), "unavailable: 502: a page of HTML");
+        assert_eq!(classed(200, " <html>").unwrap(), "unavailable: 200 with a page of HTML");
+        assert_eq!(classed(502, "<html><body>").unwrap(), "unavailable: 502: a page of HTML");
         for (status, class) in
             [(301, "unavailable"), (408, "unavailable"), (500, "unavailable"), (401, "denied")]
         {
-            assert!(judged(status, "").unwrap().starts_with(class), "{status}");
+            assert!(classed(status, "").unwrap().starts_with(class), "{status}");
         }
         for (status, class) in
             [(403, "denied"), (400, "refused"), (402, "refused"), (422, "refused"), (429, "throttled")]
         {
-            assert!(judged(status, "").unwrap().starts_with(class), "{status}");
+            assert!(classed(status, "").unwrap().starts_with(class), "{status}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! JSON as it was written: an object taken apart into its keys and the raw text of its values.
 //!
-//! Whether a text is JSON at all is `serde_json`'s word ([`check`]); the rest only walks texts that passed it, and gives
+//! Whether a text is JSON at all is `serde_json`'s word ([`check`]); the rest only reads texts that passed it, and gives
 //! up quietly (fewer parts, never a panic) on one that did not. Nothing here makes a number of anything, so no amount
 //! can pass through a binary float, and nothing here recurses, so no nesting can overflow the stack.
 //!

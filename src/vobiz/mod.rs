@@ -1,4 +1,4 @@
-//! What Vobiz says: its callbacks, its CDRs, its API. Wire names live only in here; from the door on we say
+//! What Vobiz says: its callbacks, its CDRs, its API. Wire names live only in here; from the endpoint on we say
 //! `call_id`, `account_id`, CDR. Nothing in this room knows Postgres.
 
 pub mod callback;

@@ -30,7 +30,7 @@ pub enum SignaturePolicy {
     Off,
 }
 
-/// What made us believe a callback.
+/// What proved a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proof {
     /// `X-Vobiz-Signature-V3` (documented, captured).

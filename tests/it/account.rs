@@ -28,11 +28,11 @@ async fn the_previous_token_works_during_a_rotation() {
     let account = account(&world.database.pool, &world.vobiz.api_url(), both, 1000.0);
     let fetcher = fetcher(&world.database.pool, vec![account]);
     world.owed_call().await;
-    fetcher.drain().await;
+    fetcher.run_until_idle().await;
     assert_eq!(world.stored().await, 1);
     world.vobiz.set_token(ACCOUNT, "tok_new_not_active_yet");
     world.owed_call().await;
-    fetcher.drain().await;
+    fetcher.run_until_idle().await;
     assert_eq!(world.stored().await, 2);
     world.end().await;
 }
@@ -129,7 +129,7 @@ async fn a_denied_account_does_not_stop_the_others_and_one_sees_no_calls_of_anot
         ..CallSpec::default().with("account_id", &format!("\"{ACCOUNT}\""))
     });
     world.owe_with(&foreign.call_id, second, true, None).await;
-    fetcher.drain().await;
+    fetcher.run_until_idle().await;
     assert_eq!(world.pause_reason().await, "denied");
     assert_eq!(
         world.database.count("select count(*) from vobiz.cdr where account_id = 'MA_SECOND01'").await,

@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vobiz_cdr::retry::AccessVerdict::{AccessChanged, CallAlone, Paused};
 use vobiz_cdr::retry::Elsewhere::{NoTurn, Nowhere, SomeAway};
 use vobiz_cdr::retry::ErrorClass::{self, NeverAppeared, NotYet, Refused, Unavailable, Unreadable};
+use vobiz_cdr::retry::ListAnswer::{AccessChanged, CallAlone, Paused};
 use vobiz_cdr::retry::NextStep::{
     AskList, AskOtherAccounts, Bury, Close, CountInStreak, LookUpBySip, PauseAccount, Release, Wait,
 };
 use vobiz_cdr::retry::ProbeDepth::{List, Single};
 use vobiz_cdr::retry::{
-    self, AccessVerdict, Elsewhere, Failure, History, Learned, NextStep, PauseReason, ProbeDepth, Streak,
+    self, Elsewhere, Failure, History, Learned, ListAnswer, NextStep, PauseReason, ProbeDepth, Streak,
 };
 use vobiz_cdr::vobiz::{CallId, FetchError};
 
@@ -83,12 +83,12 @@ fn once(class: ErrorClass) -> (NextStep, Learned) {
 }
 
 /// The account is asked after a denial.
-fn denial(verdict: AccessVerdict) -> (NextStep, Learned) {
+fn denial(verdict: ListAnswer) -> (NextStep, Learned) {
     (AskList(List, "denied: 403".into()), Learned::Access(List, verdict))
 }
 
 /// The account is asked after many failures.
-fn question(class: &str, depth: ProbeDepth, verdict: AccessVerdict) -> (NextStep, Learned) {
+fn question(class: &str, depth: ProbeDepth, verdict: ListAnswer) -> (NextStep, Learned) {
     (AskList(depth, format!("many {class} answers in a row")), Learned::Access(depth, verdict))
 }
 

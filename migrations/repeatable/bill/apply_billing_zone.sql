@@ -2,7 +2,7 @@ create or replace function vobiz.apply_billing_zone() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
   begin
-    -- A psql that somebody forgot would keep everything from being folded.
+    -- A forgotten psql would keep everything from being folded.
     perform set_config('idle_in_transaction_session_timeout', '30s', true);
     perform vobiz.recompute_rollup_day();
     -- Days of the ledger lie in the billing zone, where Vobiz's lists have not said otherwise. Last, because writers wait from here on.

@@ -2,7 +2,7 @@ create or replace function vobiz.begin_customer_rule() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$
   begin
-    -- A psql that somebody forgot would hold all of them for ever.
+    -- A forgotten psql would hold all of them for ever.
     perform set_config('idle_in_transaction_session_timeout', '30s', true);
     perform vobiz.lock_customer_rule(true);
     return null;

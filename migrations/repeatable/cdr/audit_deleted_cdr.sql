@@ -1,4 +1,4 @@
--- Whoever may delete or change rows need not be allowed to write into the audit log; the log names them all the same.
+-- A writer who may delete or change rows need not be allowed to write into the audit log; the log names them all the same.
 create or replace function vobiz.audit_deleted_cdr() returns trigger
   language plpgsql security definer set search_path = pg_catalog, pg_temp
   as $$

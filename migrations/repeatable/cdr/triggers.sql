@@ -41,7 +41,7 @@ create or replace trigger changed_cdr_is_audited
              old.total_cost, old.currency))
   execute function vobiz.audit_changed_cdr();
 
--- Whoever writes calls meanwhile waits from here to the end of the migration: then all calls are in the sums.
+-- A writer of calls waits from here to the end of the migration: then all calls are in the sums.
 create or replace trigger roll_up_insert after insert on vobiz.cdr
   referencing new table as changed for each statement execute function vobiz.roll_up();
 

@@ -1,4 +1,4 @@
--- Whatever changes a call of a day that was checked reopens the day, whoever does it. The row of the day is also the fence
+-- Whatever changes a call of a day that was checked reopens the day, by whichever writer. The row of the day is also the fence
 -- between a check that ends and a writer that comes late: the one that is second waits, and sees what the first one did. A day
 -- that is reopened already, and that nobody is checking, needs no second word.
 create or replace function vobiz.reopen(
@@ -13,7 +13,7 @@ create or replace function vobiz.reopen(
     perform vobiz.need_read_committed();
     select array_agg(d.account_id), array_agg(d.day) into whose, touched
     from vobiz.provider_day d
-    -- The list of a parent may have shown a call of its sub-account, whoever stored it last.
+    -- The list of a parent may have shown a call of its sub-account, under whichever account it was stored last.
     where (d.account_id in (call_account, list_account)
            or known and d.account_id in (select o.account_id from vobiz.listed_owner o where o.owner = call_account))
       -- Days of Vobiz are never further than this from those of UTC.

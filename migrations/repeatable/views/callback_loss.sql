@@ -23,7 +23,7 @@ create or replace view vobiz.callback_loss as
             -- What was before the service could be told was announced to nobody.
             and (c.first_callback_at is not null or c.day_at >= a.registered_at)) x) l;
 
-comment on view   vobiz.callback_loss is 'Per account and day: how many calls a callback announced, and how many only the list showed, whoever stored them first.';
+comment on view   vobiz.callback_loss is 'Per account and day: how many calls a callback announced, and how many only the list showed, however they were stored first.';
 comment on column vobiz.callback_loss.account_id is 'Account that owns the calls.';
 comment on column vobiz.callback_loss.day is 'The day as Vobiz names it.';
 comment on column vobiz.callback_loss.from_at is 'First instant of the day.';

@@ -18,7 +18,7 @@ create or replace view vobiz.cdr_masked as
          l.hangup_source, l.bridge_uuid, l.codec, l.mos, l.jitter, l.packet_loss, l.origin, l.stored_at, l.revision
   from vobiz.leg l;
 
-comment on view   vobiz.cdr_masked is 'The calls without who spoke: numbers cut to their last four digits and hashed, no names, SIP ids, addresses, and nothing of the raw record. Pseudonymous, not anonymous: whoever knows when somebody called may find the call.';
+comment on view   vobiz.cdr_masked is 'The calls without who spoke: numbers cut to their last four digits and hashed, no names, SIP ids, addresses, and nothing of the raw record. Pseudonymous, not anonymous: a reader who knows when a person called may find the call.';
 comment on column vobiz.cdr_masked.call_id is 'Vobiz''s uuid of the call.';
 comment on column vobiz.cdr_masked.account_id is 'Account that owns the call.';
 comment on column vobiz.cdr_masked.customer is 'Customer by vobiz.customer_rule at day_at; ''unassigned'' where no rule fits.';

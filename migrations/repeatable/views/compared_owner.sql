@@ -8,6 +8,6 @@ create or replace view vobiz.compared_owner as
   from vobiz.account a cross join owner o
   where o.id = a.account_id or not exists (select from vobiz.account x where x.account_id = o.id);
 
-comment on view   vobiz.compared_owner is 'Owners of calls that only the list of an account can show: itself, and whoever is not configured (of these, the calls that its list showed).';
+comment on view   vobiz.compared_owner is 'Owners of calls that only the list of an account can show: itself, and accounts that are not configured (of these, the calls that its list showed).';
 comment on column vobiz.compared_owner.account_id is 'The account whose list is compared.';
 comment on column vobiz.compared_owner.owner is 'The account that owns the calls.';

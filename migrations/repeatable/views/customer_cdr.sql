@@ -66,7 +66,7 @@ comment on column vobiz.customer_cdr.other_number is 'The number on the other si
 comment on column vobiz.customer_cdr.extra is 'Keys of the record that have no column here, as they came.';
 comment on column vobiz.customer_cdr.notes is 'What could not be read and why, one line a field; empty if all was clear.';
 comment on column vobiz.customer_cdr.listed_by is 'Configured account whose list or path showed the record (a parent may show calls of its sub-accounts).';
-comment on column vobiz.customer_cdr.origin is 'How we came to know of it: callback (one announced it before it was stored, whoever brought the CDR), sweep (a list showed it and nothing had announced it), backfill or manual.';
+comment on column vobiz.customer_cdr.origin is 'How we came to know of it: callback (one announced it before a fetch or a list stored it), sweep (a list showed it and nothing had announced it), backfill or manual.';
 comment on column vobiz.customer_cdr.first_callback_at is 'When the first callback for the call was committed; NULL if none came.';
 comment on column vobiz.customer_cdr.attempts is 'Single fetches answered for it until it was stored the first time; 0 if a list brought it before the first one.';
 comment on column vobiz.customer_cdr.stored_at is 'When the first version was stored.';

@@ -105,8 +105,8 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
         }
     };
     let code = match ended {
-        Some(verdict) => {
-            print_report(&pool, &simulator, &verdict).await?;
+        Some(outcome) => {
+            print_report(&pool, &simulator, &outcome).await?;
             let proved = Box::pin(proof::prove(&pool, &simulator, &config.vobiz())).await?;
             if args.keep && !stop.is_cancelled() {
                 output::stdout_line(&format!(
@@ -118,7 +118,7 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
             } else {
                 output::stdout_line("\nTo look for yourself with psql, run it with --keep.");
             }
-            if verdict.missing.is_empty() && verdict.different.is_empty() && proved {
+            if outcome.missing.is_empty() && outcome.different.is_empty() && proved {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -219,14 +219,14 @@ async fn watch(args: &DemoArgs, simulator: &Simulator, pool: &PgPool) -> anyhow:
             made.placed, story.callbacks, depth.owed, story.stored, story.retried, story.healed, story.revised
         ));
         if all_called {
-            let verdict = compare(&simulator.calls(), pool, started.elapsed(), most_owed).await?;
-            let complete = verdict.missing.is_empty() && verdict.different.is_empty() && depth.owed == 0;
+            let outcome = compare(&simulator.calls(), pool, started.elapsed(), most_owed).await?;
+            let complete = outcome.missing.is_empty() && outcome.different.is_empty() && depth.owed == 0;
             if complete
                 || started.elapsed()
                     > GIVE_UP_AFTER + Duration::from_secs(args.calls / u64::from(args.per_second.max(1)))
             {
                 line.end();
-                return Ok(Some(verdict));
+                return Ok(Some(outcome));
             }
         }
         tokio::select! {
@@ -269,7 +269,7 @@ async fn compare(
     Ok(DemoOutcome { calls: truth.len(), missing, different, took, most_owed })
 }
 
-async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcome) -> anyhow::Result<()> {
+async fn print_report(pool: &PgPool, simulator: &Simulator, outcome: &DemoOutcome) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
     let (story, depth) = counts(pool).await?;
     let rows = timed!(pool, limit, |connection| report::by_day(connection)).await?;
@@ -306,7 +306,7 @@ async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcom
     ));
     output::stdout_line(&format!(
         "owed at most             {:>6}   at one moment; owed now: {}, dead letters: {}",
-        verdict.most_owed, depth.owed, depth.dead
+        outcome.most_owed, depth.owed, depth.dead
     ));
     output::stdout_line(&format!(
         "retried                  {:>6}   calls whose CDR came late or whose fetch failed at first",
@@ -320,18 +320,18 @@ async fn print_report(pool: &PgPool, simulator: &Simulator, verdict: &DemoOutcom
         "revised                  {:>6}   calls whose cost changed after the first fetch; every version is kept",
         story.revised
     ));
-    output::stdout_line(&format!("API requests             {requests:>6}   for {} calls", verdict.calls));
+    output::stdout_line(&format!("API requests             {requests:>6}   for {} calls", outcome.calls));
     output::stdout_line(&format!(
         "missing                  {:>6}   of {} calls, compared one by one with what really happened",
-        verdict.missing.len(),
-        verdict.calls
+        outcome.missing.len(),
+        outcome.calls
     ));
     output::stdout_line(&format!(
         "different                {:>6}   in seconds or cost",
-        verdict.different.len()
+        outcome.different.len()
     ));
-    output::stdout_line(&format!("took                     {:>5.1}s", verdict.took.as_secs_f64()));
-    for (what, calls) in [("missing", &verdict.missing), ("different", &verdict.different)] {
+    output::stdout_line(&format!("took                     {:>5.1}s", outcome.took.as_secs_f64()));
+    for (what, calls) in [("missing", &outcome.missing), ("different", &outcome.different)] {
         for call_id in calls.iter().take(10) {
             output::stdout_line(&format!("{what}: {call_id}"));
         }

@@ -188,7 +188,7 @@ macro_rules! timed {
     };
 }
 
-/// Gives back all rights that a connection holds by advisory locks.
+/// Gives back all advisory locks that a connection holds.
 pub async fn unlock_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("select from pg_advisory_unlock_all()").execute(connection).await?;
     Ok(())

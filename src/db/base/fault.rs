@@ -11,7 +11,7 @@ pub enum Fault {
     Ours,
 }
 
-/// Judges a failure by its SQLSTATE.
+/// Whose fault a failure is, by its SQLSTATE.
 pub fn fault(error: &sqlx::Error) -> Fault {
     if matches!(error, sqlx::Error::Encode(_)) {
         return Fault::Data;

@@ -30,7 +30,7 @@ const TABLE: &str = "vobiz._sqlx_migrations";
 /// Key of the advisory lock under which migrations run ("vobiz" in ASCII).
 const LOCK: i64 = 0x76_6f_62_69_7a;
 
-/// A report that runs holds its views for as long. The replacement does not wait for it longer than this at a time, since whoever
+/// A report that runs holds its views for as long. The replacement does not wait for it longer than this at a time, since a reader who
 /// comes after waits behind it.
 const TEXT_TRY: Duration = Duration::from_millis(500);
 

@@ -18,7 +18,7 @@ pub struct Task {
     pub detail: Option<String>,
 }
 
-/// Takes the right to work on a kind of task, for the life of the connection; false if another session has it.
+/// Takes the lock of a kind of task, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz task ' || $1, 0)) as "locked!""#,

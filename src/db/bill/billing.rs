@@ -43,39 +43,60 @@ pub struct Column {
     pub kind: ColumnKind,
 }
 
-/// A report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// The bill by day.
-    Day,
-    /// The bill by month.
-    Month,
-    /// The bill by customer.
-    Customer,
-    /// The bill by trunk.
-    Trunk,
-    /// The bill by campaign.
-    Campaign,
-    /// The bill by number on our side.
-    Number,
-    /// The bill by destination.
-    Destination,
-    /// The bill by region.
-    Region,
-    /// The bill by hangup cause.
-    Hangup,
-    /// The bill by account and the account that listed it.
-    SubAccount,
-    /// What a minute cost.
-    CostPerMinute,
-    /// Calls whose costs do not add up.
-    CostGap,
-    /// Streams by day.
-    Stream,
-    /// Traffic by day.
-    Traffic,
-    /// Quality by day.
-    Quality,
+/// Makes the reports from one list: the type, all of them in this order, and what is said of each.
+macro_rules! reports {
+    ($($report:ident, $name:literal, $knows_customers:literal, $about:literal;)+) => {
+        /// A report.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Report {
+            $(#[doc = $about] $report,)+
+        }
+
+        impl Report {
+            /// All of them, as `report --list` shows them.
+            pub const ALL: &[Self] = &[$(Self::$report),+];
+
+            /// Its name: that of the view it reads, where there is one.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$report => $name,)+
+                }
+            }
+
+            /// What it says, in one line.
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Self::$report => $about,)+
+                }
+            }
+
+            /// Whether it can be asked about one customer.
+            pub fn knows_customers(self) -> bool {
+                match self {
+                    $(Self::$report => $knows_customers,)+
+                }
+            }
+        }
+    };
+}
+
+reports! {
+    // Name, whether it knows customers, and what it says.
+    Day, "billing_day", true, "the bill by day";
+    Month, "billing_month", true, "the bill by month, as far as its days are asked for";
+    Customer, "billing_customer", true, "the bill by customer (vobiz.customer_rule)";
+    Trunk, "billing_trunk", true, "the bill by trunk";
+    Campaign, "billing_campaign", true, "the bill by campaign";
+    Number, "billing_number", true, "the bill by the number on our side";
+    Destination, "billing_destination", true, "the bill by the place of the number called (vobiz.prefix)";
+    Region, "billing_region", true, "the bill by region";
+    Hangup, "billing_hangup", true, "the bill by hangup cause and outcome";
+    SubAccount, "billing_sub_account", true, "the bill by account, and the account that listed it";
+    CostPerMinute, "cost_per_minute", true, "what a minute cost, to hold against the tariff";
+    CostGap, "cost_gap", true, "calls whose total is not cost plus streaming";
+    Stream, "stream", true, "audio streams by day";
+    Traffic, "traffic_day", false, "ASR, NER, ACD, ringing, busy hour and peak by day";
+    Quality, "quality_day", false, "MOS, jitter and loss by day, codec and trunk";
 }
 
 const SUMS: &[&str] = &[
@@ -92,67 +113,9 @@ const SUMS: &[&str] = &[
 ];
 
 impl Report {
-    /// All of them, as `report --list` shows them.
-    pub const ALL: [Self; 15] = [
-        Self::Day,
-        Self::Month,
-        Self::Customer,
-        Self::Trunk,
-        Self::Campaign,
-        Self::Number,
-        Self::Destination,
-        Self::Region,
-        Self::Hangup,
-        Self::SubAccount,
-        Self::CostPerMinute,
-        Self::CostGap,
-        Self::Stream,
-        Self::Traffic,
-        Self::Quality,
-    ];
-
-    /// Its name: that of the view it reads, where there is one.
-    pub fn name(self) -> &'static str {
-        self.words().0
-    }
-
-    /// What it says, in one line.
-    pub fn about(self) -> &'static str {
-        self.words().1
-    }
-
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Day => ("billing_day", "the bill by day"),
-            Self::Month => ("billing_month", "the bill by month, as far as its days are asked for"),
-            Self::Customer => ("billing_customer", "the bill by customer (vobiz.customer_rule)"),
-            Self::Trunk => ("billing_trunk", "the bill by trunk"),
-            Self::Campaign => ("billing_campaign", "the bill by campaign"),
-            Self::Number => ("billing_number", "the bill by the number on our side"),
-            Self::Destination => {
-                ("billing_destination", "the bill by the place of the number called (vobiz.prefix)")
-            }
-            Self::Region => ("billing_region", "the bill by region"),
-            Self::Hangup => ("billing_hangup", "the bill by hangup cause and outcome"),
-            Self::SubAccount => {
-                ("billing_sub_account", "the bill by account, and the account that listed it")
-            }
-            Self::CostPerMinute => ("cost_per_minute", "what a minute cost, to hold against the tariff"),
-            Self::CostGap => ("cost_gap", "calls whose total is not cost plus streaming"),
-            Self::Stream => ("stream", "audio streams by day"),
-            Self::Traffic => ("traffic_day", "ASR, NER, ACD, ringing, busy hour and peak by day"),
-            Self::Quality => ("quality_day", "MOS, jitter and loss by day, codec and trunk"),
-        }
-    }
-
     /// The report of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|report| report.name() == name)
-    }
-
-    /// Whether it can be asked about one customer.
-    pub fn knows_customers(self) -> bool {
-        !matches!(self, Self::Traffic | Self::Quality)
+        Self::ALL.iter().copied().find(|report| report.name() == name)
     }
 
     /// Its columns.
@@ -249,22 +212,7 @@ impl Report {
         connection: &mut PgConnection,
         filter: &ReportFilter,
     ) -> Result<Vec<ReportLine>, sqlx::Error> {
-        match self {
-            Self::CostPerMinute => super::detail::cost_per_minute(connection, filter).await,
-            Self::CostGap => super::detail::cost_gap(connection, filter).await,
-            Self::Stream => super::detail::stream(connection, filter).await,
-            Self::Traffic => super::detail::traffic(connection, filter).await,
-            Self::Quality => super::detail::quality(connection, filter).await,
-            _ => self.bill(connection, filter).await,
-        }
-    }
-
-    async fn bill(
-        self,
-        connection: &mut PgConnection,
-        filter: &ReportFilter,
-    ) -> Result<Vec<ReportLine>, sqlx::Error> {
-        // One text for all of them, so that none can count otherwise: what differs is where from and by what.
+        // One text for all bills, so that none can count otherwise: what differs is where from and by what.
         macro_rules! bill {
             ($view:tt, $shown:tt, $keys:tt) => {
                 sqlx::query_as!(
@@ -316,7 +264,12 @@ impl Report {
             Self::SubAccount => {
                 bill!("vobiz.billing_sub_account", "account_id, listed_by", "account_id, listed_by")
             }
-            _ => bill!("vobiz.billing_day", "customer", "customer"),
+            Self::Customer => bill!("vobiz.billing_day", "customer", "customer"),
+            Self::CostPerMinute => super::detail::cost_per_minute(connection, filter).await,
+            Self::CostGap => super::detail::cost_gap(connection, filter).await,
+            Self::Stream => super::detail::stream(connection, filter).await,
+            Self::Traffic => super::detail::traffic(connection, filter).await,
+            Self::Quality => super::detail::quality(connection, filter).await,
         }
     }
 }

@@ -183,7 +183,7 @@ pub struct RollupDifference {
     pub calls: Sums,
 }
 
-/// What a look at the sums and the calls found.
+/// What comparing the sums with the calls found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// Keys of either side.

@@ -156,7 +156,7 @@ async fn upsert_distinct(
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
-        match verdict(stored, row) {
+        match decide_row(stored, row) {
             VersionDecision::Known => confirm.push(row),
             VersionDecision::Older => {
                 if !revision::contains(connection, row).await? {
@@ -218,7 +218,7 @@ async fn append_new(connection: &mut PgConnection, new: &[&Incoming]) -> Result<
     Ok(())
 }
 
-fn verdict(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
+fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
     let incoming = row.version();
     if stored.version.content_hash == incoming.content_hash {
         return VersionDecision::Known;

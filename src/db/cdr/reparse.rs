@@ -74,7 +74,7 @@ pub async fn count(
 }
 
 /// Rebuilds up to `most` calls behind `after`, in the order of `call_id`; returns what it did and the last of them, `None` at
-/// the end. `dry` only looks. The caller's transaction holds the rows until it ends: a version that comes in meanwhile waits,
+/// the end. `dry` changes nothing. The caller's transaction holds the rows until it ends: a version that comes in meanwhile waits,
 /// and one that came in before is among those the row is built from.
 pub async fn reparse(
     connection: &mut PgConnection,

@@ -42,7 +42,7 @@ fn signed(seconds: i64) -> PgInterval {
     PgInterval { microseconds: length.microseconds * seconds.signum(), ..length }
 }
 
-/// Reads what is zone.
+/// Reads what was inferred of the zone of an account so far, as it is on this day.
 pub async fn inferred(
     connection: &mut PgConnection,
     account: &AccountId,

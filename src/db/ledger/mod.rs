@@ -41,19 +41,22 @@ pub enum CheckCause {
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long after its end a day is checked, and the name of each check.
-pub const SCHEDULE: [(Duration, &str); 5] = [
+pub const SCHEDULE: [(Duration, &str); 7] = [
     (HOUR, "1h"),
     (HOUR.saturating_mul(24), "24h"),
     (HOUR.saturating_mul(72), "72h"),
     (HOUR.saturating_mul(7 * 24), "7d"),
     (HOUR.saturating_mul(30 * 24), "30d"),
+    // Carriers' corrections of a month come with the invoice of the next one.
+    (HOUR.saturating_mul(60 * 24), "60d"),
+    (HOUR.saturating_mul(90 * 24), "90d"),
 ];
 
 impl CheckCause {
     /// The word in the table.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Schedule(place) => SCHEDULE.get(place).map_or("30d", |(_, name)| name),
+            Self::Schedule(place) => SCHEDULE.get(place).map_or("90d", |(_, name)| name),
             Self::Again => "again",
             Self::Reopened => "reopened",
             Self::Backfill => "backfill",
@@ -65,7 +68,7 @@ impl CheckCause {
 
 /// Between the checks of a day that does not settle: this, doubling, up to …
 const AGAIN: Duration = Duration::from_secs(15 * 60);
-/// … this, by how long ago it ended: what has differed for long will not settle by being looked at.
+/// … this, by how long ago it ended: what has differed for long will not settle by being checked.
 const AT_MOST: [(Duration, Duration); 3] = [
     (HOUR.saturating_mul(7 * 24), HOUR.saturating_mul(6)),
     (HOUR.saturating_mul(30 * 24), HOUR.saturating_mul(24)),
@@ -241,7 +244,7 @@ pub async fn is_settled_since(
     .await
 }
 
-/// Takes the right to check days of an account, for the life of the connection; false if another session has it.
+/// Takes the lock of the checks of an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz day ' || $1, 0)) as "locked!""#,
@@ -256,20 +259,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_checked_after_an_hour_a_day_three_seven_and_thirty() {
+    fn a_day_is_checked_after_an_hour_a_day_and_up_to_ninety() {
         let end = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let hours = |hours: i64| end + chrono::TimeDelta::hours(hours);
-        for (now, next) in [(0, 1), (1, 24), (23, 24), (24, 72), (100, 168), (168, 720)] {
+        for (now, next) in
+            [(0, 1), (1, 24), (23, 24), (24, 72), (100, 168), (168, 720), (720, 1440), (1440, 2160)]
+        {
             assert_eq!(next_check(end, hours(now), 0), Some(hours(next)), "{now}");
         }
-        assert_eq!(next_check(end, hours(720), 0), None);
+        assert_eq!(next_check(end, hours(2160), 0), None);
         let minutes = |now, tries| (next_check(end, hours(now), tries).unwrap() - hours(now)).num_minutes();
         let waits: Vec<i64> = (1..8).map(|tries| minutes(100, tries)).collect();
         assert_eq!(waits, [15, 30, 60, 120, 240, 360, 360]);
         assert_eq!(minutes(23, 5), 60, "the schedule may come first");
-        assert_eq!((minutes(300, u32::MAX), minutes(2000, u32::MAX)), (1440, 7 * 1440));
-        let names: Vec<&str> =
-            [0, 1, 23, 24, 72, 167, 168, 720, 9999].map(|now| scheduled(end, hours(now)).as_str()).into();
-        assert_eq!(names, ["1h", "1h", "1h", "24h", "72h", "72h", "7d", "30d", "30d"]);
+        assert_eq!((minutes(300, u32::MAX), minutes(3000, u32::MAX)), (1440, 7 * 1440));
+        let names: Vec<&str> = [0, 1, 23, 24, 72, 167, 168, 720, 1440, 9999]
+            .map(|now| scheduled(end, hours(now)).as_str())
+            .into();
+        assert_eq!(names, ["1h", "1h", "1h", "24h", "72h", "72h", "7d", "30d", "60d", "90d"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the outcome of a check: one row of the ledger with its two sides and its differences, and how the day stands now.
+//! Writes the outcome of a check: one row of the ledger with its two sides and its differences, and the status of the day.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -9,7 +9,7 @@ use super::compare::{DaySpan, LedgerDifference, LedgerTotal};
 use super::{Begun, CheckCause};
 use crate::vobiz::AccountId;
 
-/// How a day stands after a check.
+/// The status of a day after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DayState {
     /// The provider's rows and totals equal ours.

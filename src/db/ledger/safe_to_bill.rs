@@ -10,7 +10,7 @@ use crate::vobiz::AccountId;
 pub struct Moved {
     /// Where it stood; none at first.
     pub from: Option<DateTime<Utc>>,
-    /// Where it stands.
+    /// Where it is.
     pub to: DateTime<Utc>,
     /// It moved back: something that was settled is not any more.
     pub back: bool,
@@ -18,7 +18,7 @@ pub struct Moved {
     pub held_by: String,
 }
 
-/// Appends where it stands, if that changed since the last time.
+/// Appends where it is, if that changed since the last time.
 pub async fn note(connection: &mut PgConnection, account: &AccountId) -> Result<Option<Moved>, sqlx::Error> {
     let row = sqlx::query!(
         r#"insert into vobiz.safe_to_bill_move (account_id, safe_to, was, held_by)

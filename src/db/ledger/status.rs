@@ -1,4 +1,4 @@
-//! How the ledger stands, for an operator who looks at the service.
+//! The status of the ledger, for an operator.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct SafeToBillSnapshot {
     pub safe_to: DateTime<Utc>,
     /// What keeps it from moving on.
     pub held_by: String,
-    /// Since when it stands there.
+    /// Since when it is there.
     pub since: Option<DateTime<Utc>>,
     /// When it last moved back.
     pub moved_back_at: Option<DateTime<Utc>>,
@@ -54,7 +54,7 @@ pub struct DifferenceCounts {
     pub unreadable: i64,
 }
 
-/// The ledger at one glance.
+/// The status of the ledger.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LedgerSnapshot {
     /// Days that are not settled, the first ones.
@@ -67,7 +67,7 @@ pub struct LedgerSnapshot {
     pub safe_to_bill: Vec<SafeToBillSnapshot>,
 }
 
-/// Looks at the ledger.
+/// Reads the status of the ledger.
 pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx::Error> {
     let unsettled = sqlx::query_as!(
         DaySnapshot,

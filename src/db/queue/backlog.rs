@@ -4,7 +4,7 @@
 //! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
 //! minute and is renewed with every page: if the replica that made it dies, it runs out, and the calls are leased as ever.
 //!
-//! Only the replica that has the right to drain ([`try_lock`]) makes a reservation.
+//! Only the replica that holds the lock of the drain ([`try_lock`]) makes a reservation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct Backlog {
     pub newest: DateTime<Utc>,
 }
 
-/// Takes a glance at what is due for an account. Two short index ranges, however much is due.
+/// Counts what is due for an account, up to the threshold. Two short index ranges, however much is due.
 pub async fn snapshot(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -100,7 +100,7 @@ pub async fn measure(
     }))
 }
 
-/// Takes the right to drain for an account, for the life of the connection; false if another session has it.
+/// Takes the lock of the drain of an account, for the life of the connection; false if another session has it.
 pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select pg_try_advisory_lock(hashtextextended('vobiz drain ' || $1, 0)) as "locked!""#,
@@ -110,7 +110,7 @@ pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Res
     .await
 }
 
-/// Gives that right back.
+/// Gives that lock back.
 pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
     sqlx::query_scalar!(
         "select pg_advisory_unlock(hashtextextended('vobiz drain ' || $1, 0))",

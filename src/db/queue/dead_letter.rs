@@ -1,10 +1,10 @@
-//! Dead letters, as a person looks at them, brings them back or closes them.
+//! Dead letters, as an operator lists, revives or closes them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
-use super::{revive, store};
+use super::store;
 use crate::db::base::audit;
 use crate::vobiz::CallId;
 
@@ -84,6 +84,23 @@ pub async fn get(connection: &mut PgConnection, call_id: &CallId) -> Result<Opti
         dead_at: row.dead_at,
         last_body: row.last_body.map(|body| String::from_utf8_lossy(&body).into_owned()),
     }))
+}
+
+/// Brings dead letters back: due now, with a clean record. A lease that is still about is cut off by the fence. Returns how
+/// many were dead.
+pub async fn revive(connection: &mut PgConnection, call_ids: &[&str]) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "update vobiz.cdr_queue q set
+           dead_at = null, due_at = vobiz.now(), lease_id = nextval('vobiz.lease_id'), failures = 0, error_class = null,
+           last_error = null, first_failed_at = null, first_not_yet_at = null, last_body = null, asked = '{}'
+         from (select call_id from vobiz.cdr_queue
+               where call_id = any($1) and dead_at is not null order by call_id for update) dead
+         where q.call_id = dead.call_id",
+        call_ids as &[&str]
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Brings back all dead letters of a kind, a thousand a transaction, so that a running service is not held up. Returns how

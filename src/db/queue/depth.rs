@@ -2,6 +2,8 @@
 
 use sqlx::PgConnection;
 
+use crate::vobiz::AccountId;
+
 /// Whether any call is due whose account is not paused and which no reservation keeps for the list.
 pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
@@ -38,4 +40,20 @@ pub async fn depth(connection: &mut PgConnection) -> Result<QueueDepth, sqlx::Er
     )
     .fetch_one(connection)
     .await
+}
+
+/// Calls that are owed for accounts other than these, by account.
+pub async fn owed_elsewhere(
+    connection: &mut PgConnection,
+    accounts: &[AccountId],
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    let ids: Vec<&str> = accounts.iter().map(AccountId::as_str).collect();
+    let rows = sqlx::query!(
+        r#"select account_id, count(*) as "calls!" from vobiz.cdr_queue
+           where account_id <> all($1) group by account_id order by account_id"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.account_id, row.calls)).collect())
 }

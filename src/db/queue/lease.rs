@@ -30,8 +30,8 @@ pub struct Lease {
     pub stored: bool,
     /// When it had fallen due.
     pub due_at: DateTime<Utc>,
-    /// Calls that fell due earlier are held for the list at this moment.
-    pub beside_hold: bool,
+    /// Calls that fell due earlier are reserved for the list at this moment.
+    pub beside_reservation: bool,
 }
 
 impl Lease {
@@ -57,7 +57,8 @@ impl Lease {
 
 /// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
 /// may be asked for within `ahead`. None while the account is paused, and none that a reservation keeps for the list
-/// ([`super::backlog`]). With a `floor`, certain calls that fell due before it are not looked for.
+/// ([`super::backlog`]). Certain calls that fell due before
+/// `scan_start` are not looked for.
 pub async fn lease(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -65,11 +66,11 @@ pub async fn lease(
     max_rps: f64,
     ahead: Duration,
     lease_for: Duration,
-    floor: Option<DateTime<Utc>>,
+    scan_start: Option<DateTime<Utc>>,
 ) -> Result<(Vec<Lease>, Slots), sqlx::Error> {
     let sent = Instant::now();
     let rows = sqlx::query!(
-        r#"with pace as (
+        r#"with limiter as (
              -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
              select greatest(next_slot, vobiz.now()) as first_slot,
                     -- Reserved calls are left to the reader of the list.
@@ -79,30 +80,30 @@ pub async fn lease(
              where account_id = $1
                and not vobiz.is_paused(a)
              for no key update
-           ), room as (
-             select first_slot, rate, above > '-infinity' as beside_hold,
+           ), free as (
+             select first_slot, rate, above > '-infinity' as beside_reservation,
                     case when first_slot > vobiz.now() + $4 then 0
                          else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
                     end as slots
-             from pace
+             from limiter
            ), certain as (
              select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
              where q.account_id = $1 and q.dead_at is null and q.certain
-               and q.due_at > (select greatest(above, $6) from pace) and q.due_at <= vobiz.now()
+               and q.due_at > (select greatest(above, $6) from limiter) and q.due_at <= vobiz.now()
              order by q.due_at
-             -- No room, no rows: a limit of null would be no limit.
-             limit coalesce((select slots from room), 0)
-             -- Rows that another replica is leasing or settling are not waited for.
+             -- No slot, no rows: a limit of null would be no limit.
+             limit coalesce((select slots from free), 0)
+             -- Rows that another replica is leasing or storing are not waited for.
              for update of q skip locked
            ), speculative as (
              -- What anybody may have made up only gets the slots that certain calls leave.
              select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
              where q.account_id = $1 and q.dead_at is null and not q.certain
-               and q.due_at > (select above from pace) and q.due_at <= vobiz.now()
+               and q.due_at > (select above from limiter) and q.due_at <= vobiz.now()
              order by q.due_at
-             limit greatest(coalesce((select slots from room), 0) - (select count(*) from certain), 0)
+             limit greatest(coalesce((select slots from free), 0) - (select count(*) from certain), 0)
              for update of q skip locked
            ), due as (
              select * from certain union all select * from speculative
@@ -113,21 +114,21 @@ pub async fn lease(
            ), taken as (
              update vobiz.account a
              set next_slot = r.first_slot + make_interval(secs => (select count(*) from leased where not stored) / r.rate)
-             from room r where a.account_id = $1 and exists (select from leased where not stored)
+             from free r where a.account_id = $1 and exists (select from leased where not stored)
            )
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
                   case when first_not_yet_at is not null
                        then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
-                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_hold as "beside_hold!", vobiz.now() as "now!",
+                  announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_reservation as "beside_reservation!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
-           from leased, room
+           from leased, free
            order by was_due_at"#,
         account.as_str(),
         i64::from(most),
         max_rps,
         interval(ahead) as _,
         interval(lease_for) as _,
-        floor,
+        scan_start,
     )
     .fetch_all(connection)
     .await?;
@@ -157,7 +158,7 @@ pub async fn lease(
             sip_call_id: row.sip_call_id,
             stored: row.stored,
             due_at: row.was_due_at,
-            beside_hold: row.beside_hold,
+            beside_reservation: row.beside_reservation,
         });
     }
     Ok((leases, slots))

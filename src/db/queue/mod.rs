@@ -1,4 +1,4 @@
-//! The queue: one row per call we owe. Enqueueing is in [`callback`], since a callback is logged and owed in one
+//! The queue: one row per call we owe. Enqueueing is in [`enqueue`], since a callback is logged and owed in one
 //! statement; leasing in [`lease`](fn@lease), the verbs that end a lease in `outcome.rs`, and what a flow calls in
 //! [`store`](fn@store): all of a group in one transaction, with the locks in their order.
 //!
@@ -14,15 +14,15 @@
 //! `lease_id`: a late holder changes nothing. Storing is not: a stored CDR pays the debt, under whichever lease.
 
 pub mod backlog;
-pub mod callback;
 pub mod dead_letter;
 mod depth;
+pub mod enqueue;
 mod lease;
 pub mod other_accounts;
 mod outcome;
 mod store;
 
-pub use depth::{QueueDepth, any_due, depth};
+pub use depth::{QueueDepth, any_due, depth, owed_elsewhere};
 pub use lease::{Lease, lease};
-pub use outcome::{Failed, Then, revive};
+pub use outcome::{Failed, Then};
 pub use store::{FetchOutcome, StoredOutcomes, StoredRows, owe_listed, store, store_listed};

@@ -1,6 +1,7 @@
-//! The verbs that end a lease: a call is paid for, postponed, buried, closed or released; and a dead letter is revived.
+//! The verbs that end a lease: a call is paid for, postponed, buried, closed or released. A dead letter that comes back is in
+//! [`dead_letter`](super::dead_letter).
 //!
-//! All but the last want their rows locked, which [`store`](super::store) does: nothing outside reaches them but through it.
+//! They want their rows locked, which [`store`](super::store) does: nothing outside reaches them but through it.
 
 use std::time::Duration;
 
@@ -193,23 +194,6 @@ pub(super) async fn release(
         lease.call_id().as_str(),
         lease.id(),
         interval(wait) as _
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Brings dead letters back: due now, with a clean record. A lease that is still about is cut off by the fence. Returns how
-/// many were dead.
-pub async fn revive(connection: &mut PgConnection, call_ids: &[&str]) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query!(
-        "update vobiz.cdr_queue q set
-           dead_at = null, due_at = vobiz.now(), lease_id = nextval('vobiz.lease_id'), failures = 0, error_class = null,
-           last_error = null, first_failed_at = null, first_not_yet_at = null, last_body = null, asked = '{}'
-         from (select call_id from vobiz.cdr_queue
-               where call_id = any($1) and dead_at is not null order by call_id for update) dead
-         where q.call_id = dead.call_id",
-        call_ids as &[&str]
     )
     .execute(connection)
     .await?;

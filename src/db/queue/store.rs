@@ -1,4 +1,6 @@
-//! CDRs in and debts out: all that is true of a group of calls becomes so in one transaction, or nothing of it does.
+//! CDRs in and debts out. What was fetched for a group of calls, and what failed, becomes true in one transaction, or nothing of it
+//! does; so does a page of the list. Before that, in a transaction of their own, go the calls of a group whose CDR was stored already:
+//! nothing is stored for them, they are only paid.
 //!
 //! The locks of the whole service are taken in here, so that no flow can forget their order: rows of `cdr` first, then rows of
 //! `cdr_queue`, each sorted by `call_id`. The verbs that end a lease ([`outcome`](super::outcome)) are reached through here only.
@@ -158,7 +160,7 @@ pub struct StoredRows {
     pub reserved: u64,
 }
 
-/// Stores rows of a list and pays their debts, whoever leased them. A row of a call that a callback had announced becomes the
+/// Stores rows of a list and pays their debts, under whichever lease. A row of a call that a callback had announced becomes the
 /// callback's, however it comes: `origin` means that without the list nobody would know of the call. `reserved_to` is the
 /// reservation under which the list is read.
 pub async fn store_listed(

@@ -207,7 +207,7 @@ async fn the_rate_limit_is_held() {
         world.owed_call().await;
     }
     let started = std::time::Instant::now();
-    fetcher.drain().await;
+    fetcher.run_until_idle().await;
     let took = started.elapsed();
     assert_eq!(world.stored().await, 60);
     assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
@@ -220,7 +220,7 @@ async fn the_rate_limit_is_held() {
 async fn an_empty_database_is_idle() {
     let database = Database::new().await;
     let nobody = account(&database.pool, "http://127.0.0.1:9", credentials(ACCOUNT, &[TOKEN]), 10.0);
-    tokio::time::timeout(Duration::from_secs(5), fetcher(&database.pool, vec![nobody]).drain())
+    tokio::time::timeout(Duration::from_secs(5), fetcher(&database.pool, vec![nobody]).run_until_idle())
         .await
         .unwrap();
 }

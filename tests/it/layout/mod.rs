@@ -16,7 +16,8 @@ use source::Source;
 /// More than this is more than one sitting.
 const LONGEST: usize = 450;
 
-/// Every room, and what it may import of ours beside itself. A room that is not in the table fails, and so does one that is gone.
+/// Every room below those that import it, and what it imports of ours beside itself. A room that is not in the table fails, and so does
+/// one that is gone, or an import that is not needed any more.
 const ROOMS: &[(&str, &[&str])] = &[
     ("vobiz", &[]),
     ("postgres", &[]),
@@ -24,14 +25,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("retry", &["vobiz"]),
     ("config", &["vobiz", "postgres"]),
-    ("db::base", &["vobiz"]),
+    ("db::base", &[]),
     ("db::account", &["db::base", "vobiz", "retry::PauseReason"]),
-    ("db::cdr", &["db::base", "db::account", "vobiz"]),
+    ("db::cdr", &["db::base", "vobiz"]),
     ("db::queue", &["db::base", "db::account", "db::cdr", "vobiz", "retry::ErrorClass", "retry::History"]),
-    ("db::ledger", &["db::base", "db::account", "db::cdr", "db::queue", "vobiz"]),
-    ("db::bill", &["db::base", "db::account", "db::cdr", "db::queue", "vobiz"]),
-    ("db::reconcile", &["db::base", "vobiz"]),
-    ("db::overview", &["db::base", "db::account", "db::cdr", "db::queue", "db::ledger", "db::bill", "vobiz"]),
+    ("db::ledger", &["db::base", "vobiz"]),
+    ("db::bill", &["db::base"]),
+    ("db::reconcile", &["vobiz"]),
+    ("db::overview", &["db::base", "db::ledger", "db::bill"]),
     ("account", &["config", "db", "vobiz", "retry", "watch"]),
     ("receive", &["db", "vobiz", "watch"]),
     ("fetch", &["account", "db", "vobiz", "retry", "watch"]),
@@ -40,43 +41,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ledger", &["list", "account", "db", "vobiz", "watch"]),
     ("reconcile", &["db::reconcile", "vobiz"]),
     ("ops", &["account", "db", "watch"]),
-    (
-        "serve",
-        &[
-            "account",
-            "config",
-            "db",
-            "fetch",
-            "ledger",
-            "list",
-            "ops",
-            "postgres",
-            "receive",
-            "reconcile",
-            "retry",
-            "simulator",
-            "sweep",
-            "vobiz",
-            "watch",
-        ],
-    ),
+    ("serve", &["account", "config", "db", "fetch", "ledger", "ops", "receive", "sweep", "vobiz", "watch"]),
     (
         "cli",
         &[
             "account",
             "config",
             "db",
-            "fetch",
             "ledger",
             "list",
-            "ops",
             "postgres",
-            "receive",
             "reconcile",
-            "retry",
             "serve",
             "simulator",
-            "sweep",
             "vobiz",
             "watch",
         ],
@@ -124,7 +101,7 @@ fn room_of(module: &str) -> Option<&'static str> {
 #[test]
 fn every_room_is_in_the_table_and_imports_what_the_table_says() {
     let sources = Source::all("src");
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut used) = (BTreeSet::new(), BTreeSet::new());
     for source in sources.iter().filter(|source| !matches!(&*source.module, "" | "db" | "main")) {
         let file = source.path.display();
         let room = room_of(&source.module)
@@ -133,14 +110,39 @@ fn every_room_is_in_the_table_and_imports_what_the_table_says() {
         let allowed = ROOMS.iter().find(|(name, _)| *name == room).unwrap().1;
         for path in source.own_paths() {
             let of_base = room.starts_with("db") && DOOR_OF_DB.iter().any(|name| is_under(&path, name));
+            let by = allowed.iter().find(|allowed| is_under(&path, allowed));
             assert!(
-                of_base || is_under(&path, room) || allowed.iter().any(|allowed| is_under(&path, allowed)),
+                of_base || is_under(&path, room) || by.is_some(),
                 "{file} imports {path}; {room} may import {allowed:?}"
             );
+            used.extend(by.copied().or(of_base.then_some("db::base")).map(|by| (room, by)));
         }
     }
+    let unused: Vec<_> = ROOMS
+        .iter()
+        .flat_map(|(room, allowed)| allowed.iter().map(move |allowed| (*room, *allowed)))
+        .filter(|pair| !used.contains(pair))
+        .collect();
+    assert!(unused.is_empty(), "the table lets a room import what it does not: {unused:?}");
     let gone: Vec<_> = ROOMS.iter().map(|(room, _)| *room).filter(|room| !seen.contains(room)).collect();
     assert!(gone.is_empty(), "rooms of the table that are gone: {gone:?}");
+}
+
+#[test]
+fn a_room_imports_only_rooms_above_it_in_the_table_which_is_the_order_of_the_map() {
+    for (at, (room, allowed)) in ROOMS.iter().enumerate() {
+        let meets = |rooms: &[(&str, &[&str])], path: &str| {
+            rooms.iter().any(|(other, _)| is_under(path, other) || is_under(other, path))
+        };
+        for path in *allowed {
+            assert!(meets(&ROOMS[..at], path) && !meets(&ROOMS[at..], path), "{room} imports {path}");
+        }
+    }
+    let map = fs::read_to_string("src/lib.rs").unwrap();
+    let mut rooms: Vec<&str> = ROOMS.iter().map(|(room, _)| top_of(room)).collect();
+    rooms.dedup();
+    let places: Vec<_> = rooms.iter().map(|room| map.find(&format!("//! - [`{room}`]: "))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "src/lib.rs: {rooms:?} at {places:?}");
 }
 
 #[test]

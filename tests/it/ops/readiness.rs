@@ -132,7 +132,7 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     let settings = OpsSettings {
         parts: vec!["receive"],
         sweep_interval: Duration::from_secs(300),
-        look_every: Duration::from_millis(50),
+        poll_every: Duration::from_millis(50),
     };
     let ops = Ops::new(settings, metrics.clone());
     ops.set_probe(Some(Box::new(|| Box::pin(async { Ok(()) }))));
@@ -169,7 +169,7 @@ async fn a_stalled_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves
     let settings = OpsSettings {
         parts: vec!["fetch"],
         sweep_interval: Duration::from_secs(300),
-        look_every: Duration::from_millis(50),
+        poll_every: Duration::from_millis(50),
     };
     for receives in [false, true] {
         let metrics = Metrics::new();

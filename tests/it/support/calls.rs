@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin, Upserted};
-use vobiz_cdr::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
-use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Lease, StoredOutcomes, Then};
+use vobiz_cdr::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
+use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Lease, StoredOutcomes, Then, dead_letter};
 use vobiz_cdr::retry::ErrorClass;
 use vobiz_cdr::vobiz::{AccountId, CallId, Cdr, HomeCountry, Proof, Single, decode_single};
 
@@ -66,7 +66,7 @@ pub(crate) async fn announce(
 ) -> Result<Committed, sqlx::Error> {
     let (entries, owed): (Vec<_>, Vec<_>) = calls.iter().map(|call| announced(call, certain)).unzip();
     let (entries, owed): (Vec<_>, Vec<_>) = (entries.iter().collect(), owed.iter().collect());
-    callback::commit(connection, &entries, &owed, Duration::ZERO).await
+    enqueue::commit(connection, &entries, &owed, Duration::ZERO).await
 }
 
 /// Leases up to `most` calls of [`ACCOUNT`] with a rate limit that is never felt.
@@ -111,7 +111,7 @@ impl Database {
     }
 
     pub(crate) async fn revive(&self, call: &str) -> u64 {
-        queue::revive(&mut *self.connection().await, &[call]).await.unwrap()
+        dead_letter::revive(&mut *self.connection().await, &[call]).await.unwrap()
     }
 
     pub(crate) async fn upsert(&self, group: &[&Incoming]) -> Upserted {

@@ -15,7 +15,9 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use sqlx::{PgPool, Postgres, Transaction};
 use tower::ServiceExt;
-use vobiz_cdr::receive::{Endpoint, EndpointSettings, GroupCommit, GroupCommitSettings, router};
+use vobiz_cdr::receive::{
+    COMMIT_WITHIN, Endpoint, EndpointSettings, GroupCommit, GroupCommitSettings, router,
+};
 use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, Verifier};
 use vobiz_cdr::watch::metrics::Metrics;
@@ -51,7 +53,7 @@ impl Default for Setup<'_> {
             urls: vec![URL],
             secrets: vec![SECRET],
             max_speculative_per_minute: 600,
-            commit_timeout: Duration::from_millis(2300),
+            commit_timeout: COMMIT_WITHIN,
         }
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::{AccountConfig, Part, ServeConfig};
-use vobiz_cdr::db::queue::callback::{self, CallbackEntry, CallbackOutcome, Owed};
+use vobiz_cdr::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Owed};
 use vobiz_cdr::db::{self, timed};
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
 use vobiz_cdr::simulator::{self, Call, CallSpec, Simulator, SimulatorOptions};
@@ -119,7 +119,7 @@ impl World {
             certain,
             sip_call_id: sip_call_id.map(str::to_owned),
         };
-        timed!(&self.database.pool, Duration::from_secs(5), |connection| callback::commit(
+        timed!(&self.database.pool, Duration::from_secs(5), |connection| enqueue::commit(
             connection,
             &[&entry],
             &[&owed],
@@ -131,7 +131,9 @@ impl World {
 
     /// Works until nothing is due, in bounded time.
     pub(crate) async fn drain(&self) {
-        tokio::time::timeout(Duration::from_secs(20), self.fetcher.drain()).await.expect("the queue drains");
+        tokio::time::timeout(Duration::from_secs(20), self.fetcher.run_until_idle())
+            .await
+            .expect("the queue drains");
     }
 
     /// Moves the clocks of Postgres and Vobiz on together.

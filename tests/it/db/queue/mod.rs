@@ -1,7 +1,7 @@
 //! What we owe: a row a call, on a real Postgres.
 
 mod backlog;
-mod callback;
+mod enqueue;
 mod lease;
 mod outcome;
 mod races;

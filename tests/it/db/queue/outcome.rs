@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use vobiz_cdr::db::account;
 use vobiz_cdr::db::cdr::{self, Origin};
-use vobiz_cdr::db::queue::{self, FetchOutcome, Then, callback};
+use vobiz_cdr::db::queue::{self, FetchOutcome, Then, enqueue};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use super::HOUR;
@@ -80,12 +80,12 @@ async fn a_stored_cdr_pays_dead_letters_too_and_knows_its_first_callback() {
     // The sweep was faster; then the callback came after all.
     let (entry, owed) = announced("other", true);
     let connection = &mut *db.connection().await;
-    let committed = callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    let committed = enqueue::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
     assert_eq!(
         (committed.new.len(), committed.stored_unannounced.as_slice()),
         (0, ["other".to_owned()].as_slice())
     );
-    callback::announce_stored(connection, &committed.stored_unannounced).await.unwrap();
+    enqueue::announce_stored(connection, &committed.stored_unannounced).await.unwrap();
     assert_eq!(db.count("select count(*) from vobiz.cdr where first_callback_at is null").await, 0);
     assert_eq!(db.count("select count(*) from vobiz.cdr_queue").await, 0);
     assert!(cdr::missing(connection, &[call_id("other")]).await.unwrap().is_empty());

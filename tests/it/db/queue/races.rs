@@ -11,8 +11,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::{Connection, PgConnection};
 use vobiz_cdr::db::base::clock::Clock;
 use vobiz_cdr::db::cdr::{Incoming, Origin};
-use vobiz_cdr::db::queue::callback;
-use vobiz_cdr::db::queue::{self, FetchOutcome, Lease, Then};
+use vobiz_cdr::db::queue::{self, FetchOutcome, Lease, Then, dead_letter, enqueue};
 use vobiz_cdr::db::{Fault, fault};
 use vobiz_cdr::retry::ErrorClass;
 
@@ -122,7 +121,7 @@ async fn groups_that_overlap_in_opposite_order_never_deadlock() {
         let caller = async || announce(&mut *db.connection().await, &backwards, true).await.map(drop);
         let teller = async || {
             let told: Vec<String> = backwards.iter().map(ToString::to_string).collect();
-            callback::announce_stored(&mut *db.connection().await, &told).await
+            enqueue::announce_stored(&mut *db.connection().await, &told).await
         };
         let ((one, two), (three, four)) =
             Box::pin(join(join(storer(&names, "1"), storer(&backwards, "2")), join(caller(), teller())))
@@ -175,7 +174,7 @@ impl Walker<'_> {
             4 => {
                 let calls = self.some_calls();
                 let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
-                queue::revive(&mut connection, &calls).await.map(drop)
+                dead_letter::revive(&mut connection, &calls).await.map(drop)
             }
             _ => self.fetch(&mut connection).await,
         }
@@ -276,7 +275,7 @@ async fn walk(seed: u64) {
     // And from any such state everything that is owed can be brought to its end.
     let all: Vec<String> = owed.into_iter().collect();
     let mut connection = db.connection().await;
-    queue::revive(&mut connection, &all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    dead_letter::revive(&mut connection, &all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
     db.shift_clock("1 minute").await;
     let leases = try_lease(&mut connection, 1000).await.unwrap();
     let mut rows: Vec<Incoming> =

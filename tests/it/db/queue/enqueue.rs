@@ -1,6 +1,6 @@
 //! What a callback makes us owe.
 
-use vobiz_cdr::db::queue::{Failed, Then, callback};
+use vobiz_cdr::db::queue::{Failed, Then, enqueue};
 use vobiz_cdr::retry::ErrorClass;
 
 use super::HOUR;
@@ -18,7 +18,7 @@ async fn a_repeated_callback_owes_one_cdr_and_only_adds_proof() {
     owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
     owed.sip_call_id = Some("sip".into());
     let connection = &mut *db.connection().await;
-    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    enqueue::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
     let proven = db.text("select concat_ws(' ', account_id, account_proven, certain, sip_call_id, due_at > vobiz.now()) from vobiz.cdr_queue").await;
     assert_eq!(proven, "SA_PROVEN t t sip t", "it moved, and starts anew there");
     let row = db.owed_row("a", &[]).await;
@@ -37,7 +37,7 @@ async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failu
     owed.account_id = vobiz_cdr::vobiz::AccountId::new("SA_PROVEN").unwrap();
     sqlx::query("update vobiz.cdr_queue set account_proven = false").execute(&db.pool).await.unwrap();
     let connection = &mut *db.connection().await;
-    callback::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
+    enqueue::commit(connection, &[&entry], &[&owed], HOUR).await.unwrap();
     let late = leased.into_iter().next().unwrap();
     let late = Failed {
         lease: late,

@@ -1,4 +1,4 @@
-//! The raw inbound log and the queue, written together: a callback that is logged as owed is owed.
+//! Callback in: the raw log and the queue, written together, so a callback that is logged as owed is owed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::db::base::time::interval;
 use crate::vobiz::{AccountId, CallId, Proof};
 
-/// What became of a callback at the door.
+/// What became of a callback at the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallbackOutcome {
     /// It announced the end of a call, which is owed.
@@ -34,7 +34,7 @@ impl CallbackOutcome {
 /// A callback as it goes into the log.
 #[derive(Debug, Clone)]
 pub struct CallbackEntry {
-    /// `UUIDv7` made at the door.
+    /// `UUIDv7` made at the endpoint.
     pub id: Uuid,
     /// Its event name.
     pub event: String,

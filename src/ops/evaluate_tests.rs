@@ -94,7 +94,7 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
 }
 
 #[test]
-fn every_trouble_is_said_once_and_with_its_cure() {
+fn every_condition_is_said_once_and_with_its_cure() {
     for (snapshot, what, cure) in [
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
