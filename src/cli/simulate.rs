@@ -65,7 +65,9 @@ pub(super) struct SimulateArgs {
     #[arg(long)]
     some_faults: bool,
     /// Share of calls hit by a fault: late, lost_callback, duplicated_callback, throttled, server_error, html_error,
-    /// half_body, reset, slow, success_false, wrong_uuid, empty_body or revised_later; may be repeated
+    /// half_body, reset, slow, success_false, wrong_uuid, empty_body, revised_later, no_time, time_spelling,
+    /// impossible_seconds, seconds_spelling, impossible_measure, word_spelling, long_amount, bad_token, broken_row, no_id
+    /// or upper_case_id; may be repeated
     #[arg(long, value_name = "NAME=SHARE")]
     fault: Vec<String>,
     /// How late a late CDR is
@@ -133,6 +135,17 @@ fn set_fault(faults: &mut Faults, text: &str) -> anyhow::Result<()> {
         "wrong_uuid" => &mut faults.wrong_uuid,
         "empty_body" => &mut faults.empty_body,
         "revised_later" => &mut faults.revised_later,
+        "no_time" => &mut faults.no_time,
+        "time_spelling" => &mut faults.time_spelling,
+        "impossible_seconds" => &mut faults.impossible_seconds,
+        "seconds_spelling" => &mut faults.seconds_spelling,
+        "impossible_measure" => &mut faults.impossible_measure,
+        "word_spelling" => &mut faults.word_spelling,
+        "long_amount" => &mut faults.long_amount,
+        "bad_token" => &mut faults.bad_token,
+        "broken_row" => &mut faults.broken_row,
+        "no_id" => &mut faults.no_id,
+        "upper_case_id" => &mut faults.upper_case_id,
         _ => bail!("--fault: there is no fault {name:?}; `vobiz-cdr simulate --help` lists them"),
     };
     *place = share;

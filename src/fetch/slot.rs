@@ -74,19 +74,15 @@ fn label(fetched: &Result<Cdr, FetchError>) -> &'static str {
     }
 }
 
-/// Refuses a row of another configured main account: its token must not bring it in.
+/// Refuses a record of another account: it must not be billed under a name that nobody gave us.
 pub(super) fn owned(cdr: Cdr, account: &Account, mains: &[AccountId]) -> Result<Cdr, FetchError> {
-    match &cdr.account_id {
-        Some(owner)
-            if owner != account.id() && account.id().as_str().starts_with("MA_") && mains.contains(owner) =>
-        {
-            Err(FetchError::Unreadable {
-                why: format!("the CDR belongs to {owner}, another configured account"),
-                body: cdr.payload.text().to_owned().into(),
-            })
-        }
-        _ => Ok(cdr),
-    }
+    let asked = account.id();
+    let Some(owner) = cdr.account_id.as_ref().filter(|_| !cdr.may_belong_to(asked)) else { return Ok(cdr) };
+    let which = if mains.contains(owner) { "another configured account" } else { "which is no sub-account" };
+    Err(FetchError::Unreadable {
+        why: format!("the CDR belongs to {owner}, {which}"),
+        body: cdr.payload.text().to_owned().into(),
+    })
 }
 
 fn streak(account: &Account) -> std::sync::MutexGuard<'_, retry::Streak> {

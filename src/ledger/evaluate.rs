@@ -1,10 +1,8 @@
 //! What the list of a day and its summary prove, in words. Pure.
 
-use rust_decimal::{Decimal, RoundingStrategy};
-
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
-use crate::vobiz::Summary;
+use crate::vobiz::{Half, Numeric, Summary};
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
@@ -48,8 +46,8 @@ pub(super) struct DayDecision {
 pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     let decide =
         |state, reason: Option<String>| DayDecision { state, reason, summary_cost: None, besides: vec![] };
-    let there = sum(seen.totals.iter().map(|total| total.there));
-    let here = sum(seen.totals.iter().map(|total| total.here));
+    let there = sum(seen.totals.iter().map(|total| &total.there));
+    let here = sum(seen.totals.iter().map(|total| &total.here));
     if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
         let reason =
             format!("Vobiz lists no call, and {} are here: an empty list proves nothing", here.calls);
@@ -68,7 +66,7 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     if first != last || seen.total.is_some_and(|total| last.calls.is_some_and(|calls| calls != total)) {
         return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }
-    let (besides, summary_cost) = compare_summary(last, there, seen);
+    let (besides, summary_cost) = compare_summary(last, &there, seen);
     let mut reasons = in_words(seen);
     reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
         let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
@@ -89,20 +87,20 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
 }
 
-fn sum(sides: impl Iterator<Item = SideTotals>) -> SideTotals {
+fn sum<'a>(sides: impl Iterator<Item = &'a SideTotals>) -> SideTotals {
     sides.fold(SideTotals::default(), |sum, side| SideTotals {
         calls: sum.calls + side.calls,
         duration: sum.duration + side.duration,
         billsec: sum.billsec + side.billsec,
-        cost: sum.cost + side.cost,
-        total: sum.total + side.total,
+        cost: &sum.cost + &side.cost,
+        total: &sum.total + &side.total,
     })
 }
 
 /// Compares the summary with the sums of its own rows.
 fn compare_summary(
     summary: &Summary,
-    rows: SideTotals,
+    rows: &SideTotals,
     seen: &CheckSnapshot<'_>,
 ) -> (Vec<LedgerDifference>, Option<&'static str>) {
     let mut differences: Vec<LedgerDifference> = seen
@@ -143,19 +141,18 @@ fn compare_summary(
     if currencies > 1 {
         return (differences, None);
     }
-    let Some(said) = summary.total_cost else {
+    let Some(said) = &summary.total_cost else {
         differs("total_cost", rows.total.normalize().to_string(), None);
         return (differences, None);
     };
-    let equals = |sum: Decimal| {
+    let equals = |sum: &Numeric| {
         // At the decimals that are printed; more of them than the rows have are what a binary sum leaves over.
         let decimals = said.scale().min(sum.scale().max(2));
-        let rounded = |value: Decimal, how| value.round_dp_with_strategy(decimals, how);
-        [RoundingStrategy::MidpointAwayFromZero, RoundingStrategy::MidpointNearestEven]
+        [Half::Up, Half::Even]
             .into_iter()
-            .any(|how| rounded(sum, how) == rounded(said, how))
+            .any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
     };
-    let fits = match (equals(rows.total), equals(rows.cost)) {
+    let fits = match (equals(&rows.total), equals(&rows.cost)) {
         (true, true) => Some("either"),
         (true, false) => Some("total_cost"),
         (false, true) => Some("cost"),
@@ -167,7 +164,7 @@ fn compare_summary(
         (None, _) => false,
     };
     if !as_known {
-        let ours = if seen.summary_cost == Some("cost") { rows.cost } else { rows.total };
+        let ours = if seen.summary_cost == Some("cost") { &rows.cost } else { &rows.total };
         differs("total_cost", ours.normalize().to_string(), Some(said.to_string()));
     }
     (differences, fits)
@@ -217,7 +214,7 @@ fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
         .iter()
         .filter(|total| total.here.total != total.there.total)
         .map(|total| {
-            let difference = (total.here.total - total.there.total).abs().normalize();
+            let difference = total.here.total.minus(&total.there.total).abs().normalize();
             let side = if total.here.total > total.there.total { "more" } else { "less" };
             format!("{difference} {} {side} here", total.currency)
         })
@@ -261,8 +258,8 @@ mod tests {
         }
     }
 
-    fn evaluated(summary: &Summary, there: SideTotals, known: Option<&str>) -> DayDecision {
-        let totals = [LedgerTotal { currency: "INR".into(), here: there, there }];
+    fn evaluated(summary: &Summary, there: &SideTotals, known: Option<&str>) -> DayDecision {
+        let totals = [both("INR", there)];
         evaluate(&CheckSnapshot {
             summaries: (Some(summary), Some(summary)),
             total: Some(summary.calls.unwrap()),
@@ -276,11 +273,15 @@ mod tests {
         })
     }
 
+    fn both(currency: &str, side: &SideTotals) -> LedgerTotal {
+        LedgerTotal { currency: currency.into(), here: side.clone(), there: side.clone() }
+    }
+
     #[test]
     fn the_field_that_the_summary_adds_up_is_found_out() {
         let rows = side(3, 90, "1.20", "1.45");
         let fits = |said: &str, known| {
-            let decision = evaluated(&summary(3, 90, said), rows, known);
+            let decision = evaluated(&summary(3, 90, said), &rows, known);
             (decision.state, decision.summary_cost)
         };
         assert_eq!(fits("1.45", None), (DayState::Settled, Some("total_cost")));
@@ -299,26 +300,30 @@ mod tests {
     }
 
     #[test]
+    fn digits_beyond_a_machine_number_count() {
+        let cost = "0.450000000000000011102230246251565404236316680908203125";
+        let (rows, total) = (side(1, 42, cost, "0.01333333333333333333333333333"), Some("total_cost"));
+        assert_eq!(evaluated(&summary(1, 42, "0.0133"), &rows, None).summary_cost, total);
+        assert_eq!(evaluated(&summary(1, 42, cost), &rows, None).summary_cost, Some("cost"));
+    }
+
+    #[test]
     fn seconds_and_calls_must_be_equal() {
         let rows = side(3, 90, "1", "1");
         assert_eq!(
-            evaluated(&summary(4, 90, "1"), rows, None).reason.unwrap(),
+            evaluated(&summary(4, 90, "1"), &rows, None).reason.unwrap(),
             "Vobiz's summary says totalCalls 4, its own rows say 3"
         );
-        assert_eq!(evaluated(&summary(3, 91, "1"), rows, None).besides.len(), 2);
+        assert_eq!(evaluated(&summary(3, 91, "1"), &rows, None).besides.len(), 2);
         let mut none = summary(3, 90, "1");
         none.total_cost = None;
-        assert_eq!(evaluated(&none, rows, None).state, DayState::Differs);
+        assert_eq!(evaluated(&none, &rows, None).state, DayState::Differs);
     }
 
     #[test]
     fn currencies_are_not_added_up() {
         let one = side(1, 30, "1", "1");
-        let totals = [("INR", one), ("USD", one)].map(|(currency, side)| LedgerTotal {
-            currency: currency.into(),
-            here: side,
-            there: side,
-        });
+        let totals = ["INR", "USD"].map(|currency| both(currency, &one));
         let summary = summary(2, 60, "99");
         let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
@@ -369,7 +374,7 @@ mod tests {
     #[test]
     fn a_day_that_is_not_over_is_not_settled() {
         let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
-        let totals = [LedgerTotal { currency: "INR".into(), here: side, there: side }];
+        let totals = [both("INR", &side)];
         let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(1),
@@ -386,7 +391,7 @@ mod tests {
 
     #[test]
     fn an_empty_day_is_settled() {
-        let decision = evaluated(&summary(0, 0, "0"), SideTotals::default(), None);
+        let decision = evaluated(&summary(0, 0, "0"), &SideTotals::default(), None);
         assert_eq!((decision.state, decision.reason), (DayState::Settled, None));
     }
 

@@ -79,6 +79,8 @@ struct Sorted {
     /// Of another configured main account.
     foreign: Vec<Cdr>,
     unreadable: Vec<String>,
+    /// Calls that rows show which are no JSON.
+    owed: Vec<CallId>,
 }
 
 /// What pages brought.
@@ -124,15 +126,18 @@ impl ListReader<'_> {
         if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
             return Err(ListError::Odd("an empty page where its pagination promises rows"));
         }
-        let is_last = listed.rows.is_empty() || listed.has_next == Some(false);
+        // Of two words about the end, the one that costs a page more is believed.
+        let more = listed.pages.is_some_and(|pages| i64::from(query.page) < pages);
+        let is_last = listed.rows.is_empty() || (listed.has_next == Some(false) && !more);
         let listed_rows = listed.rows.len();
         let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
-        let Sorted { ours, foreign, mut unreadable } = self.sort_out(listed.rows, requested_at);
+        let Sorted { ours, foreign, mut unreadable, owed } = self.sort_out(listed.rows, requested_at);
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
         let (ours, brought, refused) = self.store(ours, reserved_to, clock).await?;
         unreadable.extend(refused);
+        self.owe(&owed).await?;
         let found = Found { rows: listed_rows, unreadable: unreadable.len(), ..brought };
         self.heartbeat.beat();
         let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
@@ -206,17 +211,32 @@ impl ListReader<'_> {
         let mut sorted = Sorted::default();
         for row in rows {
             match row {
-                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr),
+                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr.without_future(requested_at)),
+                Ok(cdr) if !cdr.may_belong_to(account.id()) => {
+                    warn!(account = %account.id(), call_id = %cdr.call_id, "a row of the list is of another account");
+                    sorted.unreadable.push(format!("{}: it is of another account", cdr.call_id));
+                }
                 Ok(cdr) => {
                     sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
                 }
                 Err(error) => {
                     warn!(account = %account.id(), %error, "a row of the list could not be read");
                     sorted.unreadable.push(error.to_string());
+                    sorted.owed.extend(error.call_id);
                 }
             }
         }
         sorted
+    }
+
+    /// Owes calls whose row could not be read: their single records may be whole.
+    async fn owe(&self, call_ids: &[CallId]) -> Result<(), ListError> {
+        if !call_ids.is_empty() {
+            let account = self.account.id();
+            timed!(self.pool, DB_TIMEOUT, |connection| queue::owe_listed(connection, account, call_ids))
+                .await?;
+        }
+        Ok(())
     }
 
     fn is_foreign(&self, cdr: &Cdr) -> bool {

@@ -198,7 +198,7 @@ mod tests {
             let calls = read(text.as_bytes());
             assert_eq!(calls.len(), 1, "{text}");
             assert_eq!((calls[0].line, calls[0].call_id.as_deref()), (2, Some("a1")), "{text}");
-            assert_eq!(calls[0].total_cost.unwrap().to_string(), "0.45");
+            assert_eq!(calls[0].total_cost.as_ref().unwrap().to_string(), "0.45");
             let at = "2026-03-25T10:00:00Z".parse().unwrap();
             assert_eq!(calls[0].called_at, Some(Moment::Instant(at)), "{text}");
             assert_eq!(calls[0].unreadable, None);

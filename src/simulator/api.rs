@@ -115,7 +115,7 @@ pub(super) async fn answer(world: &World, method: &Method, uri: &Uri, headers: &
     };
     let account =
         route.as_ref().and_then(|route| route.account).unwrap_or_else(|| header(headers, "x-auth-id"));
-    let normal = || render(normal, route.as_ref(), account, &query);
+    let normal = || render(normal, route.as_ref(), account, &query, world.options.denies_next);
     let reply = match &answer {
         Some(answer) => answer.reply(normal, row.as_deref()),
         None => Some(normal()),
@@ -253,7 +253,13 @@ fn find(
     }
 }
 
-fn render(normal: Normal, route: Option<&Route<'_>>, account: &str, query: &Query<'_>) -> Reply {
+fn render(
+    normal: Normal,
+    route: Option<&Route<'_>>,
+    account: &str,
+    query: &Query<'_>,
+    denies_next: bool,
+) -> Reply {
     let partner = route.is_some_and(|route| route.partner);
     let listing = match normal {
         Normal::Reply(reply) => return reply,
@@ -280,6 +286,7 @@ fn render(normal: Normal, route: Option<&Route<'_>>, account: &str, query: &Quer
             number("per_page").unwrap_or(20).min(100)
         },
         bare: recent,
+        denies_next,
     };
     Reply::json(200, page.render(&listing))
 }

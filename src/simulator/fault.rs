@@ -7,6 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::answer::{Answer, RetryAfter};
+use super::odd::{NO_IDS, Odd};
 
 /// The share of calls, 0 to 1, that each fault hits; a call can have several.
 #[derive(Clone, Debug)]
@@ -45,6 +46,28 @@ pub struct Faults {
     pub revised_later: f64,
     /// How much later.
     pub revised_after: Duration,
+    /// A time says "no time" (1970, year 1, 2099). This and the next ones are values of the record: see [`Odd`].
+    pub no_time: f64,
+    /// A time is written as seconds since 1970, as RFC 2822, or without a zone.
+    pub time_spelling: f64,
+    /// Seconds below zero or beyond a month.
+    pub impossible_seconds: f64,
+    /// Seconds as `00:01:12` or with a fraction.
+    pub seconds_spelling: f64,
+    /// An opinion score of 45, jitter below zero, more loss than all.
+    pub impossible_measure: f64,
+    /// `inr`, `OUTGOING `.
+    pub word_spelling: f64,
+    /// An amount with 55 decimals.
+    pub long_amount: f64,
+    /// `NaN`, `undefined`, a raw line break.
+    pub bad_token: f64,
+    /// Text that is no JSON and cannot be mended.
+    pub broken_row: f64,
+    /// The hang-up callback names `undefined` or the like instead of the call.
+    pub no_id: f64,
+    /// The hang-up callback writes the UUID in upper case.
+    pub upper_case_id: f64,
 }
 
 impl Default for Faults {
@@ -68,6 +91,17 @@ impl Default for Faults {
             empty_body: 0.0,
             revised_later: 0.0,
             revised_after: Duration::from_secs(30),
+            no_time: 0.0,
+            time_spelling: 0.0,
+            impossible_seconds: 0.0,
+            seconds_spelling: 0.0,
+            impossible_measure: 0.0,
+            word_spelling: 0.0,
+            long_amount: 0.0,
+            bad_token: 0.0,
+            broken_row: 0.0,
+            no_id: 0.0,
+            upper_case_id: 0.0,
         }
     }
 }
@@ -104,6 +138,11 @@ pub(super) struct Drawn {
     pub(super) revised_after: Option<Duration>,
     /// The answers of its first fetches.
     pub(super) script: Vec<Answer>,
+    /// What is odd about its record, and which form each takes.
+    pub(super) odd: Vec<(Odd, usize)>,
+    /// What its hang-up callback names in place of the call.
+    pub(super) no_id: Option<&'static str>,
+    pub(super) upper_case_id: bool,
 }
 
 impl Faults {
@@ -117,7 +156,7 @@ impl Faults {
             lost_callback: hit(self.lost_callback),
             duplicated_callback: hit(self.duplicated_callback),
             revised_after: hit(self.revised_later).then_some(self.revised_after),
-            script: Vec::new(),
+            ..Drawn::default()
         };
         if hit(self.throttled) {
             let forms = RetryAfter::each(self.throttled_for);
@@ -141,6 +180,26 @@ impl Faults {
         if hit(self.slow) {
             drawn.script.push(Answer::Slow(self.slow_by));
         }
+        let odd = [
+            (self.no_time, Odd::NoTime),
+            (self.time_spelling, Odd::TimeSpelling),
+            (self.impossible_seconds, Odd::ImpossibleSeconds),
+            (self.seconds_spelling, Odd::SecondsSpelling),
+            (self.impossible_measure, Odd::ImpossibleMeasure),
+            (self.word_spelling, Odd::WordSpelling),
+            (self.long_amount, Odd::LongAmount),
+            (self.bad_token, Odd::BadToken),
+            (self.broken_row, Odd::BrokenRow),
+        ];
+        for (share, odd) in odd {
+            let (hit, nth) = (numbers.random::<f64>() < share, numbers.random_range(0..1000));
+            if hit {
+                drawn.odd.push((odd, nth));
+            }
+        }
+        let (hit, nth) = (numbers.random::<f64>() < self.no_id, numbers.random_range(0..NO_IDS.len()));
+        drawn.no_id = hit.then_some(NO_IDS[nth]);
+        drawn.upper_case_id = numbers.random::<f64>() < self.upper_case_id;
         drawn
     }
 }

@@ -266,6 +266,8 @@ pub(super) struct ListEnvelope<'a> {
     pub(super) size: usize,
     /// `recent` has neither pagination nor summary.
     pub(super) bare: bool,
+    /// See [`SimulatorOptions::denies_next`].
+    pub(super) denies_next: bool,
 }
 
 impl ListEnvelope<'_> {
@@ -307,7 +309,7 @@ impl ListEnvelope<'_> {
                     r#","pagination":{{"page":{},"per_page":{},"total":{total},"pages":{pages},"has_next":{},"has_prev":{}}}"#,
                     self.number,
                     self.size,
-                    self.number < pages,
+                    self.number < pages && !self.denies_next,
                     self.number > 1 && pages > 0,
                 ),
             );

@@ -95,6 +95,8 @@ pub struct SimulatorOptions {
     pub keeps_days: Option<u64>,
     /// The field `summary.total_cost` adds up.
     pub summary_cost: SummaryCost,
+    /// Every page says that none follows, whatever it says of their number.
+    pub denies_next: bool,
     /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
     pub parent_sees_subs: bool,
     /// A CDR exists from the call's end plus this.
@@ -129,6 +131,7 @@ impl Default for SimulatorOptions {
             day_of: DayOf::Start,
             keeps_days: None,
             summary_cost: SummaryCost::TotalCost,
+            denies_next: false,
             parent_sees_subs: false,
             cdr_delay: Duration::ZERO,
             clock_ahead: 0,

@@ -164,9 +164,16 @@ impl World {
         state.sequence += 1;
         let appears_after = spec.appears_after;
         let setting = DrawSettings { seed: self.options.seed, sequence, now, accounts: &state.owners };
-        let call = draw::draw(spec, &setting);
+        let mut call = draw::draw(spec, &setting);
         let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
         let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
+        for (odd, nth) in &drawn.odd {
+            odd.apply(&mut call, *nth);
+        }
+        if call.announced_as.is_none() {
+            let upper_case = drawn.upper_case_id.then(|| call.call_id.to_uppercase());
+            call.announced_as = drawn.no_id.map(str::to_owned).or(upper_case);
+        }
 
         let wait = appears_after.unwrap_or_else(|| {
             let due = call.ended_at - now + TimeDelta::from_std(self.options.cdr_delay).unwrap_or_default();

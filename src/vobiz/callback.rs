@@ -108,7 +108,10 @@ impl Said {
 
     fn in_json(text: &str, may_be_wrapped: bool) -> Self {
         let noted = |note: &str| Self { note: Some(note.to_owned()), ..Self::default() };
-        let Ok(value) = json::check(text) else { return noted("the body is no JSON, or only half of it") };
+        let mended = json::check(text).is_err().then(|| json::mended(text)).flatten();
+        let Ok(value) = json::check(mended.as_deref().unwrap_or(text)) else {
+            return noted("the body is no JSON, or only half of it");
+        };
         if value.starts_with('[') {
             if !may_be_wrapped {
                 return noted("the body is a list in a list");
@@ -214,7 +217,8 @@ impl Said {
             return None;
         }
         let call_id = id(key, text, notes)?;
-        if leg == Leg::BLeg && [&self.call_uuid, &self.dial_a_leg].contains(&text) {
+        let same = |other: &&String| CallId::new(other).as_ref() == Ok(&call_id);
+        if leg == Leg::BLeg && [&self.call_uuid, &self.dial_a_leg].iter().any(same) {
             // The A leg goes on; its own Hangup will come.
             notes.push("DialBLegUUID is the A leg".to_owned());
             return None;

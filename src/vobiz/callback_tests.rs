@@ -173,3 +173,30 @@ proptest! {
         prop_assert!(callback.event.len() <= 64);
     }
 }
+
+#[test]
+fn a_word_for_none_names_no_call() {
+    for id in [
+        "undefined",
+        "null",
+        "None",
+        "0",
+        "NaN",
+        "%7B%7BCallUUID%7D%7D",
+        "00000000-0000-0000-0000-000000000000",
+    ] {
+        let callback = parse(None, format!("Event=Hangup&CallUUID={id}").as_bytes());
+        assert_eq!((&callback.ended, &callback.call_id), (&None, &None), "{id}");
+        assert!(callback.note.unwrap().starts_with("CallUUID is no call id"), "{id}");
+    }
+    let upper = parse(None, b"Event=Hangup&CallUUID=5F0E9C1A-3B77-4C0D-9A52-6F1E8D2B4A10");
+    assert_eq!(upper.ended.unwrap().call_id.as_str(), "5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10");
+    let same = b"Event=DialHangup&CallUUID=5f0e9c1a-3b77-4c0d-9a52-6f1e8d2b4a10&DialBLegUUID=5F0E9C1A-3B77-4C0D-9A52-6F1E8D2B4A10";
+    assert_eq!(parse(None, same).ended, None, "the A leg in another case");
+}
+
+#[test]
+fn a_bad_token_does_not_cost_a_webhook() {
+    let callback = parse(None, br#"{"Event":"Hangup","CallUUID":"c1","TrunkID":"t","Cost":NaN,"MOS":-nan}"#);
+    assert_eq!(callback.ended.unwrap().call_id.as_str(), "c1");
+}

@@ -3,12 +3,12 @@
 //! and where it is stored, is no matter of this file.
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 
 use super::json::{self, Member};
 use super::number::{self, HomeCountry};
+use super::plausible;
 use super::value::{Notes, shorten};
-use super::{AccountId, CallId, InvalidId, Payload};
+use super::{AccountId, CallId, InvalidId, Numeric, Payload};
 
 /// A call detail record as Vobiz's API gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub struct Cdr {
     pub extra: Option<String>,
     /// What could not be read or had to be changed, one `field: why` each.
     pub notes: Vec<String>,
-    /// The record's own text (without the envelope around it), as it came.
+    /// The record's own text (without the envelope around it), as it came; a text that was no JSON only for single tokens is
+    /// mended.
     pub payload: Payload,
 }
 
@@ -34,6 +35,21 @@ impl Cdr {
     /// Reads a payload that was kept anew; `replaced` if there is that note on it.
     pub fn read_kept(payload: &Payload, home: HomeCountry, replaced: bool) -> Result<Self, Unreadable> {
         read(check(payload.text())?, home, replaced)
+    }
+
+    /// Whether the record can be of an account that was asked: the path of a main account shows its own calls and those of its
+    /// sub-accounts. A record that names nobody is of the account that was asked.
+    pub fn may_belong_to(&self, asked: &AccountId) -> bool {
+        self.account_id.as_ref().is_none_or(|owner| {
+            owner == asked || !asked.as_str().starts_with("MA_") || owner.as_str().starts_with("SA_")
+        })
+    }
+
+    /// Takes out the times that lie in the future, seen from when the record was asked for.
+    #[must_use]
+    pub fn without_future(mut self, requested_at: DateTime<Utc>) -> Self {
+        plausible::until(&mut self.fields, requested_at, &mut self.notes);
+        self
     }
 
     /// Lays this row of a list over what was known before: what it does not say stays as it was said.
@@ -151,11 +167,11 @@ macro_rules! cdr_fields {
             /// UTC; whether it ever moves is unknown.
             updated_at: DateTime<Utc> = "updated_at";
             /// Amount for this leg, in `currency`.
-            cost: Decimal = "cost";
+            cost: Numeric = "cost";
             /// Amount with streaming, in `currency`.
-            total_cost: Decimal = "total_cost";
+            total_cost: Numeric = "total_cost";
             /// Amount for audio streaming, in `currency`.
-            streaming_cost: Decimal = "streaming_cost";
+            streaming_cost: Numeric = "streaming_cost";
             /// `INR`.
             currency: String = "currency";
             /// A FreeSWITCH-like word, `NORMAL_CLEARING`.
@@ -181,11 +197,11 @@ macro_rules! cdr_fields {
             /// `PCMU`, `PCMA`, `opus`.
             codec: String = "codec";
             /// Mean opinion score, 1 to 5; 0 means no media, not bad quality (documented).
-            mos: Decimal = "mos";
+            mos: Numeric = "mos";
             /// Milliseconds.
-            jitter: Decimal = "jitter";
+            jitter: Numeric = "jitter";
             /// Percent.
-            packet_loss: Decimal = "packet_loss";
+            packet_loss: Numeric = "packet_loss";
             /// An address as text.
             network_addr: String = "network_addr";
             /// An address as text.
@@ -231,7 +247,10 @@ macro_rules! fields {
             /// Reads one key's value; false if we do not know the key.
             fn read(&mut self, key: &str, written: &str, notes: &mut Notes) -> bool {
                 match key {
-                    $($key => self.$name = notes.read($key, written),)+
+                    $($key => {
+                        let written = plausible::spelled($key, written, notes);
+                        self.$name = notes.read($key, &written);
+                    })+
                     _ => return false,
                 }
                 true
@@ -270,10 +289,20 @@ const fn is_same<const N: usize>(names: [&str; N], field: &str) -> bool {
 /// partner paths give (documented).
 pub fn decode_single(body: &[u8], home: HomeCountry) -> Result<Single, Unreadable> {
     let (text, replaced) = json::text_of(body);
+    match single(&text, home, replaced) {
+        // What is JSON needs no mending, and half a body cannot be mended.
+        Err(error @ Unreadable::NotJson { .. }) => {
+            json::mended(&text).map_or(Err(error), |text| single(&text, home, replaced))
+        }
+        answer => answer,
+    }
+}
+
+fn single(text: &str, home: HomeCountry, replaced: bool) -> Result<Single, Unreadable> {
     if text.trim().is_empty() {
         return Ok(Single::NotYet("the body is empty"));
     }
-    let answer = check(&text)?;
+    let answer = check(text)?;
     if answer == "null" {
         return Ok(Single::NotYet("the body is null"));
     }
@@ -297,7 +326,10 @@ pub fn decode_single(body: &[u8], home: HomeCountry) -> Result<Single, Unreadabl
 /// The text without the white space around it, if it is JSON.
 pub(super) fn check(text: &str) -> Result<&str, Unreadable> {
     json::check(text).map_err(|error| {
-        if error.is_eof() { Unreadable::CutShort } else { Unreadable::NotJson { why: error.to_string() } }
+        let why = error.to_string();
+        // A text that was cut inside a string does not end like a record: there a quote is missing or too many.
+        let ends_well = why.starts_with("EOF while parsing a string") && text.trim_ascii_end().ends_with('}');
+        if error.is_eof() && !ends_well { Unreadable::CutShort } else { Unreadable::NotJson { why } }
     })
 }
 
@@ -346,6 +378,7 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
             }
         }
     }
+    plausible::bound(&mut fields, &mut notes);
     let e164 = |number: &Option<String>| number.as_deref().and_then(|number| number::e164(number, home));
     fields.caller_e164 = e164(&fields.caller_id_number);
     fields.destination_e164 = e164(&fields.destination_number);

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use rust_decimal::Decimal;
+use super::numeric::{MOST_DECIMALS, MOST_WHOLE, Numeric};
 
 /// A number as it was written: sign, digits without leading zeros, and the power of ten they are multiplied with.
 pub(super) struct Written {
@@ -63,26 +63,33 @@ impl Written {
         (digits, self.exponent.and_then(|exponent| exponent.checked_add_unsigned(cut)))
     }
 
-    /// Exactly this number, with the decimals that were printed where there is room for them; None if a [`Decimal`]
-    /// (28 decimals, 96 bits) cannot hold it.
-    pub(super) fn to_decimal(&self) -> Option<Decimal> {
+    /// Exactly this number, with the decimals that were printed where there is room for them; None if it has more digits than a
+    /// [`Numeric`] takes.
+    pub(super) fn to_numeric(&self) -> Option<Numeric> {
         if self.digits.is_empty() {
-            let decimals = self.exponent.map_or(0, |exponent| exponent.clamp(-28, 0).unsigned_abs());
-            return Decimal::try_from_i128_with_scale(0, u32::try_from(decimals).ok()?).ok();
+            let decimals = self.exponent.map_or(0, |exponent| usize::try_from(-exponent).unwrap_or(0));
+            return Some(Numeric::of(false, "", &"0".repeat(decimals.min(MOST_DECIMALS))));
         }
         let (shortest, exponent) = self.shortest();
         self.fit(&self.digits, self.exponent?).or_else(|| self.fit(shortest, exponent?))
     }
 
-    fn fit(&self, digits: &str, exponent: i64) -> Option<Decimal> {
-        // 2^96 has 29 digits.
-        if digits.len() > 29 || exponent < -28 || exponent > 29 - i64::try_from(digits.len()).ok()? {
+    fn fit(&self, digits: &str, exponent: i64) -> Option<Numeric> {
+        let whole = i64::try_from(digits.len()).ok()?.checked_add(exponent)?;
+        if usize::try_from(whole).unwrap_or(0) > MOST_WHOLE
+            || usize::try_from(-exponent).unwrap_or(0) > MOST_DECIMALS
+        {
             return None;
         }
-        let power = u32::try_from(exponent.max(0)).ok()?;
-        let amount = digits.parse::<i128>().ok()?.checked_mul(10_i128.checked_pow(power)?)?;
-        let scale = u32::try_from((-exponent).max(0)).ok()?;
-        Decimal::try_from_i128_with_scale(if self.negative { -amount } else { amount }, scale).ok()
+        let Ok(decimals) = usize::try_from(-exponent) else {
+            return Some(Numeric::of(
+                self.negative,
+                &[digits, &"0".repeat(usize::try_from(exponent).ok()?)].concat(),
+                "",
+            ));
+        };
+        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+        Some(Numeric::of(self.negative, whole, &format!("{fraction:0>decimals$}")))
     }
 
     /// Exactly this number as an integer; `42.0` and `4.2e1` are whole.
@@ -137,7 +144,7 @@ mod tests {
     use super::*;
 
     fn decimal(text: &str) -> Option<String> {
-        scan(text)?.to_decimal().map(|decimal| decimal.to_string())
+        scan(text)?.to_numeric().map(|number| number.to_string())
     }
 
     #[test]
@@ -150,19 +157,19 @@ mod tests {
             ("3e-1", Some("0.3")),
             ("1.5E3", Some("1500")),
             ("0e999999999999999999999", Some("0")),
+            ("0e-3", Some("0.000")),
             ("79228162514264337593543950335", Some("79228162514264337593543950335")),
-            ("79228162514264337593543950336", None),
-            ("0.1234567890123456789012345678", Some("0.1234567890123456789012345678")),
-            ("0.12345678901234567890123456789", None),
-            ("0.123456789000000000000000000000000000000", Some("0.123456789")),
-            ("1e28", Some("10000000000000000000000000000")),
-            ("1e29", None),
-            ("1e-28", Some("0.0000000000000000000000000001")),
-            ("1e-29", None),
+            ("79228162514264337593543950336", Some("79228162514264337593543950336")),
+            ("0.12345678901234567890123456789", Some("0.12345678901234567890123456789")),
+            ("0.1234567890000000000000000000000000", Some("0.1234567890000000000000000000000000")),
+            ("1e29", Some("100000000000000000000000000000")),
+            ("1e-29", Some("0.00000000000000000000000000001")),
+            ("1e100", None),
+            ("1e-1101", None),
             ("1e200000", None),
             ("1e-200000", None),
             ("1e99999999999999999999999", None),
-            ("1234567890123456789012345678901234567890", None),
+            ("1234567890123456789012345678901234567890", Some("1234567890123456789012345678901234567890")),
         ];
         for (text, expected) in cases {
             assert_eq!(decimal(text).as_deref(), expected, "{text}");
@@ -229,7 +236,7 @@ mod tests {
         #[test]
         fn the_canonical_text_is_the_same_number(text in "-?[0-9]{1,12}(\\.[0-9]{1,12})?([eE][+-]?[0-9])?") {
             let canonical = canonical(&text);
-            prop_assert_eq!(scan(&canonical).unwrap().to_decimal(), scan(&text).unwrap().to_decimal());
+            prop_assert_eq!(scan(&canonical).unwrap().to_numeric(), scan(&text).unwrap().to_numeric());
             prop_assert_eq!(super::canonical(&canonical), canonical.as_ref());
         }
     }

@@ -3,6 +3,9 @@
 //! Whether a text is JSON at all is `serde_json`'s word ([`check`]); the rest only reads texts that passed it, and gives
 //! up quietly (fewer parts, never a panic) on one that did not. Nothing here makes a number of anything, so no amount
 //! can pass through a binary float, and nothing here recurses, so no nesting can overflow the stack.
+//!
+//! A text that is JSON but for single tokens (`NaN`, a raw line break in a name) is [`mended`]: one token must not cost the
+//! record, and what it said is kept in the record.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,6 +24,108 @@ pub(super) fn text_of(body: &[u8]) -> (Cow<'_, str>, bool) {
     let text = String::from_utf8_lossy(body);
     let replaced = matches!(text, Cow::Owned(_));
     (text, replaced)
+}
+
+/// Under this key a mended text holds a token that was no JSON: `NaN` becomes `{"not JSON":"NaN"}`. An object is what no field of
+/// a CDR can be read from, so the token becomes nothing with a note, and is still what it was when the record is read again.
+const NOT_JSON: &str = "not JSON";
+
+/// The token that a mended text holds in this value.
+pub(super) fn not_json(written: &str) -> Option<Cow<'_, str>> {
+    match members(written).as_slice() {
+        [only] if only.key == NOT_JSON => Some(string(only.value).0),
+        _ => None,
+    }
+}
+
+/// One JSON value at the beginning of a text, and only that.
+pub(super) fn first_value(text: &str) -> Option<&str> {
+    serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().next()?.ok().map(RawValue::get)
+}
+
+/// The value at the beginning of a text by its brackets alone, JSON or not.
+pub(super) fn first_part(text: &str) -> Option<&str> {
+    Cursor { text, at: 0 }.value()
+}
+
+/// The text with single tokens put right, or None if there are none. Whether it is JSON now is for [`check`] to say.
+///
+/// - A bare word where a value belongs is kept under [`NOT_JSON`]; one that is a number in another spelling (`.5`, `+1`, `007`)
+///   becomes a string, as which it can be read.
+/// - Control characters inside a string are escaped, those between values become blanks.
+/// - A backslash that begins no escape is doubled.
+pub(super) fn mended(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut mended = String::with_capacity(text.len() + 64);
+    let mut open = Vec::new();
+    // The last thing that was no white space, and how far the text is copied.
+    let (mut before, mut at, mut copied) = (0, 0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => continue,
+            0..b' ' => {
+                mended.extend([&text[copied..start], " "]);
+                copied = at;
+                continue;
+            }
+            b'"' => at = mend_string(text, at, &mut copied, &mut mended),
+            b'{' | b'[' => open.push(byte),
+            b'}' | b']' => _ = open.pop(),
+            b',' | b':' => {}
+            _ => {
+                let ends = |b: &u8| matches!(b, b',' | b'}' | b']' | b':' | b'"') || *b <= b' ';
+                at += bytes[at..].iter().take_while(|b| !ends(b)).count();
+                let token = &text[start..at];
+                let is_value =
+                    before == b':' || (open.last() == Some(&b'[') && matches!(before, b'[' | b','));
+                if is_value && check(token).is_err() {
+                    mended.push_str(&text[copied..start]);
+                    let quoted = serde_json::Value::from(token);
+                    // Writing to a String cannot fail.
+                    _ = match super::decimal::scan(token) {
+                        Some(_) => write!(mended, "{quoted}"),
+                        None => write!(mended, "{{\"{NOT_JSON}\":{quoted}}}"),
+                    };
+                    copied = at;
+                }
+            }
+        }
+        before = byte;
+    }
+    if copied == 0 {
+        return None;
+    }
+    mended.push_str(&text[copied..]);
+    Some(mended)
+}
+
+/// Mends the string whose inside begins here; returns where it is over.
+fn mend_string(text: &str, mut at: usize, copied: &mut usize, mended: &mut String) -> usize {
+    let bytes = text.as_bytes();
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => break,
+            0..b' ' => {
+                mended.push_str(&text[*copied..start]);
+                _ = write!(mended, "\\u{byte:04x}");
+                *copied = at;
+            }
+            b'\\' => match bytes.get(at) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 1,
+                Some(b'u') if text.get(at + 1..).is_some_and(|rest| unit(rest).is_some()) => at += 5,
+                _ => {
+                    mended.extend([&text[*copied..start], "\\\\"]);
+                    *copied = at;
+                }
+            },
+            _ => {}
+        }
+    }
+    at
 }
 
 /// One `key: value` of an object.
@@ -255,6 +360,38 @@ mod tests {
     }
 
     #[test]
+    fn single_tokens_are_mended() {
+        let cases = [
+            (
+                r#"{"a":NaN,"b":[1,-Infinity]}"#,
+                r#"{"a":{"not JSON":"NaN"},"b":[1,{"not JSON":"-Infinity"}]}"#,
+            ),
+            (r#"{"a": -nan , "b":None}"#, r#"{"a": {"not JSON":"-nan"} , "b":{"not JSON":"None"}}"#),
+            (r#"{"a":.5,"b":+1,"c":007}"#, r#"{"a":".5","b":"+1","c":"007"}"#),
+            ("{\"a\":\"x\ny\u{0}\tz\",\u{b}\"b\":1}\u{0}", "{\"a\":\"x\\u000ay\\u0000\\u0009z\", \"b\":1} "),
+            (r#"{"a":"\x41\'\u12\"é"}"#, r#"{"a":"\\x41\\'\\u12\"é"}"#),
+            (r#"{"é":NaN é,"b":{"c":é}}"#, r#"{"é":{"not JSON":"NaN"} é,"b":{"c":{"not JSON":"é"}}}"#),
+        ];
+        for (text, whole) in cases {
+            assert_eq!(mended(text).as_deref(), Some(whole), "{text}");
+        }
+        // Nothing to mend; or a whole answer that is something else.
+        for text in
+            [r#"{"a":[1,true,"x\n\u0041"],"b":null}"#, "<html>", "NaN", r#"{"a":1} x"#, "{NaN:1}", r#"{"a""#]
+        {
+            assert_eq!(mended(text), None, "{text}");
+        }
+        assert_eq!(not_json(r#"{"not JSON":"NaN"}"#).as_deref(), Some("NaN"));
+        assert!(
+            [r#"{"a":"NaN"}"#, r#"{"not JSON":"NaN","b":1}"#, "\"NaN\"", "{}"]
+                .iter()
+                .all(|text| not_json(text).is_none())
+        );
+        assert_eq!(first_value("{\"a\":1} , x"), Some("{\"a\":1}"));
+        assert_eq!(first_value("{\"a\":NaN}"), None);
+    }
+
+    #[test]
     fn any_nesting_is_walked_without_the_stack() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(500_000), "]".repeat(500_000));
         assert_eq!(members(check(&deep).unwrap()).len(), 1);
@@ -267,6 +404,21 @@ mod tests {
             elements(&text);
             string(&text);
             canonical_string(&text);
+            not_json(&text);
+            first_value(&text);
+        }
+
+        #[test]
+        fn any_text_is_mended_without_a_panic(text in r#"[{}\[\]",:\\ud8e0-9aN é\x00\n]{0,60}"#) {
+            if let Some(once) = mended(&text) {
+                assert_eq!(mended(&once), None, "{text:?} {once:?}");
+            }
+        }
+
+        #[test]
+        fn what_was_json_is_not_mended(text in r#"[a-z \\\"é]{0,20}"#, number in -1000..1000i64) {
+            let whole = serde_json::json!({ "a": [text, number, null, { "b": text }] }).to_string();
+            assert_eq!(mended(&whole), None);
         }
     }
 }

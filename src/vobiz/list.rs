@@ -1,13 +1,16 @@
 //! One page of CDRs: the rows, where the page stands, and the provider's own totals. A row that cannot be read is
-//! reported beside the others and never spoils them.
+//! reported beside the others and never spoils them, not even where it is no JSON: then the page is cut into its rows first.
 
-use rust_decimal::Decimal;
+use std::borrow::Cow;
 
 use super::cdr::{self, Cdr, Unreadable};
 use super::json::{self, Member};
 use super::number::HomeCountry;
 use super::value::Notes;
-use super::{AccountId, Payload};
+use super::{AccountId, CallId, Numeric, Payload};
+
+/// Places at which a broken page is tried for its next row. Each try may read to the end of the page.
+const MOST_TRIES: usize = 200;
 
 /// A page of `…/cdr`, `…/cdr/search`, `…/cdr/recent` or a partner list. What the answer does not say is None (`recent`
 /// has neither pagination nor summary, documented).
@@ -43,6 +46,8 @@ pub struct RowError {
     pub why: Unreadable,
     /// The row as it came.
     pub payload: Payload,
+    /// The call it is about, where a row that is no JSON shows that nonetheless: its single record may be whole.
+    pub call_id: Option<CallId>,
 }
 
 /// Vobiz's totals for the filtered set.
@@ -55,7 +60,7 @@ pub struct Summary {
     /// `total_billable_seconds`.
     pub billable_seconds: Option<i64>,
     /// `total_cost`, with the decimals that were printed (its `scale()`).
-    pub total_cost: Option<Decimal>,
+    pub total_cost: Option<Numeric>,
     /// The summary as it came, all its keys.
     pub text: String,
 }
@@ -64,16 +69,43 @@ pub struct Summary {
 /// is an empty list (inferred: Go writes an empty one like that).
 pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadable> {
     let (text, replaced) = json::text_of(body);
-    let answer = RawObject(cdr::object("the answer", cdr::check(&text)?)?);
+    let error = match whole(&text, home, replaced) {
+        Err(error @ (Unreadable::NotJson { .. } | Unreadable::CutShort)) => error,
+        page => return page,
+    };
+    if let Some(text) = json::mended(&text)
+        && let Ok(page) = whole(&text, home, replaced)
+    {
+        return Ok(page);
+    }
+    let Some((envelope, rows)) = cut(&text) else { return Err(error) };
+    let read = |(position, row): (usize, Cow<'_, str>)| {
+        let (why, call_id) = match cdr::check(&row).map(|row| cdr::read(row, home, replaced)) {
+            Ok(Ok(cdr)) => return Ok(cdr),
+            Ok(Err(why)) => (why, None),
+            Err(why) => (why, shown_id(&row)),
+        };
+        Err(RowError { position, why, payload: Payload::new(row), call_id })
+    };
+    Ok(page(&RawObject(json::members(&envelope)), rows.into_iter().enumerate().map(read).collect()))
+}
+
+/// Reads a page that is JSON.
+fn whole(text: &str, home: HomeCountry, replaced: bool) -> Result<ListPage, Unreadable> {
+    let answer = RawObject(cdr::object("the answer", cdr::check(text)?)?);
     let rows = match answer.get("data") {
         Some(data) if data.starts_with('[') => json::elements(data),
         Some("null") => Vec::new(),
         other => return Err(Unreadable::NoRows { found: other.map_or("missing", cdr::kind) }),
     };
-    let row = |(position, row)| {
-        let unreadable = |why| RowError { position, why, payload: Payload::new(row) };
-        cdr::read(row, home, replaced).map_err(unreadable)
+    let read = |(position, row)| {
+        let error = |why| RowError { position, why, payload: Payload::new(row), call_id: None };
+        cdr::read(row, home, replaced).map_err(error)
     };
+    Ok(page(&answer, rows.into_iter().enumerate().map(read).collect()))
+}
+
+fn page(answer: &RawObject<'_>, rows: Vec<Result<Cdr, RowError>>) -> ListPage {
     let pagination = answer.object("pagination").map_or_else(RawObject::default, |(object, _)| object);
     let summary = answer.object("summary").map(|(summary, text)| Summary {
         calls: summary.read("totalCalls"),
@@ -82,8 +114,8 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
         total_cost: summary.read("total_cost"),
         text: text.to_owned(),
     });
-    Ok(ListPage {
-        rows: rows.into_iter().enumerate().map(row).collect(),
+    ListPage {
+        rows,
         page: pagination.read("page"),
         per_page: pagination.read("per_page"),
         total: pagination.read("total"),
@@ -92,6 +124,87 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
         summary,
         success: answer.read("success"),
         account_id: answer.read::<String>("account_id").and_then(|id| AccountId::new(&id).ok()),
+    }
+}
+
+/// Cuts a page that is no JSON into its envelope, without rows, and its rows: each as it stands there, mended where that makes it
+/// JSON, or broken. None if its end is not there (half a body) or cannot be found.
+fn cut(text: &str) -> Option<(String, Vec<Cow<'_, str>>)> {
+    let list = text.match_indices("\"data\"").find_map(|(at, key)| {
+        let rest = text[at + key.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('[')?;
+        Some(text.len() - rest.len())
+    })?;
+    let envelope = |tail: &str| {
+        let whole = [&text[..list], tail].concat();
+        if cdr::check(&whole).is_ok() {
+            Some(whole)
+        } else {
+            json::mended(&whole).filter(|whole| cdr::check(whole).is_ok())
+        }
+    };
+    let (mut at, mut rows, mut tries) = (list, Vec::new(), 0);
+    loop {
+        let rest = text[at..].trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
+        at = text.len() - rest.len();
+        if let Some(envelope) = end_of_list(rest).and_then(&envelope) {
+            return Some((envelope, rows));
+        }
+        let (row, end) = row(rest).or_else(|| broken_row(rest, &envelope, &mut tries))?;
+        rows.push(row);
+        at += end;
+    }
+}
+
+/// The row at the beginning of a text, and where it ends, if it is JSON or can be mended.
+fn row(rest: &str) -> Option<(Cow<'_, str>, usize)> {
+    let ends = |end: usize| rest[end..].trim_ascii_start().starts_with([',', ']']);
+    let whole = json::first_value(rest).filter(|row| ends(row.len()));
+    whole.map(|row| (Cow::Borrowed(row), row.len())).or_else(|| {
+        let row = json::first_part(rest)?;
+        let mended = json::mended(row).filter(|row| cdr::check(row).is_ok() && row.starts_with('{'))?;
+        ends(row.len()).then_some((Cow::Owned(mended), row.len()))
+    })
+}
+
+/// A row that cannot be mended: up to the place where a row or the end of the page begins.
+fn broken_row<'a>(
+    rest: &'a str,
+    envelope: &impl Fn(&str) -> Option<String>,
+    tries: &mut usize,
+) -> Option<(Cow<'a, str>, usize)> {
+    let (end, _) = rest.match_indices(['{', ']']).skip_while(|(at, _)| *at == 0).find(|(at, found)| {
+        let from = &rest[*at..];
+        if *tries >= MOST_TRIES || (*found == "]" && end_of_list(from).is_none()) {
+            return false;
+        }
+        *tries += 1;
+        match *found {
+            "]" => envelope(from).is_some(),
+            // An object inside a row has no such key.
+            _ => row(from)
+                .is_some_and(|(row, _)| json::members(&row).iter().any(|member| member.key == "uuid")),
+        }
+    })?;
+    let broken = rest[..end].trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ',');
+    Some((Cow::Borrowed(broken), end))
+}
+
+/// The text, if it begins with what may be the end of the list.
+fn end_of_list(text: &str) -> Option<&str> {
+    let after = text.strip_prefix(']')?.trim_ascii_start();
+    let next = after.strip_prefix(',').map(str::trim_ascii_start);
+    (after.starts_with('}') || next.is_some_and(|next| next.starts_with('"'))).then_some(text)
+}
+
+/// The id that a text shows under `uuid`, JSON or not.
+fn shown_id(row: &str) -> Option<CallId> {
+    row.match_indices("\"uuid\"").find_map(|(at, key)| {
+        let rest = row[at + key.len()..]
+            .trim_ascii_start()
+            .strip_prefix(':')?
+            .trim_ascii_start()
+            .strip_prefix('"')?;
+        CallId::new(&rest[..rest.find('"')?]).ok()
     })
 }
 
@@ -140,7 +253,7 @@ mod tests {
         let summary = page.summary.unwrap();
         assert_eq!(summary.calls, Some(4500));
         assert_eq!((summary.duration_seconds, summary.billable_seconds), (Some(118_234), Some(61_211)));
-        assert_eq!(summary.total_cost, Some("1564.51".parse().unwrap()));
+        assert_eq!(summary.total_cost, "1564.51".parse().ok());
         assert!(summary.text.contains("\"avgCallDuration\": \"28s\""));
         let rows: Vec<_> = page.rows.into_iter().map(Result::unwrap).collect();
         assert_eq!(rows[1].call_id.as_str(), "11223344-5566-7788-99aa-bbccddeeff00");
@@ -191,6 +304,81 @@ mod tests {
         assert_eq!(told[5], Ok("z"));
     }
 
+    fn told(page: &ListPage) -> Vec<String> {
+        let told = |row: &Result<Cdr, RowError>| match row {
+            Ok(cdr) => format!("{} {}", cdr.call_id, cdr.notes.join("; ")),
+            Err(error) => format!("{error} {:?}", error.call_id),
+        };
+        page.rows.iter().map(told).collect()
+    }
+
+    #[test]
+    fn one_bad_token_costs_one_field() {
+        let page = page(
+            b"{\"data\":[{\"uuid\":\"a\",\"cost\":0.1},{\"uuid\":\"b\",\"packet_loss\":NaN,\"codec\":-nan},\
+              {\"uuid\":\"c\",\"caller_id_name\":\"J\nX\",\"mos\":Infinity}],\"pagination\":{\"page\":1},\"summary\":{\"total_cost\":NaN}}",
+        );
+        assert_eq!(
+            told(&page),
+            [
+                "a ",
+                "b packet_loss: no JSON, taken as null: NaN; codec: no JSON, taken as null: -nan",
+                "c caller_id_name: control characters are in it; mos: no JSON, taken as null: Infinity"
+            ]
+        );
+        assert_eq!((page.page, page.summary.unwrap().total_cost), (Some(1), None));
+        let kept = page.rows[1].as_ref().unwrap();
+        let again = Cdr::read_kept(&kept.payload, HomeCountry::INDIA, false).unwrap();
+        assert_eq!(&again, kept, "what was kept of it is read the same");
+    }
+
+    #[test]
+    fn a_row_that_is_no_json_is_cut_out() {
+        for (broken, why) in [
+            (r#"{"uuid":"b","caller_id_name":"J "X" Y","x":[{"a":1},{"a":2}]}"#, "quotes inside a text"),
+            (r#"{"uuid":"b","caller_id_name":"J " Y","codec":"x"}"#, "an odd number of them"),
+            (r#"{"uuid" : "b","codec"}"#, "a key without a value"),
+            (r#"{"uuid":"b","codec":"x"]}"#, "another bracket"),
+            (r#"{"uuid":"b","codec":"x",,"mos":1}"#, "a comma too many"),
+        ] {
+            let (a, c) = (r#"{"uuid":"a","x":NaN}"#, r#"{"uuid":"c","cost":1}"#);
+            for (rows, expected) in [
+                ([a, broken, c], ["a", "broken", "c"]),
+                ([broken, a, c], ["broken", "a", "c"]),
+                ([a, c, broken], ["a", "c", "broken"]),
+            ] {
+                let body = format!(
+                    "{{\"count\":3,\"data\": [ {} ],\"pagination\":{{\"total\":3,\"has_next\":false}},\"success\":true}}",
+                    rows.join(" ,\n")
+                );
+                let page = page(body.as_bytes());
+                let ids = page.rows.iter().map(|row| match row {
+                    Ok(cdr) => cdr.call_id.as_str(),
+                    Err(error) => {
+                        assert_eq!(error.call_id.as_ref().map(CallId::as_str), Some("b"), "{why}");
+                        assert_eq!(error.payload.text(), broken);
+                        "broken"
+                    }
+                });
+                assert_eq!(ids.collect::<Vec<_>>(), expected, "{why}");
+                assert_eq!(
+                    (page.total, page.has_next, page.success),
+                    (Some(3), Some(false), Some(true)),
+                    "{why}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_page_is_no_page_whatever_its_tokens_are() {
+        let whole = br#"{"data":[{"uuid":"a","x":NaN},{"uuid":"b","y":"z" z"},{"uuid":"c"}],"pagination":{"page":1}}"#;
+        assert_eq!(page(whole).rows.len(), 3);
+        for end in 1..whole.len() - 1 {
+            assert!(decode_list(&whole[..end], HomeCountry::INDIA).is_err(), "{end}");
+        }
+    }
+
     #[test]
     fn no_list_is_not_an_empty_list() {
         let list = |body: &str| decode_list(body.as_bytes(), HomeCountry::INDIA);
@@ -224,6 +412,20 @@ mod tests {
             body[at] = byte;
             body.truncate(cut);
             drop(decode_list(&body, HomeCountry::INDIA));
+        }
+
+        #[test]
+        fn a_bad_byte_in_a_row_costs_no_other_row(at in 0usize..1000, byte: u8) {
+            let rows = ["a", "b", "c"].map(|id| {
+                format!(r#"{{"uuid":"{id}","x":[{{"y":1}}],"name":"n","cost":0.45,"time":"2026-03-25T10:00:42Z"}}"#)
+            });
+            let mut body = format!(r#"{{"data":[{}],"pagination":{{"page":1}},"success":true}}"#, rows.join(",")).into_bytes();
+            let first = 9 + rows[0].len() + 1;
+            let at = first + at % rows[1].len();
+            body[at] = byte;
+            let page = decode_list(&body, HomeCountry::INDIA);
+            let ids: Vec<_> = page.iter().flat_map(|page| &page.rows).flatten().map(|cdr| cdr.call_id.as_str()).collect();
+            prop_assert!(ids.contains(&"a") && ids.contains(&"c"), "{:?} {}", ids, String::from_utf8_lossy(&body));
         }
     }
 }

@@ -10,8 +10,11 @@ mod id;
 mod json;
 mod list;
 mod number;
+mod numeric;
 mod payload;
+mod plausible;
 pub mod signature;
+mod time;
 mod value;
 pub mod written;
 
@@ -22,6 +25,7 @@ pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle, 
 pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};
+pub use numeric::{Half, InvalidNumeric, Numeric};
 pub use payload::{Overlap, Payload};
 pub use signature::{Nonces, Proof, SignaturePolicy, Verifier};
-pub use value::Moment;
+pub use time::Moment;

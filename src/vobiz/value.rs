@@ -1,11 +1,9 @@
 //! One value of a CDR read as the type its column wants. Lenient in spelling, strict in meaning: what cannot be read
 //! exactly becomes nothing plus a note that says why, and never an error; a CDR must not be lost over one field.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
-use rust_decimal::Decimal;
-
 use super::decimal::{self, NotWhole};
 use super::json;
+use super::numeric::Numeric;
 
 /// More notes than a CDR has fields mean a hostile text, not a helpful record.
 const MOST_NOTES: usize = 64;
@@ -26,6 +24,10 @@ impl Notes {
         if written == "null" {
             return None;
         }
+        if let Some(token) = json::not_json(written) {
+            self.add(field, &format!("no JSON, taken as null: {}", shorten(&token)));
+            return None;
+        }
         let (value, complaint) = T::read(written);
         if let Some(complaint) = complaint {
             self.add(field, &complaint);
@@ -39,7 +41,7 @@ impl Notes {
 }
 
 /// A value, and what there is to say about it; a value can be fit for use and still deserve a note.
-type Reading<T> = (Option<T>, Option<String>);
+pub(super) type Reading<T> = (Option<T>, Option<String>);
 
 /// A type that a value's JSON text can be read as.
 pub(super) trait Read: Sized {
@@ -54,7 +56,7 @@ pub(super) fn shorten(written: &str) -> String {
     }
 }
 
-fn refuse<T>(why: &str, written: &str) -> Reading<T> {
+pub(super) fn refuse<T>(why: &str, written: &str) -> Reading<T> {
     (None, Some(format!("{why}: {}", shorten(written))))
 }
 
@@ -66,10 +68,10 @@ fn number(written: &str) -> Option<decimal::Written> {
     }
 }
 
-impl Read for Decimal {
+impl Read for Numeric {
     fn read(written: &str) -> Reading<Self> {
-        match number(written).map(|number| number.to_decimal()) {
-            Some(Some(decimal)) => (Some(decimal), None),
+        match number(written).map(|number| number.to_numeric()) {
+            Some(Some(number)) => (Some(number), None),
             Some(None) => refuse("more digits than can be kept exactly", written),
             None => refuse("not a number", written),
         }
@@ -127,79 +129,11 @@ impl Read for String {
         } else {
             text.into_owned()
         };
+        if text.contains(|c| c < ' ') {
+            complaints.push("control characters are in it");
+        }
         (Some(text), (!complaints.is_empty()).then(|| complaints.join(", ")))
     }
-}
-
-impl Read for DateTime<Utc> {
-    /// RFC 3339 with any fraction and offset (documented: whole seconds and `Z`); without a zone it counts as UTC and
-    /// says so (a vendor mock writes it like that). Kept to the microsecond, as Postgres does, in the years 1 to 9999.
-    fn read(written: &str) -> Reading<Self> {
-        if !written.starts_with('"') {
-            return refuse("not a time", written);
-        }
-        let (text, _) = json::string(written);
-        let text = text.trim();
-        // Go's zero time, in whatever spelling, and no text at all both mean "no time".
-        if text.is_empty() || text.starts_with("0001-01-01") {
-            return refuse("no time", written);
-        }
-        let (time, complaint) = match moment(text) {
-            Some(Moment::Instant(time)) => (time, None),
-            Some(Moment::Local(time)) => {
-                (time.and_utc(), Some(format!("no zone, taken as UTC: {}", shorten(written))))
-            }
-            None => return refuse("not a time", written),
-        };
-        match kept(time) {
-            Some(time) => (Some(time), complaint),
-            None => refuse("not a time between the years 1 and 9999", written),
-        }
-    }
-}
-
-/// A time as it was written: an instant, or what a clock on some wall showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// With a zone.
-    Instant(DateTime<Utc>),
-    /// Without one.
-    Local(NaiveDateTime),
-}
-
-/// A date and a time of day, with or without a zone; None if it is not written like that.
-pub(super) fn moment(text: &str) -> Option<Moment> {
-    let bytes = text.as_bytes();
-    // Signs, five-digit years and bare dates are nothing Vobiz writes; chrono would take some of them.
-    if bytes.len() < 19 || bytes[4] != b'-' || !bytes[..4].iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    zoned(text).map(Moment::Instant).or_else(|| zoneless(text).map(Moment::Local))
-}
-
-/// The time to the microsecond, as Postgres keeps it, if it lies in the years 1 to 9999. Also because chrono keeps a leap second
-/// beside the second; Postgres does not.
-pub(super) fn kept(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let kept = DateTime::from_timestamp_micros(time.timestamp_micros());
-    kept.filter(|time| (FIRST..=LAST).contains(&time.timestamp()))
-}
-
-/// 0001-01-01 and 9999-12-31 23:59:59, in seconds since 1970.
-const FIRST: i64 = -62_135_596_800;
-const LAST: i64 = 253_402_300_799;
-
-fn zoned(text: &str) -> Option<DateTime<Utc>> {
-    let time = DateTime::parse_from_rfc3339(text)
-        // Offsets without a colon or without minutes: `+0530`, Postgres's `+00`.
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"));
-    time.ok().map(|time| time.to_utc())
-}
-
-fn zoneless(text: &str) -> Option<NaiveDateTime> {
-    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
-        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
-    time.ok()
 }
 
 #[cfg(test)]
@@ -219,15 +153,23 @@ mod tests {
 
     #[test]
     fn money() {
-        reads::<Decimal>("0.45", Some("0.45"), "");
-        reads::<Decimal>("\" 0.10 \"", Some("0.10"), "");
-        reads::<Decimal>("null", None, "");
-        reads::<Decimal>("\"abc\"", None, "f: not a number: \"abc\"");
-        reads::<Decimal>("\"\"", None, "f: not a number: \"\"");
-        reads::<Decimal>("true", None, "f: not a number: true");
-        reads::<Decimal>("{\"a\":1}", None, "f: not a number: {\"a\":1}");
-        reads::<Decimal>("1e200000", None, "f: more digits than can be kept exactly: 1e200000");
-        let (value, note) = read::<Decimal>(&format!("\"{}\"", "é".repeat(500)));
+        reads::<Numeric>("0.45", Some("0.45"), "");
+        reads::<Numeric>("\" 0.10 \"", Some("0.10"), "");
+        for digits in [
+            "0.450000000000000011102230246251565404236316680908203125",
+            "0.01333333333333333333333333333",
+            "-0.45",
+        ] {
+            reads::<Numeric>(digits, Some(digits), "");
+        }
+        reads::<Numeric>(r#"{"not JSON":"NaN"}"#, None, "f: no JSON, taken as null: NaN");
+        reads::<Numeric>("null", None, "");
+        reads::<Numeric>("\"abc\"", None, "f: not a number: \"abc\"");
+        reads::<Numeric>("\"\"", None, "f: not a number: \"\"");
+        reads::<Numeric>("true", None, "f: not a number: true");
+        reads::<Numeric>("{\"a\":1}", None, "f: not a number: {\"a\":1}");
+        reads::<Numeric>("1e200000", None, "f: more digits than can be kept exactly: 1e200000");
+        let (value, note) = read::<Numeric>(&format!("\"{}\"", "é".repeat(500)));
         assert!(value.is_none() && note.chars().count() < 110 && note.ends_with('…'), "{note}");
     }
 
@@ -250,46 +192,8 @@ mod tests {
         reads::<String>("false", None, "f: not a text: false");
         reads::<String>("[1]", None, "f: not a text: [1]");
         reads::<String>(r#""a\u0000b""#, Some("ab"), "f: U+0000 was removed");
+        reads::<String>(r#""a\nb""#, Some("a\nb"), "f: control characters are in it");
+        reads::<String>(r#"{"not JSON":"-nan"}"#, None, "f: no JSON, taken as null: -nan");
         reads::<String>(r#""a\ud800""#, Some("a\u{fffd}"), "f: half a surrogate pair became U+FFFD");
-    }
-
-    #[test]
-    fn times() {
-        let utc = Some("2026-03-25 10:00:42 UTC");
-        reads::<DateTime<Utc>>("\"2026-03-25T10:00:42Z\"", utc, "");
-        reads::<DateTime<Utc>>("\"2026-03-25T15:30:42+05:30\"", utc, "");
-        reads::<DateTime<Utc>>("\"2026-03-25 15:30:42+0530\"", utc, "");
-        reads::<DateTime<Utc>>("\"2026-03-25 10:00:42+00\"", utc, "");
-        reads::<DateTime<Utc>>(
-            "\"2026-03-25T10:00:42.123456789012Z\"",
-            Some("2026-03-25 10:00:42.123456 UTC"),
-            "",
-        );
-        reads::<DateTime<Utc>>("\"2026-12-31T23:59:60Z\"", Some("2027-01-01 00:00:00 UTC"), "");
-        for written in ["\"2026-03-25 10:00:42\"", "\"2026-03-25T10:00:42\""] {
-            reads::<DateTime<Utc>>(written, utc, &format!("f: no zone, taken as UTC: {written}"));
-        }
-        reads::<DateTime<Utc>>(
-            "\"2026-03-25 10:00:42.662991\"",
-            Some("2026-03-25 10:00:42.662991 UTC"),
-            "f: no zone, taken as UTC: \"2026-03-25 10:00:42.662991\"",
-        );
-        for written in ["\"\"", "\"0001-01-01T00:00:00Z\"", "\"0001-01-01 00:00:00\""] {
-            reads::<DateTime<Utc>>(written, None, &format!("f: no time: {written}"));
-        }
-        for written in [
-            "\"yesterday\"",
-            "\"2026-03-25\"",
-            "\"2026-02-30T10:00:00Z\"",
-            "\"+12026-03-25T10:00:42Z\"",
-            "1774432842",
-            "{}",
-        ] {
-            reads::<DateTime<Utc>>(written, None, &format!("f: not a time: {written}"));
-        }
-        for written in ["\"0000-01-01T00:00:00Z\"", "\"9999-12-31T23:59:59-01:00\""] {
-            let note = format!("f: not a time between the years 1 and 9999: {written}");
-            reads::<DateTime<Utc>>(written, None, &note);
-        }
     }
 }

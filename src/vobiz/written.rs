@@ -1,10 +1,10 @@
 //! Single values as plain text, in a CSV file or in a table of the owner's: as lenient in spelling and as strict in meaning as the
 //! values of a CDR, but what cannot be read is an error that quotes it, for there is no record to keep it beside.
 
-use rust_decimal::Decimal;
-
-use super::decimal as number;
-use super::value::{Moment, kept, moment, shorten};
+use super::Numeric;
+use super::numeric::InvalidNumeric;
+use super::time::{Moment, kept, moment};
+use super::value::shorten;
 
 /// Nothing, in the spellings of exports and of Postgres. A text beyond these is something.
 pub fn is_nothing(text: &str) -> bool {
@@ -12,12 +12,8 @@ pub fn is_nothing(text: &str) -> bool {
 }
 
 /// A number, exactly or not at all.
-pub fn decimal(text: &str) -> Result<Decimal, String> {
-    match number::scan(text.trim()).map(|number| number.to_decimal()) {
-        Some(Some(decimal)) => Ok(decimal),
-        Some(None) => Err(format!("more digits than can be kept exactly: {:?}", shorten(text))),
-        None => Err(format!("not a number: {:?}", shorten(text))),
-    }
+pub fn decimal(text: &str) -> Result<Numeric, String> {
+    text.trim().parse().map_err(|error: InvalidNumeric| format!("{error}: {:?}", shorten(text)))
 }
 
 /// A time with its zone or without one; Go's zero time is none.
@@ -57,8 +53,8 @@ mod tests {
     #[test]
     fn numbers_are_exact_or_refused() {
         assert_eq!(decimal(" 0.450 ").unwrap().to_string(), "0.450");
-        assert_eq!(decimal("42.0").unwrap(), Decimal::from(42));
-        for wrong in ["0,45", "1,234.5", "₹1", "1e99", "", "NaN"] {
+        assert_eq!(decimal("42.0").unwrap(), Numeric::from(42));
+        for wrong in ["0,45", "1,234.5", "₹1", "1e100", "", "NaN"] {
             assert!(decimal(wrong).is_err(), "{wrong}");
         }
     }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use chrono::SubsecRound as _;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::simulator::{Answer, CallSpec, RequestKind};
+use vobiz_cdr::simulator::{Answer, CallSpec, Faults, RequestKind, SimulatorOptions};
 use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until;
-use crate::support::world::World;
+use crate::support::world::{World, options};
 use crate::sweep::{NEVER, all_stored_once, outage, paced, swept_just_now};
 
 #[tokio::test]
@@ -63,5 +64,98 @@ async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
     assert_eq!((drained.paid, drained.left), (1200, 0));
     assert_eq!(drained.pages, 12);
     all_stored_once(&world, 1200).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn one_odd_row_costs_no_other_row_of_its_page() {
+    let world = World::new().await;
+    let spec = CallSpec::default;
+    let whole = world.vobiz.place_call(spec());
+    let token = world.vobiz.place_call(spec().with("packet_loss", "NaN").with("codec", "undefined"));
+    let broken = world.vobiz.place_call(spec().with("caller_id_name", r#""Asha 5" Rao""#));
+    let other = world.vobiz.place_call(spec().with("account_id", r#""MA_OTHER999""#));
+    let swept = world.sweep().await;
+    assert_eq!((swept.rows, swept.unreadable), (4, 2));
+    let stored = "select string_agg(call_id, ' ' order by call_id) from vobiz.cdr";
+    let mut expected = [whole.call_id.as_str(), token.call_id.as_str()];
+    expected.sort_unstable();
+    assert_eq!(world.text(stored).await, expected.join(" "));
+    let notes =
+        format!("select array_to_string(notes, '; ') from vobiz.cdr where call_id = '{}'", token.call_id);
+    assert_eq!(
+        world.text(&notes).await,
+        "codec: no JSON, taken as null: undefined; packet_loss: no JSON, taken as null: NaN"
+    );
+    // What shows its uuid is owed, once; its single record may be whole.
+    assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue").await, 1);
+    assert_eq!(world.status(&broken.call_id).await, "- 0 alive");
+    world
+        .vobiz
+        .script(&broken.call_id, [Answer::Body(format!(r#"{{"uuid":"{}","cost":1}}"#, broken.call_id))]);
+    world.drain().await;
+    assert_eq!(world.stored().await, 3);
+    // A record of another account is a dead letter with its body, and pauses nobody.
+    world.owe(&other.call_id, true).await;
+    world.drain().await;
+    assert_eq!(world.status(&other.call_id).await, "unreadable 1 alive");
+    assert_eq!(world.pause_reason().await, "∅");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_list_that_denies_its_next_page_is_read_on() {
+    let world = World::with(SimulatorOptions { denies_next: true, ..options() }).await;
+    for _ in 0..150 {
+        world.vobiz.place_call(CallSpec::default());
+    }
+    assert_eq!(world.sweep().await.rows, 150);
+    assert_eq!(world.stored().await, 150);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_odd_value_enters_a_sum() {
+    let share = 0.5;
+    let faults = Faults {
+        no_time: share,
+        time_spelling: share,
+        impossible_seconds: share,
+        seconds_spelling: share,
+        impossible_measure: share,
+        word_spelling: share,
+        long_amount: share,
+        bad_token: share,
+        ..Faults::default()
+    };
+    let world = World::with(SimulatorOptions { faults, ..options() }).await;
+    let calls: Vec<_> = (0..200).map(|_| world.vobiz.place_call(CallSpec::default())).collect();
+    assert_eq!(world.sweep().await.rows, 200);
+    assert_eq!(world.stored().await, 200);
+    let outside = "select count(*) from vobiz.cdr where billsec not between 0 and 2592000 or duration not between 0 and 2592000
+                   or mos not between 0 and 5 or jitter < 0 or packet_loss not between 0 and 100 or currency <> 'INR'
+                   or call_direction not in ('inbound', 'outbound')
+                   or least(start_time, progress_time, answer_time, updated_at) < vobiz.now() - interval '1 day'
+                   or greatest(start_time, progress_time, answer_time, updated_at) > vobiz.now() + interval '2 days'";
+    assert_eq!(world.database.count(outside).await, 0);
+    // Whatever is readable is what the call was.
+    for call in &calls {
+        let found = format!(
+            "select coalesce(billsec, {0}) = {0} and cost = {1} and coalesce(date_trunc('second', start_time), '{2}') = '{2}' and call_direction = '{3}'
+             from vobiz.cdr where call_id = '{4}'",
+            call.billsec,
+            call.cost,
+            call.started_at.trunc_subsecs(0).to_rfc3339(),
+            call.direction.as_str(),
+            call.call_id
+        );
+        assert_eq!(world.text(&found).await, "true", "{call:?}");
+    }
+    // And what is not has its note.
+    let silent = "select count(*) from vobiz.cdr
+                  where num_nulls(billsec, duration, start_time, progress_time, updated_at, mos, jitter, packet_loss, codec) > cardinality(notes)";
+    assert_eq!(world.database.count(silent).await, 0);
+    let long = "select count(*) from vobiz.cdr where scale(streaming_cost) = 55";
+    assert!(world.database.count(long).await > 50);
     world.end().await;
 }

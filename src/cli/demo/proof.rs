@@ -19,7 +19,7 @@ use crate::db::ledger::summary::{self, DayLine};
 use crate::db::timed;
 use crate::ledger::Ledger;
 use crate::simulator::{CallSpec, Simulator};
-use crate::vobiz::HomeCountry;
+use crate::vobiz::{HomeCountry, Numeric};
 use crate::watch::metrics::Metrics;
 
 /// Where the simulated Vobiz cuts its days, in minutes east of UTC: India.
@@ -81,14 +81,16 @@ fn place(simulator: &Simulator, day: NaiveDate) {
 fn days(lines: &[DayLine]) -> Table {
     let mut table =
         table::framed(["day", "state", "calls here", "at Vobiz", "total here", "at Vobiz", "currency"], 2..6);
+    let trimmed =
+        |sum: &str| sum.parse::<Numeric>().map_or_else(|_| sum.to_owned(), |sum| sum.normalize().to_string());
     for line in lines {
         table.add_row([
             line.day.to_string(),
             line.state.clone(),
             line.calls_here.to_string(),
             line.calls_there.to_string(),
-            line.total_here.normalize().to_string(),
-            line.total_there.normalize().to_string(),
+            trimmed(&line.total_here),
+            trimmed(&line.total_there),
             line.currency.clone().unwrap_or_default(),
         ]);
     }

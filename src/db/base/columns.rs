@@ -58,9 +58,11 @@ macro_rules! numbered {
         }
     };
     (@ $layout:ident {$($done:tt)*} {$number:tt $($left:tt)*}
-     $(#[$doc:meta])* $field:ident: Decimal = $column:tt; $($rest:tt)*) => {
+     $(#[$doc:meta])* $field:ident: Numeric = $column:tt; $($rest:tt)*) => {
+        // As text: no type of Rust's that sqlx binds holds all the digits that `numeric` does.
         $crate::db::base::columns::numbered! {
-            @ $layout {$($done)* [$number "numeric" $column (Option<Decimal>) (|fields| fields.$field)]}
+            @ $layout {$($done)* [$number "text[]::numeric" $column (Option<&str>)
+                (|fields| fields.$field.as_ref().map(|number| number.as_str()))]}
             {$($left)*} $($rest)*
         }
     };

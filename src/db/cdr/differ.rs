@@ -1,7 +1,6 @@
 //! Where rows built anew differ from those that are stored.
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::Incoming;

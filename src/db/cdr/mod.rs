@@ -67,7 +67,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// A CDR that `listed_by` showed when asked at `requested_at`; no callback and no fetch counted yet.
+    /// A CDR that `listed_by` showed when asked at `requested_at`; no callback and no fetch counted yet. A time in it that lay in
+    /// the future then is none.
     pub fn new(
         cdr: Cdr,
         listed_by: &AccountId,
@@ -83,7 +84,7 @@ impl Incoming {
             requested_at,
             attempts: 0,
             announced_at: None,
-            cdr,
+            cdr: cdr.without_future(requested_at),
         }
     }
 

@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::revision::{self, Stored};
 use super::write::{OnConflict, write};
 use super::{Incoming, Origin};
-use crate::vobiz::{AccountId, CallId, Cdr, HomeCountry, Payload};
+use crate::vobiz::{AccountId, CallId, Cdr, HomeCountry, Numeric, Payload};
 
 /// A version as it was kept.
 #[derive(Debug)]
@@ -31,9 +30,9 @@ pub(super) struct KeptVersion {
     call_direction: Option<String>,
     duration: Option<i32>,
     billsec: Option<i32>,
-    cost: Option<Decimal>,
-    streaming_cost: Option<Decimal>,
-    total_cost: Option<Decimal>,
+    cost: Option<String>,
+    streaming_cost: Option<String>,
+    total_cost: Option<String>,
     currency: Option<String>,
 }
 
@@ -79,7 +78,8 @@ pub(super) async fn kept(
         KeptVersion,
         r#"select r.call_id, r.account_id, r.source = 'single' as "complete!", r.fetched_at, r.content_hash,
                   r.payload::text as "payload!", coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
-                  r.call_direction, r.duration, r.billsec, r.cost, r.streaming_cost, r.total_cost, r.currency
+                  r.call_direction, r.duration, r.billsec, r.cost::text as cost, r.streaming_cost::text as streaming_cost, r.total_cost::text as total_cost,
+                  r.currency
            from vobiz.cdr_revision r left join vobiz.cdr c on c.call_id = r.call_id
            where r.call_id = any($1)
            order by r.call_id, r.revision"#,
@@ -99,14 +99,15 @@ impl KeptVersion {
     /// Whether its billed fields, as they stand in the table, are what `cdr` says.
     fn says(&self, cdr: &Cdr) -> bool {
         let fields = &cdr.fields;
+        let amount = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Numeric>().ok());
         self.updated_at == fields.updated_at
             && revision::day(fields).0.is_none_or(|day| day == self.day_at)
             && self.call_direction == fields.call_direction
             && self.duration == fields.duration
             && self.billsec == fields.billsec
-            && self.cost == fields.cost
-            && self.streaming_cost == fields.streaming_cost
-            && self.total_cost == fields.total_cost
+            && amount(&self.cost) == fields.cost
+            && amount(&self.streaming_cost) == fields.streaming_cost
+            && amount(&self.total_cost) == fields.total_cost
             && self.currency == fields.currency
     }
 }
@@ -125,7 +126,9 @@ pub(super) fn fold(
     let mut read_differently = 0;
     for version in kept {
         let payload = Payload::new(version.payload.as_str());
-        let cdr = Cdr::read_kept(&payload, home, version.replaced).map_err(|_| Impossible::Unreadable)?;
+        let cdr = Cdr::read_kept(&payload, home, version.replaced)
+            .map_err(|_| Impossible::Unreadable)?
+            .without_future(version.fetched_at);
         read_differently += u64::from(!version.says(&cdr));
         // A record that names no owner belongs to the account that was asked.
         let asked = AccountId::new(&version.account_id).map_err(|_| Impossible::Unreadable)?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
@@ -159,9 +158,9 @@ pub(super) async fn append(
         call_direction: String = "call_direction";
         duration: i32 = "duration";
         billsec: i32 = "billsec";
-        cost: Decimal = "cost";
-        streaming_cost: Decimal = "streaming_cost";
-        total_cost: Decimal = "total_cost";
+        cost: Numeric = "cost";
+        streaming_cost: Numeric = "streaming_cost";
+        total_cost: Numeric = "total_cost";
         currency: String = "currency";
     };
     insert.execute(connection).await?;

@@ -1,7 +1,6 @@
 //! The write side of `vobiz.cdr`: one statement, used three ways.
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use super::Incoming;

@@ -3,10 +3,9 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
-use crate::vobiz::AccountId;
+use crate::vobiz::{AccountId, InvalidNumeric, Numeric};
 
 /// Differences that are kept of one check; all are counted.
 pub const MOST: usize = 1000;
@@ -172,7 +171,7 @@ pub struct LedgerTotal {
 }
 
 /// One side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SideTotals {
     /// Calls.
     pub calls: i64,
@@ -181,9 +180,9 @@ pub struct SideTotals {
     /// Seconds talked.
     pub billsec: i64,
     /// Sum of `cost`.
-    pub cost: Decimal,
+    pub cost: Numeric,
     /// Sum of `total_cost`.
-    pub total: Decimal,
+    pub total: Numeric,
 }
 
 /// Adds up both sides: ours are the calls that are listed, and those that ought to be.
@@ -206,10 +205,10 @@ pub async fn totals(
            select currency as "currency!", sum(here) as "calls_here!", sum(there) as "calls_there!",
                   coalesce(sum(here * duration), 0)::bigint as "duration_here!", coalesce(sum(there * duration), 0)::bigint as "duration_there!",
                   coalesce(sum(here * billsec), 0)::bigint as "billsec_here!", coalesce(sum(there * billsec), 0)::bigint as "billsec_there!",
-                  coalesce(sum(cost) filter (where here = 1), 0) as "cost_here!",
-                  coalesce(sum(cost) filter (where there = 1), 0) as "cost_there!",
-                  coalesce(sum(total_cost) filter (where here = 1), 0) as "total_here!",
-                  coalesce(sum(total_cost) filter (where there = 1), 0) as "total_there!"
+                  coalesce(sum(cost) filter (where here = 1), 0)::text as "cost_here!",
+                  coalesce(sum(cost) filter (where there = 1), 0)::text as "cost_there!",
+                  coalesce(sum(total_cost) filter (where here = 1), 0)::text as "total_here!",
+                  coalesce(sum(total_cost) filter (where there = 1), 0)::text as "total_there!"
            from both_sides group by currency order by currency"#,
         span.account.as_str(),
         span.day_of,
@@ -219,24 +218,26 @@ pub async fn totals(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| LedgerTotal {
-            currency: row.currency,
-            here: SideTotals {
-                calls: row.calls_here,
-                duration: row.duration_here,
-                billsec: row.billsec_here,
-                cost: row.cost_here,
-                total: row.total_here,
-            },
-            there: SideTotals {
-                calls: row.calls_there,
-                duration: row.duration_there,
-                billsec: row.billsec_there,
-                cost: row.cost_there,
-                total: row.total_there,
-            },
+    let sum = |text: &str| text.parse().map_err(|error: InvalidNumeric| sqlx::Error::Decode(error.into()));
+    rows.into_iter()
+        .map(|row| -> Result<LedgerTotal, sqlx::Error> {
+            Ok(LedgerTotal {
+                currency: row.currency,
+                here: SideTotals {
+                    calls: row.calls_here,
+                    duration: row.duration_here,
+                    billsec: row.billsec_here,
+                    cost: sum(&row.cost_here)?,
+                    total: sum(&row.total_here)?,
+                },
+                there: SideTotals {
+                    calls: row.calls_there,
+                    duration: row.duration_there,
+                    billsec: row.billsec_there,
+                    cost: sum(&row.cost_there)?,
+                    total: sum(&row.total_there)?,
+                },
+            })
         })
-        .collect())
+        .collect()
 }

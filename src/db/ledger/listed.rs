@@ -1,7 +1,6 @@
 //! The rows of a day's list while it is read: a working table that is not logged.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use crate::db::base::columns::{column, numbered};
@@ -53,9 +52,9 @@ pub async fn note(
         call_direction: String = "call_direction";
         duration: i32 = "duration";
         billsec: i32 = "billsec";
-        cost: Decimal = "cost";
-        streaming_cost: Decimal = "streaming_cost";
-        total_cost: Decimal = "total_cost";
+        cost: Numeric = "cost";
+        streaming_cost: Numeric = "streaming_cost";
+        total_cost: Numeric = "total_cost";
         currency: String = "currency";
     };
     upsert.execute(&mut *connection).await?;

@@ -262,7 +262,9 @@ mod tests {
     fn a_day_is_checked_after_an_hour_a_day_and_up_to_ninety() {
         let end = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let hours = |hours: i64| end + chrono::TimeDelta::hours(hours);
-        for (now, next) in [(0, 1), (1, 24), (23, 24), (24, 72), (100, 168), (168, 720), (720, 1440), (1440, 2160)] {
+        for (now, next) in
+            [(0, 1), (1, 24), (23, 24), (24, 72), (100, 168), (168, 720), (720, 1440), (1440, 2160)]
+        {
             assert_eq!(next_check(end, hours(now), 0), Some(hours(next)), "{now}");
         }
         assert_eq!(next_check(end, hours(2160), 0), None);
@@ -271,8 +273,9 @@ mod tests {
         assert_eq!(waits, [15, 30, 60, 120, 240, 360, 360]);
         assert_eq!(minutes(23, 5), 60, "the schedule may come first");
         assert_eq!((minutes(300, u32::MAX), minutes(3000, u32::MAX)), (1440, 7 * 1440));
-        let names: Vec<&str> =
-            [0, 1, 23, 24, 72, 167, 168, 720, 1440, 9999].map(|now| scheduled(end, hours(now)).as_str()).into();
+        let names: Vec<&str> = [0, 1, 23, 24, 72, 167, 168, 720, 1440, 9999]
+            .map(|now| scheduled(end, hours(now)).as_str())
+            .into();
         assert_eq!(names, ["1h", "1h", "1h", "24h", "72h", "72h", "7d", "30d", "60d", "90d"]);
     }
 }

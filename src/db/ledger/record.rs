@@ -147,7 +147,7 @@ async fn append_total(
         "insert into vobiz.ledger_total
            (check_id, currency, calls_here, calls_there, duration_here, duration_there, billsec_here, billsec_there,
             cost_here, cost_there, total_here, total_there)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10::text::numeric, $11::text::numeric, $12::text::numeric)",
         id,
         total.currency,
         here.calls,
@@ -156,10 +156,10 @@ async fn append_total(
         there.duration,
         here.billsec,
         there.billsec,
-        here.cost,
-        there.cost,
-        here.total,
-        there.total
+        here.cost.as_str(),
+        there.cost.as_str(),
+        here.total.as_str(),
+        there.total.as_str()
     )
     .execute(connection)
     .await?;

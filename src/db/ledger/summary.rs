@@ -1,7 +1,6 @@
 //! The ledger of a range of days, and what listing more of it would cost.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -22,10 +21,10 @@ pub struct DayLine {
     pub calls_here: i64,
     /// Calls that Vobiz lists.
     pub calls_there: i64,
-    /// Sum of `total_cost` here.
-    pub total_here: Decimal,
+    /// Sum of `total_cost` here, to the last digit.
+    pub total_here: String,
     /// The same in Vobiz's rows.
-    pub total_there: Decimal,
+    pub total_there: String,
     /// Calls that the comparison stored first and nothing had owed.
     pub recovered: i32,
     /// Calls of which it brought a newer version.
@@ -45,7 +44,7 @@ pub async fn lines(
         DayLine,
         r#"select account_id as "account_id!", day as "day!", state as "state!", currency,
                   coalesce(calls_here, 0) as "calls_here!", coalesce(calls_there, 0) as "calls_there!",
-                  coalesce(total_here, 0) as "total_here!", coalesce(total_there, 0) as "total_there!",
+                  coalesce(total_here, 0)::text as "total_here!", coalesce(total_there, 0)::text as "total_there!",
                   coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!", reason
            from vobiz.ledger_day
            where account_id = $1 and day between $2 and $3 order by day, currency"#,

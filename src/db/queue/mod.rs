@@ -25,4 +25,4 @@ mod store;
 pub use depth::{QueueDepth, any_due, depth, owed_elsewhere};
 pub use lease::{Lease, lease};
 pub use outcome::{Failed, Then};
-pub use store::{FetchOutcome, StoredOutcomes, StoredRows, store, store_listed};
+pub use store::{FetchOutcome, StoredOutcomes, StoredRows, owe_listed, store, store_listed};

@@ -14,7 +14,7 @@ use sqlx::{Connection, PgConnection};
 use super::outcome::{self, Failed, Then};
 use super::{Lease, backlog};
 use crate::db::cdr::{self, Incoming, Origin, Upserted};
-use crate::vobiz::CallId;
+use crate::vobiz::{AccountId, CallId};
 
 /// What came of a lease.
 #[derive(Debug)]
@@ -187,6 +187,29 @@ pub async fn store_listed(
     let paid = outcome::complete(&mut transaction, &call_ids).await?;
     transaction.commit().await?;
     Ok(StoredRows { upserted, new, paid, reserved: reserved as u64 })
+}
+
+/// Owes calls that a list shows in rows which cannot be read, unless they are stored or owed already.
+pub async fn owe_listed(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    call_ids: &[CallId],
+) -> Result<(), sqlx::Error> {
+    let call_ids: Vec<&str> = call_ids.iter().map(CallId::as_str).collect();
+    sqlx::query!(
+        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
+         select distinct n.call_id, $1, false, true, vobiz.now()
+         from unnest($2::text[]) as n (call_id)
+         where not exists (select from vobiz.cdr c where c.call_id = n.call_id)
+         -- The lock order of the whole service.
+         order by n.call_id
+         on conflict (call_id) do nothing",
+        account.as_str(),
+        &call_ids as &[&str]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Locks what there is of some calls in both tables.

@@ -10,14 +10,13 @@ mod table;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 pub use differences::{Counts, ReconcileDifference, ReconcileTotal, counts, differences, totals};
 pub use pairing::{CompareScope, Matching, pair};
 pub use table::{COLUMNS, TableError, fetch, open};
 
-use crate::vobiz::Moment;
+use crate::vobiz::{Moment, Numeric};
 
 /// The values that are compared, as we name them, in the order of [`ReconcileDifference::here`].
 pub const FIELDS: [&str; 6] = ["duration", "billsec", "cost", "streaming_cost", "total_cost", "currency"];
@@ -38,15 +37,15 @@ pub struct TheirCall {
     /// When it began.
     pub called_at: Option<Moment>,
     /// Seconds, ringing and talking together.
-    pub duration: Option<Decimal>,
+    pub duration: Option<Numeric>,
     /// Seconds talked.
-    pub billsec: Option<Decimal>,
+    pub billsec: Option<Numeric>,
     /// Cost of the leg, in `currency`.
-    pub cost: Option<Decimal>,
+    pub cost: Option<Numeric>,
     /// Cost of streaming, in `currency`.
-    pub streaming_cost: Option<Decimal>,
+    pub streaming_cost: Option<Numeric>,
     /// Both together, in `currency`.
-    pub total_cost: Option<Decimal>,
+    pub total_cost: Option<Numeric>,
     /// Currency of the costs.
     pub currency: Option<String>,
     /// Why the row could not be read, where it could not.
@@ -92,7 +91,9 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// Adds rows of theirs. Times without a zone are taken in `zone`, by Postgres's own knowledge of zones.
 pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str) -> Result<(), sqlx::Error> {
     let texts = |field: fn(&TheirCall) -> Option<&str>| calls.iter().map(field).collect::<Vec<_>>();
-    let numbers = |field: fn(&TheirCall) -> Option<Decimal>| calls.iter().map(field).collect::<Vec<_>>();
+    let numbers = |field: fn(&TheirCall) -> Option<&Numeric>| {
+        calls.iter().map(|call| field(call).map(Numeric::as_str)).collect::<Vec<_>>()
+    };
     let instants: Vec<Option<DateTime<Utc>>> = calls
         .iter()
         .map(|call| match call.called_at {
@@ -112,7 +113,7 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
          select line, call_id, account_id, from_number, to_number, coalesce(instant, local at time zone $1),
                 duration, billsec, cost, streaming_cost, total_cost, currency, unreadable
          from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamp[],
-                     $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::numeric[], $14::text[], $15::text[])
+                     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[], $13::text[]::numeric[], $14::text[], $15::text[])
               as t (line, call_id, account_id, from_number, to_number, instant, local,
                     duration, billsec, cost, streaming_cost, total_cost, currency, unreadable)",
     )
@@ -124,11 +125,11 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
     .bind(texts(|call| call.to_number.as_deref()))
     .bind(instants)
     .bind(locals)
-    .bind(numbers(|call| call.duration))
-    .bind(numbers(|call| call.billsec))
-    .bind(numbers(|call| call.cost))
-    .bind(numbers(|call| call.streaming_cost))
-    .bind(numbers(|call| call.total_cost))
+    .bind(numbers(|call| call.duration.as_ref()))
+    .bind(numbers(|call| call.billsec.as_ref()))
+    .bind(numbers(|call| call.cost.as_ref()))
+    .bind(numbers(|call| call.streaming_cost.as_ref()))
+    .bind(numbers(|call| call.total_cost.as_ref()))
     .bind(texts(|call| call.currency.as_deref()))
     .bind(texts(|call| call.unreadable.as_deref()))
     .execute(connection)

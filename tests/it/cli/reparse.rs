@@ -101,6 +101,40 @@ async fn what_was_changed_by_hand_is_mended_and_audited() {
 }
 
 #[tokio::test]
+async fn rows_that_were_read_by_older_rules_are_read_anew() {
+    let db = Database::new().await;
+    let now = db.now().await;
+    let odd = r#"{"uuid":"odd","start_time":"1970-01-01T00:00:00Z","end_time":"2026-03-25T10:00:42Z","updated_at":"2099-01-01T00:00:00Z",
+        "billsec":-1589286045,"duration":"00:01:12","mos":45,"currency":"inr","call_direction":"Incoming","cost":0.45}"#;
+    let usual = r#"{"uuid":"usual","start_time":"2026-03-25T10:00:00Z","billsec":42,"currency":"INR","call_direction":"inbound","cost":0.450}"#;
+    db.upsert(&[&single(odd, now), &single(usual, now)]).await;
+    let new = everything(&db).await;
+    // As the rules before these read it.
+    let old = "set updated_at = '2099-01-01Z', billsec = -1589286045, duration = null, currency = 'inr', call_direction = 'Incoming'";
+    db.run(&format!(
+        "update vobiz.cdr {old}, start_time = '1970-01-01Z', mos = 45, notes = '{{}}' where call_id = 'odd'"
+    ))
+    .await;
+    db.run(&format!("alter table vobiz.cdr_revision disable trigger user; update vobiz.cdr_revision {old} where call_id = 'odd'")).await;
+    let versions = "select string_agg(concat_ws(' ', call_id, revision, encode(content_hash, 'hex'), payload), ';' order by call_id)
+                    from vobiz.cdr_revision";
+    let kept = db.text(versions).await;
+    let done = counts(&db, &[], 0);
+    assert_eq!(
+        (&done["calls"], &done["changed"], &done["versions_read_differently"]),
+        (&2.into(), &1.into(), &1.into())
+    );
+    assert_eq!(everything(&db).await, new);
+    assert_eq!(db.text(versions).await, kept, "no version is added, and none has another hash");
+    assert_eq!(counts(&db, &[], 0)["changed"], 0, "once is enough");
+    // What comes again is what is known.
+    let done =
+        db.upsert(&[&single(odd, now + TimeDelta::days(1)), &single(usual, now + TimeDelta::days(1))]).await;
+    assert_eq!((done.new, done.revised, done.unchanged), (0, 0, 2));
+    assert_eq!(db.text(versions).await, kept);
+}
+
+#[tokio::test]
 async fn whichever_column_a_hand_empties_is_filled_again() {
     let db = Database::new().await;
     let record = std::fs::read_to_string("tests/data/vobiz/cdr_every_key.json").unwrap();

@@ -80,10 +80,10 @@ pub(crate) fn command(world: &World, arguments: &[&str]) -> Finished {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
-    let (world, first, last) = history(40, 3, Duration::ZERO).await;
+    let (world, first, last) = history(100, 3, Duration::ZERO).await;
     let range = start(&world, first, last).await;
     let done = list(&world, &range).await;
-    assert_eq!((done.days, done.unsettled, done.calls, done.new, done.requests), (40, 0, 120, 120, 40));
+    assert_eq!((done.days, done.unsettled, done.calls, done.new, done.requests), (100, 0, 300, 300, 100));
     assert_eq!(ledger_day(&world).await, first.to_string());
     let origins = world.database.texts("select distinct origin from vobiz.cdr").await;
     assert_eq!(origins, ["backfill"]);
@@ -100,7 +100,7 @@ async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
         .database
         .count("select count(*) from vobiz.provider_day where check_at is not null and to_at < vobiz.now()")
         .await;
-    assert_eq!(later, 30);
+    assert_eq!(later, 90);
     assert_eq!(backfill::unfinished(&mut *world.database.connection().await, &id()).await.unwrap(), None);
     // The first sweep of a service does not go through the history.
     let swept = world.sweep().await;

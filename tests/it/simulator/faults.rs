@@ -1,7 +1,7 @@
 //! Faults, scripted and drawn, as a client meets them.
 
 use tokio::time::Instant;
-use vobiz_cdr::simulator::{Answer, Faults, RequestKind, RetryAfter};
+use vobiz_cdr::simulator::{Answer, Faults, Odd, RequestKind, RetryAfter};
 
 use super::*;
 use crate::support::wait::until;
@@ -214,4 +214,65 @@ async fn a_stopped_vobiz_refuses_connections() {
     });
     assert!(open.is_err(), "what was open is cut");
     assert!(get_as(&vobiz, MAIN, MAIN_TOKEN, &path).await.unwrap_err().is_connect());
+}
+
+#[tokio::test]
+async fn odd_values_stand_in_list_and_fetch_alike_and_shift_no_other_call() {
+    let usual = start(options()).await;
+    let faults = Faults { impossible_seconds: 0.5, no_id: 0.5, upper_case_id: 1.0, ..Faults::default() };
+    let vobiz = start(SimulatorOptions { faults, ..options() }).await;
+    let (mut odd, mut no_id) = (0, 0);
+    for _ in 0..100 {
+        let (call, plain) = (vobiz.place_call(CallSpec::default()), usual.place_call(CallSpec::default()));
+        assert_eq!((&call.call_id, call.billsec, call.cost), (&plain.call_id, plain.billsec, plain.cost));
+        let cdr = body(fetch(&vobiz, &call).await).await["data"].clone();
+        let is_odd = cdr["billsec"] != call.billsec;
+        assert_eq!(is_odd, call.set.contains_key("billsec"));
+        odd += usize::from(is_odd);
+        let form = callback_body(&call, CallbackKind::Hangup);
+        let named = form.split('&').find_map(|pair| pair.strip_prefix("CallUUID=")).unwrap();
+        assert_ne!(named, call.call_id);
+        no_id += usize::from(named != call.call_id.to_uppercase());
+    }
+    assert!((25..75).contains(&odd) && (25..75).contains(&no_id), "{odd} {no_id}");
+    let list = get(&vobiz, "?per_page=100").await.text().await.unwrap();
+    let seconds = ["-1589286045", "-1", "2592001", "4294967295"]
+        .map(|seconds| list.matches(&format!("\"billsec\":{seconds},")).count());
+    assert_eq!(seconds.iter().sum::<usize>(), odd);
+    assert!(seconds.iter().all(|forms| *forms > 0), "{seconds:?}");
+}
+
+#[tokio::test]
+async fn each_odd_value_has_its_forms_and_only_two_are_no_json() {
+    let vobiz = start(options()).await;
+    for odd in [
+        Odd::NoTime,
+        Odd::TimeSpelling,
+        Odd::ImpossibleSeconds,
+        Odd::SecondsSpelling,
+        Odd::ImpossibleMeasure,
+        Odd::WordSpelling,
+        Odd::LongAmount,
+        Odd::BadToken,
+        Odd::BrokenRow,
+    ] {
+        let mut forms = HashSet::new();
+        for nth in 0..40 {
+            let mut call = vobiz.place_call(CallSpec::default().with("codec", "\"kept\""));
+            odd.apply(&mut call, nth);
+            assert_eq!(call.set["codec"].as_deref(), Some("\"kept\""), "what a call sets itself stays");
+            forms.insert(format!(
+                "{:?}",
+                call.set
+                    .keys()
+                    .zip(call.set.values().map(|v| v.as_ref().map(String::len)))
+                    .collect::<Vec<_>>()
+            ));
+            let revised = vobiz.revise(&call.call_id, |row| row.set.clone_from(&call.set)).unwrap();
+            let text = fetch(&vobiz, &revised).await.text().await.unwrap();
+            let is_json = serde_json::from_str::<Value>(&text).is_ok();
+            assert_eq!(is_json, !matches!(odd, Odd::BadToken | Odd::BrokenRow), "{odd:?} {nth} {text}");
+        }
+        assert!(forms.len() > 1 || odd == Odd::LongAmount, "{odd:?} {forms:?}");
+    }
 }

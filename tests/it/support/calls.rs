@@ -157,7 +157,7 @@ pub(crate) fn incoming(cdr: Cdr, requested_at: DateTime<Utc>, complete: bool) ->
         requested_at,
         attempts: i32::from(complete),
         announced_at: None,
-        cdr,
+        cdr: cdr.without_future(requested_at),
     }
 }
 

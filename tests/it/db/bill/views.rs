@@ -272,7 +272,7 @@ async fn streams_of_any_form_do_not_break_the_view() {
         ("text", r#""none""#),
         ("numbers", r#"[1,"x",null,[2]]"#),
         ("odd", r#"[{"billed_amount":"1e9999","x":"\u0000"}]"#),
-        ("null", "null"),
+        ("nothing", "null"),
     ] {
         db.upsert(&[&single(&format!(r#"{{"uuid":"{call}","stream_cdrs":{streams}}}"#), now)]).await;
     }

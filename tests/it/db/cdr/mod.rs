@@ -1,5 +1,6 @@
 //! A CDR and its versions.
 
 mod change;
+mod reading;
 mod version;
 mod write;

@@ -234,21 +234,18 @@ async fn money_is_kept_to_the_last_digit_and_numbers_are_as_wide_as_they_come() 
     let sixty = format!("0.{}", "1234567890".repeat(6));
     let body = format!(
         r#"{{"uuid":"wide","id":9223372036854775807,"cost":0.1234567890123456789012345678,"streaming_cost":{sixty},
-            "total_cost":"1e200000","mos":-1E-3,"jitter":100000000000000000000.00,"duration":2147483648,"billsec":"42"}}"#
+            "total_cost":"1e200000","mos":1E-3,"jitter":100000000000000000000.00,"duration":2147483648,"billsec":"42"}}"#
     );
     db.upsert(&[&single(&body, now)]).await;
     let row = "select concat_ws(' ', vobiz_id, cost, coalesce(streaming_cost::text, '-'), coalesce(total_cost::text, '-'),
                  mos, jitter, coalesce(duration::text, '-'), billsec) from vobiz.cdr where call_id = 'wide'";
-    let expected =
-        "9223372036854775807 0.1234567890123456789012345678 - - -0.001 100000000000000000000.00 - 42";
+    let expected = format!(
+        "9223372036854775807 0.1234567890123456789012345678 {sixty} - 0.001 100000000000000000000.00 - 42"
+    );
     assert_eq!(db.text(row).await, expected);
     let notes = db.texts("select unnest(notes) from vobiz.cdr where call_id = 'wide' order by 1").await;
     assert_eq!(notes[0], "duration: out of range: 2147483648");
-    assert!(
-        notes[1].starts_with("streaming_cost: more digits than can be kept exactly: 0.1234567890"),
-        "{notes:?}"
-    );
-    assert_eq!(notes[2], "total_cost: more digits than can be kept exactly: \"1e200000\"");
+    assert_eq!(notes[1], "total_cost: more digits than can be kept exactly: \"1e200000\"");
     let kept = db.text("select payload::text from vobiz.cdr_revision where call_id = 'wide'").await;
     assert_eq!(kept, body, "the text is kept, whatever could be read of it");
 }
@@ -271,6 +268,7 @@ async fn what_text_cannot_hold_is_noted_and_kept_in_the_payload() {
             "caller_id_name: U+0000 was removed",
             "codec: not a text: true",
             "cost: given more than once, the last one counts",
+            "currency: no code of three letters: \"😀\"",
             "end_time: no time: \"0001-01-01T00:00:00Z\"",
             "hangup_source: half a surrogate pair became U+FFFD",
             "start_time: not a time: \"yesterday\"",
