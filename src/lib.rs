@@ -21,8 +21,8 @@
 //! - [`serve`]: runs them together until told to stop.
 //! - [`cli`]: what a person types; a file a subcommand.
 //!
-//! What the bill says is SQL, and lies in `migrations/repeatable/`: `bill/` (customers, days, sums), `views/` (the reports; masking is
-//! `views/cdr_masked.sql`), `ledger/` (safe to bill), `cdr/` (triggers). Metrics are all in `src/watch/metrics.rs`.
+//! What the bill says is SQL, and lies in `migrations/repeatable/`: `bill/` (customers, days, sums), `views/` (the reports, `safe_to_bill.sql`; masking
+//! is `views/cdr_masked.sql`), `ledger/` (days of the provider, what reopens them), `cdr/` (triggers). Metrics are all in `src/watch/metrics.rs`.
 
 pub mod account;
 pub mod cli;

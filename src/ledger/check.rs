@@ -316,7 +316,7 @@ impl DayCheck<'_> {
         let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
         let differences = compare::differences(connection, &span).await?;
         let totals = compare::totals(connection, &span).await?;
-        let wrong_sums = prove_sums(connection, &span).await?;
+        let wrong_sums = prove_sums_of_day(connection, &span).await?;
         let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
         let decision = evaluate(&CheckSnapshot {
             summaries: (list.first.as_ref(), list.last.as_ref()),
@@ -387,7 +387,7 @@ impl DayCheck<'_> {
 }
 
 /// Proves the sums of the billing days that a day touches, in the transaction of its comparison.
-async fn prove_sums(
+async fn prove_sums_of_day(
     connection: &mut PgConnection,
     span: &DaySpan<'_>,
 ) -> Result<Vec<LedgerDifference>, sqlx::Error> {

@@ -1,4 +1,5 @@
 //! What was seen -> what a person must do. Pure: everything it needs comes in as a value, so each line of it tests as a table.
+//! The words of a condition are where its loop raises it.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The rate limit of an account: slots that all replicas take from one row.
+//! The rate limit of an account: slots that all replicas take from one row. Leasing takes its slots
+//! by the same arithmetic in its own statement (`db/queue/lease.rs`).
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub struct Slots {
     pub every: Duration,
 }
 
-/// Reserves up to `most` requests no further than `ahead` from now. `max_rps` is the limit of all replicas together; a
+/// Reserves up to `most` requests no further than `ahead` from now (further at a slow rate: `vobiz.reserved_within`). `max_rps` is the limit of all replicas together; a
 /// throttling pause lowers what is in force for a while.
 ///
 /// This is GCRA with one row as its state. It does not look at the pause: a probe must get through.
@@ -36,10 +37,10 @@ pub async fn reserve(
              from vobiz.account a where account_id = $1 for no key update
            ), free as (
              select account_id, first_slot, rate, extract(epoch from first_slot - vobiz.now())::float8 as wait,
-                    case when first_slot > vobiz.now() + $4 then 0
-                         else least($3::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
+                    case when first_slot > vobiz.now() + within then 0
+                         else least($3::bigint, 1 + floor(extract(epoch from vobiz.now() + within - first_slot) * rate)::bigint)
                     end as slots
-             from limiter
+             from limiter cross join lateral vobiz.reserved_within($4, rate) as within
            ), taken as (
              update vobiz.account a set next_slot = r.first_slot + make_interval(secs => r.slots / r.rate)
              from free r where a.account_id = r.account_id and r.slots > 0

@@ -1,4 +1,5 @@
-//! Leasing: who may ask for which owed calls, and until when.
+//! Leasing: who may ask for which owed calls, and until when. It takes its slots of the rate limit in the same
+//! statement, as `db/account/rate.rs` does for all others.
 
 use std::time::{Duration, Instant};
 
@@ -82,10 +83,10 @@ pub async fn lease(
              for no key update
            ), free as (
              select first_slot, rate, above > '-infinity' as beside_reservation,
-                    case when first_slot > vobiz.now() + $4 then 0
-                         else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + $4 - first_slot) * rate)::bigint)
+                    case when first_slot > vobiz.now() + within then 0
+                         else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + within - first_slot) * rate)::bigint)
                     end as slots
-             from limiter
+             from limiter cross join lateral vobiz.reserved_within($4, rate) as within
            ), certain as (
              select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::config::ServeConfig;
+use vobiz_cdr::fetch::{FetchSettings, Fetcher};
 use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{
     Answer, CallSpec, RequestKind, RetryAfter, SimulatorOptions, Traffic, TrafficProgress,
@@ -125,6 +126,34 @@ async fn newer_calls_are_fetched_singly_while_a_drain_goes_on() {
     let drained = drain_by_list(&world, 100.0).await.unwrap().unwrap();
     // The newer call pushed one call onto a page of its own, which costs as much as its single fetch.
     assert!(drained.left <= 1 && drained.left + drained.paid == left, "{drained:?} of {left}");
+    world.drain().await;
+    all_stored_once(&world, 3001).await;
+    world.end().await;
+}
+
+/// The next slot lies further ahead than a fetch reserves at a better pace, and the reader of the list is always there to take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_rate_is_shared_by_a_drain_and_the_fetcher() {
+    let world = World::new().await;
+    outage(&world, 3000, 24).await;
+    let slow = paced(&world, 2.5);
+    swept_just_now(&world).await;
+    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
+    let (stop, told) = stop_and_told();
+    let (drained, account) = (told.clone(), slow.clone());
+    let draining = tokio::spawn(async move { sweeper.drain_if_backlogged(&account, &drained).await });
+    until("the drain is on", async || world.stored().await > 100).await;
+    let newer = world.owed_call().await;
+    let settings = FetchSettings { concurrency: 4, lease: Duration::from_secs(60) };
+    let fetcher = Fetcher::new(world.database.pool.clone(), vec![slow], settings, Metrics::new());
+    let fetching = tokio::spawn(async move { fetcher.run(told).await });
+    until("the newer call is fetched", async || world.vobiz.stats().fetches_of(&newer.call_id) > 0).await;
+    let left = owed(&world).await;
+    assert!(left > 500, "{left}: the drain is not over yet");
+    stop.cancel();
+    fetching.await.unwrap();
+    draining.await.unwrap().unwrap_err();
+    drain_by_list(&world, 100.0).await.unwrap().unwrap();
     world.drain().await;
     all_stored_once(&world, 3001).await;
     world.end().await;
