@@ -113,7 +113,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                   case when p.paused then a.paused_until end as paused_until,
                   vobiz.rate_in_force(a) as "rate_share!",
                   a.sweep_from,
-                  extract(epoch from vobiz.now() - coalesce(a.swept_at, a.ledger_since))::float8 as "swept_seconds_ago!",
+                  extract(epoch from vobiz.now() - coalesce(a.swept_at, a.registered_at))::float8 as "swept_seconds_ago!",
                   a.ledger_since, a.last_answer_at,
                   -- One index lookup each for the certain and the speculative calls.
                   greatest(0, extract(epoch from vobiz.now() - least(

@@ -92,6 +92,25 @@ fn every_table_view_and_function_that_a_page_names_exists() {
     }
 }
 
+/// Views that are what others are made of, and have no row on the page of the views.
+const NOT_ON_THE_PAGE: [&str; 5] =
+    ["compared_owner", "customer_cdr", "rollup_base", "rollup_day_part", "rollup_part"];
+
+#[test]
+fn every_view_has_its_row_on_the_page_of_the_views() {
+    let page = fs::read_to_string("docs/billing.md").unwrap();
+    let rows: String = page.lines().filter(|line| line.starts_with("| `")).collect();
+    for entry in fs::read_dir("migrations/repeatable/views").unwrap() {
+        let file = entry.unwrap().path();
+        let view = file.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(
+            rows.contains(&format!("`{view}`")),
+            !NOT_ON_THE_PAGE.contains(&view),
+            "vobiz.{view}: a row under \"The views\" in docs/billing.md, or a place in the list above, and not both"
+        );
+    }
+}
+
 #[test]
 fn every_file_that_a_page_names_exists() {
     for (path, page) in pages() {

@@ -41,10 +41,10 @@ pub async fn plan_sweep(
         r#"select vobiz.now() as "now!",
                   swept_at is null or swept_at <= vobiz.now() - $2::interval as "due!",
                   swept_wide_at is null or swept_wide_at <= vobiz.now() - interval '1 hour' as "wide!",
-                  coalesce(sweep_from, ledger_since) - interval '1 hour' as "narrow_to!",
+                  coalesce(sweep_from, registered_at) - interval '1 hour' as "narrow_to!",
                   -- A wide one that had to wait (see narrowed) still covers what it was to cover.
-                  least(coalesce(sweep_from, ledger_since) - interval '26 hours',
-                        coalesce(swept_wide_at, ledger_since) - interval '25 hours') as "wide_to!"
+                  least(coalesce(sweep_from, registered_at) - interval '26 hours',
+                        coalesce(swept_wide_at, registered_at) - interval '25 hours') as "wide_to!"
            from vobiz.account where account_id = $1"#,
         account.as_str(),
         interval(every) as _

@@ -99,9 +99,7 @@ pub async fn extend_ledger(
                              (select d.day from began b join vobiz.provider_day d using (account_id, day) where d.checked_at is not null)) as day
            )
            update vobiz.account a set
-             ledger_since = vobiz.provider_day_start(a.account_id, r.day),
-             -- The first sweep goes down to where the ledger began, and not through all of its history.
-             sweep_from = coalesce(a.sweep_from, a.ledger_since)
+             ledger_since = vobiz.provider_day_start(a.account_id, r.day)
            from reached r
            where a.account_id = $1 and vobiz.provider_day_start(a.account_id, r.day) < a.ledger_since
            returning a.ledger_since as "ledger_since!""#,
