@@ -110,8 +110,8 @@ create table vobiz.wrong_sum (
   primary key (account_id, day)
 );
 
-comment on table  vobiz.wrong_sum is 'Days whose sums did not equal their calls when they were last proved: the bill says something wrong of them. vobiz.safe_to_bill goes no further. See `vobiz-cdr verify`; a later proof that finds them right removes them.';
+comment on table  vobiz.wrong_sum is 'Days whose sums did not equal their calls when they were last proved: the bill says something wrong of them. vobiz.safe_to_bill goes no further. `vobiz-cdr verify` shows them, `--repair` makes them right; a later proof by the service, or `--repair`, that finds them right removes the row.';
 comment on column vobiz.wrong_sum.account_id is 'Account that owns the calls.';
 comment on column vobiz.wrong_sum.day is 'Day in the billing zone.';
 comment on column vobiz.wrong_sum.sums is 'How many of its sums, by quarter of an hour and by day.';
-comment on column vobiz.wrong_sum.found_at is 'When that was found.';
+comment on column vobiz.wrong_sum.found_at is 'When that was found first.';

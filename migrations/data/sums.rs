@@ -98,7 +98,8 @@ pub(crate) fn written(files: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, St
             let mut found = None;
             rewritten(&from, &listed[&from], &mut |marker, old| {
                 if marker == name {
-                    found = Some(old.replace(&stem(&from), &stem(path)));
+                    let view = |path: &Path| format!("vobiz.{}.", stem(path));
+                    found = Some(old.replace(&view(&from), &view(path)));
                 }
                 List::Text(old.to_owned())
             });

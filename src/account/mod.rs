@@ -118,10 +118,8 @@ impl Account {
                     tokio::time::sleep(wait).await;
                     return;
                 }
-                Ok(Slots { wait, every, .. }) => {
-                    // As far ahead as vobiz.reserved_within lets it be reserved.
-                    let within = ahead.mul_f64((every.as_secs_f64() * 4.0).clamp(1.0, 8.0));
-                    tokio::time::sleep(wait.saturating_sub(within).max(Duration::from_millis(5))).await;
+                Ok(Slots { wait, .. }) => {
+                    tokio::time::sleep(wait.max(Duration::from_millis(5))).await;
                 }
                 Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
             }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
 use crate::db::queue::dead_letter::{self, Closing, DeadLetter, Which};
-use crate::vobiz::CallId;
+use crate::vobiz::{CallId, written};
 use sqlx::PgConnection;
 
 use crate::cli::args::AuthorArgs;
@@ -40,6 +40,7 @@ enum DeadLettersVerb {
     /// All that is known of one, with the answer that could not be read
     Show {
         /// The call
+        #[arg(value_parser = written::call_id)]
         call_id: String,
         /// As JSON
         #[arg(long)]
@@ -49,7 +50,7 @@ enum DeadLettersVerb {
     #[command(group = clap::ArgGroup::new("those").required(true).multiple(true))]
     Revive {
         /// These calls
-        #[arg(group = "those", conflicts_with_all = ["all", "account", "class"])]
+        #[arg(group = "those", conflicts_with_all = ["all", "account", "class"], value_parser = written::call_id)]
         call_id: Vec<String>,
         /// All of them
         #[arg(long, group = "those")]
@@ -65,7 +66,7 @@ enum DeadLettersVerb {
     #[command(group = clap::ArgGroup::new("these").required(true).multiple(true))]
     Close {
         /// These calls
-        #[arg(group = "these", conflicts_with_all = ["all", "account", "class"])]
+        #[arg(group = "these", conflicts_with_all = ["all", "account", "class"], value_parser = written::call_id)]
         call_id: Vec<String>,
         /// All of them
         #[arg(long, group = "these")]

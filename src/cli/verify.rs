@@ -66,6 +66,9 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
     let mut transaction = connection.begin().await?;
     reconcile::read_at_length(&mut transaction).await?;
+    if args.repair {
+        proof::lock(&mut transaction).await?;
+    }
     let verified = rollup::verify(&mut transaction, scope).await?;
     let days = rollup_day::verify(&mut transaction, scope).await?;
     if let (0, Some(account)) = (verified.keys, &args.account) {

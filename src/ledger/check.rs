@@ -27,7 +27,7 @@ use crate::db::ledger::record::{self, Check, DayState};
 use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, Found, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time, within};
-use crate::vobiz::{Cdr, ListQuery, Summary};
+use crate::vobiz::{AccountId, Cdr, ListQuery, Summary};
 
 /// Comparing the calls of a large day takes a second or two.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -310,13 +310,14 @@ impl DayCheck<'_> {
         let (account, due) = (self.reader.account.id(), self.due);
         let mut transaction = self.connection.begin().await?;
         let connection = &mut *transaction;
+        // Before the writers of the day wait for us: each side of it is added up in one snapshot, whoever writes.
+        let wrong_sums = prove_sums_of_day(connection, account, due.day).await?;
         let tries = compare::lock(connection, account, due.day).await?;
         let zone = bound::inferred(connection, account, due.day).await?;
         let (from, to) = bound::span(connection, account, due.day).await?;
         let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
         let differences = compare::differences(connection, &span).await?;
         let totals = compare::totals(connection, &span).await?;
-        let wrong_sums = prove_sums_of_day(connection, &span).await?;
         let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
         let decision = evaluate(&CheckSnapshot {
             summaries: (list.first.as_ref(), list.last.as_ref()),
@@ -344,7 +345,8 @@ impl DayCheck<'_> {
         } else {
             ledger::next_check(span.to, now, tries)
         };
-        let shown = decision.besides.iter().chain(&wrong_sums).chain(&differences.first);
+        // The calls first: a rollup that is wrong throughout has more sums than are kept.
+        let shown = decision.besides.iter().chain(&differences.first).chain(&wrong_sums);
         let shown = shown.take(compare::MOST).cloned();
         let check = Check {
             span,
@@ -389,10 +391,12 @@ impl DayCheck<'_> {
 /// Proves the sums of the billing days that a day touches, in the transaction of its comparison.
 async fn prove_sums_of_day(
     connection: &mut PgConnection,
-    span: &DaySpan<'_>,
+    account: &AccountId,
+    day: NaiveDate,
 ) -> Result<Vec<LedgerDifference>, sqlx::Error> {
-    let (owners, first, last) =
-        proof::touched(&mut *connection, span.account.as_str(), span.from, span.to).await?;
+    let (from, to) = bound::span(&mut *connection, account, day).await?;
+    let (first, last) = proof::days_of(&mut *connection, from, to).await?;
+    let owners = proof::owners(&mut *connection, Some(account.as_str()), first, last).await?;
     let scope = VerifyScope { accounts: Some(&owners), from: Some(first), to: Some(last) };
     let wrong = proof::prove(connection, scope).await?;
     Ok(wrong

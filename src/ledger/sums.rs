@@ -9,7 +9,8 @@ use tracing::{info, warn};
 use crate::db::DbError;
 use crate::db::base::task;
 use crate::db::bill::proof::{self, ProofStep, TASK};
-use crate::list::{ListError, close, in_time, within};
+use crate::db::timed;
+use crate::list::{DB_TIMEOUT, ListError, close, in_time, within};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
@@ -35,7 +36,7 @@ pub async fn prove_sums(pool: PgPool, heartbeat: std::sync::Arc<Heartbeat>, stop
         match prove_if_due(&pool, &heartbeat, &stop).await {
             Ok(()) => condition.clear(),
             // That Postgres is away is said by those who suffer from it.
-            Err(error @ (ListError::Db(DbError::TimedOut(_)) | ListError::Busy)) => {
+            Err(error @ ListError::Db(DbError::TimedOut(_))) => {
                 condition.raise(&error.brief());
             }
             Err(ListError::Db(error)) if error.refuses_rows() => condition.raise(&error),
@@ -55,6 +56,9 @@ async fn prove_if_due(
     heartbeat: &Heartbeat,
     stop: &CancellationToken,
 ) -> Result<(), ListError> {
+    if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
+        return Ok(());
+    }
     // The lock lives on a connection of its own, outside the pool, for as long as the steps go on.
     let mut connection = pool.acquire().await?.detach();
     let proved = match in_time(task::try_lock(&mut connection, TASK)).await {
@@ -74,7 +78,12 @@ async fn steps(
     while !stop.is_cancelled() {
         heartbeat.beat();
         let begun = Instant::now();
-        match within(STEP_WITHIN, step(connection)).await? {
+        let done = tokio::select! {
+            done = within(STEP_WITHIN, step(connection)) => done?,
+            // What it had begun is rolled back, and done again.
+            () = stop.cancelled() => return Ok(()),
+        };
+        match done {
             ProofStep::NotDue => return Ok(()),
             ProofStep::Proved(_, 0) => {}
             ProofStep::Proved(day, wrong) => {
@@ -82,6 +91,7 @@ async fn steps(
             }
             ProofStep::Finished => info!("all sums of the bill were proved"),
         }
+        heartbeat.idle();
         tokio::select! {
             () = tokio::time::sleep((begun.elapsed() * REST).max(REST_AT_LEAST)) => {}
             () = stop.cancelled() => {}

@@ -312,12 +312,12 @@ fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if !sums.disabled_triggers.is_empty() {
         acts.push(Act {
             what: format!(
-                "triggers are disabled, so the bill does not follow the calls: {}",
+                "triggers are disabled, so bill, versions and days do not follow the calls: {}",
                 sums.disabled_triggers.join(", ")
             ),
             for_seconds: None,
-            cure: "as the owner of the table: `alter table vobiz.cdr enable trigger all` (each table that is named); then `vobiz-cdr \
-                   verify --repair`"
+            cure: "as the owner of the table: `alter table vobiz.cdr enable trigger user` (each table that is named); then `vobiz-cdr \
+                   verify --repair`, and `vobiz-cdr recover` for the days in which calls were written meanwhile"
                 .into(),
         });
     }

@@ -218,8 +218,8 @@ fn a_bill_that_drifts_from_its_calls_is_said_with_its_cure() {
         ),
         (
             with(|snapshot| snapshot.sums.disabled_triggers = vec!["roll_up_insert on vobiz.cdr".into()]),
-            "triggers are disabled, so the bill does not follow the calls: roll_up_insert on vobiz.cdr",
-            "enable trigger all",
+            "triggers are disabled, so bill, versions and days do not follow the calls: roll_up_insert on vobiz.cdr",
+            "enable trigger user",
         ),
     ] {
         let [act] = &evaluate(&snapshot)[..] else { panic!("{snapshot:?}") };

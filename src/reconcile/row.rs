@@ -12,7 +12,7 @@ pub(super) fn read<'a>(line: i64, says: impl Fn(&str) -> Option<&'a str>) -> The
     let number = |name: &str, wrong: &mut Vec<String>| take(name, said(name), written::decimal, wrong);
     let call = TheirCall {
         line,
-        call_id: text("call_id", &mut wrong),
+        call_id: take("call_id", said("call_id"), written::call_id, &mut wrong),
         account_id: text("account_id", &mut wrong),
         from_number: text("from", &mut wrong),
         to_number: text("to", &mut wrong),
@@ -49,14 +49,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said_and_the_rest_is_kept() {
         let call = read(7, |name| match name {
-            "call_id" => Some(" a1 "),
+            "call_id" => Some(" 0D0D0018-0000-4000-8000-00000000000A "),
             "billsec" => Some("42"),
             "cost" => Some("0,45"),
             "total_cost" => Some("\\N"),
             "started_at" => Some("yesterday"),
             _ => None,
         });
-        assert_eq!((call.line, call.call_id.as_deref()), (7, Some("a1")));
+        assert_eq!((call.line, call.call_id.as_deref()), (7, Some("0d0d0018-0000-4000-8000-00000000000a")));
         assert_eq!((call.billsec, call.cost, call.total_cost), (Some(42.into()), None, None));
         assert_eq!(
             call.unreadable.as_deref(),

@@ -1,6 +1,6 @@
-//! The ending of a service after SIGTERM (heard in `cli/signals.rs`), in order: no callback is promised any more, the workers finish what is in hand, the endpoint takes
-//! callbacks a little longer, the connections close, the ops port goes last. Each step has its deadline; all of it fits into the
-//! 25 s that a supervisor waits.
+//! The ending of a service after SIGTERM (heard in `cli/signals.rs`), in order: no callback is promised any more, the workers finish
+//! what is in hand, the endpoint takes callbacks a little longer, the connections close, the ops port goes last. Each step has its
+//! deadline; all of it fits into the 25 s that a supervisor waits.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! List, and store what is missing: the way in which a lost callback is healed, and the way out of a backlog.
 //!
 //! Every few minutes each account's CDR list is read newest first, page by page, down to the start of the last completed
-//! sweep minus an overlap (`plan_sweep` in `db/account/sweep.rs`), whatever is known on the way. Rows go through the same upsert as fetched CDRs and pay the same
-//! debts. Rows that shift between pages while calls end are harmless: they are seen twice.
+//! sweep minus an overlap (`plan_sweep` in `db/account/sweep.rs`), whatever is known on the way. Rows go through the same upsert
+//! as fetched CDRs and pay the same debts. Rows that shift between pages while calls end are harmless: they are seen twice.
 //!
 //! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
 //!

@@ -9,8 +9,8 @@ use super::number::HomeCountry;
 use super::value::Notes;
 use super::{AccountId, CallId, Numeric, Payload};
 
-/// Places at which a broken page is tried for its next row. Each try may read to the end of the page.
-const MOST_TRIES: usize = 200;
+/// Bytes that are read while the next row of a broken page is looked for: each try may read to the end of the page.
+const MOST_READ: usize = 64 << 20;
 
 /// A page of `…/cdr`, `…/cdr/search`, `…/cdr/recent` or a partner list. What the answer does not say is None (`recent`
 /// has neither pagination nor summary, documented).
@@ -142,14 +142,14 @@ fn cut(text: &str) -> Option<(String, Vec<Cow<'_, str>>)> {
             json::mended(&whole).filter(|whole| cdr::check(whole).is_ok())
         }
     };
-    let (mut at, mut rows, mut tries) = (list, Vec::new(), 0);
+    let (mut at, mut rows, mut read) = (list, Vec::new(), 0);
     loop {
         let rest = text[at..].trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
         at = text.len() - rest.len();
         if let Some(envelope) = end_of_list(rest).and_then(&envelope) {
             return Some((envelope, rows));
         }
-        let (row, end) = row(rest).or_else(|| broken_row(rest, &envelope, &mut tries))?;
+        let (row, end) = row(rest).or_else(|| broken_row(rest, &envelope, &mut read))?;
         rows.push(row);
         at += end;
     }
@@ -170,14 +170,17 @@ fn row(rest: &str) -> Option<(Cow<'_, str>, usize)> {
 fn broken_row<'a>(
     rest: &'a str,
     envelope: &impl Fn(&str) -> Option<String>,
-    tries: &mut usize,
+    read: &mut usize,
 ) -> Option<(Cow<'a, str>, usize)> {
     let (end, _) = rest.match_indices(['{', ']']).skip_while(|(at, _)| *at == 0).find(|(at, found)| {
         let from = &rest[*at..];
-        if *tries >= MOST_TRIES || (*found == "]" && end_of_list(from).is_none()) {
+        if *found == "]" && end_of_list(from).is_none() {
             return false;
         }
-        *tries += 1;
+        *read += from.len();
+        if *read > MOST_READ {
+            return false;
+        }
         match *found {
             "]" => envelope(from).is_some(),
             // An object inside a row has no such key.
@@ -189,11 +192,11 @@ fn broken_row<'a>(
     Some((Cow::Borrowed(broken), end))
 }
 
-/// The text, if it begins with what may be the end of the list.
+/// The text, if it begins with what may be the end of the list: a further member follows it in every answer of Vobiz's. Without one it
+/// might be the end of a list in a row that half a body ends with.
 fn end_of_list(text: &str) -> Option<&str> {
-    let after = text.strip_prefix(']')?.trim_ascii_start();
-    let next = after.strip_prefix(',').map(str::trim_ascii_start);
-    (after.starts_with('}') || next.is_some_and(|next| next.starts_with('"'))).then_some(text)
+    let after = text.strip_prefix(']')?.trim_ascii_start().strip_prefix(',')?;
+    after.trim_ascii_start().starts_with('"').then_some(text)
 }
 
 /// The id that a text shows under `uuid`, JSON or not.
@@ -372,7 +375,8 @@ mod tests {
 
     #[test]
     fn half_a_page_is_no_page_whatever_its_tokens_are() {
-        let whole = br#"{"data":[{"uuid":"a","x":NaN},{"uuid":"b","y":"z" z"},{"uuid":"c"}],"pagination":{"page":1}}"#;
+        // With lists in its rows: half of it may end as a page does.
+        let whole = br#"{"data":[{"uuid":"a","x":NaN,"s":[1]},{"uuid":"b","y":"z" z","s":[{"t":1}]},{"uuid":"c","s":[]}],"pagination":{"page":1}}"#;
         assert_eq!(page(whole).rows.len(), 3);
         for end in 1..whole.len() - 1 {
             assert!(decode_list(&whole[..end], HomeCountry::INDIA).is_err(), "{end}");

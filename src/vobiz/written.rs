@@ -2,6 +2,7 @@
 //! values of a CDR, but what cannot be read is an error that quotes it, for there is no record to keep it beside.
 
 use super::Numeric;
+use super::id::uuid_in_lower_case;
 use super::numeric::InvalidNumeric;
 use super::time::{Moment, kept, moment};
 use super::value::shorten;
@@ -36,6 +37,11 @@ pub fn text(text: &str) -> Result<String, String> {
         return Err(format!("U+0000 in a text: {:?}", shorten(text)));
     }
     Ok(text.trim().to_owned())
+}
+
+/// An id of a call; a UUID in lower case, as calls are stored.
+pub fn call_id(text: &str) -> Result<String, String> {
+    self::text(text).map(|id| uuid_in_lower_case(&id).into_owned())
 }
 
 #[cfg(test)]

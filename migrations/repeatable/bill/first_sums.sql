@@ -3,8 +3,16 @@
 do $$
 begin
   if exists (select from vobiz.cdr) and not exists (select from vobiz.rollup_part) then
-    -- The table and the view have the same columns in the same order.
-    insert into vobiz.rollup select * from vobiz.rollup_base;
+    insert into vobiz.rollup (
+      account_id, customer, bucket, currency, call_direction, answered,
+      /* each sum: {} */
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      /* end */)
+    select account_id, customer, bucket, currency, call_direction, answered,
+           /* each sum: {} */
+           calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+           /* end */
+    from vobiz.rollup_base;
     perform vobiz.recompute_rollup_day();
   end if;
 end $$;

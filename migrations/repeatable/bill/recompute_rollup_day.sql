@@ -15,7 +15,11 @@ create or replace function vobiz.recompute_rollup_day(first date default null, l
     from_at := coalesce(vobiz.billing_day_start(first, zone), '-infinity');
     to_at := coalesce(vobiz.billing_day_start(last + 1, zone), 'infinity');
     delete from vobiz.rollup_day d where d.day between coalesce(first, '-infinity') and coalesce(last, 'infinity');
-    insert into vobiz.rollup_day
+    insert into vobiz.rollup_day (
+      account_id, customer, day, currency, call_direction, answered,
+      /* each sum: {} */
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      /* end */)
     with quarter as materialized (
       select q.bucket, vobiz.billing_day_of(q.bucket, zone) as day
       from (select distinct r.bucket from vobiz.rollup r where r.bucket >= from_at and r.bucket < to_at) q

@@ -40,14 +40,16 @@ create or replace view vobiz.safe_to_bill as
     union all
     -- Sums that do not equal their calls: what is settled is not what is billed.
     select a.account_id, vobiz.billing_day_start(w.day, z.billing_zone), 0,
-           format('the bill of day %s does not equal its calls (%s sums): see `vobiz-cdr verify`', w.day, w.sums)
+           format('the bill of day %s does not equal its calls (%s sums): `vobiz-cdr verify --repair`', w.day, w.sums)
     from began a cross join zone z
     cross join lateral (
       select w.day, sum(w.sums) as sums from vobiz.wrong_sum w
-      where w.account_id in (select o.owner from vobiz.compared_owner o where o.account_id = a.account_id)
+      -- An owner without any call left is in no list of owners.
+      where (w.account_id = a.account_id or not exists (select from vobiz.account x where x.account_id = w.account_id))
+        and vobiz.billing_day_start(w.day + 1, z.billing_zone) > a.ledger_since
       group by w.day order by w.day limit 1) w
     union all
-    select a.account_id, '-infinity', 0, format('triggers are disabled, so the bill does not follow the calls: %s', t.names)
+    select a.account_id, '-infinity', 0, format('triggers are disabled, so bill, versions and days do not follow the calls: %s', t.names)
     from began a cross join (select string_agg(t.name, ', ' order by t.name) as names from vobiz.disabled_trigger() t (name)) t
     where t.names is not null
     union all

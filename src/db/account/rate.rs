@@ -13,14 +13,14 @@ use crate::vobiz::AccountId;
 pub struct Slots {
     /// How many.
     pub count: u32,
-    /// Until the first one, from now.
+    /// Until the first one, from now; where there is none, until one may be reserved.
     pub wait: Duration,
     /// Between two of them.
     pub every: Duration,
 }
 
-/// Reserves up to `most` requests no further than `ahead` from now (further at a slow rate: `vobiz.reserved_within`). `max_rps` is the limit of all replicas together; a
-/// throttling pause lowers what is in force for a while.
+/// Reserves up to `most` requests no further than `ahead` from now (further at a slow rate: `vobiz.reserved_within`). `max_rps` is
+/// the limit of all replicas together; a throttling pause lowers what is in force for a while.
 ///
 /// This is GCRA with one row as its state. It does not look at the pause: a probe must get through.
 pub async fn reserve(
@@ -36,7 +36,7 @@ pub async fn reserve(
                     $2 * vobiz.rate_in_force(a) as rate
              from vobiz.account a where account_id = $1 for no key update
            ), free as (
-             select account_id, first_slot, rate, extract(epoch from first_slot - vobiz.now())::float8 as wait,
+             select account_id, first_slot, rate, within, extract(epoch from first_slot - vobiz.now())::float8 as wait,
                     case when first_slot > vobiz.now() + within then 0
                          else least($3::bigint, 1 + floor(extract(epoch from vobiz.now() + within - first_slot) * rate)::bigint)
                     end as slots
@@ -45,7 +45,9 @@ pub async fn reserve(
              update vobiz.account a set next_slot = r.first_slot + make_interval(secs => r.slots / r.rate)
              from free r where a.account_id = r.account_id and r.slots > 0
            )
-           select slots as "slots!", wait as "wait!", rate as "rate!" from free"#,
+           select slots as "slots!", case when slots > 0 then wait else greatest(wait - extract(epoch from within), 0)::float8 end as "wait!",
+                  rate as "rate!"
+           from free"#,
         account.as_str(),
         max_rps,
         i64::from(most),

@@ -30,11 +30,21 @@ pub struct WrongSum {
     pub calls: Sums,
 }
 
+/// Has the caller's transaction alone prove and note what it finds, until its end: of two at once, the one that looked first could
+/// note last.
+pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('vobiz wrong sum', 0))")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Adds up the calls of a scope and notes what the sums say otherwise, in the caller's transaction.
 pub async fn prove(
     connection: &mut PgConnection,
     scope: VerifyScope<'_>,
 ) -> Result<Vec<WrongSum>, sqlx::Error> {
+    lock(&mut *connection).await?;
     let key =
         |whose: &str, currency: Option<&String>, direction: Option<&String>, answered: bool, when: String| {
             let (currency, direction) =
@@ -72,53 +82,86 @@ pub async fn prove(
     Ok(wrong)
 }
 
-/// Notes what a proof of a scope has found; what an earlier one found there is forgotten.
+/// Notes what a proof of a scope has found; what an earlier one found there and this one did not is forgotten. The caller has taken the
+/// [`lock`] before it looked.
 pub async fn note(
     connection: &mut PgConnection,
     scope: VerifyScope<'_>,
     wrong: &[WrongSum],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "delete from vobiz.wrong_sum
-         where ($1::text[] is null or account_id = any($1)) and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)",
-        scope.accounts as Option<&[String]>,
-        scope.from,
-        scope.to
-    )
-    .execute(&mut *connection)
-    .await?;
     let accounts: Vec<&str> = wrong.iter().map(|sum| sum.account_id.as_str()).collect();
     let days: Vec<NaiveDate> = wrong.iter().map(|sum| sum.day).collect();
     sqlx::query!(
-        "insert into vobiz.wrong_sum (account_id, day, sums)
-         select w.account_id, w.day, count(*) from unnest($1::text[], $2::date[]) as w (account_id, day) group by 1, 2",
+        "with wrong as (
+           select w.account_id, w.day, count(*) as sums from unnest($1::text[], $2::date[]) as w (account_id, day) group by 1, 2
+         ), noted as (
+           insert into vobiz.wrong_sum as w (account_id, day, sums) select * from wrong order by 1, 2
+           on conflict (account_id, day) do update set sums = excluded.sums
+         )
+         delete from vobiz.wrong_sum w
+         where ($3::text[] is null or w.account_id = any($3)) and ($4::date is null or w.day >= $4) and ($5::date is null or w.day <= $5)
+           and not exists (select from wrong n where n.account_id = w.account_id and n.day = w.day)",
         &accounts as &[&str],
-        &days
+        &days,
+        scope.accounts as Option<&[String]>,
+        scope.from,
+        scope.to
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The accounts whose calls only the list of an account can show, and the billing days that some instants touch.
-pub async fn touched(
+/// The billing days that some instants touch, the first and the last.
+pub async fn days_of(
     connection: &mut PgConnection,
-    account: &str,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-) -> Result<(Vec<String>, NaiveDate, NaiveDate), sqlx::Error> {
+) -> Result<(NaiveDate, NaiveDate), sqlx::Error> {
     let row = sqlx::query!(
-        r#"select array(select o.owner from vobiz.compared_owner o where o.account_id = $1 and o.owner is not null) as "owners!",
-                  vobiz.billing_day_of($2, s.billing_zone) as "first!",
-                  vobiz.billing_day_of($3::timestamptz - interval '1 microsecond', s.billing_zone) as "last!"
+        r#"select vobiz.billing_day_of($1, s.billing_zone) as "first!",
+                  vobiz.billing_day_of($2::timestamptz - interval '1 microsecond', s.billing_zone) as "last!"
            from vobiz.setting s"#,
-        account,
         from,
         to
     )
     .fetch_one(connection)
     .await?;
-    Ok((row.owners, row.first, row.last))
+    Ok((row.first, row.last))
+}
+
+/// Accounts that own a call, or that own a sum of these days. With `account`, of these the ones whose calls only its list can show:
+/// itself, and those that are not configured.
+pub async fn owners(
+    connection: &mut PgConnection,
+    account: Option<&str>,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with recursive owner as (
+             select min(account_id) as id from vobiz.cdr
+             union all
+             select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
+           ), every as (
+             select id from owner where id is not null
+             union
+             select d.account_id from vobiz.rollup_day d where d.day between $2 and $3
+             union
+             select r.account_id
+             from vobiz.setting s join vobiz.rollup_part r
+               on r.bucket >= vobiz.billing_day_start($2, s.billing_zone) and r.bucket < vobiz.billing_day_start($3::date + 1, s.billing_zone)
+             union
+             select w.account_id from vobiz.wrong_sum w where w.day between $2 and $3
+           )
+           select e.id as "id!" from every e
+           where $1::text is null or e.id = $1 or not exists (select from vobiz.account a where a.account_id = e.id)"#,
+        account,
+        first,
+        last
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// What one step of proving all sums did.
@@ -132,41 +175,44 @@ pub enum ProofStep {
     Finished,
 }
 
-/// Proves the sums of the next billing day in a transaction of the caller's, which holds the lock of [`TASK`].
+/// Whether all sums are to be proved: a pass was begun, or the last one ended a day ago.
+pub async fn is_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select not exists (
+             select from vobiz.task where name = $1 and finished_at > vobiz.now() - interval '1 day')
+             or exists (select from vobiz.task where name = $1 and finished_at is null) as "due!""#,
+        TASK
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Proves the sums of the next billing day in a transaction of the caller's, on a connection that holds the lock of [`TASK`].
 pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
-    let Some(mut task) = due(&mut *connection).await? else { return Ok(ProofStep::NotDue) };
+    if !is_due(&mut *connection).await? {
+        return Ok(ProofStep::NotDue);
+    }
+    let mut task = match task::unfinished(&mut *connection, TASK, None).await? {
+        Some(task) => task,
+        None => task::begin(&mut *connection, TASK, None).await?,
+    };
     let (days, wrong_before) = counts(&mut *connection, &task).await?;
-    let owners = owners(&mut *connection).await?;
     let after = task.position.as_deref().and_then(|day| day.parse().ok());
-    let Some(day) = next_day(&mut *connection, &owners, after).await? else {
-        task::finish(connection, &task).await?;
+    let Some(day) = next_day(&mut *connection, after).await? else {
+        task::finish(&mut *connection, &task).await?;
+        // Of older passes a row says nothing more.
+        sqlx::query!("delete from vobiz.task where name = $1 and id < $2", TASK, task.id)
+            .execute(connection)
+            .await?;
         return Ok(ProofStep::Finished);
     };
+    let owners = owners(&mut *connection, None, day, day).await?;
     let scope = VerifyScope { accounts: Some(&owners), from: Some(day), to: Some(day) };
     let wrong = prove(&mut *connection, scope).await?.len();
     task.position = Some(day.to_string());
     let wrong_so_far = wrong_before + u64::try_from(wrong).unwrap_or(u64::MAX);
     task::step(connection, &task, days + 1, wrong_so_far).await?;
     Ok(ProofStep::Proved(day, wrong))
-}
-
-async fn due(connection: &mut PgConnection) -> Result<Option<Task>, sqlx::Error> {
-    if let Some(task) = task::unfinished(&mut *connection, TASK, None).await? {
-        return Ok(Some(task));
-    }
-    let proved = sqlx::query_scalar!(
-        r#"select exists (
-             select from vobiz.task where name = $1 and finished_at > vobiz.now() - interval '1 day') as "proved!""#,
-        TASK
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if proved {
-        return Ok(None);
-    }
-    // A row a day says nothing more than the last one.
-    sqlx::query!("delete from vobiz.task where name = $1", TASK).execute(&mut *connection).await?;
-    task::begin(connection, TASK, None).await.map(Some)
 }
 
 async fn counts(connection: &mut PgConnection, task: &Task) -> Result<(u64, u64), sqlx::Error> {
@@ -176,44 +222,29 @@ async fn counts(connection: &mut PgConnection, task: &Task) -> Result<(u64, u64)
     Ok((u64::try_from(row.done).unwrap_or(0), u64::try_from(row.changed).unwrap_or(0)))
 }
 
-/// All accounts that own a call or a sum.
-async fn owners(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+/// The first billing day after another that has calls or sums, or of which something was noted.
+async fn next_day(
+    connection: &mut PgConnection,
+    after: Option<NaiveDate>,
+) -> Result<Option<NaiveDate>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"with recursive owner as (
+        r#"with recursive later as (
+             select coalesce(vobiz.billing_day_start($1::date + 1, s.billing_zone), '-infinity') as at, s.billing_zone as zone
+             from vobiz.setting s
+           ), owner as (
              select min(account_id) as id from vobiz.cdr
              union all
              select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
            )
-           select id as "id!" from owner where id is not null
-           union
-           select account_id from vobiz.rollup_day
-           union
-           select account_id from vobiz.rollup_delta"#
-    )
-    .fetch_all(connection)
-    .await
-}
-
-/// The first billing day after another that has calls or sums.
-async fn next_day(
-    connection: &mut PgConnection,
-    owners: &[String],
-    after: Option<NaiveDate>,
-) -> Result<Option<NaiveDate>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"with later as (
-             select coalesce(vobiz.billing_day_start($2::date + 1, s.billing_zone), '-infinity') as at, s.billing_zone as zone
-             from vobiz.setting s
-           )
            select least(
-                    (select min(d.day) from vobiz.rollup_day d where $2::date is null or d.day > $2),
+                    (select min(d.day) from vobiz.rollup_day d where $1::date is null or d.day > $1),
+                    (select min(w.day) from vobiz.wrong_sum w where $1::date is null or w.day > $1),
                     (select vobiz.billing_day_of(min(r.bucket), l.zone) from vobiz.rollup_part r where r.bucket >= l.at),
                     (select vobiz.billing_day_of(min(c.day_at), l.zone)
-                     from unnest($1::text[]) o (id)
+                     from owner o
                      cross join lateral (
                        select c.day_at from vobiz.cdr c where c.account_id = o.id and c.day_at >= l.at order by c.day_at limit 1) c))
            from later l"#,
-        owners,
         after
     )
     .fetch_one(connection)

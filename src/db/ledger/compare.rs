@@ -117,12 +117,13 @@ pub async fn differences(
                    (l.duration, l.billsec, l.cost, l.streaming_cost, l.total_cost, l.currency, l.call_direction, l.start_time, l.owner)
                and f.differs and f.there is not null
              union all
-             -- By its end a call is listed in the day after that in which it began, and billed.
-             select 'billed_elsewhere', l.call_id, 'day', vobiz.billing_day_of(c.day_at, s.billing_zone)::text, $5::date::text
+             -- By its end, or when its record was made, a call may be listed in the day after that in which it began and is billed.
+             select 'billed_elsewhere', l.call_id, 'day', vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
-             cross join vobiz.setting s
-             where c.day_at >= $4 or c.day_at < $3 - case $2 when 'start_time' then interval '0' else vobiz.longest_call() end
+             where c.day_at >= $4
+               or c.day_at < $3 - case $2 when 'start_time' then interval '0' when 'end_time' then vobiz.longest_call()
+                                          else interval '1 day' end
            )
            select kind as "kind!", call_id as "call_id!", field, here, there from difference
            order by kind, call_id, field"#,

@@ -56,10 +56,10 @@ impl Lease {
     }
 }
 
-/// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit: no more than
-/// may be asked for within `ahead`. None while the account is paused, and none that a reservation keeps for the list
-/// ([`super::backlog`]). Certain calls that fell due before
-/// `scan_start` are not looked for.
+/// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit:
+/// no more than may be asked for within `ahead` (further at a slow rate: `vobiz.reserved_within`). None while the account is paused,
+/// and none that a reservation keeps for the list ([`super::backlog`]). Certain calls that fell due before `scan_start` are not looked
+/// for.
 pub async fn lease(
     connection: &mut PgConnection,
     account: &AccountId,

@@ -189,7 +189,7 @@ pub async fn store_listed(
     Ok(StoredRows { upserted, new, paid, reserved: reserved as u64 })
 }
 
-/// Owes calls that a list shows in rows which cannot be read, unless they are stored or owed already.
+/// Owes calls that a list shows in rows which cannot be read, unless they are stored, owed or closed already.
 pub async fn owe_listed(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -201,6 +201,9 @@ pub async fn owe_listed(
          select distinct n.call_id, $1, false, true, vobiz.now()
          from unnest($2::text[]) as n (call_id)
          where not exists (select from vobiz.cdr c where c.call_id = n.call_id)
+           -- What was closed because nobody listed it is listed now.
+           and not exists (select from vobiz.closed_call x
+                           where x.call_id = n.call_id and x.reason not in ('not_found', 'never_appeared'))
          -- The lock order of the whole service.
          order by n.call_id
          on conflict (call_id) do nothing",

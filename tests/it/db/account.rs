@@ -69,7 +69,7 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
                 account::reserve(&mut connection, &account(), max_rps, most, AHEAD).await.unwrap()
             };
             assert!(slots.count <= most);
-            let within = AHEAD.mul_f64((4.0 / max_rps).clamp(1.0, 8.0));
+            let within = if max_rps < 6.0 { Duration::from_secs(10) } else { AHEAD };
             assert!(slots.count == 0 || slots.wait <= within, "{slots:?}");
             all.extend(sent(now, slots));
         }
@@ -90,7 +90,7 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
 async fn at_a_slow_rate_a_fetch_may_take_the_slot_after_that_of_the_list() {
     let db = Database::new().await;
     db.stop_clock(db.now().await).await;
-    for (max_rps, free) in [(10.0, 2), (4.0, 1), (3.0, 1), (1.0, 1), (0.5, 1), (0.1, 0)] {
+    for (max_rps, free) in [(10.0, 2), (4.0, 1), (3.0, 1), (1.0, 1), (0.5, 1), (0.1, 1), (0.05, 0)] {
         db.run("update vobiz.account set next_slot = '-infinity'").await;
         let reserve = async |ahead| {
             account::reserve(&mut *db.connection().await, &account(), max_rps, 1, ahead).await.unwrap()

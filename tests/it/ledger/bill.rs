@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Connection;
 use vobiz_cdr::db::bill::proof::{self, ProofStep};
+use vobiz_cdr::db::bill::rollup::VerifyScope;
 use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 
 use super::{at, check, hurry, ledger_world, safe_to, settled_day, states};
 use crate::db::bill::{drift, fold, insert};
-use crate::support::database::Database;
+use crate::support::database::{ACCOUNT, Database};
 use crate::support::process::{program, run};
+use crate::support::wait::until;
 use crate::support::world::{World, options};
 
 /// A call that lasts `seconds` up to an end; fields of its CDR as they are set.
@@ -148,6 +150,68 @@ async fn a_day_whose_sums_do_not_equal_its_calls_does_not_settle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_sum_holds_back_the_bill_of_its_day_and_no_earlier_one_and_none_before_the_ledger() {
+    let (world, began, _) = settled_day().await;
+    let before = safe_to(&world).await;
+    let day = |days: i64| (began + TimeDelta::minutes(330) + TimeDelta::days(days)).date_naive();
+    let note = async |owner: &str, days: i64| {
+        world.database.run("delete from vobiz.wrong_sum").await;
+        world
+            .database
+            .run(&format!(
+                "insert into vobiz.wrong_sum (account_id, day, sums) values ('{owner}', '{}', 2)",
+                day(days)
+            ))
+            .await;
+        safe_to(&world).await
+    };
+    // An owner that is not configured, and that has no call left, is on the bill of the account.
+    for owner in [ACCOUNT, "SA_GONE"] {
+        let (safe, held_by) = note(owner, 0).await;
+        assert_eq!(safe, began, "{owner}");
+        assert!(held_by.contains("`vobiz-cdr verify --repair`"), "{held_by}");
+        assert_eq!(note(owner, -1).await, before, "{owner}: nobody was promised that day");
+    }
+    world.database.run("insert into vobiz.account (account_id) values ('MA_OTHER')").await;
+    note("MA_OTHER", 0).await;
+    let ours = format!(
+        "select to_char(safe_to at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') from vobiz.safe_to_bill where account_id = '{ACCOUNT}'"
+    );
+    let there: DateTime<Utc> = world.text(&format!("select ({ours})")).await.parse().unwrap();
+    assert_eq!(there, before.0, "another account's");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn two_proofs_at_once_say_what_the_later_one_saw() {
+    let db = Database::new().await;
+    db.run(&insert("select 'c', 'MA_A', 't', timestamptz '2026-03-01 10:00Z', 30, 0.10")).await;
+    db.run("update vobiz.rollup_delta set total_cost = 7").await;
+    let accounts = ["MA_A".to_owned()];
+    let scope = VerifyScope { accounts: Some(&accounts), ..VerifyScope::default() };
+    let mut first = db.connection().await;
+    let mut transaction = first.begin().await.unwrap();
+    assert_eq!(proof::prove(&mut transaction, scope).await.unwrap().len(), 1);
+    let second = async {
+        let mut connection = db.connection().await;
+        let mut transaction = connection.begin().await.unwrap();
+        let wrong = proof::prove(&mut transaction, scope).await.unwrap().len();
+        transaction.commit().await.unwrap();
+        wrong
+    };
+    // It waits for the first, which meanwhile sees the sum repaired by another hand.
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())";
+    let release = async {
+        until("the second proof waits", async || db.count(waits).await == 1).await;
+        db.run("update vobiz.rollup_delta set total_cost = 0.10").await;
+        transaction.commit().await.unwrap();
+    };
+    let (wrong, ()) = tokio::join!(second, release);
+    assert_eq!(wrong, 0);
+    assert_eq!(db.count("select count(*) from vobiz.wrong_sum").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn disabled_triggers_hold_the_bill_back_while_they_are_disabled() {
     let (world, began, _) = settled_day().await;
     let before = safe_to(&world).await;
@@ -159,7 +223,8 @@ async fn disabled_triggers_hold_the_bill_back_while_they_are_disabled() {
         let (safe, held_by) = safe_to(&world).await;
         assert_eq!(safe, began, "{off}");
         assert!(
-            held_by.starts_with("triggers are disabled, so the bill does not follow the calls: "),
+            held_by
+                .starts_with("triggers are disabled, so bill, versions and days do not follow the calls: "),
             "{held_by}"
         );
         world.database.run("alter table vobiz.cdr enable trigger all").await;
@@ -217,6 +282,18 @@ async fn all_sums_are_proved_once_a_day_in_steps() {
     assert_eq!((seen.wrong.len(), seen.disabled_triggers.len()), (2, 0));
     assert!(seen.wrong_sums >= 2 && seen.proved_at.is_some());
     assert_eq!(db.count("select count(*) from vobiz.task").await, 1);
+
+    // What has no call and no sum any more is looked at all the same, and forgotten.
+    db.run("update vobiz.wrong_sum set found_at = '2026-01-01'").await;
+    db.run("insert into vobiz.wrong_sum (account_id, day, sums) values ('MA_GONE', '2031-01-01', 3)").await;
+    db.advance_clock(TimeDelta::hours(25)).await;
+    assert_eq!(prove_all(&db).await.last().unwrap(), &("2031-01-01".to_owned(), 0));
+    assert_eq!(db.texts(wrong).await, ["MA_1 2026-03-01", "MA_9 2026-05-01"]);
+    assert_eq!(
+        db.count("select count(*) from vobiz.wrong_sum where found_at = '2026-01-01'").await,
+        2,
+        "as found first"
+    );
 
     // Repaired, a part of them, and what was wrong there is forgotten.
     let repaired = run(program(&["verify", "--repair", "--account", "MA_1"]).env("DATABASE_URL", &db.url));

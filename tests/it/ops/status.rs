@@ -115,7 +115,7 @@ async fn a_bill_that_does_not_equal_its_calls_calls_a_person() {
     .await;
     assert_eq!(
         acts[0],
-        "triggers are disabled, so the bill does not follow the calls: roll_up_update on vobiz.cdr"
+        "triggers are disabled, so bill, versions and days do not follow the calls: roll_up_update on vobiz.cdr"
     );
     assert_eq!(acts[1], "1 sum of the bill does not equal the calls, first on 2026-03-01 of account MA_B");
     running.end().await;
