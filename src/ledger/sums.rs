@@ -89,7 +89,7 @@ async fn steps(
             ProofStep::Proved(day, wrong) => {
                 warn!(%day, wrong, "sums of the bill do not equal their calls: see `vobiz-cdr verify`");
             }
-            ProofStep::Finished => info!("all sums of the bill were proved"),
+            ProofStep::Finished(days) => info!(days, "all sums of the bill were proved"),
         }
         heartbeat.idle();
         tokio::select! {

@@ -79,8 +79,8 @@ struct Sorted {
     /// Of another configured main account.
     foreign: Vec<Cdr>,
     unreadable: Vec<String>,
-    /// Calls that rows show which are no JSON.
-    owed: Vec<CallId>,
+    /// Of these, the rows that are no CDR.
+    broken: Vec<RowError>,
 }
 
 /// What pages brought.
@@ -131,13 +131,13 @@ impl ListReader<'_> {
         let is_last = listed.rows.is_empty() || (listed.has_next == Some(false) && !more);
         let listed_rows = listed.rows.len();
         let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
-        let Sorted { ours, foreign, mut unreadable, owed } = self.sort_out(listed.rows, requested_at);
+        let Sorted { ours, foreign, mut unreadable, broken } = self.sort_out(listed.rows, requested_at);
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
         let (ours, brought, refused) = self.store(ours, reserved_to, clock).await?;
         unreadable.extend(refused);
-        self.owe(&owed).await?;
+        self.owe(&broken).await?;
         let found = Found { rows: listed_rows, unreadable: unreadable.len(), ..brought };
         self.heartbeat.beat();
         let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
@@ -220,21 +220,34 @@ impl ListReader<'_> {
                     sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
                 }
                 Err(error) => {
-                    warn!(account = %account.id(), %error, "a row of the list could not be read");
                     sorted.unreadable.push(error.to_string());
-                    sorted.owed.extend(error.call_id);
+                    sorted.broken.push(error);
                 }
             }
         }
         sorted
     }
 
-    /// Owes calls whose row could not be read: their single records may be whole.
-    async fn owe(&self, call_ids: &[CallId]) -> Result<(), ListError> {
-        if !call_ids.is_empty() {
-            let account = self.account.id();
-            timed!(self.pool, DB_TIMEOUT, |connection| queue::owe_listed(connection, account, call_ids))
+    /// Owes calls whose row could not be read: their single records may be whole. A row is logged when its call comes to be owed
+    /// by it, and not with each page that shows it again.
+    async fn owe(&self, broken: &[RowError]) -> Result<(), ListError> {
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let account = self.account.id();
+        let call_ids: Vec<&str> =
+            broken.iter().filter_map(|error| error.call_id.as_ref()).map(CallId::as_str).collect();
+        let owed =
+            timed!(self.pool, DB_TIMEOUT, |connection| queue::owe_listed(connection, account, &call_ids))
                 .await?;
+        for error in broken {
+            match &error.call_id {
+                Some(call_id) if owed.iter().any(|owed| owed == call_id.as_str()) => {
+                    warn!(%account, %call_id, %error, "a row of the list could not be read: its call is asked for singly");
+                }
+                Some(call_id) => debug!(%account, %call_id, %error, "a row of the list could not be read"),
+                None => warn!(%account, %error, "a row of the list could not be read, nor whose call it is"),
+            }
         }
         Ok(())
     }

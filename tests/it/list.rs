@@ -104,6 +104,34 @@ async fn one_odd_row_costs_no_other_row_of_its_page() {
 }
 
 #[tokio::test]
+async fn a_broken_row_owes_no_call_that_was_given_up_but_one_that_nobody_had_found() {
+    let world = World::new().await;
+    let broken = world.vobiz.place_call(CallSpec::default().with("caller_id_name", r#""Asha 5" Rao""#));
+    let owed = "select count(*) from vobiz.cdr_queue";
+    for (closed_as, again) in
+        [("by_operator", 0), ("unreadable", 0), ("refused", 0), ("not_found", 1), ("never_appeared", 1)]
+    {
+        world
+            .database
+            .run(&format!(
+                "delete from vobiz.cdr_queue;
+                 alter table vobiz.closed_call disable trigger user; delete from vobiz.closed_call;
+                 alter table vobiz.closed_call enable trigger user;
+                 insert into vobiz.closed_call (call_id, account_id, certain, reason, evidence)
+                 values ('{}', '{ACCOUNT}', true, '{closed_as}', 'a test')",
+                broken.call_id
+            ))
+            .await;
+        for _ in 0..2 {
+            assert_eq!(world.sweep().await.unreadable, 1);
+            assert_eq!(world.database.count(owed).await, again, "{closed_as}");
+        }
+    }
+    world.database.run("delete from vobiz.cdr_queue").await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_list_that_denies_its_next_page_is_read_on() {
     let world = World::with(SimulatorOptions { denies_next: true, ..options() }).await;
     for _ in 0..150 {

@@ -171,8 +171,8 @@ pub enum ProofStep {
     NotDue,
     /// A day was proved; so many of its sums are wrong.
     Proved(NaiveDate, usize),
-    /// There is no further day: it begins anew a day later.
-    Finished,
+    /// There is no further day after so many: it begins anew a day later.
+    Finished(u64),
 }
 
 /// Whether all sums are to be proved: a pass was begun, or the last one ended a day ago.
@@ -204,7 +204,7 @@ pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, 
         sqlx::query!("delete from vobiz.task where name = $1 and id < $2", TASK, task.id)
             .execute(connection)
             .await?;
-        return Ok(ProofStep::Finished);
+        return Ok(ProofStep::Finished(days));
     };
     let owners = owners(&mut *connection, None, day, day).await?;
     let scope = VerifyScope { accounts: Some(&owners), from: Some(day), to: Some(day) };

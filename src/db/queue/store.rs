@@ -189,14 +189,14 @@ pub async fn store_listed(
     Ok(StoredRows { upserted, new, paid, reserved: reserved as u64 })
 }
 
-/// Owes calls that a list shows in rows which cannot be read, unless they are stored, owed or closed already.
+/// Owes calls that a list shows in rows which cannot be read, unless they are stored, owed or closed already. Returns those that
+/// are owed by it.
 pub async fn owe_listed(
     connection: &mut PgConnection,
     account: &AccountId,
-    call_ids: &[CallId],
-) -> Result<(), sqlx::Error> {
-    let call_ids: Vec<&str> = call_ids.iter().map(CallId::as_str).collect();
-    sqlx::query!(
+    call_ids: &[&str],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
         "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
          select distinct n.call_id, $1, false, true, vobiz.now()
          from unnest($2::text[]) as n (call_id)
@@ -206,13 +206,13 @@ pub async fn owe_listed(
                            where x.call_id = n.call_id and x.reason not in ('not_found', 'never_appeared'))
          -- The lock order of the whole service.
          order by n.call_id
-         on conflict (call_id) do nothing",
+         on conflict (call_id) do nothing
+         returning call_id",
         account.as_str(),
-        &call_ids as &[&str]
+        call_ids as &[&str]
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_all(connection)
+    .await
 }
 
 /// Locks what there is of some calls in both tables.

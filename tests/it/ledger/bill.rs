@@ -243,7 +243,10 @@ async fn prove_all(db: &Database) -> Vec<(String, usize)> {
         transaction.commit().await.unwrap();
         match step {
             ProofStep::Proved(day, wrong) => proved.push((day.to_string(), wrong)),
-            ProofStep::Finished => return proved,
+            ProofStep::Finished(days) => {
+                assert_eq!(days, proved.len() as u64);
+                return proved;
+            }
             ProofStep::NotDue => panic!("it was due: {proved:?}"),
         }
     }
