@@ -73,7 +73,7 @@ pub struct Truth {
     pub started_at: DateTime<Utc>,
     /// Seconds talked.
     pub billsec: u32,
-    /// As it was at the moment asked for: costs may have settled since the call was placed.
+    /// As it was at the moment asked for: a cost may have changed since the call was placed.
     pub total_cost: Decimal,
     /// The currency of the cost.
     pub currency: String,

@@ -87,7 +87,7 @@ pub(super) struct WorldState {
     pub(super) callback_url: Option<String>,
     pub(super) callback_sent_to: Option<String>,
     pub(super) trunk_url: Option<String>,
-    settlements: BTreeMap<(DateTime<Utc>, u64), String>,
+    cost_changes: BTreeMap<(DateTime<Utc>, u64), String>,
     owners: Vec<(String, String)>,
     sequence: u64,
     throttles: usize,
@@ -185,7 +185,7 @@ impl World {
         let appears_at = later(now, wait);
         let revised_at = appears_at.zip(drawn.revised_after).and_then(|(at, after)| later(at, after));
         if let Some(at) = revised_at {
-            state.settlements.insert((at, sequence), call.call_id.clone());
+            state.cost_changes.insert((at, sequence), call.call_id.clone());
         }
         if !drawn.script.is_empty() {
             state.scripts.entry(call.call_id.clone()).or_default().extend(drawn.script);
@@ -265,7 +265,7 @@ impl World {
 
     /// Makes true what has become due, each from the instant at which it was.
     pub(super) fn tick(&self, state: &mut WorldState, now: DateTime<Utc>) {
-        while let Some(due) = state.settlements.first_entry().filter(|first| first.key().0 <= now) {
+        while let Some(due) = state.cost_changes.first_entry().filter(|first| first.key().0 <= now) {
             let (at, _) = *due.key();
             let call_id = due.remove();
             self.revise(state, &call_id, at, |call| call.cost += Decimal::new(5, 2));

@@ -44,12 +44,7 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     -- in all accounts.
     owners := accounts;
     if cardinality(numbers || campaigns || trunks) > 0 then
-      with recursive owner as (
-        select min(c.account_id) as id from vobiz.cdr c
-        union all
-        select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
-      )
-      select array_agg(id) into owners from owner where id is not null;
+      select array_agg(o.account_id) into owners from vobiz.call_owner o;
     end if;
 
     insert into vobiz.rollup_delta (

@@ -1,15 +1,7 @@
 create or replace view vobiz.billing_account_day as
-  with recursive owner as (
-    -- Every account that owns a call, by one step in the index each.
-    (select c.account_id from vobiz.cdr c order by c.account_id limit 1)
-    union all
-    select (select c.account_id from vobiz.cdr c where c.account_id > o.account_id order by c.account_id limit 1)
-    from owner o where o.account_id is not null
-  )
   select k.day, date_trunc('month', k.day::timestamp)::date as month, k.billing_zone, o.account_id, k.from_at, k.to_at
   from vobiz.billing_calendar() k
-  cross join owner o
-  where o.account_id is not null;
+  cross join vobiz.call_owner o;
 
 comment on view   vobiz.billing_account_day is 'The billing days of each account that owns calls. The views below read the calls of one of these at a time, by its two instants, so a condition on day, month or account_id reads only the days that it names.';
 comment on column vobiz.billing_account_day.day is 'Day in the billing zone.';

@@ -42,7 +42,7 @@ pub(super) async fn prove(
     for day in first.iter_days().take_while(|day| *day <= last) {
         place(simulator, day);
     }
-    // Some of their costs settle only after the record is there, and would reopen their day.
+    // Some of their costs change only after the record is there, and would reopen their day.
     tokio::time::sleep(super::REVISED_AFTER + Duration::from_millis(500)).await;
     let accounts = account::open(pool, config, HomeCountry::INDIA).await?;
     let account: &Arc<Account> =

@@ -139,12 +139,8 @@ pub async fn owners(
     last: NaiveDate,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"with recursive owner as (
-             select min(account_id) as id from vobiz.cdr
-             union all
-             select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
-           ), every as (
-             select id from owner where id is not null
+        r#"with every as (
+             select o.account_id as id from vobiz.call_owner o
              union
              select d.account_id from vobiz.rollup_day d where d.day between $2 and $3
              union
@@ -228,22 +224,18 @@ async fn next_day(
     after: Option<NaiveDate>,
 ) -> Result<Option<NaiveDate>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"with recursive later as (
+        r#"with later as (
              select coalesce(vobiz.billing_day_start($1::date + 1, s.billing_zone), '-infinity') as at, s.billing_zone as zone
              from vobiz.setting s
-           ), owner as (
-             select min(account_id) as id from vobiz.cdr
-             union all
-             select (select min(c.account_id) from vobiz.cdr c where c.account_id > o.id) from owner o where o.id is not null
            )
            select least(
                     (select min(d.day) from vobiz.rollup_day d where $1::date is null or d.day > $1),
                     (select min(w.day) from vobiz.wrong_sum w where $1::date is null or w.day > $1),
                     (select vobiz.billing_day_of(min(r.bucket), l.zone) from vobiz.rollup_part r where r.bucket >= l.at),
                     (select vobiz.billing_day_of(min(c.day_at), l.zone)
-                     from owner o
+                     from vobiz.call_owner o
                      cross join lateral (
-                       select c.day_at from vobiz.cdr c where c.account_id = o.id and c.day_at >= l.at order by c.day_at limit 1) c))
+                       select c.day_at from vobiz.cdr c where c.account_id = o.account_id and c.day_at >= l.at order by c.day_at limit 1) c))
            from later l"#,
         after
     )

@@ -122,8 +122,10 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
 }
 
 /// Views that no reader is given, and why.
-const PRIVATE: [(&str, &str); 1] =
-    [("compared_owner", "what the ledger compares of whom: views and functions of ours read it for others")];
+const PRIVATE: [(&str, &str); 2] = [
+    ("call_owner", "the accounts of vobiz.cdr: views and functions of ours read it for others"),
+    ("compared_owner", "what the ledger compares of whom: views and functions of ours read it for others"),
+];
 
 #[tokio::test]
 async fn every_view_is_granted_to_a_reader_or_private_for_a_reason() {
