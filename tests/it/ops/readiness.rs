@@ -65,11 +65,11 @@ fn no_page_but_readyz_waits_for_anything() {
     });
     ops.set_accounts(vec![nowhere]);
     // No runtime drives anything from here on.
-    for (path, code) in [("/healthz", 200), ("/metrics", 200), ("/status", 503)] {
+    for path in ["/healthz", "/metrics", "/status"] {
         let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let answer = router(ops.clone()).oneshot(request).now_or_never();
         let answer = answer.unwrap_or_else(|| panic!("{path} waits for something")).unwrap();
-        assert_eq!(answer.status().as_u16(), code, "{path}");
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
     }
 }
 

@@ -225,7 +225,7 @@ async fn a_postgres_that_hangs_amid_the_singles_does_not_cost_each_of_them_a_tim
         .run(
             "create sequence public.hung;
              create function vobiz.condition() returns trigger language plpgsql as $$ begin
-               if new.event = 'Poison' then raise check_violation; end if;
+               if new.event = 'Poison' then raise data_exception; end if;
                if new.event = 'Hang' then perform nextval('public.hung'), pg_sleep(20); end if;
                return new;
              end $$;
