@@ -1,6 +1,7 @@
 //! The load: ready-made requests over kept-alive connections. The client is a few lines on a socket, because what it costs is
 //! taken from the two cores that it shares with what it measures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Latencies,
     /// Answers other than 200.
     pub(crate) failed: usize,
+    /// Answers by status.
+    pub(crate) statuses: BTreeMap<u16, usize>,
 }
 
 /// When a request goes out.
@@ -83,17 +86,19 @@ pub(crate) async fn run(
         let (requests, next) = (Arc::clone(requests), Arc::clone(&next));
         clients.spawn(async move { client(socket, &requests, &next, pace, started, time, again).await });
     }
-    let (mut latencies, mut failed) = (Vec::new(), 0);
+    let (mut latencies, mut statuses) = (Vec::new(), BTreeMap::new());
     while let Some(done) = clients.join_next().await {
-        let (mut each, bad) = done??;
-        latencies.append(&mut each);
-        failed += bad;
+        for (latency, status) in done?? {
+            latencies.push(latency);
+            *statuses.entry(status).or_default() += 1;
+        }
     }
     let elapsed = started.elapsed().as_secs_f64();
     let latencies = Latencies::new(latencies);
     #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
     let per_second = latencies.len() as f64 / elapsed;
-    Ok(Outcome { per_second, latencies, failed })
+    let failed = latencies.len() - statuses.get(&200).copied().unwrap_or(0);
+    Ok(Outcome { per_second, latencies, failed, statuses })
 }
 
 async fn client(
@@ -104,8 +109,8 @@ async fn client(
     started: Instant,
     time: Duration,
     again: bool,
-) -> anyhow::Result<(Vec<Duration>, usize)> {
-    let (mut latencies, mut failed, mut answer) = (Vec::new(), 0, Vec::with_capacity(1024));
+) -> anyhow::Result<Vec<(Duration, u16)>> {
+    let (mut answers, mut answer) = (Vec::new(), Vec::with_capacity(1024));
     loop {
         let n = next.fetch_add(1, Ordering::Relaxed);
         if n >= requests.len() && !again {
@@ -123,14 +128,14 @@ async fn client(
             break;
         }
         socket.write_all(&requests[n % requests.len()]).await?;
-        failed += usize::from(!read_answer(&mut socket, &mut answer).await?);
-        latencies.push(sent.elapsed());
+        let status = read_answer(&mut socket, &mut answer).await?;
+        answers.push((sent.elapsed(), status));
     }
-    Ok((latencies, failed))
+    Ok(answers)
 }
 
-/// Reads one answer; whether it was 200.
-async fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<bool> {
+/// Reads one answer; its status.
+async fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<u16> {
     answer.clear();
     let head = loop {
         ensure!(socket.read_buf(answer).await? > 0, "the connection was closed");
@@ -139,11 +144,11 @@ async fn read_answer(socket: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Re
         }
     };
     let text = std::str::from_utf8(&answer[..head])?.to_ascii_lowercase();
-    let ok = text.starts_with("http/1.1 200");
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
     let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length: usize = length.map_or(Ok(0), |length| length.trim().parse())?;
     while answer.len() < head + length {
         ensure!(socket.read_buf(answer).await? > 0, "the connection was closed");
     }
-    Ok(ok)
+    Ok(status)
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use super::{ACCOUNT, database};
 
@@ -18,6 +18,20 @@ pub(crate) async fn enqueue(pool: &PgPool, ids: &[String]) -> anyhow::Result<f64
     .execute(pool)
     .await?;
     database::number(pool, "select extract(epoch from clock_timestamp())::float8").await
+}
+
+/// Owes so many calls with ids of their own, the n-th due at this SQL expression of `n`, and vacuums as autovacuum would, soon after.
+pub(crate) async fn owe(pool: &PgPool, calls: i32, due_at: &str) -> anyhow::Result<()> {
+    sqlx::query(AssertSqlSafe(format!(
+        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, announced_at, due_at)
+         select gen_random_uuid()::text, $2, true, true, vobiz.now(), {due_at} from generate_series(1, $1) n"
+    )))
+    .bind(calls)
+    .bind(ACCOUNT)
+    .execute(pool)
+    .await?;
+    sqlx::query("vacuum (analyze) vobiz.cdr_queue").execute(pool).await?;
+    Ok(())
 }
 
 /// Waits until so many CDRs are stored; the moment at which the last was, in seconds of Unix by the clock of Postgres.

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use sqlx::PgPool;
-use vobiz_cdr::db::{self, queue};
+use vobiz_cdr::db;
+use vobiz_cdr::db::queue::lease;
 use vobiz_cdr::vobiz::AccountId;
 
 use crate::harness::report::median;
-use crate::harness::{ACCOUNT, Bench, database};
+use crate::harness::{ACCOUNT, Bench, database, queue};
 
 const NAME: &str = "lease";
 const LEASED: u32 = 32;
@@ -20,7 +21,7 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     for (name, owed) in sizes {
         let url = bench.database(&name.replace(' ', "_").replace('3', "lease")).await?;
         let pool = db::connect(&url, "bench", 1)?;
-        owe(&pool, owed).await?;
+        queue::owe(&pool, owed, "vobiz.now() - n * interval '10 milliseconds'").await?;
         let bytes = database::number(&pool, "select pg_table_size('vobiz.cdr_queue')::float8").await?;
         let keys = database::number(&pool, "select pg_indexes_size('vobiz.cdr_queue')::float8").await?;
         bench.report.add(NAME, "bytes per owed call, table", name, "bytes", bytes / f64::from(owed));
@@ -46,21 +47,6 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn owe(pool: &PgPool, owed: i32) -> anyhow::Result<()> {
-    sqlx::query(
-        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, announced_at, due_at)
-         select gen_random_uuid()::text, $2, true, true, vobiz.now(), vobiz.now() - n * interval '10 milliseconds'
-         from generate_series(1, $1) n",
-    )
-    .bind(owed)
-    .bind(ACCOUNT)
-    .execute(pool)
-    .await?;
-    // As autovacuum would, soon after.
-    sqlx::query("vacuum (analyze) vobiz.cdr_queue").execute(pool).await?;
-    Ok(())
-}
-
 /// The median of 50 leases, in milliseconds; afterwards all is due again.
 async fn lease_often(pool: &PgPool) -> anyhow::Result<f64> {
     let (account, mut each) = (AccountId::new(ACCOUNT)?, Vec::new());
@@ -68,8 +54,7 @@ async fn lease_often(pool: &PgPool) -> anyhow::Result<f64> {
     for _ in 0..50 {
         let started = Instant::now();
         let (ahead, lease_for) = (Duration::from_secs(1), Duration::from_secs(3600));
-        let (leases, _) =
-            queue::lease(&mut connection, &account, LEASED, 100_000.0, ahead, lease_for, None).await?;
+        let (leases, _) = lease(&mut connection, &account, LEASED, 100_000.0, ahead, lease_for, None).await?;
         each.push(started.elapsed().as_secs_f64() * 1000.0);
         ensure!(leases.len() == LEASED as usize, "only {} calls were leased", leases.len());
     }

@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use sqlx::PgPool;
 
 use crate::harness::child::Serve;
 use crate::harness::load::Latencies;
-use crate::harness::{ACCOUNT, Bench};
+use crate::harness::{Bench, queue};
 
 const NAME: &str = "scrape";
 /// Scrapes of a turn.
@@ -23,7 +22,8 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         for (name, owed) in sizes {
             let url = bench.database("scrape").await?;
             let pool = vobiz_cdr::db::connect(&url, "bench", 1)?;
-            owe(&pool, owed).await?;
+            // Not due for as long as this is measured.
+            queue::owe(&pool, owed, "vobiz.now() + interval '1 day'").await?;
             let parts = ["--only", "receive"];
             let serve = Serve::start(bench.folder(), &url, "http://127.0.0.1:9", &parts, &[]).await?;
             let page = |path: &str| format!("http://{}{path}", serve.ops);
@@ -47,21 +47,6 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let p99 = bench.report.median(NAME, "/metrics, p99", sizes[1].0);
     bench.report.at_most("scrape: p99 of /metrics with 100 thousand owed calls, ms", p99, 20.0);
     bench.drop_database("scrape").await
-}
-
-/// Calls that are not due for as long as this is measured.
-async fn owe(pool: &PgPool, owed: i32) -> anyhow::Result<()> {
-    sqlx::query(
-        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, announced_at, due_at)
-         select gen_random_uuid()::text, $2, true, true, vobiz.now(), vobiz.now() + interval '1 day'
-         from generate_series(1, $1) n",
-    )
-    .bind(owed)
-    .bind(ACCOUNT)
-    .execute(pool)
-    .await?;
-    sqlx::query("vacuum (analyze) vobiz.cdr_queue").execute(pool).await?;
-    Ok(())
 }
 
 /// Waits until the queue is counted.

@@ -31,6 +31,7 @@ use crate::db::timed;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use other_accounts::OtherAccounts;
+pub use scan_start::FROM_BEGINNING_EVERY;
 use scan_start::ScanStart;
 
 /// How the worker behaves.
@@ -40,6 +41,8 @@ pub struct FetchSettings {
     pub concurrency: u32,
     /// A lease runs out after this long; longer than any request and the storing of its outcome.
     pub lease: Duration,
+    /// Between two scans of an account's queue from its beginning: [`FROM_BEGINNING_EVERY`], but for a test of the scans between them.
+    pub from_beginning_every: Duration,
 }
 
 /// The shortest and the longest pause between two polls of the queue.
@@ -111,7 +114,7 @@ impl Fetcher {
         );
         let mut idle = IDLE.0;
         let (mut turn, mut found_calls) = (0, false);
-        let mut scan_starts = vec![ScanStart::default(); self.accounts.len()];
+        let mut scan_starts = vec![ScanStart::new(self.settings.from_beginning_every); self.accounts.len()];
         // With nothing to store it, everything fetched would be thrown away.
         while !stop.is_cancelled() && !finished.is_closed() {
             heartbeat.beat();

@@ -5,7 +5,7 @@
 //! ever leased since, slower by the minute, until the queue grows faster than it is read. So a scan starts where the last one
 //! found its first call, and only now and then at the very beginning.
 //!
-//! It promises nothing but speed: a due call that lies before the scan start is found within [`EVERY`].
+//! It promises nothing but speed: a due call that lies before the scan start is found within [`FROM_BEGINNING_EVERY`].
 
 use std::time::{Duration, Instant};
 
@@ -15,21 +15,29 @@ use crate::db::queue::Lease;
 
 /// Between two scans from the beginning: for calls that came to lie before the scan start, because a worker that held their rows
 /// during the scan has given them back, or their commit was late.
-const EVERY: Duration = Duration::from_secs(30);
+pub const FROM_BEGINNING_EVERY: Duration = Duration::from_secs(30);
 /// A call may be committed this much after it fell due.
 const LATE: TimeDelta = TimeDelta::seconds(1);
 
 /// The scan start of one account.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct ScanStart {
+    from_beginning_every: Duration,
     from: Option<DateTime<Utc>>,
     scanned_from_beginning: Option<Instant>,
 }
 
 impl ScanStart {
+    pub(super) fn new(from_beginning_every: Duration) -> Self {
+        Self { from_beginning_every, from: None, scanned_from_beginning: None }
+    }
+
     /// Where to start now; `None` is the very beginning.
     pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
-        if self.scanned_from_beginning.is_some_and(|last| now.duration_since(last) < EVERY) {
+        if self
+            .scanned_from_beginning
+            .is_some_and(|last| now.duration_since(last) < self.from_beginning_every)
+        {
             return self.from;
         }
         self.scanned_from_beginning = Some(now);
@@ -63,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_scan_starts_where_the_last_one_found_a_call_and_now_and_then_at_the_beginning() {
-        let (mut scan, start) = (ScanStart::default(), Instant::now());
+        let (mut scan, start) = (ScanStart::new(Duration::from_secs(30)), Instant::now());
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let later = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(scan.begin(start), None);

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::group_commit::GroupCommit;
+use super::group_commit::{COMMIT_WITHIN, GroupCommit};
 use super::refusal::{Refusal, Refusals};
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
@@ -29,6 +29,10 @@ const BODY_LIMIT: usize = 256 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
+const _: () = assert!(
+    COMMIT_WITHIN.as_millis() < ANSWER_WITHIN.as_millis() && ANSWER_WITHIN.as_millis() <= 2500,
+    "Vobiz gives up after 3 s; the answer takes its way back, and the failed commit its words, within them"
+);
 
 /// What the endpoint checks callbacks by; replaced as a whole by a reload.
 #[derive(Debug)]

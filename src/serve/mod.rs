@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::account::{self, Account};
 use crate::config::{Part, ServeConfig};
 use crate::db::{self, timed};
-use crate::fetch::{FetchSettings, Fetcher};
+use crate::fetch::{FROM_BEGINNING_EVERY, FetchSettings, Fetcher};
 use crate::ledger::{self, Ledger};
 use crate::ops::{self, Ops, OpsSettings, Phase};
 use crate::receive::{COMMIT_WITHIN, Endpoint, GroupCommit, GroupCommitSettings, router};
@@ -275,6 +275,7 @@ impl Workers {
             let settings = FetchSettings {
                 concurrency: config.concurrency,
                 lease: config.request_timeout + LEASE_BEYOND_REQUEST,
+                from_beginning_every: FROM_BEGINNING_EVERY,
             };
             let fetcher = Fetcher::new(self.pool.clone(), accounts.clone(), settings, self.metrics.clone());
             let told = stop.clone();

@@ -18,6 +18,13 @@ const LOOPS_END_WITHIN: Duration = Duration::from_secs(22);
 const OPS_PORT_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// All connections close within this, those of the ops port included.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const _: () = assert!(
+    ACCEPT_AFTER_STOP.as_secs() >= 5
+        && ACCEPT_AFTER_STOP.as_secs() < LOOPS_END_WITHIN.as_secs()
+        && OPS_PORT_ENDS_WITHIN.as_millis() < CLOSE_WITHIN.as_millis()
+        && LOOPS_END_WITHIN.as_secs() + CLOSE_WITHIN.as_secs() <= 25,
+    "callbacks are taken for 5 s more, and a supervisor kills after 25 s"
+);
 
 /// How a service ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::call::{Call, CallSpec};
@@ -279,6 +280,7 @@ impl WorldState {
         let open = self.in_flight.entry(call_id.to_owned()).or_default();
         *open += 1;
         self.stats.max_concurrent_fetches = self.stats.max_concurrent_fetches.max(*open);
+        self.stats.fetched_at.push(Instant::now());
         *self.stats.fetches.entry(call_id.to_owned()).or_default() += 1;
     }
 

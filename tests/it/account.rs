@@ -39,13 +39,15 @@ async fn the_previous_token_works_during_a_rotation() {
 #[tokio::test]
 async fn each_retry_after_pauses_the_account_and_halves_its_rate_once() {
     for (form, least, most) in [
-        (RetryAfter::Seconds(30), 5, 30),
-        (RetryAfter::HttpDate(30), 5, 31),
-        (RetryAfter::PastDate, -25, 1),
-        (RetryAfter::BodyOnly(30), 5, 30),
-        (RetryAfter::Silent, 35, 60),
+        (RetryAfter::Seconds(30), 30, 30),
+        // A date has no fractions of a second, and is read a moment later.
+        (RetryAfter::HttpDate(30), 28, 30),
+        (RetryAfter::PastDate, 1, 1),
+        (RetryAfter::BodyOnly(30), 30, 30),
+        (RetryAfter::Silent, 60, 60),
     ] {
         let world = World::new().await;
+        world.database.stop_clock(world.database.now().await).await;
         let call = world.owed_call().await;
         world.vobiz.script(&call.call_id, [Answer::Throttled(form)]);
         world.drain().await;
@@ -55,14 +57,9 @@ async fn each_retry_after_pauses_the_account_and_halves_its_rate_once() {
             .parse::<i32>()
             .unwrap();
         assert!((least..=most).contains(&seconds), "{form:?}: {seconds}");
-        let share: f64 = world.text("select rate_share from vobiz.account").await.parse().unwrap();
-        assert!((share - 0.5).abs() < 0.01, "{form:?}: {share}");
-        if most > 1 {
-            assert_eq!(world.status(&call.call_id).await, "- 0 alive", "it cost the call nothing: {form:?}");
-            assert_eq!(world.stored().await, 0);
-            world.database.shift_clock("2 minutes").await;
-            world.drain().await;
-        }
+        assert_eq!(world.text("select rate_share from vobiz.account").await, "0.5", "{form:?}");
+        assert_eq!(world.status(&call.call_id).await, "- 0 alive", "it cost the call nothing: {form:?}");
+        assert_eq!(world.stored().await, 0);
         world.database.shift_clock("2 minutes").await;
         world.drain().await;
         assert_eq!(world.stored().await, 1, "{form:?}");

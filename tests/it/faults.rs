@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use vobiz_cdr::config::ServeConfig;
 use vobiz_cdr::db;
 use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 use vobiz_cdr::serve::{Ending, Service};
-use vobiz_cdr::simulator::{
-    Call, CallSpec, CallbackKind, Simulator, SimulatorOptions, Traffic, TrafficProgress,
-};
+use vobiz_cdr::simulator::{Call, CallSpec, Simulator, SimulatorOptions, Traffic, TrafficProgress};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
 use crate::support::process::{Serve, free_port, program, run};
 use crate::support::running::page;
-use crate::support::wait::{until, until_is};
-use crate::support::world::{TOKEN, options, pool, serve_config};
+use crate::support::wait::{until, until_is, until_some};
+use crate::support::world::{TOKEN, options, pool, rate_was_held, serve_config};
 
 /// The URL that Vobiz signs for; the callbacks go to a port of this machine, as behind a proxy.
 const SIGNED_FOR: &str = "https://calls.example.com/vobiz/hangup";
@@ -55,10 +54,12 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
     let mut serve = Serve::start(port, &settings);
 
     // Calls come until the last kill, from two lines: one may have to wait for callbacks that are sent again.
-    let (progress, over) = (Arc::new(TrafficProgress::default()), CancellationToken::new());
-    let lines: Vec<_> = (0..2)
-        .map(|_| {
-            let (vobiz, progress, over) = (vobiz.clone(), Arc::clone(&progress), over.clone());
+    let over = CancellationToken::new();
+    let progress: [Arc<TrafficProgress>; 2] = Default::default();
+    let lines: Vec<_> = progress
+        .iter()
+        .map(|progress| {
+            let (vobiz, progress, over) = (vobiz.clone(), Arc::clone(progress), over.clone());
             let traffic =
                 Traffic { calls: 60, per_second: 125, early_callbacks: false, ..Traffic::default() };
             tokio::spawn(async move {
@@ -68,12 +69,12 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
             })
         })
         .collect();
-    let mut enough = 0;
-    for _ in 0..10 {
-        // A moment of its own each time, which a busy machine reaches later.
-        let more = rand::random_range(20..150);
-        enough = progress.summary().acknowledged + more;
-        until("callbacks are answered", async || progress.summary().acknowledged >= enough).await;
+    let answered = || progress.iter().map(|progress| progress.summary().acknowledged).sum::<u64>();
+    for n in 0..10 {
+        // A moment of its own each time, which a busy machine reaches later; every third one right after the start.
+        let more = if n % 3 == 2 { 0 } else { rand::random_range(20..150) };
+        let enough = answered() + more;
+        until("callbacks are answered", async || answered() >= enough).await;
         println!("killed after {more} answers");
         serve.kill();
         serve = Serve::start(port, &settings);
@@ -82,8 +83,8 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
     for line in lines {
         line.await.unwrap();
     }
-    let summary = progress.summary();
-    assert!(summary.acknowledged >= enough, "{summary:?}");
+    let summaries = progress.map(|progress| progress.summary());
+    assert!(summaries.iter().all(|line| line.placed > 0 && line.acknowledged > 0), "{summaries:?}");
 
     // What was in hand at a kill falls due when its lease ends: 16 s here.
     until_is("the queue is empty", 0, async || database.count("select count(*) from vobiz.cdr_queue").await)
@@ -96,7 +97,7 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
     let stored: BTreeSet<String> = stored.into_iter().collect();
     let acknowledged: Vec<String> =
         vobiz.calls().into_iter().filter(|call| call.acknowledged).map(|call| call.call_id).collect();
-    assert_eq!(acknowledged.len() as u64, summary.acknowledged);
+    assert_eq!(acknowledged.len() as u64, summaries.iter().map(|line| line.acknowledged).sum::<u64>());
     let lost: Vec<&String> = acknowledged.iter().filter(|call| !stored.contains(*call)).collect();
     assert!(lost.is_empty(), "answered 200 and not stored: {lost:?}");
     let rows = database.count("select count(*) from vobiz.cdr").await;
@@ -105,15 +106,21 @@ async fn every_callback_answered_200_has_its_cdr_after_ten_kills() {
     database.every_certain_call_is_somewhere().await;
 }
 
+/// Fetches that the two replicas may have under way at once.
+const UNDER_WAY: u32 = 8;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together() {
     let database = Database::new().await;
     let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(50), ..options() }).await;
-    let (stop, began) = (CancellationToken::new(), std::time::Instant::now());
+    let stop = CancellationToken::new();
     let mut replicas = Vec::new();
     let mut addresses = Vec::new();
     for _ in 0..2 {
-        let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 60.0);
+        let config = ServeConfig {
+            concurrency: UNDER_WAY / 2,
+            ..serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 60.0)
+        };
         let service = Service::prepare(config, &database.url, true).await.unwrap();
         addresses.push(service.address().unwrap());
         replicas.push(tokio::spawn(service.run(stop.clone(), Ending::AtOnce)));
@@ -128,27 +135,25 @@ async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together
         // Every callback comes twice, once to each replica, as retries do.
         let call = vobiz.place_call(CallSpec::default());
         for address in [addresses[n % 2], addresses[(n + 1) % 2]] {
-            vobiz.set_callback_sent_to(&format!("http://{address}/callbacks/vobiz"));
-            assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+            assert_eq!(Callback::of(&vobiz, &call).send(address).await, 200);
         }
         calls.push(call);
+        // Never so many that pages of the list are cheaper, and always so many that the limit is what they wait for.
+        until("few are owed", async || database.count("select count(*) from vobiz.cdr_queue").await < 100)
+            .await;
     }
     until("all are stored", async || {
         database.count("select count(*) from vobiz.cdr").await == 300
             && database.count("select count(*) from vobiz.cdr_queue").await == 0
     })
     .await;
-    let (stats, seconds) = (vobiz.stats(), began.elapsed().as_secs_f64());
+    let stats = vobiz.stats();
     assert_eq!(stats.max_concurrent_fetches, 1);
     for call in &calls {
-        // Pages of the list may have brought some: they came in faster than 60 a second.
-        assert!(stats.fetches_of(&call.call_id) <= 1, "{}", call.call_id);
+        assert_eq!(stats.fetches_of(&call.call_id), 1, "{}", call.call_id);
     }
-    // 60 a second over the whole time, and one for each replica to find out the path. How near it comes to that in a second is a
-    // matter of the benchmark `replicas`: what waits for its slot in a busy process meets the next second's.
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
-    let requests = stats.accounts[ACCOUNT].requests as f64;
-    assert!(requests <= 60.0 * seconds + 4.0, "{requests} requests in {seconds} s");
+    // How near they come to it is a matter of the benchmark `replicas`.
+    rate_was_held(&stats.fetched_at, 60.0, UNDER_WAY);
     stop.cancel();
     for replica in replicas {
         replica.await.unwrap().unwrap();
@@ -171,11 +176,15 @@ async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
     db::create_database(&url, "vobiz").await.unwrap();
     let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(300), ..options() }).await;
     let stop = CancellationToken::new();
-    let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
+    let config = ServeConfig {
+        request_timeout: Duration::from_secs(10),
+        ..serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0)
+    };
     let service = Service::prepare(config, &url, true).await.unwrap();
     let address = service.address().unwrap();
     let serving = tokio::spawn(service.run(stop.clone(), Ending::AtOnce));
-    // Vobiz would wait for three seconds. That the service answers within them is a matter of the benchmark `refusal`.
+    // Vobiz would wait for three seconds, and is answered before: src/receive/endpoint.rs holds its limits to it, and the benchmark
+    // `refusal` what they lead to.
     let send = async |call: &Call| Callback::hangup(&call.call_id).by_v3(TOKEN).send(address).await;
 
     let before: Vec<Call> = (0..20).map(|_| vobiz.place_call(CallSpec::default())).collect();
@@ -196,7 +205,7 @@ async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
     let reading = pool(&url);
     let count =
         async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&reading).await.unwrap();
-    // What was in hand falls due when its lease ends: 17 s here.
+    // What was in hand falls due when its lease ends: 25 s here.
     until("all are stored", async || {
         assert_eq!(count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
         count("select count(*) from vobiz.cdr").await == 25
@@ -214,14 +223,14 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
     let database = Database::new().await;
     let vobiz = vobiz(SimulatorOptions { latency: Duration::from_millis(700), ..options() }).await;
     let port = free_port();
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let api = vobiz.api_url();
     // No answer that is in hand is to be given up, however late it is.
     let settings = [settings(&database.url, &api), vec![("CDR_REQUEST_TIMEOUT", "10s")]].concat();
     let mut serve = Serve::start(port, &settings);
     let calls: Vec<Call> = (0..60).map(|_| vobiz.place_call(CallSpec::default())).collect();
     for call in &calls {
-        assert_eq!(vobiz.send_callback(call, CallbackKind::Hangup).await.unwrap(), 200);
+        assert_eq!(Callback::of(&vobiz, call).send(address).await, 200);
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     let ops = serve.ops.clone();
@@ -232,19 +241,34 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
         })
     };
     assert_eq!(healthy().await.unwrap(), Some(0));
+    let told = std::time::Instant::now();
     serve.terminate();
     let ops: SocketAddr = ops.parse().unwrap();
     until_is("it is about to stop", 503, async || page(ops, "/readyz").await.0).await;
-    // The endpoint stays open for a while: trunk webhooks are not sent again.
-    let late = vobiz.place_call(CallSpec::default());
-    assert_eq!(vobiz.send_callback(&late, CallbackKind::Hangup).await.unwrap(), 200);
+    // The endpoint stays open for five seconds: trunk webhooks are not sent again. A busy machine notices its end later, never sooner.
+    let mut late = 0;
+    let refused = until_some("a callback is refused", async || {
+        let call = vobiz.place_call(CallSpec::default());
+        if matches!(Callback::of(&vobiz, &call).try_send(address).await, Ok(200)) {
+            late += 1;
+            return Err(late);
+        }
+        Ok(call.call_id)
+    })
+    .await;
+    assert!(told.elapsed() >= Duration::from_secs(4), "callbacks were taken for {:?} only", told.elapsed());
+    assert!(late > 0, "none was taken after the word to stop");
     let status = tokio::task::spawn_blocking(move || serve.wait()).await.unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(healthy().await.unwrap(), Some(1));
     let stored = database.count("select count(*) from vobiz.cdr").await;
-    let owed =
-        database.count("select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null").await;
-    assert_eq!(stored + owed, 61);
+    // The answer to the last one may have been cut off.
+    let owed = database
+        .count(&format!(
+            "select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null and call_id <> '{refused}'"
+        ))
+        .await;
+    assert_eq!(stored + owed, 60 + late);
     let in_hand = database.count("select count(*) from vobiz.cdr_queue where lease_id is not null").await;
     assert_eq!(in_hand, 0, "what was in hand was finished");
     database.every_certain_call_is_somewhere().await;
@@ -260,7 +284,7 @@ async fn a_pause_while_calls_are_in_flight_costs_them_nothing() {
     // We are set to 200 a second, Vobiz to 8: it throttles while many calls are in flight.
     let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 200.0);
     let service = Service::prepare(config, &database.url, true).await.unwrap();
-    vobiz.set_callback_sent_to(&format!("http://{}/callbacks/vobiz", service.address().unwrap()));
+    let address = service.address().unwrap();
     let serving = tokio::spawn(service.run(stop.clone(), Ending::AtOnce));
     // The first sweep would bring them all with one page.
     until("the first sweep is over", async || {
@@ -269,10 +293,8 @@ async fn a_pause_while_calls_are_in_flight_costs_them_nothing() {
     .await;
     // All at once, so that they are owed faster than Vobiz lets them be fetched.
     let calls: Vec<Call> = (0..80).map(|_| vobiz.place_call(CallSpec::default())).collect();
-    let sent = calls.iter().map(|call| vobiz.send_callback(call, CallbackKind::Hangup));
-    for answer in futures_util::future::join_all(sent).await {
-        assert_eq!(answer.unwrap(), 200);
-    }
+    let sent = calls.iter().map(|call| Callback::of(&vobiz, call).send(address));
+    assert_eq!(futures_util::future::join_all(sent).await, [200; 80]);
     until("all are stored", async || {
         assert_eq!(database.count("select count(*) from vobiz.cdr_queue where failures > 0").await, 0);
         database.count("select count(*) from vobiz.cdr").await == 80
@@ -294,13 +316,13 @@ async fn a_postgres_of_our_own_that_dies_ends_the_service_and_the_next_start_goe
     let data = folder.path().join("data").display().to_string();
     let vobiz = vobiz(options()).await;
     let (port, api) = (free_port(), vobiz.api_url());
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut settings: Vec<_> =
         settings("", &api).into_iter().filter(|(name, _)| *name != "DATABASE_URL").collect();
     settings.push(("CDR_DATA_DIR", &data));
     let mut serve = Serve::start(port, &settings);
     let call = vobiz.place_call(CallSpec::default());
-    assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+    assert_eq!(Callback::of(&vobiz, &call).send(address).await, 200);
 
     // The first line of postmaster.pid is the server's process.
     let cluster = std::fs::read_dir(&data)

@@ -1,17 +1,16 @@
 //! Reading pages of the list: how old a page is, and what a bad moment costs.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use chrono::SubsecRound as _;
-use tokio_util::sync::CancellationToken;
+use rust_decimal::Decimal;
 use vobiz_cdr::simulator::{Answer, CallSpec, Faults, RequestKind, SimulatorOptions};
-use vobiz_cdr::sweep::Sweeper;
-use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until;
-use crate::support::world::{World, options};
-use crate::sweep::{NEVER, all_stored_once, outage, paced, swept_just_now};
+use crate::support::world::{TOKEN, World, account_that_waits, credentials, options};
+use crate::sweep::{Drain, all_stored_once, outage};
 
 #[tokio::test]
 async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
@@ -25,12 +24,20 @@ async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
     world.owe(&call.call_id, true).await;
     let slow = world.vobiz.clone();
     let before = slow.stats().requests_of(RequestKind::List);
-    slow.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_millis(700))));
-    let (swept, ()) = tokio::join!(world.sweep(), async {
+    slow.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(10))));
+    let fetched = Cell::new(false);
+    let sweeping = async {
+        let swept = world.sweep().await;
+        assert!(fetched.get(), "the page came before the fetch, so nothing was shown");
+        swept
+    };
+    let (swept, ()) = tokio::join!(sweeping, async {
         let lists = || slow.stats().requests_of(RequestKind::List);
         until("the page is asked for", async || lists() > before).await;
         slow.script_account(ACCOUNT, None);
         world.drain().await;
+        assert_eq!(world.stored().await, 1, "the fetch's row is there first");
+        fetched.set(true);
     });
     assert_eq!(swept.rows, 1);
     assert_eq!(
@@ -43,24 +50,21 @@ async fn a_list_page_is_as_old_as_its_request_however_long_it_took() {
     world.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_page_is_asked_for_again_and_not_the_whole_list() {
     let world = World::new().await;
     outage(&world, 1200, 24).await;
-    let slow = paced(&world, 8.0);
-    swept_just_now(&world).await;
-    let sweeper = Sweeper::new(world.database.pool.clone(), vec![slow.clone()], NEVER, Metrics::new());
-    let stop = CancellationToken::new();
-    let (drained, ()) = tokio::join!(sweeper.drain_if_backlogged(&slow, &stop), async {
-        until("the drain is on", async || world.stored().await > 300).await;
-        // A page fails; the request that asks whether the account works finds that it does.
-        world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(60))));
-        let before = world.vobiz.stats().requests_of(RequestKind::List);
-        let lists = || world.vobiz.stats().requests_of(RequestKind::List);
-        until("a page is asked for", async || lists() > before).await;
-        world.vobiz.script_account(ACCOUNT, None);
-    });
-    let drained = drained.unwrap().unwrap();
+    let timeout = Duration::from_secs(2);
+    let (pool, api) = (&world.database.pool, world.vobiz.api_url());
+    let slow = account_that_waits(timeout, pool, &api, credentials(ACCOUNT, &[TOKEN]), 8.0);
+    let drain = Drain::begin_with(&world, slow).await;
+    // A page fails; the request that asks whether the account works finds that it does.
+    world.vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(60))));
+    let lists = || world.vobiz.stats().requests_of(RequestKind::List);
+    let before = lists();
+    until("a page is asked for", async || lists() > before).await;
+    world.vobiz.script_account(ACCOUNT, None);
+    let drained = drain.ended.await.unwrap().unwrap().unwrap();
     assert_eq!((drained.paid, drained.left), (1200, 0));
     assert_eq!(drained.pages, 12);
     all_stored_once(&world, 1200).await;
@@ -166,8 +170,14 @@ async fn no_odd_value_enters_a_sum() {
                    or least(start_time, progress_time, answer_time, updated_at) < vobiz.now() - interval '1 day'
                    or greatest(start_time, progress_time, answer_time, updated_at) > vobiz.now() + interval '2 days'";
     assert_eq!(world.database.count(outside).await, 0);
-    // Whatever is readable is what the call was.
+    // Whatever is readable is what the call was, and enters the sums of the bill so, to the last digit.
+    let (mut billsec, mut cost, mut total) = (0, Decimal::ZERO, Decimal::ZERO);
     for call in &calls {
+        let readable =
+            format!("select billsec is not null from vobiz.cdr where call_id = '{}'", call.call_id);
+        billsec += if world.text(&readable).await == "true" { u64::from(call.billsec) } else { 0 };
+        cost += call.cost;
+        total += call.total_cost();
         let found = format!(
             "select coalesce(billsec, {0}) = {0} and cost = {1} and coalesce(date_trunc('second', start_time), '{2}') = '{2}' and call_direction = '{3}'
              from vobiz.cdr where call_id = '{4}'",
@@ -184,6 +194,17 @@ async fn no_odd_value_enters_a_sum() {
                   where num_nulls(billsec, duration, start_time, progress_time, updated_at, mos, jitter, packet_loss, codec) > cardinality(notes)";
     assert_eq!(world.database.count(silent).await, 0);
     let long = "select count(*) from vobiz.cdr where scale(streaming_cost) = 55";
-    assert!(world.database.count(long).await > 50);
+    let long = world.database.count(long).await;
+    assert!(long > 50, "{long}");
+    let streaming = world.text("select trim_scale(sum(streaming_cost)) from vobiz.cdr").await;
+    let billed = "select concat_ws(' ', sum(calls), sum(billsec), trim_scale(sum(cost)), trim_scale(sum(streaming_cost)),
+                                   trim_scale(sum(total_cost))) from vobiz.billing_day";
+    let expected = format!("200 {billsec} {} {streaming} {}", cost.normalize(), total.normalize());
+    assert_eq!(world.text(billed).await, expected);
+    // None of it because hardly anything was readable.
+    for column in ["billsec", "start_time", "total_cost", "mos"] {
+        let there = world.database.count(&format!("select count({column}) from vobiz.cdr")).await;
+        assert!(there > 50, "{column}: {there}");
+    }
     world.end().await;
 }

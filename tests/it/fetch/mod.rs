@@ -5,11 +5,15 @@ mod scan_start;
 
 use std::time::Duration;
 
+use vobiz_cdr::fetch::{FetchSettings, Fetcher};
 use vobiz_cdr::simulator::{Answer, CallKind, CallSpec};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::wait::in_the_end;
-use crate::support::world::{TOKEN, World, account, credentials, fetcher};
+use crate::support::world::{
+    TOKEN, World, account, account_that_waits, credentials, fetch_settings, fetcher, rate_was_held,
+};
 
 #[tokio::test]
 async fn an_owed_call_becomes_a_stored_cdr() {
@@ -38,7 +42,12 @@ async fn an_owed_call_becomes_a_stored_cdr() {
 
 #[tokio::test]
 async fn each_failure_has_its_class_and_costs_one_request() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    // One of the answers never comes.
+    let (pool, api) = (world.database.pool.clone(), world.vobiz.api_url());
+    let timeout = Duration::from_secs(2);
+    let account = account_that_waits(timeout, &pool, &api, credentials(ACCOUNT, &[TOKEN]), 1000.0);
+    world.fetcher = fetcher(&pool, vec![account]);
     let cases = [
         (Answer::NotFound, "not_yet 1 alive"),
         (Answer::SuccessFalse, "not_yet 1 alive"),
@@ -201,11 +210,15 @@ async fn a_trunk_call_announced_under_another_id_is_found_by_its_sip_call_id() {
     world.end().await;
 }
 
+/// Fetches under way at once, where the rate limit is tested.
+const UNDER_WAY: u32 = 4;
+
 #[tokio::test]
 async fn the_rate_limit_is_held() {
     let world = World::new().await;
     let slow = account(&world.database.pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 20.0);
-    let fetcher = fetcher(&world.database.pool, vec![slow]);
+    let settings = FetchSettings { concurrency: UNDER_WAY, ..fetch_settings() };
+    let fetcher = Fetcher::new(world.database.pool.clone(), vec![slow], settings, Metrics::new());
     for _ in 0..60 {
         world.owed_call().await;
     }
@@ -214,6 +227,9 @@ async fn the_rate_limit_is_held() {
     let took = started.elapsed();
     assert_eq!(world.stored().await, 60);
     assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
+    let fetched_at = world.vobiz.stats().fetched_at;
+    assert_eq!(fetched_at.len(), 60);
+    rate_was_held(&fetched_at, 20.0, UNDER_WAY);
     world.end().await;
 }
 

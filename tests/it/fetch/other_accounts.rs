@@ -9,7 +9,7 @@ use vobiz_cdr::simulator::{self, Answer, CallSpec, RetryAfter};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
-use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
+use crate::support::world::{TOKEN, World, account, credentials, fetch_settings, fetcher, options};
 
 const SECOND: &str = "MA_SECOND01";
 const THIRD: &str = "SA_THIRD001";
@@ -190,7 +190,7 @@ async fn only_some_worker_slots_ask_other_accounts_and_the_other_calls_come_back
 async fn a_lease_is_renewed_while_the_others_are_asked() {
     let (mut world, accounts) = three_accounts().await;
     // Longer than each request, shorter than both together.
-    let settings = FetchSettings { concurrency: 16, lease: Duration::from_millis(2100) };
+    let settings = FetchSettings { lease: Duration::from_millis(2100), ..fetch_settings() };
     world.fetcher = Fetcher::new(world.database.pool.clone(), accounts, settings, Metrics::new());
     for account in [SECOND, THIRD] {
         world.vobiz.script_fetches(account, Some(Answer::Slow(Duration::from_millis(1200))));

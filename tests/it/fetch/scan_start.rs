@@ -5,17 +5,22 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::queue::backlog;
+use vobiz_cdr::fetch::{FetchSettings, Fetcher};
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
 use crate::support::wait::{until, until_is};
-use crate::support::world::{World, fetcher};
-use crate::sweep::paced;
+use crate::support::world::{World, fetch_settings};
+use crate::sweep::{NEVER, paced};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were_fetched_meanwhile() {
     let world = World::new().await;
     let stop = CancellationToken::new();
-    let worker = fetcher(&world.database.pool, vec![paced(&world, 1000.0)]);
+    // A scan from the beginning would find it as well, and hide that the scan start had moved past it: there is only the first.
+    let settings = FetchSettings { from_beginning_every: NEVER, ..fetch_settings() };
+    let worker =
+        Fetcher::new(world.database.pool.clone(), vec![paced(&world, 1000.0)], settings, Metrics::new());
     let told = stop.clone();
     let working = tokio::spawn(async move { worker.run(told).await });
     // So the worker has searched from the beginning, and found something: from here on it has a scan start.

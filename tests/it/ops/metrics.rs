@@ -2,10 +2,11 @@
 
 use std::process::{Command, Stdio};
 
-use vobiz_cdr::simulator::{CallSpec, CallbackKind};
+use vobiz_cdr::simulator::CallSpec;
 
 use super::{service, swept, vobiz};
 use crate::support::database::Database;
+use crate::support::endpoint::Callback;
 use crate::support::wait::{until, until_is};
 use crate::support::world::{TOKEN, options};
 
@@ -16,7 +17,7 @@ async fn the_metrics_are_well_formed_and_name_no_call() {
     let running = service(&vobiz, &database.url).await;
     swept(&database).await;
     let placed = vobiz.place_call(CallSpec::default());
-    assert_eq!(vobiz.send_callback(&placed, CallbackKind::Hangup).await.unwrap(), 200);
+    assert_eq!(Callback::of(&vobiz, &placed).send(running.public.unwrap()).await, 200);
     until_is("it is stored", Some(1.0), async || running.metric("vobiz_cdr_freshness_seconds_count").await)
         .await;
     let (_, text) = running.page("/metrics").await;

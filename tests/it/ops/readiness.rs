@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use tower::ServiceExt as _;
 use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
 use vobiz_cdr::serve::port::{Limits, listen};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::{call, service, vobiz};
 use crate::support::chaos_proxy::ChaosProxy;
-use crate::support::database::Database;
+use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
 use crate::support::running::page;
 use crate::support::wait::{until, until_is, until_some};
-use crate::support::world::options;
+use crate::support::world::{TOKEN, account, credentials, options, pool};
 
 /// Both ways in which a Postgres can be gone.
 async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
@@ -20,7 +22,7 @@ async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
     let vobiz = vobiz(options()).await;
     let proxy = ChaosProxy::before(&database.url).await;
     let running = service(&vobiz, &proxy.url).await;
-    assert_eq!(call(&vobiz, 2).await, 2);
+    assert_eq!(call(&vobiz, &running, 2).await, 2);
     running.all_is_well().await;
 
     gone(&proxy);
@@ -32,17 +34,43 @@ async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
         "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost"
     );
     for (path, code) in [("/healthz", 200), ("/metrics", 200), ("/status", 503)] {
-        assert_eq!(running.page(path).await.0, code, "{path} waited for Postgres");
+        assert_eq!(running.page(path).await.0, code, "{path}");
     }
     assert_eq!(running.metric("vobiz_cdr_postgres_up").await, Some(0.0));
 
     proxy.restore();
     until_is("it is ready again", 200, async || running.page("/readyz").await.0).await;
     running.all_is_well().await;
-    assert_eq!(call(&vobiz, 2).await, 2);
+    assert_eq!(call(&vobiz, &running, 2).await, 2);
     until("all are stored", async || database.count("select count(*) from vobiz.cdr").await >= 4).await;
     database.every_certain_call_is_somewhere().await;
     running.end().await;
+}
+
+/// All pages but `/readyz` come from memory: nothing of them waits, for Postgres least of all, so each is there when it is first looked
+/// at.
+#[test]
+fn no_page_but_readyz_waits_for_anything() {
+    let settings = OpsSettings {
+        parts: vec!["receive", "fetch"],
+        sweep_interval: Duration::from_secs(300),
+        poll_every: Duration::from_secs(2),
+    };
+    let ops = Ops::new(settings, Metrics::new());
+    ops.enter(Phase::Running);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let nowhere = runtime.block_on(async {
+        let pool = pool("postgres://vobiz@127.0.0.1:9/vobiz");
+        account(&pool, "http://127.0.0.1:9", credentials(ACCOUNT, &[TOKEN]), 1.0)
+    });
+    ops.set_accounts(vec![nowhere]);
+    // No runtime drives anything from here on.
+    for path in ["/healthz", "/metrics", "/status"] {
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let answer = router(ops.clone()).oneshot(request).now_or_never();
+        let answer = answer.unwrap_or_else(|| panic!("{path} waits for something")).unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

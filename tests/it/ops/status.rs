@@ -39,12 +39,12 @@ async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answ
         .run("create trigger refuse before insert on vobiz.callback for each row execute function refuse()")
         .await;
     let act = until_some("a person is called", async || {
-        assert_eq!(call(&vobiz, 1).await, 0);
+        assert_eq!(call(&vobiz, &running, 1).await, 0);
         running.acts().await.into_iter().next().ok_or("all is well")
     });
     assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
     database.run("drop trigger refuse on vobiz.callback").await;
-    assert_eq!(call(&vobiz, 1).await, 1);
+    assert_eq!(call(&vobiz, &running, 1).await, 1);
     running.all_is_well().await;
     running.end().await;
 }

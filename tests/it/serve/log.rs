@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{CallSpec, CallbackKind, Simulator, SimulatorOptions};
+use vobiz_cdr::simulator::{CallSpec, Simulator, SimulatorOptions};
 
 use super::{SIGNED_FOR, serve, settings};
 use crate::support::chaos_proxy::ChaosProxy;
@@ -15,6 +15,19 @@ use crate::support::running::page;
 use crate::support::wait::{until, until_is};
 use crate::support::world::options;
 
+/// What the loops of a service say of a Postgres that is away.
+const OUTAGE: [&str; 9] = [
+    "callbacks cannot be committed and are answered 503",
+    "the queue cannot be read, so nothing is fetched",
+    "what was fetched cannot be stored",
+    "the CDR list cannot be swept",
+    "the CDR list cannot be drained",
+    "days cannot be compared with the CDR list",
+    "the sums of the bill cannot be proved",
+    "the rollup cannot be folded",
+    "the queue and the schema cannot be polled",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
     let database = Database::new().await;
@@ -23,7 +36,6 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
         .await
         .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let settings = settings(&proxy.url, &api, ("LOG_FORMAT", "json"));
     let (mut serve, said) = serve(&[], port, &settings);
     let ops: SocketAddr = serve.ops.parse().unwrap();
@@ -55,12 +67,16 @@ async fn an_outage_is_said_once_when_it_begins_and_once_when_it_is_over() {
     assert_eq!(count("see that Postgres runs, takes writes"), 1);
     let lines = said.lock().unwrap().clone();
     assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{lines:#?}");
-    // Whatever else was at work when Postgres went says so as well, and no more than once.
+    // Whatever else was at work when Postgres went says so as well, in its own words and no more than once.
     let unusual = lines.iter().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
     let words: Vec<String> = unusual
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].to_string())
         .collect();
     assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len(), "{lines:#?}");
+    let said_by = |words: &String| OUTAGE.iter().position(|known| words.trim_matches('"').starts_with(known));
+    let kinds: BTreeSet<Option<usize>> = words.iter().map(said_by).collect();
+    assert!(!kinds.contains(&None), "something else was said: {lines:#?}");
+    assert_eq!(kinds.len(), words.len(), "one of them was said twice: {lines:#?}");
     serve.terminate();
     assert!(serve.wait().success());
     database.every_certain_call_is_somewhere().await;
@@ -73,7 +89,6 @@ async fn an_ordinary_callback_leaves_no_line_in_the_log() {
         .await
         .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let settings = settings(&database.url, &api, ("LOG_FORMAT", "text"));
     let (mut serve, said) = serve(&[], port, &settings);
     until_is("the first sweep is over", 1, async || {
@@ -81,11 +96,12 @@ async fn an_ordinary_callback_leaves_no_line_in_the_log() {
     })
     .await;
     let before = said.lock().unwrap().len();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut call_ids = Vec::new();
     for _ in 0..50 {
         let call = vobiz.place_call(CallSpec::default());
         call_ids.push(call.call_id.clone());
-        assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+        assert_eq!(Callback::of(&vobiz, &call).send(address).await, 200);
     }
     until_is("all are stored", 50, async || database.count("select count(*) from vobiz.cdr").await).await;
     // Other loops may speak meanwhile; those through which a call goes have nothing to say of it.

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vobiz_cdr::simulator::{CallSpec, CallbackKind, SimulatedAccount, Simulator, SimulatorOptions};
+use vobiz_cdr::simulator::{CallSpec, SimulatedAccount, Simulator, SimulatorOptions};
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
@@ -72,10 +72,10 @@ async fn three_processes_with_a_part_each_do_the_work_of_one() {
         .unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     let settings = settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1s"));
-    vobiz.set_callback_sent_to(&format!("http://127.0.0.1:{port}/callbacks/vobiz"));
     let (mut receive, _) = serve(&["--only", "receive"], port, &settings);
     let call = vobiz.place_call(CallSpec::default());
-    assert_eq!(vobiz.send_callback(&call, CallbackKind::Hangup).await.unwrap(), 200);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(Callback::of(&vobiz, &call).send(address).await, 200);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(vobiz.stats().total_requests(), 0, "who only receives asks Vobiz nothing");
 
@@ -148,6 +148,15 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     heard("not reloaded, the old settings stay").await;
     assert_eq!(callback("the-first-secret-0", "nobody").await, 200);
 
+    // The probe of a minute later would try the new token as well: it is put off, so that only the reload is left to do it.
+    until_is("the pause is put off", 1, async || {
+        let put_off =
+            "with put_off as (update vobiz.account set paused_until = vobiz.now() + interval '1 day'
+                                        where pause_reason = 'denied' returning account_id)
+                       select count(*) from put_off";
+        database.count(put_off).await
+    })
+    .await;
     write_accounts(&accounts, &[(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)]);
     std::fs::write(&secret, "another-secret-0001").unwrap();
     serve.signal("HUP");

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use vobiz_cdr::simulator::{Answer, Faults, Odd, RequestKind, RetryAfter};
 
 use super::*;
-use crate::support::wait::until;
+use crate::support::wait::{until, until_some};
 
 #[tokio::test]
 async fn each_scripted_answer_is_given_once_and_then_all_is_well() {
@@ -141,21 +141,25 @@ async fn an_account_can_be_down_or_denied_while_the_others_work() {
 
 #[tokio::test]
 async fn the_rate_limit_refuses_what_exceeds_it_in_any_second() {
-    let vobiz = start(SimulatorOptions {
-        rate_limit: Some(10),
-        rate_limit_says: RetryAfter::BodyOnly(1),
-        ..options()
+    // All within a second, as soon as the machine is quick enough for them.
+    let (vobiz, statuses) = until_some("they came within a second", async || {
+        let vobiz = start(SimulatorOptions {
+            rate_limit: Some(10),
+            rate_limit_says: RetryAfter::BodyOnly(1),
+            ..options()
+        })
+        .await;
+        let asked = Instant::now();
+        let all = (0..25).map(|_| async { get(&vobiz, "").await.status().as_u16() });
+        let statuses = futures_util::future::join_all(all).await;
+        let took = asked.elapsed();
+        if took < Duration::from_secs(1) { Ok((vobiz, statuses)) } else { Err(took) }
     })
     .await;
-    let asked = Instant::now();
-    let statuses =
-        futures_util::future::join_all((0..25).map(|_| async { get(&vobiz, "").await.status().as_u16() }))
-            .await;
     let served = statuses.iter().filter(|status| **status == 200).count();
-    let within_a_second = asked.elapsed() < Duration::from_secs(1);
-    assert!(served == 10 || !within_a_second, "{statuses:?}");
-    assert_eq!(vobiz.stats().accounts[MAIN].requests, 25);
-    assert!(vobiz.stats().accounts[MAIN].busiest_second == 25 || !within_a_second);
+    assert_eq!(served, 10, "{statuses:?}");
+    let asked = vobiz.stats().accounts[MAIN];
+    assert_eq!((asked.requests, asked.busiest_second), (25, 25));
     tokio::time::sleep(Duration::from_millis(1050)).await;
     assert_eq!(get(&vobiz, "").await.status(), 200);
 }

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 use vobiz_cdr::receive::{
     COMMIT_WITHIN, Endpoint, EndpointSettings, GroupCommit, GroupCommitSettings, router,
 };
+use vobiz_cdr::simulator::{Call, CallbackKind, Simulator};
 use vobiz_cdr::vobiz::SignaturePolicy;
 use vobiz_cdr::vobiz::{AccountId, Verifier};
 use vobiz_cdr::watch::metrics::Metrics;
@@ -158,6 +159,15 @@ impl Callback {
         Self { method, path, query: None, headers: Vec::new(), body: body.into() }
     }
 
+    /// The callback of Vobiz that says that this call ended. (Sent by [`Callback::send`] it waits as long as a busy machine needs; Vobiz
+    /// itself would after three seconds.)
+    pub(crate) fn of(vobiz: &Simulator, call: &Call) -> Self {
+        let (parts, body) = vobiz.callback_request(call, CallbackKind::Hangup).unwrap().into_parts();
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        Self { headers, ..Self::post(body) }
+    }
+
     /// A GET with this query.
     pub(crate) fn get(query: &str) -> Self {
         Self { method: Method::GET, query: Some(query.to_owned()), ..Self::post("") }
@@ -208,12 +218,17 @@ impl Callback {
 
     /// Sends it to a real port; the status of the answer.
     pub(crate) async fn send(self, address: std::net::SocketAddr) -> u16 {
+        self.try_send(address).await.unwrap()
+    }
+
+    /// The same; an error where nobody answers.
+    pub(crate) async fn try_send(self, address: std::net::SocketAddr) -> reqwest::Result<u16> {
         let body = self.body.clone();
         let (parts, _) = self.into_request().into_parts();
         let client = vobiz_cdr::vobiz::http_client(LIMIT).unwrap();
         let url = format!("http://{address}{}", parts.uri);
         let request = client.request(parts.method, url).headers(parts.headers).body(body);
-        request.send().await.unwrap().status().as_u16()
+        Ok(request.send().await?.status().as_u16())
     }
 
     fn into_request(self) -> Request<Body> {

@@ -1,12 +1,16 @@
 //! Waiting for what happens. A wait ends as soon as it has happened, so its limit is for what never does, and lies far beyond what
 //! the slowest machine needs. How fast something is, is a figure, and figures are the business of the benchmarks.
 //!
+//! A wait proves nothing where another way leads to the same within the limit: the scan from the beginning every 30 s, the probe of a
+//! paused account every minute, the next sweep, a lease or a reservation that runs out. A test that waits for the one way switches
+//! the others off.
+//!
 //! That something does *not* happen is shown by an event that comes after it would have, not by a silence of so many seconds.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Nothing that these tests wait for takes so long, beside whatever the machine has to do.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -42,11 +46,16 @@ pub(crate) fn until_some<T, W: Debug>(
     let caller = std::panic::Location::caller();
     async move {
         let end = Instant::now() + LIMIT;
+        let mut last = None;
         loop {
-            match found().await {
+            let Ok(now) = timeout_at(end, found()).await else {
+                panic!("{caller}: {LIMIT:?} were not enough: {what}: it hung; before that: {last:?}");
+            };
+            match now {
                 Ok(found) => return found,
                 Err(instead) => {
                     assert!(Instant::now() < end, "{caller}: {LIMIT:?} were not enough: {what}: {instead:?}");
+                    last = Some(instead);
                 }
             }
             tokio::time::sleep(POLL_EVERY).await;

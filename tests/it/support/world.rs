@@ -7,12 +7,13 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use reqwest::Url;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::config::{AccountConfig, Part, ServeConfig};
 use vobiz_cdr::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Owed};
 use vobiz_cdr::db::{self, timed};
-use vobiz_cdr::fetch::{FetchSettings, Fetcher};
+use vobiz_cdr::fetch::{FROM_BEGINNING_EVERY, FetchSettings, Fetcher};
 use vobiz_cdr::simulator::{self, Call, CallSpec, Simulator, SimulatorOptions};
 use vobiz_cdr::sweep::{Sweeper, Swept};
 use vobiz_cdr::vobiz::SignaturePolicy;
@@ -20,7 +21,7 @@ use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, Path
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
-use super::wait::in_the_end;
+use super::wait::{LIMIT, in_the_end};
 
 pub(crate) const TOKEN: &str = "tok_main_7f3c1a9e5b2d4860";
 
@@ -50,20 +51,34 @@ pub(crate) fn credentials(account: &str, tokens: &[&str]) -> Credentials {
     }
 }
 
-/// An account whose requests time out after two seconds.
+/// An account that waits for its answers as long as a busy machine needs.
 pub(crate) fn account(pool: &PgPool, api: &str, credentials: Credentials, max_rps: f64) -> Arc<Account> {
-    let http = http_client(Duration::from_secs(2)).unwrap();
+    account_that_waits(LIMIT, pool, api, credentials, max_rps)
+}
+
+/// An account whose requests time out: for answers that never come.
+pub(crate) fn account_that_waits(
+    timeout: Duration,
+    pool: &PgPool,
+    api: &str,
+    credentials: Credentials,
+    max_rps: f64,
+) -> Arc<Account> {
+    let http = http_client(timeout).unwrap();
     let client = Client::new(http, Url::parse(api).unwrap(), credentials, HomeCountry::INDIA);
     Arc::new(Account::new(client, max_rps, pool.clone()))
 }
 
+pub(crate) fn fetch_settings() -> FetchSettings {
+    FetchSettings {
+        concurrency: 16,
+        lease: Duration::from_secs(30),
+        from_beginning_every: FROM_BEGINNING_EVERY,
+    }
+}
+
 pub(crate) fn fetcher(pool: &PgPool, accounts: Vec<Arc<Account>>) -> Fetcher {
-    Fetcher::new(
-        pool.clone(),
-        accounts,
-        FetchSettings { concurrency: 16, lease: Duration::from_secs(30) },
-        Metrics::new(),
-    )
+    Fetcher::new(pool.clone(), accounts, fetch_settings(), Metrics::new())
 }
 
 impl World {
@@ -199,7 +214,8 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         sweep_interval: Duration::from_secs(3600),
         concurrency: 16,
         max_speculative_per_minute: 600,
-        request_timeout: Duration::from_secs(2),
+        // As long as a busy machine needs; not longer, because what a test cuts off falls due again 15 s after it.
+        request_timeout: Duration::from_secs(30),
         billing_zone: None,
         home_country: None,
     }
@@ -222,6 +238,18 @@ pub(crate) async fn noon(database: &Database, vobiz: &Simulator, zone: i32) -> D
     let noon = today + TimeDelta::hours(if now < today + TimeDelta::hours(12) { 12 } else { 36 });
     advance(database, vobiz, noon - now).await;
     noon - TimeDelta::hours(12)
+}
+
+/// Asserts that requests were sent at their slots in the rate limit, whatever the machine did meanwhile: in any stretch of time as many
+/// as there are slots in it, and those that had their slot before and came late, which are no more than may be under way at once.
+pub(crate) fn rate_was_held(sent: &[Instant], per_second: f64, under_way: u32) {
+    for (n, from) in sent.iter().enumerate() {
+        for (more, to) in sent[n..].iter().enumerate() {
+            let (requests, seconds) = (u32::try_from(more + 1).unwrap(), (*to - *from).as_secs_f64());
+            let most = seconds * per_second + 1.0 + f64::from(under_way);
+            assert!(f64::from(requests) <= most, "{requests} requests in {seconds} s");
+        }
+    }
 }
 
 /// A pool on any URL.

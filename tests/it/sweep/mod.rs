@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
 use vobiz_cdr::list::ListError;
@@ -15,6 +16,7 @@ use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
 use crate::support::database::ACCOUNT;
+use crate::support::wait::until;
 use crate::support::world::{TOKEN, World, account, credentials};
 
 /// No sweep is due for a long time.
@@ -59,6 +61,38 @@ pub(crate) async fn drain_by_list(world: &World, max_rps: f64) -> Result<Option<
     let paced = paced(world, max_rps);
     let sweeper = Sweeper::new(world.database.pool.clone(), vec![paced.clone()], NEVER, Metrics::new());
     sweeper.drain_if_backlogged(&paced, &CancellationToken::new()).await
+}
+
+/// A drain by list that goes on, so slowly that it is met on its way.
+pub(crate) struct Drain {
+    pub(crate) account: Arc<Account>,
+    /// The word to stop it.
+    pub(crate) stop: CancellationToken,
+    pub(crate) ended: JoinHandle<Result<Option<Drained>, ListError>>,
+}
+
+impl Drain {
+    /// Begins one at so many requests a second, where no sweep is due, and waits until it has stored something.
+    pub(crate) async fn begin(world: &World, max_rps: f64) -> Self {
+        Self::begin_with(world, paced(world, max_rps)).await
+    }
+
+    pub(crate) async fn begin_with(world: &World, account: Arc<Account>) -> Self {
+        swept_just_now(world).await;
+        let sweeper = Sweeper::new(world.database.pool.clone(), vec![account.clone()], NEVER, Metrics::new());
+        let (drained, stop) = (account.clone(), CancellationToken::new());
+        let told = stop.clone();
+        let ended = tokio::spawn(async move { sweeper.drain_if_backlogged(&drained, &told).await });
+        until("the drain is on", async || world.stored().await > 100).await;
+        Self { account, stop, ended }
+    }
+
+    /// Stops it, in the middle of its backlog.
+    pub(crate) async fn stopped(self) {
+        self.stop.cancel();
+        let ended = self.ended.await.unwrap();
+        assert!(matches!(ended, Err(ListError::Stopped)), "{ended:?}");
+    }
 }
 
 pub(crate) async fn swept_just_now(world: &World) {

@@ -237,6 +237,7 @@ async fn at_every_instant_of_writing_folding_new_rules_and_other_zones_the_sums_
     let folded = "select count(*) from vobiz.rollup_day";
     // On a busy machine it takes longer until there is something to compare.
     while tokio::time::Instant::now() < until || compared <= 5 || db.count(folded).await == 0 {
+        assert!(tokio::time::Instant::now() < until + LIMIT, "{compared} comparisons, and nothing is folded");
         assert_eq!(drift(&db).await, 0, "after {compared} comparisons");
         compared += 1;
     }

@@ -33,9 +33,12 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     db.owe(&["d"], true).await;
     db.owe(&["e"], false).await;
     assert!(any_due().await);
-    let mut later: Vec<String> = db.lease(9).await.iter().map(|lease| lease.call_id().to_string()).collect();
-    later.sort();
+    let leased = db.lease(9).await;
+    let mut later: Vec<&str> = leased.iter().map(|lease| lease.call_id().as_str()).collect();
+    later.sort_unstable();
     assert_eq!(later, ["d", "e"]);
+    // Each says so: no scan may start behind the reserved ones because of it.
+    assert!(leased.iter().all(|lease| lease.beside_reservation));
     // Another one's hold is not ended by accident.
     backlog::release(&mut *db.connection().await, &id(), due_to - TimeDelta::seconds(1)).await.unwrap();
     assert!(db.lease(9).await.is_empty());
@@ -43,7 +46,9 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     assert!(db.lease(9).await.is_empty());
     db.shift_clock("61 seconds").await;
     assert!(any_due().await);
-    assert_eq!(db.lease(9).await.len(), 5, "the three that were held, and two whose leases ended");
+    let leased = db.lease(9).await;
+    assert_eq!(leased.len(), 5, "the three that were held, and two whose leases ended");
+    assert!(leased.iter().all(|lease| !lease.beside_reservation), "the reservation ran out");
     let ended = async || {
         backlog::release(&mut *db.connection().await, &id(), due_to).await.unwrap();
         db.text("select listing_until::text from vobiz.account").await

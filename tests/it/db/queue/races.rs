@@ -17,6 +17,7 @@ use vobiz_cdr::retry::ErrorClass;
 
 use crate::support::calls::{account, announce, failed, plain, single, try_lease};
 use crate::support::database::Database;
+use crate::support::wait::LIMIT;
 
 /// Stores rows of a list, whatever leases there are.
 async fn sweep(connection: &mut PgConnection, rows: &mut [Incoming]) -> Result<(), sqlx::Error> {
@@ -251,6 +252,7 @@ async fn walk(seed: u64) {
         let mut walker = Walker { db: &db, model: &model, random: SmallRng::seed_from_u64(seed * 100 + n) };
         // On a busy machine it takes longer until most calls had their turn.
         while Instant::now() < deadline || model.certain.borrow().len() <= CALLS / 2 {
+            assert!(Instant::now() < deadline + LIMIT, "most calls never have their turn");
             if let Err(error) = walker.step().await {
                 assert_eq!(fault(&error), Fault::Retry, "{error}");
             }
