@@ -95,7 +95,7 @@ enum Command {
     Report(Box<ReportArgs>),
     /// The itemised calls of one customer in one month, as CSV files with totals and a manifest of their hashes
     Export(Box<ExportArgs>),
-    /// Prove the sums that the bill is read from against the calls; exit 1 when they differ
+    /// Prove the sums that the bill is read from against the calls, and settled days against the list; exit 1 when they differ
     Verify(Box<VerifyArgs>),
     /// The schema: apply, status, check or roles
     Migrate(Box<MigrateArgs>),
