@@ -11,10 +11,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::output::{self, completeness};
+use crate::cli::output::{self, completeness as words};
 use crate::config::DatabaseArgs;
 use crate::db::bill::billing::ReportFilter;
-use crate::db::bill::completeness::{self as known_of, Completeness};
+use crate::db::bill::completeness::{self, Completeness};
 use crate::db::bill::itemised::{self, COLUMNS, TOTALS};
 use anyhow::{Context, bail};
 use chrono::{Datelike, Days, Months, NaiveDate};
@@ -91,9 +91,9 @@ async fn write(args: &ExportArgs, connection: &mut PgConnection) -> anyhow::Resu
         account: args.account.clone(),
         customer: Some(args.customer.clone()),
     };
-    let known_of = known_of::read(connection, &filter).await?;
+    let known = completeness::read(connection, &filter).await?;
     let account = args.account.as_deref();
-    let complete_to = known_of.complete_to.as_deref();
+    let complete_to = known.complete_to.as_deref();
     let totals = itemised::totals(connection, &args.customer, args.month, account, complete_to).await?;
     if totals.is_empty() {
         let named = itemised::customers(connection, args.month).await?;
@@ -103,15 +103,17 @@ async fn write(args: &ExportArgs, connection: &mut PgConnection) -> anyhow::Resu
             "vobiz-cdr: {} has no call{of} in {month}; who has: {named}",
             args.customer
         ));
-        completeness::held(&known_of).iter().for_each(|line| output::stderr_line(line));
-        say(args, &known_of, 0, &[]);
+        for line in words::held(&known) {
+            output::stderr_line(&line);
+        }
+        say(args, &known, 0, &[]);
         return Ok(ExitCode::FAILURE);
     }
-    if !known_of.complete && !args.anyway {
-        refuse(args, &known_of);
+    if !known.complete && !args.anyway {
+        refuse(args, &known);
         return Ok(ExitCode::FAILURE);
     }
-    let mut files = Files::new(args, known_of.complete)?;
+    let mut files = Files::new(args, known.complete)?;
     // Everything but the numbers is text to a spreadsheet.
     let mut calls = itemised::calls(connection, &args.customer, args.month, account);
     let (mut sheet, mut rows, mut parts) = (None, 0_u64, 0_u32);
@@ -149,18 +151,20 @@ async fn write(args: &ExportArgs, connection: &mut PgConnection) -> anyhow::Resu
         "{rows} calls in {parts} files; {} proves them: sha256sum -c {0}",
         manifest.display()
     ));
-    completeness::lines(&known_of).iter().for_each(|line| output::stderr_line(line));
-    say(args, &known_of, rows, &names);
+    for line in words::lines(&known) {
+        output::stderr_line(&line);
+    }
+    say(args, &known, rows, &names);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says why nothing was written, and what to do.
-fn refuse(args: &ExportArgs, known_of: &Completeness) {
+fn refuse(args: &ExportArgs, known: &Completeness) {
     let month = args.month.format("%Y-%m");
-    let Completeness { ends_local, billing_zone, .. } = known_of;
-    let why = if known_of.over { "is not settled with Vobiz" } else { "is not over" };
+    let Completeness { ends_local, billing_zone, .. } = known;
+    let why = if known.over { "is not settled with Vobiz" } else { "is not over" };
     output::stderr_line(&format!("vobiz-cdr: {month} {why}, so nothing was written"));
-    for line in completeness::held(known_of).iter().chain(&completeness::unread(known_of)) {
+    for line in words::held(known).iter().chain(&words::unread(known)) {
         output::stderr_line(&format!("  {line}"));
     }
     output::stderr_line(&format!(
@@ -168,15 +172,15 @@ fn refuse(args: &ExportArgs, known_of: &Completeness) {
          vobiz.safe_to_bill say what holds it, docs/runbook.md what to do. --anyway exports what is there; --account ID asks of one \
          account only."
     ));
-    say(args, known_of, 0, &[]);
+    say(args, known, 0, &[]);
 }
 
 /// For a program: what was written, and what is known of the month.
-fn say(args: &ExportArgs, known_of: &Completeness, calls: u64, files: &[String]) {
+fn say(args: &ExportArgs, known: &Completeness, calls: u64, files: &[String]) {
     if args.json {
         let all = json!({
             "customer": args.customer, "month": args.month.format("%Y-%m").to_string(), "account": args.account,
-            "calls": calls, "files": files, "completeness": known_of,
+            "calls": calls, "files": files, "completeness": known,
         });
         output::stdout_line(&all.to_string());
     }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 use clap::{Args, ValueEnum};
 
-use crate::cli::output::{self, completeness, table};
+use crate::cli::output::{self, completeness as words, table};
 use crate::config::DatabaseArgs;
 use crate::db::bill::billing::{self, Column, ColumnKind, Report, ReportFilter, ReportLine};
-use crate::db::bill::completeness::{self as known_of, Completeness};
+use crate::db::bill::completeness::{self, Completeness};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
@@ -101,11 +101,11 @@ async fn print(
     filter: &ReportFilter,
     connection: &mut PgConnection,
 ) -> anyhow::Result<ExitCode> {
-    let known_of = known_of::read(connection, filter).await?;
-    let zone = &known_of.billing_zone;
+    let known = completeness::read(connection, filter).await?;
+    let zone = &known.billing_zone;
     let mut lines = report.lines(connection, filter).await?;
     if lines.is_empty() {
-        known(filter, connection).await?;
+        is_known(filter, connection).await?;
     }
     if args.no_total {
         lines.retain(|line| !line.total);
@@ -124,16 +124,18 @@ async fn print(
         Format::Csv => {
             let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
             // A reader that went away (`| head`) is no error.
-            let _ = std::io::stdout().write_all(&sheet(filter, &known_of, &columns, &lines, reader)?);
+            let _ = std::io::stdout().write_all(&sheet(filter, &known, &columns, &lines, reader)?);
         }
-        Format::Json => output::stdout_line(&json(report, filter, &known_of, &columns, &lines)?),
+        Format::Json => output::stdout_line(&json(report, filter, &known, &columns, &lines)?),
     }
-    completeness::lines(&known_of).iter().for_each(|line| output::stderr_line(line));
+    for line in words::lines(&known) {
+        output::stderr_line(&line);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
-async fn known(filter: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
+async fn is_known(filter: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
     if let Some(account) = &filter.account {
         is_among("account", account, &billing::accounts(connection).await?)?;
     }
@@ -167,7 +169,7 @@ fn laid_out(columns: &[Column], lines: &[ReportLine]) -> String {
 /// complete.
 fn sheet(
     filter: &ReportFilter,
-    known_of: &Completeness,
+    known: &Completeness,
     columns: &[Column],
     lines: &[ReportLine],
     reader: CsvDialect,
@@ -181,8 +183,7 @@ fn sheet(
     let mut sheet = CsvFile::new(Vec::new(), reader, &header)?;
     for line in lines {
         let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == ColumnKind::Number));
-        let said =
-            [Some(from.as_str()), Some(&to), Some(&known_of.billing_zone), known_of.complete_to.as_deref()];
+        let said = [Some(from.as_str()), Some(&to), Some(&known.billing_zone), known.complete_to.as_deref()];
         sheet.add(values.chain(said.map(|said| (said, false))))?;
     }
     sheet.end()
@@ -191,7 +192,7 @@ fn sheet(
 fn json(
     report: Report,
     filter: &ReportFilter,
-    known_of: &Completeness,
+    known: &Completeness,
     columns: &[Column],
     lines: &[ReportLine],
 ) -> serde_json::Result<String> {
@@ -203,10 +204,10 @@ fn json(
         serde_json::to_string(report.name())?,
         filter.from,
         filter.to,
-        serde_json::to_string(&known_of.billing_zone)?,
+        serde_json::to_string(&known.billing_zone)?,
         rows(false)?.join(","),
         rows(true)?.join(","),
-        serde_json::to_string(known_of)?
+        serde_json::to_string(known)?
     ))
 }
 

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ACCOUNT;
 use crate::account::{self, Account};
-use crate::cli::output::{self, completeness, table};
+use crate::cli::output::{self, completeness as words, table};
 use crate::config::VobizConfig;
 use crate::db::base::clock::Clock;
 use crate::db::bill::billing::ReportFilter;
-use crate::db::bill::completeness as known_of;
+use crate::db::bill::completeness;
 use crate::db::ledger::backfill;
 use crate::db::ledger::status;
 use crate::db::ledger::summary::{self, DayLine};
@@ -65,9 +65,11 @@ pub(super) async fn prove(
     }
     // Of the days before all is proved; of today nobody can say yet.
     let filter = ReportFilter { from: first, to: last, account: None, customer: None };
-    let known_of = timed!(pool, LIMIT, |connection| known_of::read(connection, &filter)).await?;
+    let known = timed!(pool, LIMIT, |connection| completeness::read(connection, &filter)).await?;
     output::stdout_line(&format!("the bill of {first} to {last}:"));
-    completeness::lines(&known_of).iter().for_each(|line| output::stdout_line(&format!("  {line}")));
+    for line in words::lines(&known) {
+        output::stdout_line(&format!("  {line}"));
+    }
     Ok(done.unsettled + done.unread == 0)
 }
 

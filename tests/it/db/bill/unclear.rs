@@ -1,6 +1,7 @@
 //! What could not be read is shown, and counted wherever the bill is.
 
 use proptest::prelude::*;
+use vobiz_cdr::db::bill::rollup::{self, VerifyScope};
 
 use super::{drift, fold};
 use crate::support::calls::single;
@@ -173,10 +174,10 @@ async fn sums_without_seconds_are_proved_and_repaired_like_others() {
         .await;
     }
     let mut connection = db.connection().await;
-    let found = vobiz_cdr::db::bill::rollup::verify(&mut connection, Default::default()).await.unwrap();
+    let found = rollup::verify(&mut connection, VerifyScope::default()).await.unwrap();
     assert_eq!(found.differences.len(), 1, "{found:?}");
     assert_eq!(found.differences[0].key.answered, None);
-    vobiz_cdr::db::bill::rollup::repair(&mut connection, &found.differences, "test").await.unwrap();
+    rollup::repair(&mut connection, &found.differences, "test").await.unwrap();
     while fold(&db, 1000).await > 0 {}
     assert_eq!((counted(&db, "billing_day").await.as_str(), drift(&db).await), ("3 1 0 0 0 2", 0));
 }
