@@ -215,7 +215,7 @@ fn headed([time, kept, real]: [&str; 3]) -> Table {
 fn add(
     table: &mut Table,
     place: [String; 3],
-    (currency, direction, answered): (&Option<String>, &Option<String>, bool),
+    (currency, direction, answered): (&Option<String>, &Option<String>, Option<bool>),
     [kept, real]: [&Sums; 2],
 ) {
     let [account, customer, time] = place;
@@ -227,7 +227,7 @@ fn add(
             time.clone(),
             or_dash(currency),
             or_dash(direction),
-            answered.to_string(),
+            answered.map_or_else(|| "-".into(), |answered| answered.to_string()),
             name.into(),
             kept,
             real,
