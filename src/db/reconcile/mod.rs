@@ -10,10 +10,10 @@ mod table;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 pub use differences::{Counts, ReconcileDifference, ReconcileTotal, counts, differences, totals};
-pub use pairing::{CompareScope, Matching, pair};
+pub use pairing::{Closeness, CompareScope, Matching, pair};
 pub use table::{COLUMNS, TableError, fetch, open};
 
 use crate::vobiz::{Moment, Numeric};
@@ -61,8 +61,31 @@ pub struct InstantRange {
     pub until: DateTime<Utc>,
 }
 
-/// Makes the temporary tables, or empties those of a comparison before.
+/// What this database says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HereAndNow {
+    /// Its clock.
+    pub now: DateTime<Utc>,
+    /// The zone in which days of the bill begin.
+    pub billing_zone: String,
+}
+
+/// Asks for clock and billing zone.
+pub async fn here(connection: &mut PgConnection) -> Result<HereAndNow, sqlx::Error> {
+    sqlx::query_as!(HereAndNow, r#"select vobiz.now() as "now!", s.billing_zone from vobiz.setting s"#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Makes the temporary tables, or empties those of a comparison before. Sessions of readers are read-only unless a transaction says
+/// otherwise: this one does, and writes nothing else.
 pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("begin read write").await?;
+    make_tables(&mut transaction).await?;
+    transaction.commit().await
+}
+
+async fn make_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // All of them now, with their indexes: in a read-only transaction temporary tables can be filled, but not made.
     let tables = sqlx::raw_sql(
         "drop table if exists pg_temp.reconcile_their, pg_temp.reconcile_our, pg_temp.reconcile_candidate,
@@ -83,7 +106,7 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          -- Which call a row is about; repeats: the line that said the same call before.
          create temp table reconcile_match (line bigint primary key, call_id text, repeats bigint, contradicted boolean);
          create index on pg_temp.reconcile_match (repeats);
-         create temp table reconcile_pair (kind text, line bigint, call_id text)",
+         create temp table reconcile_pair (kind text, line bigint, call_id text, differs text[])",
     );
     tables.execute_many(connection).try_collect::<Vec<_>>().await.map(drop)
 }
