@@ -231,13 +231,19 @@ impl<R: BufRead> Export<R> {
             && behind.into_iter().all(|cell| cell::bare(&text::cell(cell).0).is_empty())
     }
 
+    /// An open quotation mark may have swallowed rows.
+    fn swallowed(&self, line: i64, mut why: String) -> String {
+        if self.line > line {
+            let _ = write!(why, "; a quotation mark keeps the lines {line} to {} together", self.line);
+        }
+        why
+    }
+
     fn call(&mut self, line: i64) -> Result<TheirCall, Wrong> {
         if !self.fits() {
             // Which value belongs to which column is not known.
-            let mut why = format!("{} values under {} columns", self.record.len(), self.header.width.end());
-            if self.line > line {
-                let _ = write!(why, "; a quotation mark keeps the lines {line} to {} together", self.line);
-            }
+            let why = format!("{} values under {} columns", self.record.len(), self.header.width.end());
+            let why = self.swallowed(line, why);
             return Ok(TheirCall { line, unreadable: Some(why), ..TheirCall::default() });
         }
         let row = row::read(line, |name| self.says(name), Some(self.spelling), self.now)?;
@@ -254,6 +260,7 @@ impl<R: BufRead> Export<R> {
             call.call_id = None;
             call.unreadable = Some(call.unreadable.map_or(why.clone(), |others| format!("{why}; {others}")));
         }
+        call.unreadable = call.unreadable.map(|why| self.swallowed(line, why));
         Ok(call)
     }
 }
@@ -296,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_row_that_cannot_be_read_keeps_its_line() {
-        let calls = read(b"uuid,cost\na1,0.45\na2\n\n,1\na3,\xff\nb c,abc\na4,NULL\na5,1,\na6,\"1\n2\",3\n");
+        let calls = read(b"uuid,cost\na1,0.45\na2\n\n,1\na3,\xff\nb c,abc\na4,NULL\na5,1,\na6,\"1\n2\",3\na7,\"1\n2\"\n");
         let said: Vec<_> = calls.iter().map(|call| (call.line, call.unreadable.as_deref())).collect();
         assert_eq!(
             said,
