@@ -1,9 +1,12 @@
 //! The rows of a day's list while it is read: a working table that is not logged.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
 use crate::db::base::columns::{column, numbered};
+use crate::db::cdr;
 use crate::vobiz::{AccountId, Cdr};
 
 /// Forgets what was listed for an account.
@@ -22,10 +25,10 @@ pub async fn note(
     day: NaiveDate,
     rows: &[&Cdr],
 ) -> Result<bool, sqlx::Error> {
-    let mut rows: Vec<&Cdr> = rows.to_vec();
+    let keys = cdr::keys(&mut *connection, rows).await?;
     // In one statement each call once; of two rows of a page the second is as good as the first.
-    rows.sort_by(|a, b| a.call_id.cmp(&b.call_id));
-    rows.dedup_by(|a, b| a.call_id == b.call_id);
+    let rows: BTreeMap<&str, &Cdr> = keys.iter().map(String::as_str).zip(rows.iter().copied()).collect();
+    let (keys, rows): (Vec<&str>, Vec<&Cdr>) = rows.into_iter().unzip();
     let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
     macro_rules! upsert {
         ($([$n:tt $type:tt $field:tt ($rust:ty) ($read:expr)])*) => {
@@ -37,7 +40,7 @@ pub async fn note(
                    " + $($field + " = excluded." + $field + ", " +)* "owner = excluded.owner",
                 account.as_str(),
                 day,
-                &column(rows.iter(), |row| row.call_id.as_str()) as &[&str],
+                &keys as &[&str],
                 &column(rows.iter(), owner) as &[String],
                 $(&column(rows.iter().map(|row| &row.fields), $read) as &[$rust],)*
             )
