@@ -254,7 +254,8 @@ impl<R: BufRead> Export<R> {
         let wrong_id = match &call.call_id {
             None if !self.says_something("call_id") => Some("there is no uuid".to_owned()),
             None => None,
-            Some(id) => CallId::new(id).err().map(|why| format!("uuid: {why}")),
+            // A further record has its number behind the uuid, in lists of ours.
+            Some(id) => CallId::new(uuid_of(id)).err().map(|why| format!("uuid: {why}")),
         };
         if let Some(why) = wrong_id {
             call.call_id = None;
@@ -262,6 +263,13 @@ impl<R: BufRead> Export<R> {
         }
         call.unreadable = call.unreadable.map(|why| self.swallowed(line, why));
         Ok(call)
+    }
+}
+
+fn uuid_of(id: &str) -> &str {
+    match id.rsplit_once('~') {
+        Some((uuid, number)) if number.parse::<i64>().is_ok() => uuid,
+        _ => id,
     }
 }
 
@@ -303,7 +311,9 @@ mod tests {
 
     #[test]
     fn a_row_that_cannot_be_read_keeps_its_line() {
-        let calls = read(b"uuid,cost\na1,0.45\na2\n\n,1\na3,\xff\nb c,abc\na4,NULL\na5,1,\na6,\"1\n2\",3\na7,\"1\n2\"\n");
+        let calls = read(
+            b"uuid,cost\na1,0.45\na2\n\n,1\na3,\xff\nb c,abc\na4,NULL\na5,1,\na6,\"1\n2\",3\na7,\"1\n2\"\n",
+        );
         let said: Vec<_> = calls.iter().map(|call| (call.line, call.unreadable.as_deref())).collect();
         assert_eq!(
             said,
@@ -320,7 +330,8 @@ mod tests {
                 ),
                 (8, None),
                 (9, None),
-                (10, Some("3 values under 2 columns; a quotation mark keeps the lines 10 to 11 together"))
+                (10, Some("3 values under 2 columns; a quotation mark keeps the lines 10 to 11 together")),
+                (12, Some("cost: not a number: \"1 2\"; a quotation mark keeps the lines 12 to 13 together"))
             ]
         );
         assert_eq!(calls[5].cost, None);

@@ -8,8 +8,9 @@ use super::{Wrong, text};
 
 /// What we read, and the names of its columns in exports, as they are without case, blanks and signs. The first is Vobiz's own. The
 /// start is taken as `vobiz.cdr.day_at` takes it.
-const NAMES: [(&str, &[&str]); 11] = [
+const NAMES: [(&str, &[&str]); 12] = [
     ("call_id", &["uuid", "callid", "calluuid"]),
+    ("record_id", &["id"]),
     ("account_id", &["accountid"]),
     ("from", &["calleridnumber", "fromnumber", "callernumber", "from", "caller"]),
     ("to", &["destinationnumber", "tonumber", "callednumber", "destination", "to"]),
@@ -370,16 +371,9 @@ mod tests {
         ] {
             assert_eq!(placed(name), Some((field, unit)), "{name}");
         }
-        for name in [
-            "id",
-            "Cost Center",
-            "SIP Call ID",
-            "bridge_uuid",
-            "UUID of bridge",
-            "Call ID (SIP)",
-            "Account",
-            "",
-        ] {
+        for name in
+            ["Cost Center", "SIP Call ID", "bridge_uuid", "UUID of bridge", "Call ID (SIP)", "Account", ""]
+        {
             assert_eq!(placed(name), None, "{name}");
         }
     }

@@ -44,6 +44,7 @@ pub(super) fn read<'a>(
         read(&said.text).map_err(|why| wrong.push(format!("{}: {why}", said.title))).ok()
     };
     let call_id = text("call_id", written::call_id, &mut wrong);
+    let record_id = text("record_id", written::text, &mut wrong);
     let account_id = text("account_id", written::text, &mut wrong);
     let from_number = text("from", written::text, &mut wrong);
     let to_number = text("to", written::text, &mut wrong);
@@ -97,6 +98,7 @@ pub(super) fn read<'a>(
     let call = TheirCall {
         line,
         call_id,
+        record_id,
         account_id,
         from_number,
         to_number,

@@ -28,6 +28,8 @@ pub struct TheirCall {
     pub line: i64,
     /// The call, as they name it.
     pub call_id: Option<String>,
+    /// The number of the record, where they say it: several records may have one uuid.
+    pub record_id: Option<String>,
     /// The account that owns it.
     pub account_id: Option<String>,
     /// Who called.
@@ -93,7 +95,7 @@ async fn make_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          create temp table reconcile_their (
            line bigint primary key, call_id text, account_id text, from_number text, to_number text, called_at timestamptz,
            duration numeric, billsec numeric, cost numeric, streaming_cost numeric, total_cost numeric, currency text,
-           unreadable text);
+           unreadable text, record_id text);
          create index on pg_temp.reconcile_their (call_id);
          create temp table reconcile_our (
            call_id text primary key, account_id text, from_number text, to_number text, called_at timestamptz,
@@ -134,11 +136,11 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
     sqlx::query(
         "insert into pg_temp.reconcile_their
          select line, call_id, account_id, from_number, to_number, coalesce(instant, local at time zone $1),
-                duration, billsec, cost, streaming_cost, total_cost, currency, unreadable
+                duration, billsec, cost, streaming_cost, total_cost, currency, unreadable, record_id
          from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamp[],
-                     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[], $13::text[]::numeric[], $14::text[], $15::text[])
+                     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[], $13::text[]::numeric[], $14::text[], $15::text[], $16::text[])
               as t (line, call_id, account_id, from_number, to_number, instant, local,
-                    duration, billsec, cost, streaming_cost, total_cost, currency, unreadable)",
+                    duration, billsec, cost, streaming_cost, total_cost, currency, unreadable, record_id)",
     )
     .bind(zone)
     .bind(calls.iter().map(|call| call.line).collect::<Vec<_>>())
@@ -155,6 +157,7 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
     .bind(numbers(|call| call.total_cost.as_ref()))
     .bind(texts(|call| call.currency.as_deref()))
     .bind(texts(|call| call.unreadable.as_deref()))
+    .bind(texts(|call| call.record_id.as_deref()))
     .execute(connection)
     .await
     .map(drop)

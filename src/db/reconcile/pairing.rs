@@ -57,6 +57,7 @@ pub async fn pair(
     matching: Option<Matching>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("analyze pg_temp.reconcile_their").execute(&mut *connection).await?;
+    name_further_records(connection).await?;
     take_ours(connection, scope, matching).await?;
     sqlx::query("analyze pg_temp.reconcile_our").execute(&mut *connection).await?;
     if let Some(matching) = matching {
@@ -66,6 +67,17 @@ pub async fn pair(
     name_calls(connection, matching.is_some()).await?;
     sqlx::query("analyze pg_temp.reconcile_match").execute(&mut *connection).await?;
     compare(connection, scope).await
+}
+
+/// A further record of one uuid is kept by us under uuid and number.
+async fn name_further_records(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update pg_temp.reconcile_their t set call_id = c.call_id
+         from vobiz.cdr c where c.call_id = t.call_id || '~' || t.record_id",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Our side, as it is in one snapshot: what is in the scope, what is so near that it may match, and what their rows name.

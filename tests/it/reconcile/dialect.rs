@@ -195,7 +195,7 @@ async fn compared(db: &Database, file: &[u8], asked: &ReconcileRequest) -> (Comp
 async fn a_list_is_the_same_in_every_dialect_and_one_changed_amount_is_found_in_each() {
     let db = stored().await;
     let mut random = StdRng::seed_from_u64(20);
-    for _ in 0..150 {
+    for _ in 0..60 {
         let dialect = Dialect::random(&mut random);
         let file = dialect.write(&AMOUNTS);
         let shown = String::from_utf8_lossy(&file).into_owned();

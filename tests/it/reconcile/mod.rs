@@ -260,6 +260,31 @@ async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
 }
 
 #[tokio::test]
+async fn records_with_one_uuid_are_told_apart_by_their_number() {
+    let db = Database::new().await;
+    for (id, cost) in [(7, "0.45"), (8, "0.30")] {
+        let mut call = plain('a');
+        (call["id"], call["total_cost"]) = (json!(id), json!(cost));
+        db.store(call).await;
+    }
+    assert_eq!(db.texts("select call_id from vobiz.cdr order by 1").await, ["a", "a~8"]);
+    let text = |more: &str, last: &str| {
+        let at = "2026-03-25T10:00:00Z";
+        format!("uuid,id,start_time,total_cost\na,7,{at},0.45\na{more},8,{at},{last}\n")
+    };
+    for (more, last, differing) in
+        [("", "0.30", vec![]), ("~8", "0.30", vec![]), ("", "0.45", vec!["differs a~8"])]
+    {
+        let (comparison, differences) =
+            db.with_csv(&text(more, last), "UTC", &ReconcileRequest::default()).await;
+        assert_eq!(
+            (kinds(&differences), comparison.counts.calls_there),
+            (differing.iter().map(ToString::to_string).collect(), 2)
+        );
+    }
+}
+
+#[tokio::test]
 async fn amounts_are_the_same_if_they_are_as_near_as_was_asked() {
     let db = Database::new().await;
     db.store_plain("ab").await;
