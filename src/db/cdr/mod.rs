@@ -294,20 +294,4 @@ pub async fn missing(
     Ok(rows.into_iter().collect())
 }
 
-/// The keys under which these records are stored, or would be, in their order.
-pub async fn keys(connection: &mut PgConnection, rows: &[&Cdr]) -> Result<Vec<String>, sqlx::Error> {
-    let call_ids: Vec<&str> = rows.iter().map(|row| row.call_id.as_str()).collect();
-    let numbers: Vec<Option<i64>> = rows.iter().map(|row| row.fields.vobiz_id).collect();
-    sqlx::query_scalar!(
-        r#"select n.call_id || case when c.vobiz_id <> n.vobiz_id then '~' || n.vobiz_id else '' end as "key!"
-           from unnest($1::text[], $2::int8[]) with ordinality as n (call_id, vobiz_id, place)
-           left join vobiz.cdr c on c.call_id = n.call_id
-           order by n.place"#,
-        &call_ids as &[&str],
-        &numbers as &[Option<i64>]
-    )
-    .fetch_all(connection)
-    .await
-}
-
 type StoredByCall = BTreeMap<String, revision::Stored>;
