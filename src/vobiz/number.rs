@@ -78,8 +78,9 @@ pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
 /// 4. More than ten digits that start with the home code and go on as a national number: `+` was left out (captured:
 ///    `From` comes as 12 digits without `+`).
 /// 5. Digits that are a number of the home country and of no other: home number without its 0.
-/// 6. Digits that are a number with another country's code and none at home: that one, if the `other` number of the same record
-///    shows that it is written so, too. Only the record is asked, so that it is read the same for ever.
+/// 6. Digits that are a number with a country's code and none without it: that one, if the code is the home country's, or if the
+///    `other` number of the same record shows that numbers are written so. Only the record is asked, so that it is read the same
+///    for ever.
 /// 7. Anything else: None. Ten digits with a note, since they may be two numbers (6591234567 in India and in Singapore) or a
 ///    series that is newer than what is known here.
 ///
@@ -105,7 +106,10 @@ pub(super) fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option
     match (here, abroad) {
         (Some(here), Some(abroad)) => (None, Some(format!("may be {here} or {abroad}: not certain"))),
         (Some(here), None) => (home.has_numbers_of(digits.len()).then_some(here), None),
-        (None, Some(abroad)) if other.is_some_and(|other| has_code_without_plus(other, home)) => {
+        (None, Some(abroad))
+            if digits.starts_with(&home.to_string())
+                || other.is_some_and(|other| has_code_without_plus(other, home)) =>
+        {
             (Some(abroad), None)
         }
         (None, Some(abroad)) => (None, ten.then(|| format!("may be {abroad}: not certain"))),
@@ -227,21 +231,39 @@ mod tests {
 
     #[test]
     fn ten_digits_that_two_countries_have_are_neither() {
-        for (digits, home, abroad) in COLLIDING {
+        for digits in COLLIDING {
             for other in [PLUS, CODE, NATIONAL, "6531234567"] {
-                reads(digits, other, None, &format!("may be {home} or {abroad}: not certain"));
+                reads(digits, other, None, &format!("may be +91{digits} or +{digits}: not certain"));
             }
         }
     }
 
     /// A number of each country that shares ten digits with mobiles of India.
-    const COLLIDING: [(&str, &str, &str); 0] = [];
+    const COLLIDING: [&str; 20] = [
+        "6499962283", // New Zealand
+        "6062809642", // Malaysia
+        "6618170830", // Thailand
+        "6291736662", // Indonesia
+        "6591718758", // Singapore
+        "6591234567", "6531234567", "8223149888", // South Korea
+        "9513500049", // Myanmar
+        "9616375291", // Lebanon
+        "6734285677", // Brunei
+        "9671627348", // Yemen
+        "9607771234", // Maldives
+        "9606887299", "9754750585", // Bhutan
+        "8469464738", // Vietnam
+        "8808041772", // Bangladesh
+        "9742197391", // Qatar
+        "9280088063", // Pakistan
+        "2975612345", // Aruba, and a landline
+    ];
 
     #[test]
     fn ten_digits_of_another_country_are_read_where_the_record_writes_codes_without_plus() {
-        for digits in ["6531234567", "3512345678", "4791234567", "6421234567"] {
+        for digits in ["4791234567", "4532123456", "5072123456", "3598123456"] {
             let number = format!("+{digits}");
-            for other in [CODE, "971501234567", "14155550100", "6562345678"] {
+            for other in [CODE, "971501234567", "14155550100", "4740612345"] {
                 reads(digits, other, Some(&number), "");
             }
             for other in [PLUS, NATIONAL, "09876543210", "00919000000001", "9607771234", "", "sip:91@x"] {
@@ -250,9 +272,9 @@ mod tests {
         }
         reads("971501234567", CODE, Some("+971501234567"), "");
         reads("971501234567", PLUS, None, "");
-        reads("1234567890", CODE, None, "no number of +91 that is known: 1234567890");
+        reads("5061234567", CODE, None, "no number of +91 that is known: 5061234567");
         // Toll-free in India, and in the United States.
-        reads("18001234567", CODE, None, "may be +9118001234567 or +18001234567: not certain");
+        reads("18002345678", CODE, None, "may be +9118002345678 or +18002345678: not certain");
     }
 
     #[test]
@@ -261,6 +283,13 @@ mod tests {
         assert_eq!(e164("020 7946 0018", britain).as_deref(), Some("+442079460018"));
         assert_eq!(e164("442079460018", britain).as_deref(), Some("+442079460018"));
         assert_eq!(e164("919876543210", britain), None);
+        assert_eq!(e164("2079460018", britain).as_deref(), Some("+442079460018"));
+        assert_eq!(e164("4791234567", britain), None);
+        // Eight digits there; ten that begin so are its own, with its code.
+        let singapore = HomeCountry::new("65").unwrap();
+        assert_eq!(e164("91234567", singapore).as_deref(), Some("+6591234567"));
+        assert_eq!(e164("6591234567", singapore).as_deref(), Some("+6591234567"));
+        assert_eq!(e164("9876543210", singapore), None);
     }
 
     #[test]
