@@ -209,7 +209,11 @@ mod tests {
     #[track_caller]
     fn reads(raw: &str, other: &str, number: Option<&str>, note: &str) {
         let (read, said) = read(raw, Some(other), HomeCountry::INDIA);
-        assert_eq!((read.as_deref(), said.unwrap_or_default()), (number, note.to_owned()), "{raw} beside {other}");
+        assert_eq!(
+            (read.as_deref(), said.unwrap_or_default()),
+            (number, note.to_owned()),
+            "{raw} beside {other}"
+        );
     }
 
     const PLUS: &str = "+918000000002";
@@ -220,8 +224,20 @@ mod tests {
     fn ordinary_mobiles_and_landlines_are_read_without_their_zero() {
         // A series of each beginning, also of those that begin like codes of countries: 98 is Iran, 94 Sri Lanka, 7 Russia.
         for digits in [
-            "9876543210", "9811098110", "9444012345", "7012345678", "7876543210", "8012345678", "8130012345", "9000000001",
-            "9900112233", "9988776655", "9711012345", "1145678901", "2245678901", "8045678901",
+            "9876543210",
+            "9811098110",
+            "9444012345",
+            "7012345678",
+            "7876543210",
+            "8012345678",
+            "8130012345",
+            "9000000001",
+            "9900112233",
+            "9988776655",
+            "9711012345",
+            "1145678901",
+            "2245678901",
+            "8045678901",
         ] {
             for other in [PLUS, CODE, NATIONAL, "", "anonymous"] {
                 reads(digits, other, Some(&format!("+91{digits}")), "");
@@ -245,13 +261,16 @@ mod tests {
         "6618170830", // Thailand
         "6291736662", // Indonesia
         "6591718758", // Singapore
-        "6591234567", "6531234567", "8223149888", // South Korea
+        "6591234567",
+        "6531234567",
+        "8223149888", // South Korea
         "9513500049", // Myanmar
         "9616375291", // Lebanon
         "6734285677", // Brunei
         "9671627348", // Yemen
         "9607771234", // Maldives
-        "9606887299", "9754750585", // Bhutan
+        "9606887299",
+        "9754750585", // Bhutan
         "8469464738", // Vietnam
         "8808041772", // Bangladesh
         "9742197391", // Qatar

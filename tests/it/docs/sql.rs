@@ -13,7 +13,10 @@ const PLACEHOLDERS: [(&str, &str); 4] = [
     ("MA_XXXXXXXX", "MA_DEMO"),
     ("$__timeFrom()", "'2026-11-05T00:00:00Z'"),
     ("$__timeTo()", "'2026-11-20T00:00:00Z'"),
-    ("'2026-03-01') and day_at < vobiz.billing_day_start('2026-04-01'", "'2026-11-01') and day_at < vobiz.billing_day_start('2026-12-01'"),
+    (
+        "'2026-03-01') and day_at < vobiz.billing_day_start('2026-04-01'",
+        "'2026-11-01') and day_at < vobiz.billing_day_start('2026-12-01'",
+    ),
 ];
 
 /// The blocks of a page, each with the heading above it.
@@ -22,7 +25,9 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     for line in page.lines() {
         match (&mut block, line.trim()) {
             (None, "```sql") => block = Some(String::new()),
-            (None, _) if line.starts_with('#') => line.trim_start_matches('#').trim().clone_into(&mut heading),
+            (None, _) if line.starts_with('#') => {
+                line.trim_start_matches('#').trim().clone_into(&mut heading)
+            }
             (None, _) => {}
             (Some(text), "```") => {
                 found.push((heading.clone(), std::mem::take(text)));
@@ -47,6 +52,7 @@ fn statements(block: &str) -> Vec<String> {
 
 /// Calls as the simulated Vobiz of the demo makes them: one day of November 2026, trunks, streams, bridges, changed costs.
 async fn demo(db: &Database) {
+    db.run("insert into vobiz.account (account_id) values ('MA_DEMO')").await;
     let now = "2026-11-24T12:00:00Z".parse().unwrap();
     for revised in [false, true] {
         let records: Vec<_> = (0_u32..900)
@@ -87,7 +93,8 @@ async fn demo(db: &Database) {
 
 /// Runs a statement, and gives its rows as JSON.
 async fn rows(connection: &mut PgConnection, statement: &str) -> Result<Vec<serde_json::Value>, sqlx::Error> {
-    let asks = ["select", "with"].iter().any(|word| statement.starts_with(word)) && !statement.contains("update vobiz.");
+    let asks = ["select", "with"].iter().any(|word| statement.starts_with(word))
+        && !statement.contains("update vobiz.");
     if asks {
         let asked = format!("select to_jsonb(x) from ({statement}) x");
         return sqlx::query_scalar(AssertSqlSafe(asked)).fetch_all(connection).await;
@@ -109,7 +116,9 @@ async fn every_sql_block_of_the_pages_runs_and_says_something_and_what_must_add_
     let all: Vec<_> = pages()
         .into_iter()
         .flat_map(|(path, page)| {
-            blocks(&page).into_iter().map(move |(heading, block)| (format!("{}: {heading}", path.display()), block))
+            blocks(&page)
+                .into_iter()
+                .map(move |(heading, block)| (format!("{}: {heading}", path.display()), block))
         })
         .collect();
     assert!(all.len() > 25, "{} blocks", all.len());
@@ -120,13 +129,17 @@ async fn every_sql_block_of_the_pages_runs_and_says_something_and_what_must_add_
     for (heading, block) in all.iter().filter(|(_, block)| changes(block)) {
         let mut transaction = connection.begin().await.unwrap();
         for statement in statements(&filled_in(block)) {
-            rows(&mut transaction, &statement).await.unwrap_or_else(|error| panic!("{heading}: {error}\n{statement}"));
+            rows(&mut transaction, &statement)
+                .await
+                .unwrap_or_else(|error| panic!("{heading}: {error}\n{statement}"));
         }
         transaction.rollback().await.unwrap();
     }
     for (heading, block) in all.iter().filter(|(heading, _)| makes_demo(heading)) {
         for statement in statements(block) {
-            rows(&mut connection, &statement).await.unwrap_or_else(|error| panic!("{heading}: {error}\n{statement}"));
+            rows(&mut connection, &statement)
+                .await
+                .unwrap_or_else(|error| panic!("{heading}: {error}\n{statement}"));
         }
     }
     // A slip, for the question after slips.
@@ -155,13 +168,19 @@ async fn every_sql_block_of_the_pages_runs_and_says_something_and_what_must_add_
         assert_eq!(sum(&mut connection, &answer(number, which), column).await, calls, "question {number}");
     }
     for (number, which) in [(4, 0), (9, 0), (12, 1)] {
-        assert_eq!(sum(&mut connection, &answer(number, which), "total_cost").await, cost, "question {number}");
+        assert_eq!(
+            sum(&mut connection, &answer(number, which), "total_cost").await,
+            cost,
+            "question {number}"
+        );
     }
     // What is unassigned by question 4 is all there in question 5, and each call once.
     let unassigned: Vec<_> = answer(4, 0).into_iter().filter(|row| row["customer"] == "unassigned").collect();
     for column in ["calls", "total_cost"] {
-        let (all, split) =
-            (sum(&mut connection, &unassigned, column).await, sum(&mut connection, &answer(5, 0), column).await);
+        let (all, split) = (
+            sum(&mut connection, &unassigned, column).await,
+            sum(&mut connection, &answer(5, 0), column).await,
+        );
         assert_ne!(all, "0");
         assert_eq!(split, all, "{column} of question 5");
     }
@@ -176,7 +195,8 @@ async fn every_sql_block_of_the_pages_runs_and_says_something_and_what_must_add_
     .await;
     let statement = statements(&filled_in(block)).remove(0);
     let points = rows(&mut connection, &statement).await.unwrap();
-    let mut times: Vec<_> = points.iter().map(|point| (point["time"].to_string(), point["metric"].to_string())).collect();
+    let mut times: Vec<_> =
+        points.iter().map(|point| (point["time"].to_string(), point["metric"].to_string())).collect();
     times.dedup();
     assert_eq!(times.len(), points.len());
 }

@@ -271,7 +271,8 @@ async fn a_date_without_a_zone_is_one_of_the_billing_zone() {
                  reset timezone"
             ))
             .await;
-            let found = db.text("select (valid_from at time zone 'UTC')::text from vobiz.customer_rule").await;
+            let found =
+                db.text("select (valid_from at time zone 'UTC')::text from vobiz.customer_rule").await;
             assert_eq!(found, from, "{written} in {session}");
             db.run("delete from vobiz.customer_rule").await;
         }
@@ -284,7 +285,8 @@ async fn a_date_without_a_zone_is_one_of_the_billing_zone() {
 
 #[tokio::test]
 async fn what_a_rule_matches_and_nearly_matches_is_shown() {
-    let db = with_numbers("('a', '919876543210', '+919876543210'), ('b', '+918040000000', '+918040000000')").await;
+    let db =
+        with_numbers("('a', '919876543210', '+919876543210'), ('b', '+918040000000', '+918040000000')").await;
     db.run(
         "insert into vobiz.customer_rule (field, value, customer, valid_from)
          values ('our_number', '09876543210', 'Asha Clinics', '2026-03-01Z'), ('trunk_id', 'Trunk-Delhi ', 'Ravi', '-infinity'),
@@ -306,8 +308,15 @@ async fn what_a_rule_matches_and_nearly_matches_is_shown() {
         ]
     );
     // Said when it is written: psql shows warnings, and sqlx logs them.
-    let said = warnings(&db, "insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'TRUNK-DELHI', 'Ravi')").await;
-    assert!(said.contains("matches no call so far") && said.contains("only by blanks or letter case"), "{said}");
+    let said = warnings(
+        &db,
+        "insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'TRUNK-DELHI', 'Ravi')",
+    )
+    .await;
+    assert!(
+        said.contains("matches no call so far") && said.contains("only by blanks or letter case"),
+        "{said}"
+    );
     let said = warnings(&db, "insert into vobiz.customer_rule (field, value, customer) values ('our_number', '+918040000000', 'Meera')").await;
     assert_eq!(said, "");
 }
