@@ -4,6 +4,7 @@ pub(crate) mod backfill;
 mod bill;
 mod check;
 mod fence;
+mod further_record;
 mod safe_to_bill;
 mod sub_accounts;
 mod zone;
