@@ -39,7 +39,7 @@ begin
   grant select on
     -- By the prefix: with a few calls and the last digits of cdr_masked that would be a number.
     vobiz.billing_destination, vobiz.cost_per_minute,
-    vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule,
+    vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule, vobiz.customer_rule_use,
     vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.provider_day,
     vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_difference, vobiz.safe_to_bill_move, vobiz.wrong_sum,
     vobiz.closed_call, vobiz.audit

@@ -309,3 +309,18 @@ fn a_list_row_laid_over_a_record_leaves_what_it_does_not_say() {
     assert_eq!(row.notes.len(), 2, "each once: {:?}", row.notes);
     assert_eq!(row.payload.text(), newer, "and it is still this row of the list");
 }
+
+#[test]
+fn ten_digits_that_may_be_two_numbers_are_none_and_noted() {
+    let record = r#"{"uuid":"a","caller_id_number":"919000000001","destination_number":"6591234567"}"#;
+    let cdr = Cdr::read_kept(&Payload::new(record), HomeCountry::INDIA, false).unwrap();
+    assert_eq!(
+        (cdr.fields.caller_e164.as_deref(), cdr.fields.destination_e164),
+        (Some("+919000000001"), None)
+    );
+    assert_eq!(cdr.notes, ["destination_number: may be +916591234567 or +6591234567: not certain"]);
+    // What the other number shows counts from either side.
+    let record = r#"{"uuid":"a","caller_id_number":"4791234567","destination_number":"919000000001"}"#;
+    let cdr = Cdr::read_kept(&Payload::new(record), HomeCountry::INDIA, false).unwrap();
+    assert_eq!((cdr.fields.caller_e164.as_deref(), cdr.notes.len()), (Some("+4791234567"), 0));
+}

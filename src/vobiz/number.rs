@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
+
 /// The country whose national numbers arrive without a calling code, as that code: `91` is India.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HomeCountry(u16);
@@ -32,6 +34,12 @@ impl HomeCountry {
         let most = 15 - self.to_string().len();
         if self == Self::INDIA { digits == 10 } else { (7..=most).contains(&digits) }
     }
+
+    /// Are these more than ten digits its code and a national number?
+    fn begins(self, digits: &str) -> bool {
+        let national = digits.strip_prefix(&self.to_string());
+        digits.len() > 10 && national.is_some_and(|national| self.has_numbers_of(national.len()))
+    }
 }
 
 impl Default for HomeCountry {
@@ -54,7 +62,12 @@ impl fmt::Display for HomeCountry {
     }
 }
 
-/// The number as `+` and 7 to 15 digits, or None where that would be a guess.
+/// The number as `+` and 7 to 15 digits, or None where that would be a guess: [`read`] of a record that has no other number.
+pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
+    read(raw, None, home).0
+}
+
+/// The number as `+` and 7 to 15 digits, or None where that would be a guess; and what there is to say about the guess.
 ///
 /// Spaces and `- ( ) .` are dropped; any other character that is no digit (a SIP address, a name, a second `+`) makes
 /// it no number. Then the first rule that fits decides:
@@ -62,11 +75,60 @@ impl fmt::Display for HomeCountry {
 /// 1. `+` and digits: kept.
 /// 2. `00` and digits: the same with `+`.
 /// 3. `0` and a national number: home number (captured: inbound `To` comes as `0` and ten digits).
-/// 4. Ten digits: home number without its 0.
-/// 5. More than ten digits that start with the home code and go on as a national number: `+` was left out (captured:
+/// 4. More than ten digits that start with the home code and go on as a national number: `+` was left out (captured:
 ///    `From` comes as 12 digits without `+`).
-/// 6. Anything else (short codes, digits of another country without `+`): None.
-pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
+/// 5. Digits that are a number of the home country and of no other: home number without its 0.
+/// 6. Digits that are a number with a country's code and none without it: that one, if the code is the home country's, or if the
+///    `other` number of the same record shows that numbers are written so. Only the record is asked, so that it is read the same
+///    for ever.
+/// 7. Anything else: None. Ten digits with a note, since they may be two numbers (6591234567 in India and in Singapore) or a
+///    series that is newer than what is known here.
+///
+/// What is a number of which country is what libphonenumber calls valid, not merely possible.
+pub(super) fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, Option<String>) {
+    let digits = match written(raw) {
+        Some(Written::International(digits)) => {
+            let fits = (7..=15).contains(&digits.len()) && !digits.starts_with('0');
+            return (fits.then(|| format!("+{digits}")), None);
+        }
+        Some(Written::National(rest)) => {
+            return (home.has_numbers_of(rest.len()).then(|| format!("+{home}{rest}")), None);
+        }
+        Some(Written::Bare(digits)) => digits,
+        None => return (None, None),
+    };
+    if home.begins(&digits) {
+        return (Some(format!("+{digits}")), None);
+    }
+    let here = valid(format!("+{home}{digits}"));
+    let abroad = valid(format!("+{digits}"));
+    let ten = digits.len() == 10;
+    match (here, abroad) {
+        (Some(here), Some(abroad)) => (None, Some(format!("may be {here} or {abroad}: not certain"))),
+        (Some(here), None) => (home.has_numbers_of(digits.len()).then_some(here), None),
+        (None, Some(abroad))
+            if digits.starts_with(&home.to_string())
+                || other.is_some_and(|other| has_code_without_plus(other, home)) =>
+        {
+            (Some(abroad), None)
+        }
+        (None, Some(abroad)) => (None, ten.then(|| format!("may be {abroad}: not certain"))),
+        (None, None) => (None, ten.then(|| format!("no number of +{home} that is known: {digits}"))),
+    }
+}
+
+/// How the digits of a number are introduced.
+enum Written {
+    /// By `+` or `00`.
+    International(String),
+    /// By `0`.
+    National(String),
+    /// By nothing.
+    Bare(String),
+}
+
+/// None of a text that is no number.
+fn written(raw: &str) -> Option<Written> {
     let mut plus = false;
     let mut digits = String::with_capacity(raw.len().min(32));
     for c in raw.chars() {
@@ -77,24 +139,31 @@ pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
             _ => return None,
         }
     }
-    let international = |digits: &str| {
-        let fits = (7..=15).contains(&digits.len()) && !digits.starts_with('0');
-        fits.then(|| format!("+{digits}"))
-    };
-    if plus {
-        return international(&digits);
+    Some(match digits.strip_prefix('0') {
+        _ if plus => Written::International(digits),
+        None => Written::Bare(digits),
+        Some(rest) => match rest.strip_prefix('0') {
+            Some(rest) => Written::International(rest.to_owned()),
+            None => Written::National(rest.to_owned()),
+        },
+    })
+}
+
+/// Whether a number says its country, and certainly so, but has no `+`.
+fn has_code_without_plus(raw: &str, home: HomeCountry) -> bool {
+    let Some(Written::Bare(digits)) = written(raw) else { return false };
+    home.begins(&digits)
+        || valid(format!("+{digits}")).is_some() && valid(format!("+{home}{digits}")).is_none()
+}
+
+/// The number, if its country has it. What is known of the countries is loaded once in the life of the process.
+fn valid(number: String) -> Option<String> {
+    if !(8..=16).contains(&number.len()) {
+        return None;
     }
-    if let Some(rest) = digits.strip_prefix("00") {
-        return international(rest);
-    }
-    if let Some(rest) = digits.strip_prefix('0') {
-        return home.has_numbers_of(rest.len()).then(|| format!("+{home}{rest}"));
-    }
-    if digits.len() == 10 {
-        return Some(format!("+{home}{digits}"));
-    }
-    let national = digits.strip_prefix(&home.to_string())?;
-    (digits.len() > 10 && home.has_numbers_of(national.len())).then(|| format!("+{digits}"))
+    let known = PHONE_NUMBER_UTIL.parse(&number, None).ok()?;
+    // Reading drops a national 0 behind the country code: then it is another number that is valid.
+    (known.is_valid() && known.format_as(PhoneNumberFormat::E164) == number).then_some(number)
 }
 
 #[cfg(test)]
@@ -137,12 +206,109 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn reads(raw: &str, other: &str, number: Option<&str>, note: &str) {
+        let (read, said) = read(raw, Some(other), HomeCountry::INDIA);
+        assert_eq!(
+            (read.as_deref(), said.unwrap_or_default()),
+            (number, note.to_owned()),
+            "{raw} beside {other}"
+        );
+    }
+
+    const PLUS: &str = "+918000000002";
+    const CODE: &str = "919000000001";
+    const NATIONAL: &str = "9876543210";
+
+    #[test]
+    fn ordinary_mobiles_and_landlines_are_read_without_their_zero() {
+        // A series of each beginning, also of those that begin like codes of countries: 98 is Iran, 94 Sri Lanka, 7 Russia.
+        for digits in [
+            "9876543210",
+            "9811098110",
+            "9444012345",
+            "7012345678",
+            "7876543210",
+            "8012345678",
+            "8130012345",
+            "9000000001",
+            "9900112233",
+            "9988776655",
+            "9711012345",
+            "1145678901",
+            "2245678901",
+            "8045678901",
+        ] {
+            for other in [PLUS, CODE, NATIONAL, "", "anonymous"] {
+                reads(digits, other, Some(&format!("+91{digits}")), "");
+            }
+        }
+    }
+
+    #[test]
+    fn ten_digits_that_two_countries_have_are_neither() {
+        for digits in COLLIDING {
+            for other in [PLUS, CODE, NATIONAL, "6531234567"] {
+                reads(digits, other, None, &format!("may be +91{digits} or +{digits}: not certain"));
+            }
+        }
+    }
+
+    /// A number of each country that shares ten digits with mobiles of India.
+    const COLLIDING: [&str; 20] = [
+        "6499962283", // New Zealand
+        "6062809642", // Malaysia
+        "6618170830", // Thailand
+        "6291736662", // Indonesia
+        "6591718758", // Singapore
+        "6591234567",
+        "6531234567",
+        "8223149888", // South Korea
+        "9513500049", // Myanmar
+        "9616375291", // Lebanon
+        "6734285677", // Brunei
+        "9671627348", // Yemen
+        "9607771234", // Maldives
+        "9606887299",
+        "9754750585", // Bhutan
+        "8469464738", // Vietnam
+        "8808041772", // Bangladesh
+        "9742197391", // Qatar
+        "9280088063", // Pakistan
+        "2975612345", // Aruba, and a landline
+    ];
+
+    #[test]
+    fn ten_digits_of_another_country_are_read_where_the_record_writes_codes_without_plus() {
+        for digits in ["4791234567", "4532123456", "5072123456", "3598123456"] {
+            let number = format!("+{digits}");
+            for other in [CODE, "971501234567", "14155550100", "4740612345"] {
+                reads(digits, other, Some(&number), "");
+            }
+            for other in [PLUS, NATIONAL, "09876543210", "00919000000001", "9607771234", "", "sip:91@x"] {
+                reads(digits, other, None, &format!("may be {number}: not certain"));
+            }
+        }
+        reads("971501234567", CODE, Some("+971501234567"), "");
+        reads("971501234567", PLUS, None, "");
+        reads("5061234567", CODE, None, "no number of +91 that is known: 5061234567");
+        // Toll-free in India, and in the United States.
+        reads("18002345678", CODE, None, "may be +9118002345678 or +18002345678: not certain");
+    }
+
     #[test]
     fn another_home_reads_its_own_numbers() {
         let britain = HomeCountry::new("44").unwrap();
         assert_eq!(e164("020 7946 0018", britain).as_deref(), Some("+442079460018"));
         assert_eq!(e164("442079460018", britain).as_deref(), Some("+442079460018"));
         assert_eq!(e164("919876543210", britain), None);
+        assert_eq!(e164("2079460018", britain).as_deref(), Some("+442079460018"));
+        assert_eq!(e164("4791234567", britain), None);
+        // Eight digits there; ten that begin so are its own, with its code.
+        let singapore = HomeCountry::new("65").unwrap();
+        assert_eq!(e164("91234567", singapore).as_deref(), Some("+6591234567"));
+        assert_eq!(e164("6591234567", singapore).as_deref(), Some("+6591234567"));
+        assert_eq!(e164("9876543210", singapore), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ create or replace function vobiz.apply_customer_rule() returns trigger
 
     select a.id as a, b.id as b, a.field, a.value into clash
     from unnest(added) a
-    join vobiz.customer_rule b on b.field = a.field and b.value = a.value and b.id <> a.id
+    join vobiz.customer_rule b on b.field = a.field and b.forms && a.forms and b.id <> a.id
                               and b.valid_from < a.valid_to and b.valid_to > a.valid_from
     order by 1, 2 limit 1;
     if found then
@@ -34,7 +34,8 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     end if;
 
     touching := removed || added;
-    select coalesce(array_agg(value) filter (where field = 'our_number'), '{}'),
+    select coalesce((select array_agg(f.form) from unnest(touching) r cross join lateral unnest(r.forms) f (form)
+                     where r.field = 'our_number'), '{}'),
            coalesce(array_agg(value) filter (where field = 'campaign_id'), '{}'),
            coalesce(array_agg(value) filter (where field = 'trunk_id'), '{}'),
            coalesce(array_agg(value) filter (where field = 'account_id'), '{}'), min(valid_from), max(valid_to)
@@ -56,6 +57,8 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       select r from vobiz.customer_rule r where id not in (select id from unnest(added))
       union all
       select r from unnest(removed) r
+    ), before_number as materialized (
+      select b.r, f.form from before b cross join lateral unnest((b.r).forms) f (form) where (b.r).field = 'our_number'
     ), touched as materialized (
       select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.call_direction,
              /* each input: c.{} */
@@ -69,7 +72,7 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       -- As vobiz.customer_cdr, by the rules of before.
       select c.*, vobiz.first_rule((n.r).customer, (k.r).customer, (t.r).customer, (a.r).customer) as former
       from touched c
-      left join before n on vobiz.rule_holds(n.r, 'our_number', c.our_number, c.day_at)
+      left join before_number n on n.form = c.our_number and vobiz.rule_is_valid((n.r).valid_from, (n.r).valid_to, c.day_at)
       left join before k on vobiz.rule_holds(k.r, 'campaign_id', c.campaign_id, c.day_at)
       left join before t on vobiz.rule_holds(t.r, 'trunk_id', c.trunk_id, c.day_at)
       left join before a on vobiz.rule_holds(a.r, 'account_id', c.account_id, c.day_at)
@@ -100,7 +103,8 @@ create or replace function vobiz.apply_customer_rule() returns trigger
            json_build_object('was', to_json(w), 'is', to_json(i))
     from unnest(removed) w full join unnest(added) i on i.id = w.id
     order by coalesce(i.id, w.id);
+    perform vobiz.warn_of_rules(array(select a.id from unnest(added) a));
     return null;
   end $$;
 comment on function vobiz.apply_customer_rule() is
-  'Trigger: refuses rules that overlap, moves the sums of the calls that have another customer now, and notes the change in vobiz.audit.';
+  'Trigger: refuses rules that overlap, moves the sums of the calls that have another customer now, notes the change in vobiz.audit, and warns of rules that look like slips.';

@@ -24,7 +24,7 @@ create or replace function vobiz.roll_up() returns trigger
            /* end */
     from changed c
     -- As vobiz.customer_cdr, which cannot read a transition table. vobiz.customer_of would look for the rules call by call.
-    left join vobiz.customer_rule n on vobiz.rule_holds(n, 'our_number', c.our_number, c.day_at)
+    left join vobiz.number_rule n on n.form = c.our_number and vobiz.rule_is_valid(n.valid_from, n.valid_to, c.day_at)
     left join vobiz.customer_rule k on vobiz.rule_holds(k, 'campaign_id', c.campaign_id, c.day_at)
     left join vobiz.customer_rule t on vobiz.rule_holds(t, 'trunk_id', c.trunk_id, c.day_at)
     left join vobiz.customer_rule a on vobiz.rule_holds(a, 'account_id', c.account_id, c.day_at)

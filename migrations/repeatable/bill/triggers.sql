@@ -12,6 +12,12 @@ create or replace trigger billing_zone_changed after update on vobiz.setting
 create or replace trigger customer_rule_begins before insert or update or delete on vobiz.customer_rule
   for each statement execute function vobiz.begin_customer_rule();
 
+create or replace trigger customer_rule_is_read before insert or update on vobiz.customer_rule
+  for each row execute function vobiz.read_customer_rule();
+
+create or replace trigger home_country_changed after update on vobiz.setting
+  for each row when (new.home_country is distinct from old.home_country) execute function vobiz.renew_number_forms();
+
 create or replace trigger customer_rule_inserted after insert on vobiz.customer_rule
   referencing new table as "is" for each statement execute function vobiz.apply_customer_rule();
 

@@ -38,26 +38,52 @@ create or replace view vobiz.conversation as
                count(*) filter (where b.day_at > b.before + interval '12 hours') over (
                       partition by b.conversation_id order by b.day_at, b.call_id) as number
         from (
-          select coalesce(nullif(l.bridge_uuid, ''), l.call_id) as conversation_id,
-                 lag(l.day_at) over (partition by coalesce(nullif(l.bridge_uuid, ''), l.call_id) order by l.day_at, l.call_id) as before,
-                 l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
-                 l.answered, l.effective, l.billsec, l.currency, l.total_cost
-          from vobiz.leg l
-          where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
-            and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) b) c) l
+          select i.conversation_id,
+                 lag(i.day_at) over (partition by i.conversation_id order by i.day_at, i.call_id) as before,
+                 i.call_id, i.day_at, i.end_time, i.start_time, i.progress_time, i.customer, i.call_direction, i.outcome, i.ring_time,
+                 i.answered, i.effective, i.billsec, i.currency, i.total_cost
+          from (
+            -- A bridge may be the id of another leg, which names one in turn, perhaps this one: from leg to leg, each found by its key
+            -- and not among those of the day, so that a leg belongs to the same conversation seen from every day. Of legs that
+            -- name one another in a circle, the least id is that of the conversation.
+            select case when p.call_id is null then coalesce(nullif(l.bridge_uuid, ''), l.call_id) else (
+                     with recursive hop (number, bridge_uuid, day_at, path) as (
+                       select 1, p.bridge_uuid, p.day_at, array[l.call_id, p.call_id]
+                       union all
+                       select h.number + 1, n.bridge_uuid, n.day_at, h.path || n.call_id
+                       from hop h
+                       join vobiz.cdr n on n.call_id = h.bridge_uuid
+                       where h.bridge_uuid <> all (h.path) and h.number < 100 and n.bridge_uuid <> '' and n.account_id = l.account_id
+                         and n.day_at between h.day_at - interval '12 hours' and h.day_at + interval '12 hours'
+                     )
+                     select case when h.bridge_uuid = any (h.path)
+                                 then (select min(c.id) from unnest(h.path[array_position(h.path, h.bridge_uuid):]) c (id))
+                                 else h.bridge_uuid end
+                     from hop h order by h.number desc limit 1) end as conversation_id,
+                   l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
+                   l.answered, l.effective, l.billsec, l.currency, l.total_cost
+            from vobiz.leg l
+            left join lateral (
+              select p.call_id, p.bridge_uuid, p.day_at
+              from vobiz.cdr p
+              where p.call_id = l.bridge_uuid and p.call_id <> l.call_id and p.bridge_uuid <> '' and p.account_id = l.account_id
+                and p.day_at between l.day_at - interval '12 hours' and l.day_at + interval '12 hours'
+              limit 1) p on true
+            where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
+              and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) i) b) c) l
     -- A conversation belongs to the day in which it began, and takes legs until noon of the next: so half a day to either side shows
     -- all of it, and each leg belongs to one conversation of one day.
     where l.began >= k.from_at or l.day_at >= (k.day + time '12:00') at time zone k.billing_zone
     group by l.conversation_id, l.number
     having min(l.day_at) >= k.from_at and min(l.day_at) < k.to_at) x;
 
-comment on view   vobiz.conversation is 'Legs of one account that Vobiz tied together (bridge_uuid) as one row; a leg without bridge_uuid is a conversation by itself. A leg that begins more than 12 hours after the one before it, or after noon of the day after the first, begins a further conversation with the same id. Each leg is in one row, so adding up total_cost over conversations gives the same as over legs.';
+comment on view   vobiz.conversation is 'Legs of one account that Vobiz tied together as one row: those with the same bridge_uuid, and those whose bridge_uuid is the call_id of another leg, which may name one in turn. A leg that names none and is named by none is a conversation by itself. A leg that begins more than 12 hours after the one before it, or after noon of the day after the first, begins a further conversation with the same id. Each leg is in one row, so adding up total_cost over conversations gives the same as over legs.';
 comment on column vobiz.conversation.day is 'Day of the first leg in the billing zone.';
 comment on column vobiz.conversation.month is 'First day of the month of day.';
 comment on column vobiz.conversation.billing_zone is 'The zone in which days begin (vobiz.setting).';
 comment on column vobiz.conversation.account_id is 'Account that owns the legs.';
 comment on column vobiz.conversation.customer is 'Customer of the first leg.';
-comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg. One that Vobiz uses again later has several rows.';
+comment on column vobiz.conversation.conversation_id is 'bridge_uuid, else the call_id of the only leg; of legs that name one another, the least of their ids. One that Vobiz uses again later has several rows.';
 comment on column vobiz.conversation.legs is 'How many legs.';
 comment on column vobiz.conversation.call_ids is 'The legs, by their start.';
 comment on column vobiz.conversation.call_direction is 'Direction of the first leg.';

@@ -10,7 +10,7 @@ create or replace view vobiz.customer_cdr as
          c.fetched_at, c.revision, c.content_hash, c.day_at,
          vobiz.first_rule(n.customer, k.customer, t.customer, a.customer) as customer
   from vobiz.cdr c
-  left join vobiz.customer_rule n on vobiz.rule_holds(n, 'our_number', c.our_number, c.day_at)
+  left join vobiz.number_rule n on n.form = c.our_number and vobiz.rule_is_valid(n.valid_from, n.valid_to, c.day_at)
   left join vobiz.customer_rule k on vobiz.rule_holds(k, 'campaign_id', c.campaign_id, c.day_at)
   left join vobiz.customer_rule t on vobiz.rule_holds(t, 'trunk_id', c.trunk_id, c.day_at)
   left join vobiz.customer_rule a on vobiz.rule_holds(a, 'account_id', c.account_id, c.day_at);

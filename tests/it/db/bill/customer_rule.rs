@@ -1,5 +1,7 @@
 //! Whose a call is: rules by number, campaign, trunk and account, each for a time.
 
+use std::sync::{Arc, Mutex};
+
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::{drift, insert, refusal, rule, try_run};
@@ -159,4 +161,162 @@ async fn a_session_that_changes_rules_and_forgets_it_is_ended() {
         assert_eq!(found, expected, "until the end of the transaction");
         transaction.commit().await.unwrap();
     }
+}
+
+/// What Postgres warned of while this ran, as it is logged.
+async fn warnings(db: &Database, sql: &str) -> String {
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || Log(written.clone()))
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    db.run(sql).await;
+    drop(guard);
+    let bytes = log.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Stores outbound calls of own numbers: id, number as it came, its E.164 form.
+async fn with_numbers(values: &str) -> Database {
+    let db = Database::new().await;
+    db.run(&format!(
+        "insert into vobiz.cdr (call_id, account_id, call_direction, caller_id_number, caller_e164, trunk_id, start_time, total_cost, currency,
+           listed_by, origin, attempts, fetched_at, revision, content_hash)
+         select v.id, 'MA_A', 'outbound', v.raw, v.e164, 'trunk-delhi', timestamptz '2026-03-31 19:00Z', 1, 'INR', 'MA_A', 'manual', 0, now(), 1,
+           sha256('x')
+         from (values {values}) v (id, raw, e164)"
+    ))
+    .await;
+    db
+}
+
+#[tokio::test]
+async fn a_rule_of_a_number_holds_however_the_number_is_written() {
+    let db = with_numbers(
+        "('a', '919876543210', '+919876543210'), ('b', '9607771234', null), ('c', '6591234567', null), ('d', '4791234567', '+4791234567'),
+         ('e', 'sip:desk', null)",
+    )
+    .await;
+    let whose = "select string_agg(call_id, ',' order by call_id) from vobiz.customer_cdr where customer <> 'unassigned'";
+    for (value, calls) in [
+        ("+919876543210", "a"),
+        ("919876543210", "a"),
+        ("09876543210", "a"),
+        ("9876543210", "a"),
+        ("0091 98765-43210", "a"),
+        ("+91 (98765) 43210", "a"),
+        // As it came, and either of its readings.
+        ("9607771234", "b"),
+        ("+919607771234", "b"),
+        ("+9607771234", "b"),
+        ("+6591234567", "c"),
+        ("4791234567", "d"),
+        ("sip:desk", "e"),
+        ("+914791234567", "-"),
+        ("+449876543210", "-"),
+        ("123", "-"),
+    ] {
+        db.run(&rule("our_number", value, "Asha")).await;
+        assert_eq!(db.text(whose).await, calls, "{value}");
+        let one_by_one = "select string_agg(call_id, ',' order by call_id) from vobiz.cdr
+                          where vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at) <> 'unassigned'";
+        assert_eq!(db.text(one_by_one).await, calls, "{value}");
+        assert_eq!(drift(&db).await, 0, "{value}");
+        db.run("delete from vobiz.customer_rule").await;
+        assert_eq!(drift(&db).await, 0, "{value}");
+    }
+    // One number is one thing, and a call has one customer.
+    db.run(&rule("our_number", "919876543210", "Asha")).await;
+    assert!(refusal(&db, &rule("our_number", "09876543210", "Ravi")).await.contains("overlap"));
+    // Rules first, calls then; and with another home country the digits are another number.
+    db.run("update vobiz.cdr set caller_id_number = '9876543210' where call_id = 'a'").await;
+    db.run("update vobiz.customer_rule set value = '9876543210'").await;
+    assert_eq!((db.text(whose).await, drift(&db).await), ("a".to_owned(), 0));
+    db.run("update vobiz.setting set home_country = '44'").await;
+    assert_eq!((db.text(whose).await, drift(&db).await), ("-".to_owned(), 0));
+    db.run("update vobiz.cdr set caller_e164 = '+449876543210' where call_id = 'a'").await;
+    assert_eq!((db.text(whose).await, drift(&db).await), ("a".to_owned(), 0));
+}
+
+#[tokio::test]
+async fn a_date_without_a_zone_is_one_of_the_billing_zone() {
+    let db = Database::new().await;
+    for session in ["UTC", "America/New_York", "Asia/Kolkata"] {
+        for (written, from) in [
+            ("'2026-04-01'", "2026-03-31 18:30:00"),
+            ("'2026-04-01 09:00'", "2026-04-01 03:30:00"),
+            ("'2026-04-01T09:00:30'", "2026-04-01 03:30:30"),
+            ("date '2026-04-01'", "2026-03-31 18:30:00"),
+            ("'2026-04-01 09:00Z'", "2026-04-01 09:00:00"),
+            ("'2026-04-01 00:00+00'", "2026-04-01 00:00:00"),
+            ("'2026-04-01 00:00 Asia/Kolkata'", "2026-03-31 18:30:00"),
+            ("'2026-04-01 00:00 Europe/London'", "2026-03-31 23:00:00"),
+            ("'-infinity'", "-infinity"),
+        ] {
+            db.run(&format!(
+                "set timezone = '{session}';
+                 insert into vobiz.customer_rule (field, value, customer, valid_from) values ('trunk_id', 't', 'Asha', {written});
+                 reset timezone"
+            ))
+            .await;
+            let found =
+                db.text("select (valid_from at time zone 'UTC')::text from vobiz.customer_rule").await;
+            assert_eq!(found, from, "{written} in {session}");
+            db.run("delete from vobiz.customer_rule").await;
+        }
+    }
+    db.run("insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 't', 'Asha')").await;
+    db.run("update vobiz.customer_rule set valid_to = '2026-05-01'").await;
+    let ends = "select (valid_to at time zone 'Asia/Kolkata')::text from vobiz.customer_rule";
+    assert_eq!(db.text(ends).await, "2026-05-01 00:00:00");
+}
+
+#[tokio::test]
+async fn what_a_rule_matches_and_nearly_matches_is_shown() {
+    let db =
+        with_numbers("('a', '919876543210', '+919876543210'), ('b', '+918040000000', '+918040000000')").await;
+    db.run(
+        "insert into vobiz.customer_rule (field, value, customer, valid_from)
+         values ('our_number', '09876543210', 'Asha Clinics', '2026-03-01Z'), ('trunk_id', 'Trunk-Delhi ', 'Ravi', '-infinity'),
+                ('trunk_id', 'trunk-delhi', 'asha  clinics', '-infinity'), ('campaign_id', 'none', 'Ravi', '-infinity'),
+                ('account_id', 'MA_A', 'Tara', '2026-04-01Z')",
+    )
+    .await;
+    let shown = "select concat_ws(' ', field, calls, (first_at at time zone 'UTC')::time, (last_at at time zone 'UTC')::time, like_rules::text, like_calls)
+                 from vobiz.customer_rule_use order by id";
+    let number: i64 = db.count("select min(id) from vobiz.customer_rule").await;
+    assert_eq!(
+        db.texts(shown).await,
+        [
+            format!("our_number 1 19:00:00 19:00:00 {{{}}}", number + 2),
+            format!("trunk_id 0 {{{}}} trunk-delhi", number + 2),
+            format!("trunk_id 2 19:00:00 19:00:00 {{{},{}}}", number, number + 1),
+            "campaign_id 0 {}".to_owned(),
+            "account_id 0 {}".to_owned(),
+        ]
+    );
+    // Said when it is written: psql shows warnings, and sqlx logs them.
+    let said = warnings(
+        &db,
+        "insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'TRUNK-DELHI', 'Ravi')",
+    )
+    .await;
+    assert!(
+        said.contains("matches no call so far") && said.contains("only by blanks or letter case"),
+        "{said}"
+    );
+    let said = warnings(&db, "insert into vobiz.customer_rule (field, value, customer) values ('our_number', '+918040000000', 'Meera')").await;
+    assert_eq!(said, "");
 }

@@ -171,6 +171,41 @@ async fn a_bridge_that_is_used_again_is_another_conversation_and_so_is_that_of_a
 }
 
 #[tokio::test]
+async fn legs_that_name_one_another_are_one_conversation() {
+    let db = Database::new().await;
+    db.run(&leg(
+        "values ('a', 'MA_1', 'b', timestamptz '2026-03-10 04:00Z'), ('b', 'MA_1', 'a', '2026-03-10 04:00:02Z'),
+                -- One names, the other does not; two name a third.
+                ('c', 'MA_1', 'd', '2026-03-10 05:00Z'), ('d', 'MA_1', null, '2026-03-10 05:00:01Z'),
+                ('e', 'MA_1', '', '2026-03-10 06:00Z'), ('f', 'MA_1', 'e', '2026-03-10 06:01Z'), ('g', 'MA_1', 'e', '2026-03-10 06:02Z'),
+                -- A chain that ends in an id of no leg, one that ends in a circle, and a leg that names itself.
+                ('h', 'MA_1', 'i', '2026-03-10 07:00Z'), ('i', 'MA_1', 'X', '2026-03-10 07:00Z'), ('j', 'MA_1', 'X', '2026-03-10 07:00Z'),
+                ('k', 'MA_1', 'm', '2026-03-10 08:00Z'), ('l', 'MA_1', 'n', '2026-03-10 08:01Z'), ('m', 'MA_1', 'l', '2026-03-10 08:02Z'),
+                ('n', 'MA_1', 'm', '2026-03-10 08:03Z'), ('o', 'MA_1', 'o', '2026-03-10 08:00Z'), ('p', 'MA_1', 'o', '2026-03-10 08:00Z'),
+                -- Of another account; of another day; over midnight in India.
+                ('q', 'MA_2', 'a', '2026-03-10 04:00Z'), ('r', 'MA_1', 'a', '2026-03-12 04:00Z'),
+                ('s', 'MA_1', 't', '2026-03-10 18:29Z'), ('t', 'MA_1', 's', '2026-03-10 18:31Z')",
+    ))
+    .await;
+    let found = "vobiz.conversation order by day, account_id, call_ids";
+    assert_eq!(
+        rows(&db, "day account_id conversation_id legs call_ids total_cost", found).await,
+        [
+            "2026-03-10 MA_1 a 2 {a,b} 2",
+            "2026-03-10 MA_1 d 2 {c,d} 2",
+            "2026-03-10 MA_1 e 3 {e,f,g} 3",
+            "2026-03-10 MA_1 X 3 {h,i,j} 3",
+            "2026-03-10 MA_1 l 4 {k,l,m,n} 4",
+            "2026-03-10 MA_1 o 2 {o,p} 2",
+            "2026-03-10 MA_1 s 2 {s,t} 2",
+            "2026-03-10 MA_2 a 1 {q} 1",
+            "2026-03-12 MA_1 a 1 {r} 1",
+        ]
+    );
+    assert!(rows(&db, "call_ids", "vobiz.conversation where day = '2026-03-11'").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_bridge_without_end_loses_no_leg_and_counts_none_twice() {
     let db = Database::new().await;
     // One bridge for all, another with legs so far apart that some begin anew; over days of 23, 24 and 25 hours, and one that never was.
@@ -366,9 +401,9 @@ async fn a_condition_on_the_day_reads_only_its_calls() {
     let db = Database::new().await;
     db.run(
         "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, duration,
-           billsec, total_cost, currency, call_direction)
+           billsec, total_cost, currency, call_direction, bridge_uuid)
          select 'call-' || n, 'MA_TESTAB12', 'MA_TESTAB12', 'sweep', 0, now(), 1, sha256('x'), timestamptz '2026-01-01 00:00Z' + n * interval '5 minutes',
-           60, 60, 1, 'INR', 'outbound'
+           60, 60, 1, 'INR', 'outbound', 'call-' || n + 1 - 2 * (n % 2)
          from generate_series(1, 20000) n;
          analyze vobiz.cdr",
     )

@@ -1,0 +1,18 @@
+create or replace function vobiz.read_customer_rule() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  as $$
+  declare
+    zone constant text := (select s.billing_zone from vobiz.setting s);
+    home constant text := (select s.home_country from vobiz.setting s);
+  begin
+    new.forms := case when new.field = 'our_number' then vobiz.number_forms(new.value, home) else array[new.value] end;
+    if tg_op = 'INSERT' or new.valid_from is distinct from old.valid_from then
+      new.valid_from := vobiz.instant_of_rule(new.valid_from, zone, current_query());
+    end if;
+    if tg_op = 'INSERT' or new.valid_to is distinct from old.valid_to then
+      new.valid_to := vobiz.instant_of_rule(new.valid_to, zone, current_query());
+    end if;
+    return new;
+  end $$;
+comment on function vobiz.read_customer_rule() is
+  'Trigger: the forms of an own number, and dates without a zone as dates of the billing zone.';
