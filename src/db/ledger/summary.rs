@@ -29,7 +29,7 @@ pub struct DayLine {
     pub recovered: i32,
     /// Calls of which it brought a newer version.
     pub revised: i32,
-    /// Why it is not settled.
+    /// Why it is not settled, and which money was not compared.
     pub reason: Option<String>,
 }
 
@@ -45,7 +45,8 @@ pub async fn lines(
         r#"select account_id as "account_id!", day as "day!", state as "state!", currency,
                   coalesce(calls_here, 0) as "calls_here!", coalesce(calls_there, 0) as "calls_there!",
                   coalesce(total_here, 0)::text as "total_here!", coalesce(total_there, 0)::text as "total_there!",
-                  coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!", reason
+                  coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!",
+                  nullif(concat_ws('; ', reason, money), '') as reason
            from vobiz.ledger_day
            where account_id = $1 and day between $2 and $3 order by day, currency"#,
         account.as_str(),

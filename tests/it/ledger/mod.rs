@@ -3,7 +3,10 @@
 pub(crate) mod backfill;
 mod bill;
 mod check;
+mod contradiction;
 mod fence;
+mod money;
+mod refused;
 mod safe_to_bill;
 mod sub_accounts;
 mod zone;
