@@ -57,6 +57,25 @@ pub async fn lines(
     .await
 }
 
+/// How many days settled although not all of their money was compared with Vobiz's summary.
+pub async fn money_not_compared(
+    connection: &mut PgConnection,
+    accounts: Option<&[String]>,
+    first: Option<NaiveDate>,
+    last: Option<NaiveDate>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(distinct (account_id, day)) as "days!" from vobiz.ledger_day
+           where state = 'settled' and money is not null and ($1::text[] is null or account_id = any($1))
+             and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)"#,
+        accounts,
+        first,
+        last
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// The provider days from an instant up to today.
 pub async fn range(
     connection: &mut PgConnection,

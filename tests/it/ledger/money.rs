@@ -106,6 +106,15 @@ async fn money_that_nothing_explains_is_said_wherever_the_day_is_read() {
     assert!(by_hand.stderr.contains("day settled, its money not compared"), "{}", by_hand.stderr);
     let seen = status::read(&mut *world.database.connection().await).await.unwrap();
     assert_eq!(seen.safe_to_bill[0].money_not_compared, 1);
+    let verified = command(&world, &["verify"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", verified.stderr);
+    assert!(
+        verified
+            .stderr
+            .contains("money not compared with Vobiz's summary, or not all of it, on 1 settled day"),
+        "{}",
+        verified.stderr
+    );
     let config = serve_config(&world.vobiz.api_url(), &[(ACCOUNT, TOKEN)], 1000.0);
     let service = Running::start(config, &world.database.url).await;
     until("the status says so", async || {
