@@ -1,7 +1,7 @@
 -- The CDRs: Vobiz's fields under Vobiz's names, and beside them what we know about how we came to have them.
 
 create table vobiz.cdr (
-  call_id            text primary key check (length(call_id) between 1 and 255),
+  call_id            text primary key check (length(call_id) between 1 and 280),
   vobiz_id           bigint,
   account_id         text not null,
   call_direction     text,
@@ -72,7 +72,7 @@ create table vobiz.cdr (
 create index cdr_day_at on vobiz.cdr (account_id, day_at);
 
 comment on table  vobiz.cdr is 'One row per CDR, the newest version of it; every version lies in vobiz.cdr_revision. NULL means that Vobiz said nothing, or what it said could not be read (see notes).';
-comment on column vobiz.cdr.call_id is 'Vobiz''s uuid of the call: text, not always a UUID.';
+comment on column vobiz.cdr.call_id is 'Vobiz''s uuid of the call: text, not always a UUID. A further record of the same uuid, told apart by its number, is kept as uuid~number.';
 comment on column vobiz.cdr.vobiz_id is 'Vobiz''s internal number of the record (its field id).';
 comment on column vobiz.cdr.account_id is 'Account that owns the call, as the CDR says; else the account that was asked.';
 comment on column vobiz.cdr.call_direction is 'inbound or outbound; other values are kept as they come.';

@@ -38,6 +38,7 @@ impl DayCheck<'_> {
         let span = DaySpan { account, day, day_of: &zone.day_of, from, to };
         let now = compare::differences(connection, &span).await?;
         let stubborn = contradiction::stubborn(connection, account, day, &now.first).await?;
+        let rows = overrule::keyed(connection, rows).await?;
         let rows: Vec<&Incoming> =
             rows.iter().filter(|row| stubborn.contains(row.cdr.call_id.as_str())).collect();
         let won = overrule::by_list(connection, &rows).await?;

@@ -45,6 +45,14 @@ impl Cdr {
         })
     }
 
+    /// The same as a record of its own, beside another one that has its uuid: under a key that its number is part of, with a note.
+    #[must_use]
+    pub fn as_further_record(mut self, vobiz_id: i64) -> Self {
+        self.notes.push(format!("uuid: another record has it too; this one has the number {vobiz_id}"));
+        self.call_id = self.call_id.of_further_record(vobiz_id);
+        self
+    }
+
     /// Takes out the times that lie in the future, seen from when the record was asked for.
     #[must_use]
     pub fn without_future(mut self, requested_at: DateTime<Utc>) -> Self {

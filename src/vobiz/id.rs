@@ -125,6 +125,20 @@ macro_rules! identity {
 identity!(CallId);
 identity!(AccountId);
 
+impl CallId {
+    /// The key of a further record that Vobiz keeps under this id, told apart by its number: `id~number`. No id of Vobiz's is like it,
+    /// because none has a `~`; nor can it be asked for, and [`CallId::new`] refuses it.
+    #[must_use]
+    pub fn of_further_record(&self, vobiz_id: i64) -> Self {
+        Self(format!("{}~{vobiz_id}", self.0).into())
+    }
+
+    /// The number in the key of a further record; `None` for any other key.
+    pub fn number_of_further_record(key: &str) -> Option<i64> {
+        key.rsplit_once('~')?.1.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

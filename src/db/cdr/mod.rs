@@ -47,7 +47,7 @@ impl Origin {
 }
 
 /// A CDR on its way into the tables.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Incoming {
     /// The CDR.
     pub cdr: Cdr,
@@ -100,6 +100,13 @@ impl Incoming {
         self.cdr.account_id.as_ref().unwrap_or(&self.listed_by)
     }
 
+    /// The same as a record of its own, beside one that has its uuid and another number.
+    fn as_further_record(&self, vobiz_id: i64) -> Self {
+        let mut row = self.clone();
+        row.cdr = row.cdr.as_further_record(vobiz_id);
+        row
+    }
+
     fn version(&self) -> Version {
         Version {
             updated_at: self.cdr.fields.updated_at,
@@ -122,33 +129,51 @@ pub struct Upserted {
 
 /// Stores a group. The rows of `cdr` are locked in the order of `call_id`, whether they are there already or not; lock rows of
 /// `cdr_queue` only afterwards.
+///
+/// Two records may have one uuid, and are told apart by their numbers (`id`): the first that comes has the uuid as its key, a further
+/// one [`CallId::of_further_record`]. The row of the uuid is locked whenever one of a further record is, and before it.
 pub async fn upsert(connection: &mut PgConnection, group: &[&Incoming]) -> Result<Upserted, sqlx::Error> {
-    let mut sorted: Vec<&Incoming> = group.to_vec();
-    sorted.sort_by(|a, b| a.cdr.call_id.cmp(&b.cdr.call_id));
     let mut done = Upserted::default();
-    // A group may hold a call twice (a lease that ran out, a list that shifted between two pages): one round for each time.
-    while !sorted.is_empty() {
-        let mut seen = BTreeSet::new();
-        let (round, rest): (Vec<&Incoming>, Vec<&Incoming>) =
-            sorted.into_iter().partition(|row| seen.insert(&row.cdr.call_id));
-        upsert_distinct(connection, &round, &mut done).await?;
-        sorted = rest;
-    }
+    let further = upsert_in_rounds(connection, group.to_vec(), &mut done).await?;
+    let further: Vec<Incoming> =
+        further.into_iter().map(|(row, vobiz_id)| row.as_further_record(vobiz_id)).collect();
+    // Their keys hold their numbers, so none of them is another record than the one that is stored.
+    upsert_in_rounds(connection, further.iter().collect(), &mut done).await?;
     Ok(done)
 }
 
-async fn upsert_distinct(
+/// A group may hold a call twice (a lease that ran out, a list that shifted between two pages): one round for each time. Returns the
+/// further records, which it leaves.
+async fn upsert_in_rounds<'a>(
     connection: &mut PgConnection,
-    rows: &[&Incoming],
+    mut group: Vec<&'a Incoming>,
     done: &mut Upserted,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<(&'a Incoming, i64)>, sqlx::Error> {
+    group.sort_by(|a, b| a.cdr.call_id.cmp(&b.cdr.call_id));
+    let mut further = Vec::new();
+    while !group.is_empty() {
+        let mut seen = BTreeSet::new();
+        let (round, rest): (Vec<&Incoming>, Vec<&Incoming>) =
+            group.into_iter().partition(|row| seen.insert(&row.cdr.call_id));
+        further.extend(upsert_distinct(connection, &round, done).await?);
+        group = rest;
+    }
+    Ok(further)
+}
+
+async fn upsert_distinct<'a>(
+    connection: &mut PgConnection,
+    rows: &[&'a Incoming],
+    done: &mut Upserted,
+) -> Result<Vec<(&'a Incoming, i64)>, sqlx::Error> {
     let new: BTreeSet<String> = write::write(connection, rows, OnConflict::Lock).await?.into_iter().collect();
     let (new, known): (Vec<&Incoming>, Vec<&Incoming>) =
         rows.iter().copied().partition(|row| new.contains(row.cdr.call_id.as_str()));
     done.new += new.len();
     append_new(connection, &new).await?;
+    let mut further = Vec::new();
     if known.is_empty() {
-        return Ok(());
+        return Ok(further);
     }
 
     let stored = revision::stored(connection, &known).await?;
@@ -157,6 +182,12 @@ async fn upsert_distinct(
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
+        if let (Some(ours), Some(its)) = (stored.vobiz_id, row.cdr.fields.vobiz_id)
+            && ours != its
+        {
+            further.push((row, its));
+            continue;
+        }
         match decide_row(stored, row) {
             VersionDecision::Known => confirm.push(row),
             VersionDecision::Older => {
@@ -182,7 +213,7 @@ async fn upsert_distinct(
         }
     }
     done.revised += replace.len() + merge.len();
-    done.unchanged += rows.len() - new.len() - replace.len() - merge.len();
+    done.unchanged += rows.len() - new.len() - further.len() - replace.len() - merge.len();
     revision::append(connection, &kept).await?;
     let older: Vec<&str> = kept
         .iter()
@@ -202,7 +233,8 @@ async fn upsert_distinct(
     for (row, stored) in escaped {
         rebuild::rebuild(connection, &row.cdr.call_id, &stored.followed_by(row)).await?;
     }
-    revision::confirm(connection, &confirm).await
+    revision::confirm(connection, &confirm).await?;
+    Ok(further)
 }
 
 /// Keeps the first versions of new calls. One that was deleted and comes again goes on counting where it was.

@@ -7,6 +7,17 @@ use super::write::OnConflict;
 use super::{Incoming, lock, revision, write};
 use crate::db::base::audit;
 
+/// Rows of a list under the keys of their records: a further record of a uuid is another call.
+pub async fn keyed(connection: &mut PgConnection, rows: &[Incoming]) -> Result<Vec<Incoming>, sqlx::Error> {
+    let stored = revision::stored(connection, &rows.iter().collect::<Vec<_>>()).await?;
+    let keyed = |row: &Incoming| {
+        let ours = stored.get(row.cdr.call_id.as_str()).and_then(|stored| stored.vobiz_id);
+        let its = row.cdr.fields.vobiz_id.filter(|its| ours.is_some_and(|ours| ours != *its));
+        its.map_or_else(|| row.clone(), |its| row.as_further_record(its))
+    };
+    Ok(rows.iter().map(keyed).collect())
+}
+
 /// Lets rows of a list win over the versions that are shown; returns the calls whose row changed by it. A call whose version is that of the
 /// list already was changed by hand, or is read differently now: that is no matter of versions.
 pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<Vec<String>, sqlx::Error> {

@@ -133,6 +133,10 @@ pub(super) fn fold(
         let cdr = Cdr::read_kept(&payload, home, version.replaced)
             .map_err(|_| Impossible::Unreadable)?
             .without_future(version.fetched_at);
+        let cdr = match CallId::number_of_further_record(&version.call_id) {
+            Some(vobiz_id) => cdr.as_further_record(vobiz_id),
+            None => cdr,
+        };
         read_differently += u64::from(!version.says(&cdr));
         // A record that names no owner belongs to the account that was asked.
         let asked = AccountId::new(&version.account_id).map_err(|_| Impossible::Unreadable)?;

@@ -19,6 +19,8 @@ pub(super) struct Stored {
     pub(super) payload: Option<Payload>,
     pub(super) complete: bool,
     pub(super) listed_by: String,
+    /// The number of the record; `None` if no version of it said one.
+    pub(super) vobiz_id: Option<i64>,
 }
 
 impl Stored {
@@ -33,6 +35,7 @@ impl Stored {
             payload: None,
             complete: false,
             listed_by: row.listed_by.as_str().to_owned(),
+            vobiz_id: row.cdr.fields.vobiz_id.or(self.vobiz_id),
         }
     }
 }
@@ -45,7 +48,7 @@ pub(super) async fn stored(
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
-        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by,
+        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id,
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
            join vobiz.cdr c on c.call_id = n.call_id
@@ -74,6 +77,7 @@ pub(super) async fn stored(
                 payload: row.payload.map(Payload::new),
                 complete: row.source.as_deref() == Some("single"),
                 listed_by: row.listed_by,
+                vobiz_id: row.vobiz_id,
             };
             (row.call_id, stored)
         })

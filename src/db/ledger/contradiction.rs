@@ -16,13 +16,16 @@ type Contradiction = (String, Option<String>, Option<String>);
 /// What a check found of each call.
 type ByCall = BTreeMap<String, BTreeSet<Contradiction>>;
 
-/// Calls that differed in the last checks of a day.
+/// Uuids of calls that differed in the last checks of a day.
 pub async fn calls(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
 ) -> Result<BTreeSet<String>, sqlx::Error> {
-    Ok(in_all(&before(connection, account, day).await?).into_keys().collect())
+    let calls = in_all(&before(connection, account, day).await?);
+    // What follows the uuid in the key of a further record is no part of a list row's.
+    let uuid = |key: &String| key.split_once('~').map_or(key.as_str(), |(uuid, _)| uuid).to_owned();
+    Ok(calls.keys().map(uuid).collect())
 }
 
 /// Of the calls that differ now, those that differed in the last checks of the day in the same way.

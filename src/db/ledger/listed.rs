@@ -1,5 +1,7 @@
 //! The rows of a day's list while it is read: a working table that is not logged.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
@@ -22,10 +24,10 @@ pub async fn note(
     day: NaiveDate,
     rows: &[&Cdr],
 ) -> Result<bool, sqlx::Error> {
-    let mut rows: Vec<&Cdr> = rows.to_vec();
+    let keys = keys(&mut *connection, rows).await?;
     // In one statement each call once; of two rows of a page the second is as good as the first.
-    rows.sort_by(|a, b| a.call_id.cmp(&b.call_id));
-    rows.dedup_by(|a, b| a.call_id == b.call_id);
+    let rows: BTreeMap<&str, &Cdr> = keys.iter().map(String::as_str).zip(rows.iter().copied()).collect();
+    let (keys, rows): (Vec<&str>, Vec<&Cdr>) = rows.into_iter().unzip();
     let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
     macro_rules! upsert {
         ($([$n:tt $type:tt $field:tt ($rust:ty) ($read:expr)])*) => {
@@ -37,7 +39,7 @@ pub async fn note(
                    " + $($field + " = excluded." + $field + ", " +)* "owner = excluded.owner",
                 account.as_str(),
                 day,
-                &column(rows.iter(), |row| row.call_id.as_str()) as &[&str],
+                &keys as &[&str],
                 &column(rows.iter(), owner) as &[String],
                 $(&column(rows.iter().map(|row| &row.fields), $read) as &[$rust],)*
             )
@@ -72,6 +74,22 @@ pub async fn note(
     .execute(connection)
     .await?;
     Ok(new.rows_affected() > 0)
+}
+
+/// The keys under which these records are stored, or would be, in their order.
+async fn keys(connection: &mut PgConnection, rows: &[&Cdr]) -> Result<Vec<String>, sqlx::Error> {
+    let call_ids: Vec<&str> = rows.iter().map(|row| row.call_id.as_str()).collect();
+    let numbers: Vec<Option<i64>> = rows.iter().map(|row| row.fields.vobiz_id).collect();
+    sqlx::query_scalar!(
+        r#"select n.call_id || case when c.vobiz_id <> n.vobiz_id then '~' || n.vobiz_id else '' end as "key!"
+           from unnest($1::text[], $2::int8[]) with ordinality as n (call_id, vobiz_id, place)
+           left join vobiz.cdr c on c.call_id = n.call_id
+           order by n.place"#,
+        &call_ids as &[&str],
+        &numbers as &[Option<i64>]
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in

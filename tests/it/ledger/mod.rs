@@ -5,6 +5,7 @@ mod bill;
 mod check;
 mod contradiction;
 mod fence;
+mod further_record;
 mod money;
 mod refused;
 mod safe_to_bill;

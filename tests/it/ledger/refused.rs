@@ -14,6 +14,7 @@ use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
 use crate::support::wait::until;
 use crate::support::world::{TOKEN, World, options, serve_config};
+use crate::sweep::{drain_by_list, outage};
 
 /// So many calls of one day, of which those at these places of its list (from 0) cannot be printed.
 async fn day(calls: u32, unprintable: &[u32]) -> (World, DateTime<Utc>) {
@@ -206,5 +207,28 @@ async fn what_lies_beyond_a_depth_that_vobiz_does_not_answer_is_said_and_not_ask
     let asked = world.vobiz.stats().requests_of(RequestKind::List) - before;
     assert!(asked < 45, "{asked} requests");
     assert_eq!(words(&world).await.len(), 3);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_goes_on_behind_a_refused_page() {
+    let world = World::new().await;
+    let calls = outage(&world, 700, 12).await;
+    for place in [250, 251] {
+        world.vobiz.revise(&calls[place].call_id, |call| call.unprintable = true).unwrap();
+    }
+    let drained = drain_by_list(&world, 200.0).await.unwrap().unwrap();
+    assert_eq!((drained.paid, drained.left), (698, 2));
+    assert_eq!(world.pause_reason().await, "∅");
+    let said = words(&world).await;
+    assert!(said.len() == 1 && said[0].starts_with("page 3 of 7 of the list (drain)"), "{said:?}");
+    // What it left is fetched singly, and the next sweep knows better.
+    world.drain().await;
+    assert_eq!(world.stored().await, 700);
+    for place in [250, 251] {
+        world.vobiz.revise(&calls[place].call_id, |call| call.unprintable = false).unwrap();
+    }
+    world.sweep().await;
+    assert!(words(&world).await.is_empty());
     world.end().await;
 }
