@@ -23,9 +23,11 @@ create table vobiz.ledger_check (
   revised        integer     not null,
   billed_elsewhere integer   not null,
   wrong_sums     integer     not null,
-  unannounced    integer     not null
+  unannounced    integer     not null,
+  money          text
 );
 create index ledger_check_day on vobiz.ledger_check (account_id, day, id);
+create index ledger_check_money on vobiz.ledger_check (account_id, day) where money is not null;
 
 comment on table  vobiz.ledger_check is 'Every comparison of a provider day with what we hold; append only.';
 comment on column vobiz.ledger_check.id is 'Order of checking.';
@@ -41,7 +43,7 @@ comment on column vobiz.ledger_check.day_of is 'The time of a call that decides 
 comment on column vobiz.ledger_check.from_at is 'First instant of the day, as inferred then.';
 comment on column vobiz.ledger_check.to_at is 'First instant after the day, as inferred then.';
 comment on column vobiz.ledger_check.summary is 'Vobiz''s own totals as they came.';
-comment on column vobiz.ledger_check.summary_cost is 'The field that its total_cost added up: total_cost, cost, or either (both fit); null if none fits or there are several currencies.';
+comment on column vobiz.ledger_check.summary_cost is 'The field that its total_cost added up: total_cost, cost, or either (both fit); null if none fits.';
 comment on column vobiz.ledger_check.missing_here is 'Calls that Vobiz lists and we lack.';
 comment on column vobiz.ledger_check.missing_there is 'Calls of ours in this day that Vobiz lists neither in it nor in the days beside it.';
 comment on column vobiz.ledger_check.differing is 'Calls of which a billed field differs.';
@@ -51,6 +53,7 @@ comment on column vobiz.ledger_check.revised is 'Calls of which this check broug
 comment on column vobiz.ledger_check.billed_elsewhere is 'Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.';
 comment on column vobiz.ledger_check.wrong_sums is 'Sums of the bill, of the billing days that this one touches, that did not equal their calls.';
 comment on column vobiz.ledger_check.unannounced is 'Calls of the day for which no callback had come until then.';
+comment on column vobiz.ledger_check.money is 'Where the calls name several currencies and Vobiz''s total_cost was not compared with all of their money: in words, which of it. NULL: it was.';
 
 create table vobiz.ledger_total (
   check_id       bigint  not null references vobiz.ledger_check,

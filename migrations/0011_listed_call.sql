@@ -1,4 +1,4 @@
--- What lists have shown: the rows of a day while it is compared, and whose calls they were.
+-- What lists have shown: the rows of a day while it is compared, whose calls they were, and the pages that Vobiz refused.
 
 -- The list of a day while it is read and compared. After a crash of Postgres it is empty, and the check begins anew.
 create unlogged table vobiz.listed_call (
@@ -47,3 +47,21 @@ create index listed_owner_owner on vobiz.listed_owner (owner);
 comment on table  vobiz.listed_owner is 'Other accounts of which the lists of an account have shown calls: a change to one of these reopens its day, too.';
 comment on column vobiz.listed_owner.account_id is 'The account whose list was read.';
 comment on column vobiz.listed_owner.owner is 'The account that owns the calls.';
+
+create table vobiz.refused_page (
+  account_id text        not null references vobiz.account,
+  list       text        not null,
+  page       integer     not null check (page > 0),
+  rows_lost  integer     not null check (rows_lost >= 0),
+  words      text        not null,
+  at         timestamptz not null default vobiz.now(),
+  primary key (account_id, list, page)
+);
+
+comment on table  vobiz.refused_page is 'Pages of the CDR list that Vobiz answered with an error, again and again, while others came: what of them could not be read by smaller pages. A page leaves once its list was read to the end without it.';
+comment on column vobiz.refused_page.account_id is 'The account whose list is read.';
+comment on column vobiz.refused_page.list is 'Which list: sweep, drain, or day YYYY-MM-DD.';
+comment on column vobiz.refused_page.page is 'The page, of 100 rows each, from 1.';
+comment on column vobiz.refused_page.rows_lost is 'Rows of it that no smaller page showed either.';
+comment on column vobiz.refused_page.words is 'Which page, how often it was cut, and what Vobiz answered, in words.';
+comment on column vobiz.refused_page.at is 'When it was refused last.';

@@ -13,11 +13,11 @@ create table vobiz.audit (
 create index audit_call_id on vobiz.audit (call_id);
 create index audit_at on vobiz.audit (at);
 
-comment on table  vobiz.audit is 'What people, and commands in their name, did to the data; append only.';
+comment on table  vobiz.audit is 'What people, and commands in their name, did to the data, and where the service itself overruled a version; append only.';
 comment on column vobiz.audit.id is 'Order of writing.';
 comment on column vobiz.audit.at is 'When (vobiz.now()).';
 comment on column vobiz.audit.by is 'Who: the user of the session, and in parentheses the person that a command names (vobiz.by).';
-comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revision_deleted, dead_letter_closed, reparsed, customer_rule_changed, rollup_repaired; an open list.';
+comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revision_deleted, dead_letter_closed, reparsed, customer_rule_changed, rollup_repaired, overruled_by_list; an open list.';
 comment on column vobiz.audit.call_id is 'The call concerned, if one is.';
 comment on column vobiz.audit.account_id is 'Account of the call.';
 comment on column vobiz.audit.reason is 'Why, in the words of its author.';

@@ -385,6 +385,11 @@ pub fn pause_after_page(error: &FetchError) -> Option<Duration> {
     }
 }
 
+/// Whether a page of the list that failed so says nothing of its account: the API is there, knows us, and does not want this page.
+pub fn is_of_the_page(error: &FetchError) -> bool {
+    matches!(error, FetchError::Refused(_))
+}
+
 /// When the question failed whether an account works: the pause, or `None` if that is no reason for one.
 pub fn pause_after_question(error: &FetchError, depth: ProbeDepth) -> Option<(PauseReason, Duration)> {
     match error {

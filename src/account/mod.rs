@@ -202,10 +202,16 @@ impl Account {
     pub async fn list_failed(&self, error: &FetchError) {
         match retry::pause_after_page(error) {
             Some(length) => self.pause(PauseReason::Throttled, length, "the CDR list").await,
+            None if retry::is_of_the_page(error) => {}
             None => {
                 self.verify("a page of the CDR list failed", ProbeDepth::List).await;
             }
         }
+    }
+
+    /// Does what follows from a list of which nothing can be read.
+    pub async fn list_refused(&self) {
+        self.verify("the CDR list is refused", ProbeDepth::List).await;
     }
 
     /// Whether the account is paused. Claims no probe.
@@ -273,9 +279,18 @@ impl Account {
     /// listed exists, so a 404 or a refusal of it is the access's fault.
     async fn try_access(&self, access: Access, depth: ProbeDepth) -> Result<(), FetchError> {
         self.wait_for_slot(Priority::Sweep).await;
-        let page =
-            self.client.list_with(access, &ListQuery { page: 1, per_page: 1, ..ListQuery::default() }).await;
-        let newest = match page {
+        let row = async |page| {
+            self.client.list_with(access, &ListQuery { page, per_page: 1, ..ListQuery::default() }).await
+        };
+        let newest = match row(1).await {
+            // One row that Vobiz cannot print is no fault of the account.
+            Err(FetchError::Refused(_)) => {
+                self.wait_for_slot(Priority::Sweep).await;
+                row(2).await
+            }
+            page => page,
+        };
+        let newest = match newest {
             Ok(page) => page.rows.into_iter().next(),
             // An empty list is a 200 (documented): a 404 means a wrong path.
             Err(FetchError::NotYet(said)) => return Err(FetchError::Denied(said)),

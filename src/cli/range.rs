@@ -65,7 +65,7 @@ pub(super) async fn watched(
     }
 }
 
-/// Prints the ledger of the range; whether all of it is settled.
+/// Prints the ledger of the range; whether all of it that is over is settled: also what was listed before an interruption.
 pub(super) async fn print_outcome(
     pool: &PgPool,
     account: &AccountId,
@@ -73,14 +73,20 @@ pub(super) async fn print_outcome(
     done: &Backfilled,
     json: bool,
 ) -> anyhow::Result<bool> {
-    let Backfilled { days, unsettled, unread, calls, new, revised, requests } = *done;
+    let Backfilled { days, unsettled, not_over, unread, calls, new, revised, requests } = *done;
     let mut connection = pool.acquire().await?;
     let lines = summary::lines(&mut connection, account, range.first, range.last).await?;
-    let (ledger, today) = summary::range_of_ledger(&mut connection, account).await?;
+    let (ledger, _) = summary::range_of_ledger(&mut connection, account).await?;
     print_lines(&lines, json)?;
     output::stderr_line(&format!(
         "{account}: {calls} calls of {days} days listed with {requests} requests; new here: {new}, changed: {revised}; days not settled: {unsettled}"
     ));
+    if not_over > 0 {
+        let days = if not_over == 1 { "1 day has".into() } else { format!("{not_over} days have") };
+        output::stderr_line(&format!(
+            "{account}: {days} not been over for an hour and cannot be settled yet"
+        ));
+    }
     if unread > 0 {
         output::stderr_line(&format!(
             "{account}: the lists of {unread} days could not be read: `vobiz-cdr backfill --resume` tries them again"
@@ -92,8 +98,7 @@ pub(super) async fn print_outcome(
              its records do not go back so far cannot be told"
         ));
     }
-    // What counts is the status of the days, also those that were listed before an interruption. Today is not over.
-    Ok(unread == 0 && lines.iter().all(|line| line.state == "settled" || line.day >= today))
+    Ok(unread == 0 && unsettled == 0)
 }
 
 /// Prints days of the ledger.

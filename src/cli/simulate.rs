@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::simulator::{
-    Casing, Faults, SimulatedAccount, Simulator, SimulatorOptions, Traffic, TrafficProgress,
+    Casing, Faults, SimulatedAccount, Simulator, SimulatorOptions, SummaryCurrencies, Traffic,
+    TrafficProgress,
 };
 
 /// Flags of `simulate`.
@@ -52,6 +53,12 @@ pub(super) struct SimulateArgs {
     /// Zone in which list days are cut, in minutes east of UTC (330 is India)
     #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_name = "MINUTES")]
     day_zone: i32,
+    /// What the cost of a summary does with calls in another currency than INR
+    #[arg(long, default_value = "blind", value_name = "WAY")]
+    summary_currencies: CurrenciesFlag,
+    /// Refuse this page of every list with 400
+    #[arg(long, value_name = "PAGE")]
+    refuse_page: Option<usize>,
     /// A CDR appears this long after its call
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     cdr_delay: Duration,
@@ -66,8 +73,8 @@ pub(super) struct SimulateArgs {
     some_faults: bool,
     /// Share of calls hit by a fault: late, lost_callback, duplicated_callback, throttled, server_error, html_error,
     /// half_body, reset, slow, success_false, wrong_uuid, empty_body, revised_later, no_time, time_spelling,
-    /// impossible_seconds, seconds_spelling, impossible_measure, word_spelling, long_amount, bad_token, broken_row, no_id
-    /// or upper_case_id; may be repeated
+    /// impossible_seconds, seconds_spelling, impossible_measure, word_spelling, long_amount, bad_token, broken_row, unprintable
+    /// (its page is refused), other_currency, no_id or upper_case_id; may be repeated
     #[arg(long, value_name = "NAME=SHARE")]
     fault: Vec<String>,
     /// How late a late CDR is
@@ -76,6 +83,13 @@ pub(super) struct SimulateArgs {
     /// After how long a cost that is revised later is revised
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     revised_after: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CurrenciesFlag {
+    Blind,
+    InrOnly,
+    Converted,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -105,6 +119,11 @@ impl SimulateArgs {
                 CasingFlag::Lower => Casing::Lower,
             },
             day_zone: self.day_zone,
+            summary_currencies: match self.summary_currencies {
+                CurrenciesFlag::Blind => SummaryCurrencies::Blind,
+                CurrenciesFlag::InrOnly => SummaryCurrencies::InrOnly,
+                CurrenciesFlag::Converted => SummaryCurrencies::Converted,
+            },
             cdr_delay: self.cdr_delay,
             latency: self.latency,
             rate_limit: self.rate_limit,
@@ -144,6 +163,8 @@ fn set_fault(faults: &mut Faults, text: &str) -> anyhow::Result<()> {
         "long_amount" => &mut faults.long_amount,
         "bad_token" => &mut faults.bad_token,
         "broken_row" => &mut faults.broken_row,
+        "unprintable" => &mut faults.unprintable,
+        "other_currency" => &mut faults.other_currency,
         "no_id" => &mut faults.no_id,
         "upper_case_id" => &mut faults.upper_case_id,
         _ => bail!("--fault: there is no fault {name:?}; `vobiz-cdr simulate --help` lists them"),
@@ -157,6 +178,7 @@ pub(super) async fn run(args: SimulateArgs, stop: CancellationToken) -> anyhow::
     let simulator = Simulator::start(args.options()?)
         .await
         .with_context(|| format!("--listen: {} cannot be listened on", args.listen))?;
+    simulator.refuse_page(&args.auth_id, args.refuse_page);
     info!(api = simulator.api_url(), account = args.auth_id, "a simulated Vobiz answers");
     let traffic = Traffic {
         calls: args.calls,

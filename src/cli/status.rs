@@ -154,6 +154,11 @@ fn in_words(page: &Value) -> String {
         ]);
     }
     let _ = writeln!(out, "\n{table}");
+    for refused in rows(page, "/accounts") {
+        if let Some(words) = refused.get("refused_pages").and_then(Value::as_str) {
+            let _ = writeln!(out, "{}: {words}", text(refused, "/account_id"));
+        }
+    }
     for safe in rows(page, "/ledger/safe_to_bill") {
         let _ = writeln!(
             out,
@@ -162,6 +167,13 @@ fn in_words(page: &Value) -> String {
             to_the_second(text(safe, "/safe_to")),
             text(safe, "/held_by")
         );
+        let days = count(safe, "/money_not_compared");
+        if days > 0 {
+            let _ = writeln!(
+                out,
+                "  money not compared, or not all of it, on {days} of its days: see money in vobiz.ledger_day"
+            );
+        }
     }
     for owner in rows(page, "/unclear/owners") {
         let (unclear, without_cost) = (count(owner, "/unclear"), count(owner, "/without_cost"));

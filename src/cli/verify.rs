@@ -11,6 +11,7 @@ use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
 use crate::db::ledger::settled::{self, SettledDays};
+use crate::db::ledger::summary;
 use crate::db::reconcile;
 use chrono::NaiveDate;
 use clap::Args;
@@ -88,8 +89,15 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     if args.repair {
         proof::note(&mut transaction, scope, &[]).await?;
     }
+    let money = summary::money_not_compared(&mut transaction, scope.accounts, scope.from, scope.to).await?;
     transaction.commit().await?;
     show(args, &verified, &days, &settled, repaired);
+    if money > 0 {
+        output::stderr_line(&format!(
+            "money not compared with Vobiz's summary, or not all of it, on {money} settled {}: see money in vobiz.ledger_day",
+            if money == 1 { "day" } else { "days" }
+        ));
+    }
     Ok(if (equal || repaired) && settled.differences.is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -44,6 +44,10 @@ pub struct AccountSnapshot {
     pub throttled_share: f64,
     /// Seconds since its last pause for another reason ended; none if there was none.
     pub unpaused_seconds: Option<f64>,
+    /// Pages of its list that Vobiz refuses while others come, in words; none if there is none.
+    pub refused_pages: Option<String>,
+    /// Rows of these pages that could not be read by smaller pages either.
+    pub rows_lost: i64,
 }
 
 /// Dead letters of an account and class.
@@ -139,7 +143,10 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                               and h.until_at > vobiz.now() - interval '15 minutes') / 900, 0)::float8 as "throttled_share!",
                   extract(epoch from vobiz.now() - (
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
-                    where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds
+                    where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds,
+                  (select string_agg(r.words, '; ' order by r.list, r.page) from vobiz.refused_page r
+                   where r.account_id = a.account_id) as refused_pages,
+                  (select coalesce(sum(r.rows_lost), 0) from vobiz.refused_page r where r.account_id = a.account_id) as "rows_lost!"
            from vobiz.account a
            cross join lateral (select vobiz.is_paused(a) as paused) p
            cross join lateral (

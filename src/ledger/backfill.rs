@@ -1,9 +1,10 @@
 //! Lists a range of days because an operator asks for it: the history before the service was there, or what a restore lost.
-//! Each day is a check like any other (`check.rs`), from the last day back to the first, so that the ledger grows without a gap.
+//! Each day is a check like any other (`check.rs`), from the last day back to the first, so that the ledger grows without a gap. What a day
+//! brings may change one that was compared before it (a call over midnight; a zone that its list tells): such days are compared once more.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -12,7 +13,6 @@ use crate::account::Account;
 use crate::db::Fault;
 use crate::db::cdr::Origin;
 use crate::db::ledger::backfill::{self, DayRange, Reopened};
-use crate::db::ledger::record::DayState;
 use crate::db::ledger::{CheckCause, Due};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError};
@@ -22,14 +22,18 @@ use crate::vobiz::{FetchError, ListQuery};
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// A list that is odd so often stays odd: the other days go on without it.
 const ODD: u32 = 3;
+/// Days are reopened by others, and these by others again: so often in the end.
+const ROUNDS: u32 = 3;
 
 /// What listing a range brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backfilled {
     /// Days listed.
     pub days: u32,
-    /// Of these, days that are not settled, although they have been over for an hour.
+    /// Days of the range that are not settled in the end, although they have been over for an hour.
     pub unsettled: u32,
+    /// Days of the range that have not been over for an hour: sooner they cannot be settled.
+    pub not_over: u32,
     /// Days whose list could not be read.
     pub unread: u32,
     /// Calls listed.
@@ -45,7 +49,6 @@ pub struct Backfilled {
 impl Backfilled {
     fn add(&mut self, checked: &Checked) {
         self.days += 1;
-        self.unsettled += u32::from(checked.state != DayState::Settled && checked.over);
         self.calls += checked.calls;
         self.new += checked.new;
         self.revised += checked.revised;
@@ -80,6 +83,11 @@ impl Ledger {
             let due = Due { day: *day, cause: CheckCause::Backfill };
             let unread = done.unread;
             self.list_retrying(account, due, Origin::Backfill, None, stop, &mut done).await?;
+            if *day == range.first {
+                // Before the range is finished: one that is stopped meanwhile goes on here.
+                let why = (due.cause, Origin::Backfill);
+                self.compare_reopened(account, (range.first, range.last), why, stop, &mut done).await?;
+            }
             if done.unread > unread {
                 // The range stays unfinished at this day.
                 continue;
@@ -93,7 +101,52 @@ impl Ledger {
         if let Some(since) = began {
             info!(account = %account.id(), %since, "the ledger begins earlier now");
         }
+        self.count_unsettled(account, (range.first, range.last), &mut done).await?;
         Ok(done)
+    }
+
+    /// Compares the days of a range once more that changed here after they were compared: a day that was listed later brought a call that
+    /// reaches into them, or told how Vobiz cuts its days.
+    async fn compare_reopened(
+        &self,
+        account: &Account,
+        (first, last): (NaiveDate, NaiveDate),
+        (cause, origin): (CheckCause, Origin),
+        stop: &CancellationToken,
+        done: &mut Backfilled,
+    ) -> Result<(), ListError> {
+        for _ in 0..ROUNDS {
+            let id = account.id();
+            let days =
+                timed!(&self.pool, DB_TIMEOUT, |connection| backfill::reopened(connection, id, first, last))
+                    .await?;
+            if days.is_empty() {
+                break;
+            }
+            for day in days {
+                let mut again = Backfilled::default();
+                let due = Due { day, cause };
+                self.list_retrying(account, due, origin, None, stop, &mut again).await?;
+                done.requests += again.requests;
+                done.new += again.new;
+                done.revised += again.revised;
+            }
+        }
+        Ok(())
+    }
+
+    /// How the days of a range stand in the end, whatever was seen of them on the way.
+    async fn count_unsettled(
+        &self,
+        account: &Account,
+        (first, last): (NaiveDate, NaiveDate),
+        done: &mut Backfilled,
+    ) -> Result<(), ListError> {
+        let id = account.id();
+        let unsettled =
+            timed!(&self.pool, DB_TIMEOUT, |connection| backfill::unsettled(connection, id, first, last));
+        (done.unsettled, done.not_over) = unsettled.await?;
+        Ok(())
     }
 
     /// Lists every day since an instant again, the last one first: after a restore.
@@ -116,6 +169,9 @@ impl Ledger {
             // A service that runs beside us is at these days, too.
             self.list_retrying(account, due, Origin::Manual, Some(at), stop, &mut done).await?;
         }
+        let why = (CheckCause::Recover, Origin::Manual);
+        self.compare_reopened(account, (first, last), why, stop, &mut done).await?;
+        self.count_unsettled(account, (first, last), &mut done).await?;
         Ok(done)
     }
 
@@ -144,7 +200,7 @@ impl Ledger {
             };
             // What neither time nor a token mends: a day of which Vobiz keeps nothing any more, or rows that Postgres does not take.
             let stays = match &error {
-                ListError::Odd(_) | ListError::Endless => true,
+                ListError::Odd(_) | ListError::Endless | ListError::Refused { .. } => true,
                 ListError::List(error) => matches!(
                     error,
                     FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. }

@@ -13,24 +13,24 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::day_list::DayList;
 use super::evaluate::{CheckSnapshot, evaluate};
-use super::zone;
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
 use crate::db::bill::proof;
 use crate::db::bill::rollup::VerifyScope;
 use crate::db::cdr::Origin;
-use crate::db::ledger::bound::{self, InferredZone};
+use crate::db::ledger::bound;
 use crate::db::ledger::compare::{self, DaySpan, LedgerDifference};
 use crate::db::ledger::record::{self, Check, DayState};
 use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
 use crate::db::timed;
-use crate::list::{DB_TIMEOUT, Found, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time, within};
-use crate::vobiz::{AccountId, Cdr, ListQuery, Summary};
+use crate::list::{DB_TIMEOUT, ListError, ListReader, close, in_time, within};
+use crate::vobiz::AccountId;
 
 /// Comparing the calls of a large day takes a second or two.
-const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const COMPARE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A transaction of ours that stores calls gives up sooner than that: so an older one is none of ours.
 const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
 /// While a backlog is resolved by the list, a check would read the same pages beside it, at half the rate for both. No longer
@@ -54,6 +54,8 @@ pub struct Checked {
     pub over: bool,
     /// Why it is not settled.
     pub reason: Option<String>,
+    /// Which money was not compared, in words.
+    pub money: Option<String>,
     /// Pages read.
     pub requests: u32,
     /// Calls listed.
@@ -161,28 +163,11 @@ async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>
     result
 }
 
-/// The list of a day as it was read.
-#[derive(Debug, Default)]
-struct DayList {
-    requests: u32,
-    found: Found,
-    unreadable: Vec<String>,
-    first: Option<Summary>,
-    last: Option<Summary>,
-    total: Option<i64>,
-    /// It shows calls of accounts that no list of this one had shown.
-    new_owners: bool,
-    /// Rows that lie in no zone's version of the day.
-    outside: i64,
-    /// Pages of the days beside it.
-    beside: u32,
-}
-
 /// A check under way, on the connection that holds its lock.
-struct DayCheck<'a> {
-    reader: ListReader<'a>,
-    due: Due,
-    connection: &'a mut PgConnection,
+pub(super) struct DayCheck<'a> {
+    pub(super) reader: ListReader<'a>,
+    pub(super) due: Due,
+    pub(super) connection: &'a mut PgConnection,
 }
 
 impl DayCheck<'_> {
@@ -203,6 +188,7 @@ impl DayCheck<'_> {
             let writers = in_time(ledger::writers(self.connection)).await?;
             self.wait_for(&writers).await?;
         }
+        self.let_the_list_win(&mut list).await?;
         let checked = self.compare(&begun, &list).await?;
         in_time(listed::clear(self.connection, account)).await?;
         for call_id in within(COMPARE_TIMEOUT, record::close_never_appeared(self.connection, account)).await?
@@ -227,79 +213,6 @@ impl DayCheck<'_> {
         Ok(())
     }
 
-    /// Reads the list of a day: stores its rows, and notes them for the comparison.
-    async fn read_list(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
-        let account = self.reader.account.id();
-        let mut list = DayList::default();
-        let mut before = Vec::new();
-        for page in 1..=MOST_PAGES {
-            let query =
-                ListQuery { page, per_page: PER_PAGE, days: Some((day, day)), ..ListQuery::default() };
-            let read = self.reader.read(&query, None).await?;
-            if !read.call_ids.is_empty() && read.call_ids == before {
-                return Err(ListError::Odd("the same page came twice"));
-            }
-            let rows: Vec<&Cdr> = read.rows.iter().collect();
-            list.new_owners |= in_time(listed::note(self.connection, account, day, &rows)).await?;
-            list.requests += 1;
-            list.found.add(read.found);
-            list.unreadable.extend(read.unreadable);
-            list.first = list.first.or_else(|| read.summary.clone());
-            (list.last, list.total) = (read.summary, read.total);
-            if read.is_last {
-                return Ok(list);
-            }
-            before = read.call_ids;
-        }
-        Err(ListError::Endless)
-    }
-
-    /// Calls of ours that the list lacks: it may have put them into the day before or after, so these are read, too.
-    async fn read_beside(&mut self, list: &mut DayList, zone: &InferredZone) -> Result<(), ListError> {
-        if self.unlisted(zone).await? == 0 {
-            return Ok(());
-        }
-        let day = self.due.day;
-        for neighbour in [day.pred_opt(), day.succ_opt()].into_iter().flatten() {
-            let its = self.read_list(neighbour).await?;
-            list.beside += its.requests;
-            list.new_owners |= its.new_owners;
-            self.infer_zone(neighbour).await?;
-        }
-        Ok(())
-    }
-
-    /// How many calls of the day that its list ought to show were not listed.
-    async fn unlisted(&mut self, zone: &InferredZone) -> Result<i64, ListError> {
-        let (account, day) = (self.reader.account.id(), self.due.day);
-        within(COMPARE_TIMEOUT, async {
-            let (from, to) = bound::span(&mut *self.connection, account, day).await?;
-            let span = DaySpan { account, day, day_of: &zone.day_of, from, to };
-            compare::unlisted(self.connection, &span).await
-        })
-        .await
-    }
-
-    /// Infers from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
-    async fn infer_zone(&mut self, day: NaiveDate) -> Result<(InferredZone, i64), ListError> {
-        let account = self.reader.account.id();
-        let (before, inferred, outside) = within(COMPARE_TIMEOUT, async {
-            let before = bound::inferred(&mut *self.connection, account, day).await?;
-            let extremes = listed::extremes(&mut *self.connection, account, day).await?;
-            let inferred = zone::infer(&before, day, &extremes);
-            if inferred != before {
-                bound::write_down(&mut *self.connection, account, &inferred).await?;
-            }
-            Ok((before, inferred, extremes.outside))
-        })
-        .await?;
-        if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {
-            let zone = inferred.offset.map_or_else(|| "the billing zone".into(), zone::east);
-            info!(%account, by = inferred.day_of, zone, "the lists say how Vobiz cuts its days");
-        }
-        Ok((inferred, outside))
-    }
-
     /// Compares and records, again where Postgres breaks it off.
     async fn compare(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, ListError> {
         on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list))).await
@@ -322,6 +235,8 @@ impl DayCheck<'_> {
         let decision = evaluate(&CheckSnapshot {
             summaries: (list.first.as_ref(), list.last.as_ref()),
             total: list.total,
+            refused: &list.refused,
+            refused_beside: &list.refused_beside,
             unreadable: &list.unreadable,
             outside: list.outside,
             differences: &differences,
@@ -357,6 +272,7 @@ impl DayCheck<'_> {
             requests: list.requests + list.beside,
             summary: list.last.as_ref().map(|summary| summary.text.as_str()),
             summary_cost: decision.summary_cost,
+            money: decision.money.as_deref(),
             missing_here: differences.missing_here,
             missing_there: differences.missing_there,
             differing: differences.differing,
@@ -379,6 +295,7 @@ impl DayCheck<'_> {
             state: decision.state,
             over,
             reason: decision.reason,
+            money: decision.money,
             requests: list.requests + list.beside,
             calls: u64::try_from(calls).unwrap_or(0),
             new: list.found.new,
@@ -419,6 +336,10 @@ fn log_outcome(account: &Account, why: CheckCause, checked: &Checked) {
     let (account, day, cause) = (account.id(), checked.day, why.as_str());
     let &Checked { calls, requests, recovered, revised, .. } = checked;
     match (checked.state, &checked.reason) {
+        (DayState::Settled, _) if checked.money.is_some() => {
+            let money = checked.money.as_deref().unwrap_or("");
+            warn!(%account, %day, cause, calls, requests, recovered, revised, money, "day settled, its money not compared");
+        }
         // A person who lists years sees how far it is, and the ledger at the end.
         (DayState::Settled, _) if matches!(why, CheckCause::Backfill | CheckCause::Recover) => {
             debug!(%account, %day, cause, calls, requests, recovered, revised, "day settled");

@@ -1,11 +1,10 @@
 //! What the list of a day and its summary prove, in words. Pure.
 
+use super::money::{self, Money};
+use super::words::{in_words, on_refused_pages};
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
-use crate::vobiz::{Half, Numeric, Summary};
-
-/// Calls that are named in the reason.
-const NAMED: usize = 3;
+use crate::vobiz::Summary;
 
 /// All that a check has seen.
 #[derive(Debug)]
@@ -14,6 +13,10 @@ pub(super) struct CheckSnapshot<'a> {
     pub(super) summaries: (Option<&'a Summary>, Option<&'a Summary>),
     /// Rows of the whole list, as the last page says.
     pub(super) total: Option<i64>,
+    /// Pages of the list that Vobiz refused, and what of them could not be read, in words.
+    pub(super) refused: &'a [String],
+    /// The same of the lists of the days beside it.
+    pub(super) refused_beside: &'a [String],
     /// Rows that could not be read, each with why.
     pub(super) unreadable: &'a [String],
     /// Rows that lie in no zone's version of the day.
@@ -38,14 +41,21 @@ pub(super) struct DayDecision {
     pub(super) reason: Option<String>,
     /// Which field the summary adds up: `total_cost`, `cost` or `either`.
     pub(super) summary_cost: Option<&'static str>,
+    /// Which money was not compared with the summary, in words; none if all of it was.
+    pub(super) money: Option<String>,
     /// What differs besides the calls.
     pub(super) besides: Vec<LedgerDifference>,
 }
 
 /// What the list of a day proves: settled, or why not.
 pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
-    let decide =
-        |state, reason: Option<String>| DayDecision { state, reason, summary_cost: None, besides: vec![] };
+    let decide = |state, reason: Option<String>| DayDecision {
+        state,
+        reason,
+        summary_cost: None,
+        money: None,
+        besides: vec![],
+    };
     let there = sum(seen.totals.iter().map(|total| &total.there));
     let here = sum(seen.totals.iter().map(|total| &total.here));
     if there.calls == 0 && seen.unreadable.is_empty() && here.calls > 0 {
@@ -60,13 +70,16 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
         );
         return decide(DayState::Unproven, Some(reason));
     }
+    if let Some(reason) = on_refused_pages(seen) {
+        return decide(DayState::Unproven, Some(reason));
+    }
     let (Some(first), Some(last)) = seen.summaries else {
         return decide(DayState::Unproven, Some("the list came without a summary".into()));
     };
     if first != last || seen.total.is_some_and(|total| last.calls.is_some_and(|calls| calls != total)) {
         return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }
-    let (besides, summary_cost) = compare_summary(last, &there, seen);
+    let (besides, Money { summary_cost, words: money }) = compare_summary(last, &there, seen);
     let mut reasons = in_words(seen);
     reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
         let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
@@ -79,12 +92,12 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     }));
     if reasons.is_empty() && !seen.over {
         let reason = "it equals Vobiz's list, but it has not been over for an hour";
-        return DayDecision { summary_cost, ..decide(DayState::Unproven, Some(reason.into())) };
+        return DayDecision { summary_cost, money, ..decide(DayState::Unproven, Some(reason.into())) };
     }
     if reasons.is_empty() {
-        return DayDecision { summary_cost, ..decide(DayState::Settled, None) };
+        return DayDecision { summary_cost, money, ..decide(DayState::Settled, None) };
     }
-    DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, besides }
+    DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, money, besides }
 }
 
 fn sum<'a>(sides: impl Iterator<Item = &'a SideTotals>) -> SideTotals {
@@ -102,7 +115,7 @@ fn compare_summary(
     summary: &Summary,
     rows: &SideTotals,
     seen: &CheckSnapshot<'_>,
-) -> (Vec<LedgerDifference>, Option<&'static str>) {
+) -> (Vec<LedgerDifference>, Money) {
     let mut differences: Vec<LedgerDifference> = seen
         .unreadable
         .iter()
@@ -125,7 +138,7 @@ fn compare_summary(
     };
     // With rows that could not be read the sums say nothing; that the rows could not be read is said already.
     if !seen.unreadable.is_empty() {
-        return (differences, None);
+        return (differences, Money::default());
     }
     for (field, said, rows) in [
         ("totalCalls", summary.calls, rows.calls),
@@ -136,102 +149,13 @@ fn compare_summary(
             differs(field, rows.to_string(), said.map(|said| said.to_string()));
         }
     }
-    // Different currencies must not be added up: the summary's cost means nothing then.
-    let currencies = seen.totals.iter().filter(|total| total.there.calls > 0).count();
-    if currencies > 1 {
-        return (differences, None);
-    }
-    let Some(said) = &summary.total_cost else {
-        differs("total_cost", rows.total.normalize().to_string(), None);
-        return (differences, None);
-    };
-    let equals = |sum: &Numeric| {
-        // At the decimals that are printed; more of them than the rows have are what a binary sum leaves over.
-        let decimals = said.scale().min(sum.scale().max(2));
-        [Half::Up, Half::Even]
-            .into_iter()
-            .any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
-    };
-    let fits = match (equals(&rows.total), equals(&rows.cost)) {
-        (true, true) => Some("either"),
-        (true, false) => Some("total_cost"),
-        (false, true) => Some("cost"),
-        (false, false) => None,
-    };
-    let as_known = match (fits, seen.summary_cost) {
-        (Some("either"), _) | (Some(_), None) => true,
-        (Some(fits), Some(known)) => fits == known,
-        (None, _) => false,
-    };
-    if !as_known {
+    let said = summary.total_cost.as_ref();
+    let money = money::compare(said, rows, seen.totals, seen.summary_cost);
+    if money.is_err() {
         let ours = if seen.summary_cost == Some("cost") { &rows.cost } else { &rows.total };
-        differs("total_cost", ours.normalize().to_string(), Some(said.to_string()));
+        differs("total_cost", ours.normalize().to_string(), said.map(ToString::to_string));
     }
-    (differences, fits)
-}
-
-fn calls(n: u32) -> String {
-    if n == 1 { "1 call".into() } else { format!("{n} calls") }
-}
-
-/// What differs call by call, with the money and the first ids.
-fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
-    let found = seen.differences;
-    let verb = |n: u32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
-    let mut reasons = Vec::new();
-    if !seen.unreadable.is_empty() {
-        let n = seen.unreadable.len();
-        reasons.push(format!("{n} {} of the list could not be read", if n == 1 { "row" } else { "rows" }));
-    }
-    for (kind, n, words) in [
-        ("differs", found.differing, verb(found.differing, "differs", "differ")),
-        ("missing_here", found.missing_here, verb(found.missing_here, "is missing here", "are missing here")),
-        (
-            "missing_there",
-            found.missing_there,
-            verb(found.missing_there, "is missing at Vobiz", "are missing at Vobiz"),
-        ),
-        (
-            "billed_elsewhere",
-            found.billed_elsewhere,
-            verb(
-                found.billed_elsewhere,
-                "is listed in this day and billed in another",
-                "are listed in this day and billed in others",
-            ),
-        ),
-    ] {
-        if n > 0 {
-            reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
-        }
-    }
-    if seen.wrong_sums > 0 {
-        let (n, verb) = (seen.wrong_sums, if seen.wrong_sums == 1 { "sum does" } else { "sums do" });
-        reasons.push(format!("{n} {verb} not equal the calls in the bill: see `vobiz-cdr verify`"));
-    }
-    let money: Vec<String> = seen
-        .totals
-        .iter()
-        .filter(|total| total.here.total != total.there.total)
-        .map(|total| {
-            let difference = total.here.total.minus(&total.there.total).abs().normalize();
-            let side = if total.here.total > total.there.total { "more" } else { "less" };
-            format!("{difference} {} {side} here", total.currency)
-        })
-        .collect();
-    if !money.is_empty() {
-        reasons.insert(0, money.join(", "));
-    }
-    reasons
-}
-
-fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {
-    let mut ids: Vec<&str> =
-        found.first.iter().filter(|d| d.kind == kind).filter_map(|d| d.call_id.as_deref()).collect();
-    ids.dedup();
-    ids.truncate(NAMED);
-    let more = if n as usize > ids.len() { ", …" } else { "" };
-    format!("{}{more}", ids.join(", "))
+    (differences, money.unwrap_or_else(|summary_cost| Money { summary_cost, words: None }))
 }
 
 #[cfg(test)]
@@ -263,14 +187,34 @@ mod tests {
         evaluate(&CheckSnapshot {
             summaries: (Some(summary), Some(summary)),
             total: Some(summary.calls.unwrap()),
-            unreadable: &[],
-            outside: 0,
-            differences: &LedgerDifferences::default(),
-            wrong_sums: 0,
             totals: &totals,
             summary_cost: known,
-            over: true,
+            ..snapshot()
         })
+    }
+
+    /// A list that was read whole and proves nothing yet.
+    fn snapshot() -> CheckSnapshot<'static> {
+        static NONE: LedgerDifferences = LedgerDifferences {
+            missing_here: 0,
+            missing_there: 0,
+            differing: 0,
+            billed_elsewhere: 0,
+            first: Vec::new(),
+        };
+        CheckSnapshot {
+            summaries: (None, None),
+            total: None,
+            refused: &[],
+            refused_beside: &[],
+            unreadable: &[],
+            outside: 0,
+            differences: &NONE,
+            wrong_sums: 0,
+            totals: &[],
+            summary_cost: None,
+            over: true,
+        }
     }
 
     fn both(currency: &str, side: &SideTotals) -> LedgerTotal {
@@ -321,22 +265,23 @@ mod tests {
     }
 
     #[test]
-    fn currencies_are_not_added_up() {
+    fn money_that_was_not_compared_is_said_though_the_day_settles() {
         let one = side(1, 30, "1", "1");
         let totals = ["INR", "USD"].map(|currency| both(currency, &one));
-        let summary = summary(2, 60, "99");
-        let decision = evaluate(&CheckSnapshot {
-            summaries: (Some(&summary), Some(&summary)),
-            total: Some(2),
-            unreadable: &[],
-            outside: 0,
-            differences: &LedgerDifferences::default(),
-            wrong_sums: 0,
-            totals: &totals,
-            summary_cost: None,
-            over: true,
-        });
-        assert_eq!((decision.state, decision.summary_cost), (DayState::Settled, None));
+        let evaluated = |said: &str| {
+            let summary = summary(2, 60, said);
+            evaluate(&CheckSnapshot {
+                summaries: (Some(&summary), Some(&summary)),
+                total: Some(2),
+                totals: &totals,
+                ..snapshot()
+            })
+        };
+        let blind = evaluated("2");
+        assert_eq!((blind.state, blind.summary_cost, blind.money), (DayState::Settled, Some("either"), None));
+        let unexplained = evaluated("99");
+        assert_eq!((unexplained.state, unexplained.summary_cost), (DayState::Settled, None));
+        assert!(unexplained.money.unwrap().starts_with("money not compared: "));
     }
 
     #[test]
@@ -349,17 +294,7 @@ mod tests {
         let (empty, full) = (summary(0, 0, "0"), summary(2, 60, "1"));
         let evaluated = |summaries, totals, total| {
             let differences = LedgerDifferences { missing_there: 2, ..LedgerDifferences::default() };
-            let seen = CheckSnapshot {
-                summaries,
-                total,
-                unreadable: &[],
-                outside: 0,
-                differences: &differences,
-                wrong_sums: 0,
-                totals,
-                summary_cost: None,
-                over: true,
-            };
+            let seen = CheckSnapshot { summaries, total, differences: &differences, totals, ..snapshot() };
             evaluate(&seen)
         };
         let decision = evaluated((Some(&empty), Some(&empty)), &held, Some(0));
@@ -372,19 +307,45 @@ mod tests {
     }
 
     #[test]
+    fn a_list_with_a_refused_page_settles_nothing() {
+        let rows = side(2, 60, "1", "1");
+        let (totals, summary) = ([both("INR", &rows)], summary(3, 90, "2"));
+        let refused = ["page 7 of 12 of the list of 2026-11-20 is refused".to_owned()];
+        let lacking = LedgerDifferences { missing_there: 1, ..LedgerDifferences::default() };
+        let list = CheckSnapshot {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(3),
+            totals: &totals,
+            ..snapshot()
+        };
+        let said = |snapshot: CheckSnapshot<'_>| {
+            let decision = evaluate(&snapshot);
+            (decision.state, decision.reason.unwrap())
+        };
+        let unproven = (DayState::Unproven, refused[0].clone());
+        assert_eq!(said(CheckSnapshot { refused: &refused, ..list }), unproven);
+        let list = || CheckSnapshot {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(3),
+            totals: &totals,
+            refused_beside: &refused,
+            ..snapshot()
+        };
+        // Beside the day, it only matters where a call of ours may be in the hole.
+        assert_eq!(said(list()).0, DayState::Differs);
+        assert_eq!(said(CheckSnapshot { differences: &lacking, ..list() }), unproven);
+    }
+
+    #[test]
     fn a_day_that_is_not_over_is_not_settled() {
         let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
         let totals = [both("INR", &side)];
         let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(1),
-            unreadable: &[],
-            outside: 0,
-            differences: &LedgerDifferences::default(),
-            wrong_sums: 0,
             totals: &totals,
-            summary_cost: None,
             over: false,
+            ..snapshot()
         });
         assert_eq!((decision.state, decision.summary_cost), (DayState::Unproven, Some("either")));
     }
@@ -420,13 +381,9 @@ mod tests {
         let decision = evaluate(&CheckSnapshot {
             summaries: (Some(&summary), Some(&summary)),
             total: Some(2),
-            unreadable: &[],
-            outside: 0,
             differences: &differences,
-            wrong_sums: 0,
             totals: &totals,
-            summary_cost: None,
-            over: true,
+            ..snapshot()
         });
         assert_eq!(decision.state, DayState::Differs);
         assert_eq!(

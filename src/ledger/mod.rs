@@ -5,9 +5,13 @@
 
 mod backfill;
 mod check;
+mod contradiction;
+mod day_list;
 mod evaluate;
+mod money;
 mod schedule;
 mod sums;
+mod words;
 mod zone;
 
 use std::sync::Arc;

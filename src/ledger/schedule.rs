@@ -61,14 +61,16 @@ impl Ledger {
     async fn note_safe_to_bill(&self, account: &Account) {
         let moved = timed!(&self.pool, DB_TIMEOUT, |connection| safe_to_bill::note(connection, account.id()));
         match moved.await {
-            Ok(Some(moved)) if moved.back => {
-                let (from, to) = (moved.from, moved.to);
-                warn!(account = %account.id(), ?from, %to, held_by = moved.held_by, "safe to bill moved back");
+            Ok(moved) => {
+                for moved in moved {
+                    let (account, from, to) = (moved.account_id, moved.from, moved.to);
+                    if moved.back {
+                        warn!(account, ?from, %to, held_by = moved.held_by, "safe to bill moved back");
+                    } else {
+                        info!(account, %to, held_by = moved.held_by, "safe to bill");
+                    }
+                }
             }
-            Ok(Some(moved)) => {
-                info!(account = %account.id(), to = %moved.to, held_by = moved.held_by, "safe to bill");
-            }
-            Ok(None) => {}
             // It is tried again with the next tick, and a Postgres that is away is said elsewhere.
             Err(error) => tracing::debug!(account = %account.id(), %error, "safe to bill could not be noted"),
         }

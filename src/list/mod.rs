@@ -1,7 +1,8 @@
-//! Reading the list of CDRs: what sweep and ledger share. A page is asked for in its turn and stored; what is wrong with the
-//! list has one error type.
+//! Reading the list of CDRs: what sweep and ledger share. A page is asked for in its turn and stored (`reader.rs`), a list is read page by
+//! page, also past one that is refused (`walk.rs`); what is wrong with the list has one error type.
 
 mod reader;
+mod walk;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::db::base::retry::Faulty;
 use crate::db::{self, Fault};
 use crate::vobiz::FetchError;
 pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
+pub(crate) use walk::ListWalk;
 
 /// The longest pause after reads that failed.
 pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
@@ -32,6 +34,14 @@ pub enum ListError {
     /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
     #[error("the CDR list is odd: {0}")]
     Odd(&'static str),
+    /// Nothing can be read of several pages in a row, by smaller ones either, while those before them came.
+    #[error("the CDR list is refused from page {page} on: {said}")]
+    Refused {
+        /// The first of them.
+        page: u32,
+        /// What Vobiz answered.
+        said: String,
+    },
     /// A writer has been at work since before the check of a day began, so what it writes may have been missed.
     #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
     Busy,
@@ -51,6 +61,12 @@ impl ListError {
             other => other.to_string(),
         }
     }
+}
+
+/// Whether a page that failed so, again and again while the account works, is worth being asked for in parts: it may be a row of it
+/// that Vobiz cannot print.
+fn in_parts(error: &FetchError) -> bool {
+    !matches!(error, FetchError::Throttled { .. })
 }
 
 impl Faulty for ListError {

@@ -27,7 +27,9 @@ pub(crate) const MOST_PAGES: u32 = 20_000;
 pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// A page is asked for so often before the list counts as failing: thousands of pages must not be read again for one bad moment
 /// of the API.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
+/// A page that is refused is seldom refused by mistake.
+const TRIES_REFUSED: u32 = 2;
 
 /// Who reads the list of an account, and how it says that it moves.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +49,8 @@ pub(crate) struct ListReader<'a> {
     pub(crate) stop: &'a CancellationToken,
 }
 
-/// A page that is stored.
-#[derive(Debug)]
+/// A page that is stored; one that was refused is made of its parts.
+#[derive(Debug, Default)]
 pub(crate) struct StoredPage {
     /// Its readable rows in their order.
     pub(crate) call_ids: Vec<CallId>,
@@ -62,14 +64,47 @@ pub(crate) struct StoredPage {
     pub(crate) oldest: Option<DateTime<Utc>>,
     /// What it brought.
     pub(crate) found: Found,
-    /// Its rows as they came, those of other configured main accounts among them.
-    pub(crate) rows: Vec<Cdr>,
+    /// Its rows that are ours, as they were stored.
+    pub(crate) ours: Vec<Incoming>,
+    /// Rows of other configured main accounts.
+    pub(crate) foreign: Vec<Cdr>,
     /// Why rows could not be read.
     pub(crate) unreadable: Vec<String>,
     /// Vobiz's own totals over all pages.
     pub(crate) summary: Option<Summary>,
     /// Rows of the whole list, as it says.
     pub(crate) total: Option<i64>,
+    /// Rows a page, as it says.
+    pub(super) per_page: Option<i64>,
+    /// When it was asked for.
+    pub(super) requested_at: Option<DateTime<Utc>>,
+    /// Requests it took.
+    pub(crate) requests: u32,
+    /// Why it is made of parts, and what of it is lost, in words.
+    pub(crate) refused: Option<String>,
+    /// Of these words: rows that are lost.
+    pub(crate) rows_lost: usize,
+    /// Of how many parts it is made.
+    pub(super) parts: u32,
+}
+
+impl StoredPage {
+    /// Adds a part of it.
+    pub(super) fn add(&mut self, part: Self) {
+        self.call_ids.extend(part.call_ids);
+        self.is_last |= part.is_last;
+        self.newest = self.newest.max(part.newest);
+        self.oldest = [self.oldest, part.oldest].into_iter().flatten().min();
+        self.found.add(part.found);
+        self.ours.extend(part.ours);
+        self.foreign.extend(part.foreign);
+        self.unreadable.extend(part.unreadable);
+        self.summary = part.summary.or(self.summary.take());
+        self.total = part.total.or(self.total);
+        self.requested_at = self.requested_at.or(part.requested_at);
+        self.requests += part.requests;
+        self.parts += 1;
+    }
 }
 
 /// The readable rows of a page.
@@ -115,13 +150,14 @@ impl Found {
 }
 
 impl ListReader<'_> {
-    /// Reads a page and stores it. `reserved_to` is the reservation under which the reader looks for calls.
-    pub(crate) async fn read(
+    /// Reads a page and stores it. `reserved_to` is the reservation under which the reader looks for calls; it is asked for so often.
+    pub(super) async fn read(
         &self,
         query: &ListQuery,
         reserved_to: Option<DateTime<Utc>>,
+        tries: u32,
     ) -> Result<StoredPage, ListError> {
-        let (listed, clock, requested_at) = self.ask_retrying(query).await?;
+        let (listed, clock, requested_at) = self.ask_retrying(query, tries).await?;
         self.metrics.list_pages.with_label_values(&[self.flow]).inc();
         if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
             return Err(ListError::Odd("an empty page where its pagination promises rows"));
@@ -130,7 +166,7 @@ impl ListReader<'_> {
         let more = listed.pages.is_some_and(|pages| i64::from(query.page) < pages);
         let is_last = listed.rows.is_empty() || (listed.has_next == Some(false) && !more);
         let listed_rows = listed.rows.len();
-        let (pages, total, summary) = (listed.pages, listed.total, listed.summary);
+        let (pages, total, summary, per_page) = (listed.pages, listed.total, listed.summary, listed.per_page);
         let Sorted { ours, foreign, mut unreadable, broken } = self.sort_out(listed.rows, requested_at);
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
@@ -140,14 +176,33 @@ impl ListReader<'_> {
         self.owe(&broken).await?;
         let found = Found { rows: listed_rows, unreadable: unreadable.len(), ..brought };
         self.heartbeat.beat();
-        let rows = ours.into_iter().map(|row| row.cdr).chain(foreign).collect();
-        Ok(StoredPage { call_ids, pages, is_last, newest, oldest, found, rows, unreadable, summary, total })
+        Ok(StoredPage {
+            call_ids,
+            pages,
+            is_last,
+            newest,
+            oldest,
+            found,
+            ours,
+            foreign,
+            unreadable,
+            summary,
+            total,
+            per_page,
+            requested_at: Some(requested_at),
+            requests: 1,
+            ..StoredPage::default()
+        })
     }
 
     /// Asks for a page in its turn. A 429 is waited for and a bad moment is outlasted: the page is asked for again, not the whole
     /// list. How often is a rule of the reader's own and not of `retry.rs`: that one ends a call, which a page never does, and what a
     /// failed page means for the account is asked of it (`pause_after_page`, by [`Account::list_failed`]). Also says when it was asked for: a version is as old as its request, however long the answer took.
-    async fn ask_retrying(&self, query: &ListQuery) -> Result<(ListPage, Clock, DateTime<Utc>), ListError> {
+    async fn ask_retrying(
+        &self,
+        query: &ListQuery,
+        tries: u32,
+    ) -> Result<(ListPage, Clock, DateTime<Utc>), ListError> {
         let account = self.account;
         for attempt in 1.. {
             self.wait_while_paused().await?;
@@ -166,12 +221,14 @@ impl ListReader<'_> {
             };
             account.list_failed(&error).await;
             let throttled = matches!(error, FetchError::Throttled { .. });
-            if attempt >= TRIES || !throttled {
+            let tries =
+                if matches!(error, FetchError::Refused(_)) { tries.min(TRIES_REFUSED) } else { tries };
+            if attempt >= tries || !throttled {
                 let paused = account.is_paused().await?;
                 if paused {
                     return Err(ListError::Paused);
                 }
-                if attempt >= TRIES {
+                if attempt >= tries {
                     return Err(error.into());
                 }
             }

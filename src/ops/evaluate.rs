@@ -134,7 +134,10 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         return acts;
     }
     postgres(snapshot, &mut acts);
-    snapshot.accounts.iter().for_each(|account| paused(account, &mut acts));
+    for account in &snapshot.accounts {
+        paused(account, &mut acts);
+        refused_pages(account, &mut acts);
+    }
     if snapshot.postgres.answers {
         conditions(snapshot, &mut acts);
         snapshot.accounts.iter().for_each(|account| overdue(account, snapshot, &mut acts));
@@ -264,6 +267,19 @@ fn paused(account: &AccountSnapshot, acts: &mut Vec<Act>) {
             what: format!("account {} is paused: {reason}", account.account_id),
             for_seconds: whole(lasting),
             cure: cure.into(),
+        });
+    }
+}
+
+/// Rows of the list that Vobiz does not show.
+fn refused_pages(account: &AccountSnapshot, acts: &mut Vec<Act>) {
+    if let Some(words) = account.refused_pages.as_deref().filter(|_| account.rows_lost > 0) {
+        acts.push(Act {
+            what: format!("Vobiz refuses a part of the CDR list of account {}: {words}", account.account_id),
+            for_seconds: None,
+            cure: "what lies before and behind is stored, and calls that were announced are fetched singly; a day with such a page does \
+                   not settle: tell Vobiz which page of which list it cannot print (docs/runbook.md)"
+                .into(),
         });
     }
 }

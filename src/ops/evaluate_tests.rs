@@ -17,6 +17,8 @@ fn account() -> AccountSnapshot {
         listed_due_to: None,
         throttled_share: 0.1,
         unpaused_seconds: None,
+        refused_pages: None,
+        rows_lost: 0,
     }
 }
 

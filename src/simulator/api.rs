@@ -16,6 +16,7 @@ use super::stats::RequestKind;
 use super::world::{Row, World, WorldState};
 
 const UNKNOWN_PATH: &str = r#"{"error":"not found"}"#;
+const BAD_PAGE: &str = r#"{"status":"error","error":{"code":"BAD_REQUEST","message":"The page cannot be shown","details":{}},"timestamp":"2026-03-25T10:00:00Z","requestId":"req_4d5e6f708192"}"#;
 const NO_PARTNER: &str = r#"{"status":"error","error":{"code":"FORBIDDEN","message":"Missing capability can_view_cdrs","details":{}},"timestamp":"2026-03-25T10:00:00Z","requestId":"req_1a2b3c4d5e6f"}"#;
 
 /// What a path asks for.
@@ -247,8 +248,12 @@ fn find(
         RequestKind::Recent => Ok(Filter::default()),
         _ => Filter::read(query, &world.options, now),
     };
+    let page = parameter(query, "page").and_then(|page| page.parse().ok()).unwrap_or(1);
+    if login.refused_page == Some(page) && route.kind != RequestKind::Recent {
+        return Normal::Reply(Reply::json(400, BAD_PAGE));
+    }
     match filter {
-        Ok(filter) => Normal::Listing(login.book.listing(filter, now, world.options.summary_cost)),
+        Ok(filter) => Normal::Listing(login.book.listing(filter, now, world.options.summary())),
         Err(body) => Normal::Reply(Reply::json(422, body)),
     }
 }
@@ -288,5 +293,8 @@ fn render(
         bare: recent,
         denies_next,
     };
+    if page.cannot_be_printed(&listing) {
+        return Reply::json(400, BAD_PAGE);
+    }
     Reply::json(200, page.render(&listing))
 }

@@ -128,6 +128,8 @@ pub struct Call {
     pub set: BTreeMap<String, Option<String>>,
     /// Answers single fetches with this text instead of the CDR. Lists show the CDR.
     pub body: Option<String>,
+    /// A page of a list that would show it is refused with 400.
+    pub unprintable: bool,
     /// How many calls were placed before this one.
     pub sequence: u64,
 }
@@ -196,6 +198,8 @@ pub struct CallSpec {
     pub set: BTreeMap<String, Option<String>>,
     /// See [`Call::body`].
     pub body: Option<String>,
+    /// See [`Call::unprintable`].
+    pub unprintable: bool,
 }
 
 impl CallSpec {

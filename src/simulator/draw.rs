@@ -148,6 +148,7 @@ pub(super) fn draw(spec: CallSpec, setting: &DrawSettings<'_>) -> Call {
         carrier_ip: answered.then(|| format!("10.0.0.{carrier_host}")),
         set: spec.set,
         body: spec.body,
+        unprintable: spec.unprintable,
         sequence: setting.sequence,
     }
 }

@@ -64,6 +64,10 @@ pub struct Faults {
     pub bad_token: f64,
     /// Text that is no JSON and cannot be mended.
     pub broken_row: f64,
+    /// A page of a list that would show the call is refused with 400.
+    pub unprintable: f64,
+    /// The call is charged in USD.
+    pub other_currency: f64,
     /// The hang-up callback names `undefined` or the like instead of the call.
     pub no_id: f64,
     /// The hang-up callback writes the UUID in upper case.
@@ -100,6 +104,8 @@ impl Default for Faults {
             long_amount: 0.0,
             bad_token: 0.0,
             broken_row: 0.0,
+            unprintable: 0.0,
+            other_currency: 0.0,
             no_id: 0.0,
             upper_case_id: 0.0,
         }
@@ -131,6 +137,7 @@ impl Faults {
 
 /// What one call has drawn.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub(super) struct Drawn {
     pub(super) late_by: Option<Duration>,
     pub(super) lost_callback: bool,
@@ -143,6 +150,8 @@ pub(super) struct Drawn {
     /// What its hang-up callback names in place of the call.
     pub(super) no_id: Option<&'static str>,
     pub(super) upper_case_id: bool,
+    pub(super) unprintable: bool,
+    pub(super) other_currency: bool,
 }
 
 impl Faults {
@@ -200,6 +209,8 @@ impl Faults {
         let (hit, nth) = (numbers.random::<f64>() < self.no_id, numbers.random_range(0..NO_IDS.len()));
         drawn.no_id = hit.then_some(NO_IDS[nth]);
         drawn.upper_case_id = numbers.random::<f64>() < self.upper_case_id;
+        drawn.unprintable = numbers.random::<f64>() < self.unprintable;
+        drawn.other_currency = numbers.random::<f64>() < self.other_currency;
         drawn
     }
 }

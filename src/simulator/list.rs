@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::cdr;
-use super::options::{DayOf, SimulatorOptions, SummaryCost};
+use super::options::{DayOf, SimulatorOptions, SummaryRule};
 use super::world::Row;
 
 /// The query parameters of a list, decoded.
@@ -165,7 +165,7 @@ fn key(row: &Row) -> (DateTime<Utc>, u64) {
 
 impl Listing {
     /// Takes a row in, now or when it appears.
-    fn add(&mut self, row: &Arc<Row>, now: DateTime<Utc>, sums: SummaryCost) {
+    fn add(&mut self, row: &Arc<Row>, now: DateTime<Utc>, sums: SummaryRule) {
         if !row.visible(now) {
             if row.appears_at.is_some() {
                 self.awaited.push(Arc::clone(row));
@@ -177,17 +177,14 @@ impl Listing {
         summary.answered += u64::from(call.billsec > 0);
         summary.talked += u64::from(call.billsec);
         summary.lasted += call.duration();
-        summary.cost += match sums {
-            SummaryCost::TotalCost => call.total_cost(),
-            SummaryCost::Cost => call.cost,
-        };
+        summary.cost += sums.of(call);
         let place = self.rows.partition_point(|other| key(other) < key(row));
         self.rows.insert(place, Arc::clone(row));
         summary.last_call_at = self.rows.last().map(|newest| newest.call.started_at);
     }
 
     /// Takes in what has appeared.
-    fn catch_up(&mut self, now: DateTime<Utc>, sums: SummaryCost) {
+    fn catch_up(&mut self, now: DateTime<Utc>, sums: SummaryRule) {
         let (appeared, awaited): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.awaited).into_iter().partition(|row| row.visible(now));
         self.awaited = awaited;
@@ -216,7 +213,7 @@ impl Book {
         old: Option<&Arc<Row>>,
         new: Option<&Arc<Row>>,
         now: DateTime<Utc>,
-        sums: SummaryCost,
+        sums: SummaryRule,
     ) {
         if let Some(old) = old {
             self.rows.remove(&key(old));
@@ -230,7 +227,7 @@ impl Book {
         }
     }
 
-    pub(super) fn listing(&mut self, filter: Filter, now: DateTime<Utc>, sums: SummaryCost) -> Arc<Listing> {
+    pub(super) fn listing(&mut self, filter: Filter, now: DateTime<Utc>, sums: SummaryRule) -> Arc<Listing> {
         if let Some(known) = self.known.iter_mut().find(|listing| listing.filter == filter) {
             if known.awaits(now) {
                 Arc::make_mut(known).catch_up(now, sums);
@@ -271,10 +268,20 @@ pub(super) struct ListEnvelope<'a> {
 }
 
 impl ListEnvelope<'_> {
-    pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
+    /// Whether the page shows a row that this Vobiz cannot print.
+    pub(super) fn cannot_be_printed(&self, listing: &Listing) -> bool {
+        self.rows(listing).iter().any(|row| row.call.unprintable)
+    }
+
+    /// Its rows, oldest first.
+    fn rows<'l>(&self, listing: &'l Listing) -> &'l [Arc<Row>] {
         let total = listing.rows.len();
         let skipped = (self.number - 1).saturating_mul(self.size).min(total);
-        let rows = &listing.rows[total - (skipped + self.size).min(total)..total - skipped];
+        &listing.rows[total - (skipped + self.size).min(total)..total - skipped]
+    }
+
+    pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
+        let (total, rows) = (listing.rows.len(), self.rows(listing));
         let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
         out.push(b'{');
         if self.partner {

@@ -44,7 +44,7 @@ pub use self::callback::{CallbackKind, body as callback_body, form};
 pub use self::deliver::{Delivery, Undelivered};
 pub use self::fault::Faults;
 pub use self::odd::Odd;
-pub use self::options::{Casing, DayOf, SimulatedAccount, SimulatorOptions, SummaryCost};
+pub use self::options::{Casing, DayOf, SimulatedAccount, SimulatorOptions, SummaryCost, SummaryCurrencies};
 pub use self::stats::{AccountStats, RequestKind, Stats};
 pub use self::traffic::{Traffic, TrafficProgress, TrafficSummary};
 
@@ -181,6 +181,13 @@ impl Simulator {
     pub fn script_fetches(&self, auth_id: &str, answer: Option<Answer>) {
         if let Some(login) = self.world.lock().logins.get_mut(auth_id) {
             login.fetches_answer = answer;
+        }
+    }
+
+    /// Refuses this page of all lists of the account with 400, however many rows it is to have, until told otherwise.
+    pub fn refuse_page(&self, auth_id: &str, page: Option<usize>) {
+        if let Some(login) = self.world.lock().logins.get_mut(auth_id) {
+            login.refused_page = page;
         }
     }
 

@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use rust_decimal::Decimal;
+
 use super::answer::RetryAfter;
+use super::call::Call;
 use super::fault::Faults;
 
 /// One set of credentials, as the console would hand it out.
@@ -64,6 +67,18 @@ pub enum SummaryCost {
     Cost,
 }
 
+/// What `summary.total_cost` does with calls in another currency than INR. Unpublished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SummaryCurrencies {
+    /// Their numbers are added to those of the others.
+    #[default]
+    Blind,
+    /// They are left out.
+    InrOnly,
+    /// They are converted, at 84.5 to one.
+    Converted,
+}
+
 /// How this Vobiz is to behave.
 #[derive(Clone, Debug)]
 pub struct SimulatorOptions {
@@ -95,6 +110,8 @@ pub struct SimulatorOptions {
     pub keeps_days: Option<u64>,
     /// The field `summary.total_cost` adds up.
     pub summary_cost: SummaryCost,
+    /// What it does with several currencies.
+    pub summary_currencies: SummaryCurrencies,
     /// Every page says that none follows, whatever it says of their number.
     pub denies_next: bool,
     /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
@@ -114,6 +131,36 @@ pub struct SimulatorOptions {
     pub faults: Faults,
 }
 
+impl SimulatorOptions {
+    /// What summaries add up.
+    pub(super) fn summary(&self) -> SummaryRule {
+        SummaryRule { cost: self.summary_cost, currencies: self.summary_currencies }
+    }
+}
+
+/// Which money a summary adds up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SummaryRule {
+    pub(super) cost: SummaryCost,
+    pub(super) currencies: SummaryCurrencies,
+}
+
+impl SummaryRule {
+    /// What a call adds to the summary.
+    pub(super) fn of(self, call: &Call) -> Decimal {
+        let cost = match self.cost {
+            SummaryCost::TotalCost => call.total_cost(),
+            SummaryCost::Cost => call.cost,
+        };
+        match self.currencies {
+            _ if call.currency == "INR" => cost,
+            SummaryCurrencies::Blind => cost,
+            SummaryCurrencies::InrOnly => Decimal::ZERO,
+            SummaryCurrencies::Converted => cost * Decimal::new(845, 1),
+        }
+    }
+}
+
 impl Default for SimulatorOptions {
     /// A fast and faultless Vobiz with one main account, `MA_SIMULATE` with the token `tok_simulated_main`.
     fn default() -> Self {
@@ -131,6 +178,7 @@ impl Default for SimulatorOptions {
             day_of: DayOf::Start,
             keeps_days: None,
             summary_cost: SummaryCost::TotalCost,
+            summary_currencies: SummaryCurrencies::Blind,
             denies_next: false,
             parent_sees_subs: false,
             cdr_delay: Duration::ZERO,

@@ -71,6 +71,8 @@ pub(super) struct Login {
     pub(super) parent: Option<String>,
     pub(super) all_answer: Option<Answer>,
     pub(super) fetches_answer: Option<Answer>,
+    /// A page of its lists that is refused.
+    pub(super) refused_page: Option<usize>,
     /// Every request, for the statistics.
     pub(super) asked: Window,
     /// Those within the rate limit.
@@ -168,6 +170,10 @@ impl World {
         let mut call = draw::draw(spec, &setting);
         let mut numbers = draw::numbers(self.options.seed, sequence, Purpose::Faults);
         let drawn = self.options.faults.draw(&mut numbers, &mut state.throttles);
+        call.unprintable |= drawn.unprintable;
+        if drawn.other_currency {
+            call.currency = "USD".into();
+        }
         for (odd, nth) in &drawn.odd {
             odd.apply(&mut call, *nth);
         }
@@ -224,7 +230,7 @@ impl World {
             let shown =
                 *id == owner || id.starts_with("PA_") || (self.options.parent_sees_subs && *id == parent);
             if shown {
-                login.book.replace(old, new, now, self.options.summary_cost);
+                login.book.replace(old, new, now, self.options.summary());
             }
         }
     }

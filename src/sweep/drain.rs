@@ -16,8 +16,7 @@ use super::Sweeper;
 use crate::account::Account;
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
-use crate::list::{self, DB_TIMEOUT, ListError, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
-use crate::vobiz::ListQuery;
+use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
@@ -190,9 +189,9 @@ impl<'a> Drain<'a> {
             return Ok(());
         }
         let mut head = Drained::default();
+        let mut walk = ListWalk::new(self.reader, "drain", None);
         for page in 1..=MOST_PAGES {
-            let query = ListQuery { page, per_page: PER_PAGE, ..ListQuery::default() };
-            let read = self.reader.read(&query, Some(self.due_to())).await?;
+            let read = walk.next(Some(self.due_to())).await?;
             self.progress.count(read.found.paid, read.found.reserved);
             head = Drained { pages: page, paid: head.paid + read.found.paid, left: 0 };
             self.reserve().await?;
@@ -212,10 +211,9 @@ impl<'a> Drain<'a> {
         // have begun the day before its callback came.
         let first = self.backlog.oldest.date_naive().pred_opt().unwrap_or(chrono::NaiveDate::MIN);
         let last = self.backlog.newest.date_naive().succ_opt().unwrap_or(chrono::NaiveDate::MAX);
+        let mut walk = ListWalk::new(self.reader, "drain", Some((first, last)));
         for page in 1..=MOST_PAGES {
-            let query =
-                ListQuery { page, per_page: PER_PAGE, days: Some((first, last)), ..ListQuery::default() };
-            let read = self.reader.read(&query, Some(self.due_to())).await?;
+            let read = walk.next(Some(self.due_to())).await?;
             if !self.goes_on(page, &read, true).await? {
                 return Ok(());
             }

@@ -25,9 +25,8 @@ use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
 use crate::db::timed;
 use crate::list::{
-    DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, MOST_PAGES, PER_PAGE, close, in_time,
+    DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListWalk, PER_PAGE, close, in_time,
 };
-use crate::vobiz::ListQuery;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
@@ -250,14 +249,10 @@ async fn sweep_down<'a>(
     swept: &mut Swept,
 ) -> Result<(), ListError> {
     let account = reader.account;
-    let mut before = Vec::new();
-    for number in 1..=MOST_PAGES {
-        let query = ListQuery { page: number, per_page: PER_PAGE, ..ListQuery::default() };
-        let page = reader.read(&query, drain.as_ref().map(Drain::due_to)).await?;
+    let mut walk = ListWalk::new(reader, "sweep", None);
+    for number in 1.. {
+        let page = walk.next(drain.as_ref().map(Drain::due_to)).await?;
         swept.add(page.found);
-        if !page.call_ids.is_empty() && page.call_ids == before {
-            return Err(ListError::Odd("the same page came twice"));
-        }
         if let Some(draining) = drain
             && !draining.goes_on(number, &page, false).await?
             && let Some(ended) = drain.take()
@@ -272,9 +267,8 @@ async fn sweep_down<'a>(
                 account::answered(connection, account.id()).await
             })
             .await?;
-            return Ok(());
+            return walk.end().await;
         }
-        before = page.call_ids;
     }
     Err(ListError::Endless)
 }

@@ -10,13 +10,13 @@ create or replace view vobiz.safe_to_bill as
            case when d.to_at > vobiz.now() then format('day %s is not over', d.day)
                 when d.error is not null
                 then format('day %s cannot be compared: %s; it is tried again at %s', d.day, d.error,
-                            to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                            vobiz.time_in_words(d.check_at, z.billing_zone))
                 when d.reopened_at is not null
                 then format('day %s changed here after it was compared, and is compared again at %s', d.day,
-                            to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                            vobiz.time_in_words(d.check_at, z.billing_zone))
                 when d.state = 'open'
                 then format('day %s is compared with Vobiz at %s', d.day,
-                            to_char(d.check_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                            vobiz.time_in_words(d.check_at, z.billing_zone))
                 when d.state = 'unproven' then format('day %s is unproven: %s', d.day, k.reason)
                 else format('day %s differs: %s', d.day, k.reason) end as words
     from began a cross join zone z
@@ -62,7 +62,7 @@ create or replace view vobiz.safe_to_bill as
     -- Calls that began in a day may run on after it.
     select a.account_id, d.from_at, 4,
            format('calls of day %s may be running still until %s', d.day,
-                  to_char((d.to_at + vobiz.longest_call()) at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                  vobiz.time_in_words((d.to_at + vobiz.longest_call()), z.billing_zone))
     from began a cross join zone z
     cross join lateral (
       select d.day, d.from_at, d.to_at from vobiz.provider_day d
@@ -82,33 +82,74 @@ create or replace view vobiz.safe_to_bill as
     -- Calls that are owed.
     select q.account_id, vobiz.provider_day_start(q.account_id, vobiz.provider_day_of(q.account_id, q.first_at - vobiz.longest_call())), 3,
            format('%s owed, the first announced at %s', case q.calls when 1 then '1 call is' else q.calls || ' calls are' end,
-                  to_char(q.first_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI'))
+                  vobiz.time_in_words(q.first_at, z.billing_zone))
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
           from vobiz.cdr_queue q where q.dead_at is null and q.certain group by 1) q cross join zone z
+  ), owner as (
+    -- Owners of calls that are not configured stand where the accounts stand whose lists show their calls.
+    select o.account_id, l.listed_by, f.first_at
+    from vobiz.call_owner o
+    cross join lateral (
+      select c.day_at as first_at, c.listed_by from vobiz.cdr c where c.account_id = o.account_id order by c.day_at limit 1) f
+    left join lateral (
+      select a.account_id as listed_by
+      from vobiz.account a
+      where a.account_id = f.listed_by
+         or exists (select from vobiz.listed_owner x where x.account_id = a.account_id and x.owner = o.account_id)
+         or a.account_id = (select c.listed_by from vobiz.cdr c where c.account_id = o.account_id order by c.day_at desc limit 1)) l on true
+    where not exists (select from vobiz.account a where a.account_id = o.account_id)
+  ), holding as (
+    select h.account_id, h.account_id as listed_by, a.ledger_since, h.place, h.bound, h.words
+    from obstacle h join vobiz.account a on a.account_id = h.account_id
+    union all
+    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, format('%s (in the list of %s)', h.words, o.listed_by)
+    from owner o
+    join vobiz.account a on a.account_id = o.listed_by
+    join obstacle h on h.account_id = o.listed_by
+    union all
+    -- What is owed in its own name.
+    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, h.words
+    from owner o
+    join vobiz.account a on a.account_id = o.listed_by
+    join obstacle h on h.account_id = o.account_id
+    union all
+    select o.account_id, null, o.first_at, 0, o.first_at, 'no account that is configured lists its calls'
+    from owner o where o.listed_by is null
   ), bound as (
     -- Before the ledger began nothing is promised.
-    select h.account_id, h.place, h.words, a.ledger_since, greatest(h.bound, a.ledger_since) as bound,
-           min(greatest(h.bound, a.ledger_since)) over (partition by h.account_id) as safe_to
-    from obstacle h join vobiz.account a using (account_id)
+    select h.account_id, h.listed_by, h.place, h.words, h.since as ledger_since, greatest(h.bound, h.since) as bound,
+           min(greatest(h.bound, h.since)) over (partition by h.account_id) as safe_to
+    from (select h.account_id, h.listed_by, h.place, h.words, h.bound, max(h.ledger_since) over (partition by h.account_id) as since
+          from holding h) h
+  ), held as (
+    select b.account_id, b.ledger_since, b.safe_to, string_agg(b.words, '; ' order by b.place, b.words) as held_by, min(b.listed_by) as listed_by
+    from bound b
+    where b.bound = b.safe_to
+    group by b.account_id, b.ledger_since, b.safe_to
   )
-  select b.account_id, b.ledger_since, b.safe_to, z.billing_zone, string_agg(b.words, '; ' order by b.place, b.words) as held_by,
-         max(m.at) as since, max(k.at) as moved_back_at, max(k.was) as moved_back_from
-  from bound b cross join zone z
+  select h.account_id, h.ledger_since, h.safe_to, z.billing_zone, h.held_by,
+         m.at as since, k.at as moved_back_at, k.was as moved_back_from, h.listed_by, coalesce(y.days, 0) as money_not_compared
+  from held h cross join zone z
   left join lateral (
-    select m.at, m.safe_to from vobiz.safe_to_bill_move m where m.account_id = b.account_id order by m.id desc limit 1) m
-    on m.safe_to = b.safe_to
+    select m.at, m.safe_to from vobiz.safe_to_bill_move m where m.account_id = h.account_id order by m.id desc limit 1) m
+    on m.safe_to = h.safe_to
   left join lateral (
     select m.at, m.was from vobiz.safe_to_bill_move m
-    where m.account_id = b.account_id and m.was > m.safe_to order by m.id desc limit 1) k on true
-  where b.bound = b.safe_to
-  group by b.account_id, b.ledger_since, b.safe_to, z.billing_zone;
+    where m.account_id = h.account_id and m.was > m.safe_to order by m.id desc limit 1) k on true
+  left join lateral (
+    select count(*) as days
+    from vobiz.ledger_check c
+    join vobiz.provider_day d on d.account_id = c.account_id and d.day = c.day and d.check_id = c.id
+    where c.account_id = h.listed_by and c.money is not null and d.to_at > h.ledger_since and d.from_at < h.safe_to) y on true;
 
-comment on view   vobiz.safe_to_bill is 'Per account the instant up to which every day is settled and nothing certain is owed or dead, and what holds it there. It may move back.';
-comment on column vobiz.safe_to_bill.account_id is 'The account.';
+comment on view   vobiz.safe_to_bill is 'Per account, and per owner of calls that the list of another account shows, the instant up to which every day is settled and nothing certain is owed or dead, and what holds it there. It may move back.';
+comment on column vobiz.safe_to_bill.account_id is 'The account that owns the calls.';
 comment on column vobiz.safe_to_bill.ledger_since is 'Completeness is promised from here on: the first start of the service, or the beginning of a backfill.';
 comment on column vobiz.safe_to_bill.safe_to is 'Everything from ledger_since up to this instant is complete and equals Vobiz''s own rows and totals.';
-comment on column vobiz.safe_to_bill.billing_zone is 'The zone of the times in held_by.';
+comment on column vobiz.safe_to_bill.billing_zone is 'The billing zone, in which the times in held_by are said.';
 comment on column vobiz.safe_to_bill.held_by is 'What keeps it from moving on, in words.';
 comment on column vobiz.safe_to_bill.since is 'Since when it stands there; NULL if that was not noted yet.';
 comment on column vobiz.safe_to_bill.moved_back_at is 'When it last moved back; NULL if it never did.';
 comment on column vobiz.safe_to_bill.moved_back_from is 'Where it stood before it last moved back.';
+comment on column vobiz.safe_to_bill.listed_by is 'The account whose list its days are compared with: itself, or for an owner that is not configured the one whose list shows its calls (of several the first by name). NULL: none that is configured.';
+comment on column vobiz.safe_to_bill.money_not_compared is 'Days up to safe_to that name several currencies and settled although Vobiz''s total_cost was not compared with all of their money: see money in vobiz.ledger_day.';

@@ -5,6 +5,7 @@
 
 mod columns;
 mod differ;
+pub mod overrule;
 mod rebuild;
 pub mod reparse;
 mod revision;

@@ -23,6 +23,8 @@ pub(super) struct KeptVersion {
     fetched_at: DateTime<Utc>,
     content_hash: Vec<u8>,
     payload: String,
+    /// It wins over all that were asked for before it.
+    overrules: bool,
     /// There is a note on the row that bytes of it were replaced.
     replaced: bool,
     updated_at: Option<DateTime<Utc>>,
@@ -77,7 +79,7 @@ pub(super) async fn kept(
     let found = sqlx::query_as!(
         KeptVersion,
         r#"select r.call_id, r.account_id, r.source = 'single' as "complete!", r.fetched_at, r.content_hash,
-                  r.payload::text as "payload!", coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
+                  r.payload::text as "payload!", r.overrules, coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
                   r.call_direction, r.duration, r.billsec, r.cost::text as cost, r.streaming_cost::text as streaming_cost, r.total_cost::text as total_cost,
                   r.currency
            from vobiz.cdr_revision r left join vobiz.cdr c on c.call_id = r.call_id
@@ -122,6 +124,8 @@ pub(super) fn fold(
         return Err(Impossible::Pruned);
     }
     let listed_by = AccountId::new(shown.listed_by).map_err(|_| Impossible::Unreadable)?;
+    let overruled_at =
+        kept.iter().filter(|version| version.overrules).map(|version| version.fetched_at).max();
     let mut versions = Vec::with_capacity(kept.len());
     let mut read_differently = 0;
     for version in kept {
@@ -149,7 +153,9 @@ pub(super) fn fold(
         });
     }
     // The version shown may have been confirmed since it was kept: it stays the last one.
-    versions.sort_by_cached_key(|row| (row.content_hash == shown.content_hash, row.version()));
+    versions.sort_by_cached_key(|row| {
+        (row.content_hash == shown.content_hash, Some(row.requested_at) >= overruled_at, row.version())
+    });
     let base = versions.iter().rposition(|row| row.complete).unwrap_or(0);
     let mut versions = versions.into_iter().skip(base);
     let mut row = versions.next().ok_or(Impossible::Pruned)?;

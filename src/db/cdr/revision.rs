@@ -131,6 +131,22 @@ pub(super) async fn append(
     connection: &mut PgConnection,
     rows: &[(&Incoming, i32)],
 ) -> Result<(), sqlx::Error> {
+    keep(connection, rows, false).await
+}
+
+/// The same for versions that win over all that were asked for before them.
+pub(super) async fn append_overruling(
+    connection: &mut PgConnection,
+    rows: &[(&Incoming, i32)],
+) -> Result<(), sqlx::Error> {
+    keep(connection, rows, true).await
+}
+
+async fn keep(
+    connection: &mut PgConnection,
+    rows: &[(&Incoming, i32)],
+    overrules: bool,
+) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -156,6 +172,7 @@ pub(super) async fn append(
         "source" "text": &str = |(row, _)| if row.complete { "single" } else { "list" }; {"n.source"}
         "day_at" "timestamptz": DateTime<Utc> = |(row, _)| day(&row.cdr.fields).0.unwrap_or(row.requested_at); {"n.day_at"}
         "day_from" "text": &str = |(row, _)| day(&row.cdr.fields).1; {"n.day_from"}
+        "overrules" "bool": bool = |_| overrules; {"n.overrules"}
         "content_hash" "bytea": &[u8] = |(row, _)| row.content_hash.as_slice(); {"n.content_hash"}
         "payload" "text": &str = |(row, _)| row.cdr.payload.text(); {"n.payload::json"}
         updated_at: DateTime<Utc> = "updated_at";

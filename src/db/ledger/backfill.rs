@@ -109,6 +109,47 @@ pub async fn extend_ledger(
     .await
 }
 
+/// Days of a range that changed here after they were compared, the last one first.
+pub async fn reopened(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<Vec<NaiveDate>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select day from vobiz.provider_day
+         where account_id = $1 and day between $2 and $3 and reopened_at is not null
+         order by day desc",
+        account.as_str(),
+        first,
+        last
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// How many days of a range are not settled, although they have been over for an hour, and how many have not been over for so long.
+pub async fn unsettled(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<(u32, u32), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select count(*) filter (where to_at <= vobiz.now() - interval '1 hour') as "over!",
+                  count(*) filter (where to_at > vobiz.now() - interval '1 hour') as "young!"
+           from vobiz.provider_day
+           where account_id = $1 and day between $2 and $3 and (state <> 'settled' or reopened_at is not null)"#,
+        account.as_str(),
+        first,
+        last
+    )
+    .fetch_one(connection)
+    .await?;
+    let count = |days: i64| u32::try_from(days).unwrap_or(u32::MAX);
+    Ok((count(row.over), count(row.young)))
+}
+
 /// The days that a restore may have cost calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reopened {

@@ -7,8 +7,10 @@
 pub mod backfill;
 pub mod bound;
 pub mod compare;
+pub mod contradiction;
 pub mod listed;
 pub mod record;
+pub mod refused;
 pub mod safe_to_bill;
 pub mod settled;
 pub mod status;

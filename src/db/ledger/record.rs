@@ -50,6 +50,8 @@ pub struct Check<'a> {
     pub summary: Option<&'a str>,
     /// The field they add up: `total_cost`, `cost` or `either`.
     pub summary_cost: Option<&'a str>,
+    /// Which money was not compared with them, in words.
+    pub money: Option<&'a str>,
     /// Calls listed and not stored.
     pub missing_here: u32,
     /// Calls stored and not listed.
@@ -87,8 +89,8 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         r#"insert into vobiz.ledger_check
              (account_id, day, cause, began_at, state, reason, requests, day_of, from_at, to_at, summary, summary_cost,
               missing_here, missing_there, differing, unreadable, recovered, revised, billed_elsewhere,
-              wrong_sums, unannounced)
-           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+              wrong_sums, money, unannounced)
+           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                   count(*) filter (where c.first_callback_at is null)
            from vobiz.listed_call l join vobiz.cdr c on c.call_id = l.call_id
            where l.account_id = $1 and l.list_day = $2
@@ -112,7 +114,8 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         count(check.recovered),
         count(check.revised),
         count(check.billed_elsewhere),
-        count(check.wrong_sums)
+        count(check.wrong_sums),
+        check.money
     )
     .fetch_one(&mut *connection)
     .await?;

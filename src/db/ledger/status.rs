@@ -37,6 +37,8 @@ pub struct SafeToBillSnapshot {
     pub since: Option<DateTime<Utc>>,
     /// When it last moved back.
     pub moved_back_at: Option<DateTime<Utc>>,
+    /// Days before it that settled without all of their money compared.
+    pub money_not_compared: i64,
 }
 
 /// Differences in the last comparison of days that are not settled.
@@ -90,7 +92,8 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
     .await?;
     let safe_to_bill = sqlx::query_as!(
         SafeToBillSnapshot,
-        r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at
+        r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at,
+                  money_not_compared as "money_not_compared!"
            from vobiz.safe_to_bill order by account_id"#
     )
     .fetch_all(connection)

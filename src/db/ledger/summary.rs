@@ -29,7 +29,7 @@ pub struct DayLine {
     pub recovered: i32,
     /// Calls of which it brought a newer version.
     pub revised: i32,
-    /// Why it is not settled.
+    /// Why it is not settled, and which money was not compared.
     pub reason: Option<String>,
 }
 
@@ -45,7 +45,8 @@ pub async fn lines(
         r#"select account_id as "account_id!", day as "day!", state as "state!", currency,
                   coalesce(calls_here, 0) as "calls_here!", coalesce(calls_there, 0) as "calls_there!",
                   coalesce(total_here, 0)::text as "total_here!", coalesce(total_there, 0)::text as "total_there!",
-                  coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!", reason
+                  coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!",
+                  nullif(concat_ws('; ', reason, money), '') as reason
            from vobiz.ledger_day
            where account_id = $1 and day between $2 and $3 order by day, currency"#,
         account.as_str(),
@@ -53,6 +54,25 @@ pub async fn lines(
         last
     )
     .fetch_all(connection)
+    .await
+}
+
+/// How many days settled although not all of their money was compared with Vobiz's summary.
+pub async fn money_not_compared(
+    connection: &mut PgConnection,
+    accounts: Option<&[String]>,
+    first: Option<NaiveDate>,
+    last: Option<NaiveDate>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(distinct (account_id, day)) as "days!" from vobiz.ledger_day
+           where state = 'settled' and money is not null and ($1::text[] is null or account_id = any($1))
+             and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)"#,
+        accounts,
+        first,
+        last
+    )
+    .fetch_one(connection)
     .await
 }
 

@@ -8,7 +8,7 @@ use vobiz_cdr::db::base::task;
 use vobiz_cdr::db::ledger::backfill::DayRange;
 use vobiz_cdr::simulator::RequestKind;
 
-use crate::ledger::backfill::{checker, command, history, ledger_day, list, start};
+use crate::ledger::backfill::{checker, command, history, ledger_day, list, over_midnight, start};
 use crate::support::database::ACCOUNT;
 use crate::support::process::{program, run};
 use crate::support::wait::until;
@@ -50,6 +50,33 @@ async fn the_command_says_what_it_costs_and_ends_with_the_ledger() {
     let again = command(&world, &["backfill", "--from", &to, "--to", &to]);
     assert_eq!(again.status.code(), Some(1), "{}", again.stderr);
     assert!(again.stdout.contains("1 call is missing at Vobiz: ours-alone"), "{}", again.stdout);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_exit_code_and_ledger_agree_on_what_is_settled() {
+    let (world, first, last) = history(3, 4, Duration::ZERO).await;
+    over_midnight(&world, first, 3, 3);
+    over_midnight(&world, first + Days::new(1), 3, 3);
+    let (from, to, today) = (first.to_string(), last.to_string(), (last + Days::new(1)).to_string());
+    let done = command(&world, &["backfill", "--from", &from, "--to", &to]);
+    assert_eq!(done.status.code(), Some(0), "{} {}", done.stdout, done.stderr);
+    assert!(done.stderr.contains("days not settled: 0"), "{}", done.stderr);
+    assert!(!done.stdout.contains("reopened"), "{}", done.stdout);
+    // A day that is not over is not settled, and no failure of the other days.
+    let young = command(&world, &["backfill", "--from", &from, "--to", &today]);
+    assert_eq!(young.status.code(), Some(1), "{}", young.stderr);
+    assert!(young.stderr.contains("days not settled: 0"), "{}", young.stderr);
+    assert!(
+        young.stderr.contains("1 day has not been over for an hour and cannot be settled yet"),
+        "{}",
+        young.stderr
+    );
+    // What nobody can settle is counted in the words, too.
+    world.database.run("update vobiz.cdr set total_cost = total_cost + 1 where day_at = (select min(day_at) from vobiz.cdr)").await;
+    let differs = command(&world, &["backfill", "--from", &from, "--to", &to]);
+    assert_eq!(differs.status.code(), Some(1), "{}", differs.stderr);
+    assert!(differs.stderr.contains("days not settled: 1"), "{}", differs.stderr);
     world.end().await;
 }
 

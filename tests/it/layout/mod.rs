@@ -37,7 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("receive", &["db", "vobiz", "watch"]),
     ("fetch", &["account", "db", "vobiz", "retry", "watch"]),
     ("list", &["account", "db", "vobiz", "watch"]),
-    ("sweep", &["list", "account", "db", "vobiz", "watch"]),
+    ("sweep", &["list", "account", "db", "watch"]),
     ("ledger", &["list", "account", "db", "vobiz", "watch"]),
     ("reconcile", &["db::reconcile", "vobiz"]),
     ("ops", &["account", "db", "watch"]),

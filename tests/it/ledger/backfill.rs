@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::ledger::backfill::{self, DayRange};
 use vobiz_cdr::ledger::{Backfilled, Ledger};
 use vobiz_cdr::list::ListError;
-use vobiz_cdr::simulator::{CallSpec, SimulatorOptions};
+use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::calls::account as id;
@@ -27,7 +27,17 @@ pub(crate) async fn history_at(
     days: u64,
     calls: u32,
 ) -> (World, NaiveDate, NaiveDate) {
-    let world = World::with(SimulatorOptions { day_zone: 330, ..options }).await;
+    history_cut(options, 330, days, calls).await
+}
+
+/// The same where Vobiz cuts its days in another zone.
+pub(crate) async fn history_cut(
+    options: SimulatorOptions,
+    day_zone: i32,
+    days: u64,
+    calls: u32,
+) -> (World, NaiveDate, NaiveDate) {
+    let world = World::with(SimulatorOptions { day_zone, ..options }).await;
     let today = (noon(&world.database, &world.vobiz, 330).await + TimeDelta::minutes(330)).date_naive();
     // As if the service had been started just now.
     world
@@ -106,6 +116,39 @@ async fn a_backfill_begins_the_ledger_earlier_and_lists_each_day_once() {
     let swept = world.sweep().await;
     assert!(swept.pages <= 2, "{swept:?}");
     world.end().await;
+}
+
+/// A call that begins so many minutes before the midnight (in India) at the end of a day, and ends so many after it.
+pub(crate) fn over_midnight(world: &World, day: NaiveDate, before: i64, after: i64) {
+    let midnight = (day + Days::new(1)).and_time(chrono::NaiveTime::MIN).and_utc() - TimeDelta::minutes(330);
+    let spec = CallSpec {
+        started_at: Some(midnight - TimeDelta::minutes(before)),
+        ended_at: Some(midnight + TimeDelta::minutes(after)),
+        ..CallSpec::default()
+    };
+    world.vobiz.place_call(spec);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_a_day_listed_later_changes_are_compared_once_more() {
+    // By the start, by the end (so that the zone is learnt on the way), and days cut in UTC.
+    for (day_of, day_zone) in [(DayOf::Start, 330), (DayOf::End, 330), (DayOf::Start, 0)] {
+        let options = SimulatorOptions { day_of, ..options() };
+        let (world, first, last) = history_cut(options, day_zone, 4, 3).await;
+        over_midnight(&world, first, 5, 5);
+        over_midnight(&world, first + Days::new(1), 20, 1);
+        let done = list(&world, &start(&world, first, last).await).await;
+        let case = format!("{day_of:?} {day_zone} {done:?}");
+        assert_eq!((done.days, done.unsettled, done.not_over, done.unread), (4, 0, 0, 0), "{case}");
+        // By the end, such a call is in the day that was listed before.
+        assert_eq!(done.requests > 4, day_of == DayOf::Start, "{case}");
+        let open = world
+            .database
+            .texts("select concat_ws(' ', day, state) from vobiz.ledger_day where checked_at is not null and state <> 'settled'")
+            .await;
+        assert!(open.is_empty(), "{case} {open:?}");
+        world.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,11 @@
 pub(crate) mod backfill;
 mod bill;
 mod check;
+mod contradiction;
 mod fence;
 mod further_record;
+mod money;
+mod refused;
 mod safe_to_bill;
 pub(crate) mod settled;
 mod sub_accounts;

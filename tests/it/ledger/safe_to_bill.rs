@@ -22,7 +22,7 @@ async fn an_owed_call_holds_the_bill_back_from_its_day_on() {
         .await
         .unwrap();
     let (safe, held_by) = safe_to(&world).await;
-    let local = (announced + TimeDelta::minutes(330)).format("%Y-%m-%d %H:%M");
+    let local = (announced + TimeDelta::minutes(330)).format("%Y-%m-%d %H:%M Asia/Kolkata");
     assert_eq!(
         (safe, held_by),
         (began + TimeDelta::days(1), format!("1 call is owed, the first announced at {local}"))

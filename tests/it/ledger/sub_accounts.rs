@@ -150,6 +150,85 @@ async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_pare
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_owner_of_calls_has_a_row_of_safe_to_bill() {
+    let other = "SA_OTHER456";
+    let database = Database::new().await;
+    let vobiz = Simulator::start(SimulatorOptions {
+        accounts: vec![
+            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(other, "tok_other_0123456789").under(ACCOUNT, TOKEN),
+        ],
+        day_zone: 330,
+        parent_sees_subs: true,
+        ..SimulatorOptions::default()
+    })
+    .await
+    .unwrap();
+    let began = ledger_world(&database, &vobiz, &[ACCOUNT]).await;
+    let rows = "select concat_ws(' | ', account_id, safe_to = (select safe_to from vobiz.safe_to_bill where account_id like 'MA%'), held_by, listed_by)
+                from vobiz.safe_to_bill order by account_id";
+    let today = (began + TimeDelta::hours(54)).date_naive();
+    let expected = |what: &str, owners: &[&str]| -> Vec<String> {
+        let one = |owner: &&str| {
+            let list = if *owner == ACCOUNT { String::new() } else { format!(" (in the list of {ACCOUNT})") };
+            format!("{owner} | t | {what}{list} | {ACCOUNT}")
+        };
+        owners.iter().map(one).collect()
+    };
+    place(&vobiz, ACCOUNT, began + TimeDelta::hours(1));
+    place(&vobiz, SUB, began + TimeDelta::hours(2));
+    let accounts = [account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
+    sweep_and_check(&database, &accounts).await;
+    assert_eq!(database.texts(rows).await, expected(&format!("day {today} is not over"), &[ACCOUNT, SUB]));
+    // One that only a sweep has shown, so far.
+    place(&vobiz, other, began + TimeDelta::hours(49));
+    let sweeper = Sweeper::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
+    sweeper.sweep_if_due(&accounts[0], &CancellationToken::new()).await.unwrap();
+    let owners = [ACCOUNT, other, SUB];
+    assert_eq!(database.texts(rows).await, expected(&format!("day {today} is not over"), &owners));
+    // Held where the list is.
+    database.run(&format!("update vobiz.cdr set billsec = billsec + 1 where account_id = '{SUB}'")).await;
+    let first = (began + TimeDelta::minutes(330)).date_naive();
+    let held = database.texts(rows).await;
+    assert_eq!(held.len(), 3, "{held:?}");
+    for row in &held {
+        assert!(row.contains(&format!("| t | day {first} changed here after it was compared")), "{held:?}");
+    }
+    let function = format!("select vobiz.safe_to_bill('{SUB}') = vobiz.safe_to_bill('{ACCOUNT}')");
+    assert_eq!(database.count(&format!("select count(*) from ({function}) f (same) where same")).await, 1);
+    // What is owed in its own name holds it alone.
+    database.run("update vobiz.cdr set billsec = billsec - 1 where account_id like 'SA_TEST%'").await;
+    database.run("update vobiz.provider_day set check_at = vobiz.now() where reopened_at is not null").await;
+    sweep_and_check(&database, &accounts).await;
+    database.owe(&["owed-alone"], true).await;
+    database.run(&format!("update vobiz.cdr_queue set account_id = '{other}'")).await;
+    database
+        .run("update vobiz.cdr_queue set enqueued_at = vobiz.now() - interval '30 hours', announced_at = vobiz.now() - interval '30 hours'")
+        .await;
+    let held = database.texts("select account_id || ' ' || held_by from vobiz.safe_to_bill where held_by like '1 call is owed%'").await;
+    assert!(held.len() == 1 && held[0].starts_with(other), "{held:?}");
+    assert!(held[0].ends_with(" Asia/Kolkata"), "{held:?}");
+    // Its moves are noted beside those of the account that lists it.
+    let mut connection = database.connection().await;
+    let id = AccountId::new(ACCOUNT).unwrap();
+    let moved = vobiz_cdr::db::ledger::safe_to_bill::note(&mut connection, &id).await.unwrap();
+    let mut moved: Vec<String> = moved.into_iter().map(|moved| moved.account_id).collect();
+    moved.sort();
+    assert_eq!(moved, owners);
+    let metrics = "select count(*) from vobiz.safe_to_bill where since is not null";
+    assert_eq!(database.count(metrics).await, 3);
+    // One whose account nobody has configured any more says so.
+    database
+        .run("insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time)
+              select 'nobodys', 'SA_NOBODYS1', 'MA_GONE', origin, attempts, fetched_at, revision, content_hash, start_time from vobiz.cdr limit 1")
+        .await;
+    let held = database.text("select held_by from vobiz.safe_to_bill where account_id = 'SA_NOBODYS1'").await;
+    assert_eq!(held, "no account that is configured lists its calls");
+    vobiz.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partner_reads_each_customer_by_itself() {
     let (partner, token) = ("PA_TESTEF56", "tok_partner_4c1d8e7f2a6b");
     let (one, two) = ("MA_CUSTOM01", "MA_CUSTOM02");

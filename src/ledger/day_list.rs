@@ -1,0 +1,115 @@
+//! The list of a day, and of the days beside it, as a check reads them: stored, noted for the comparison, and asked how Vobiz cuts its
+//! days.
+
+use chrono::NaiveDate;
+use tracing::info;
+
+use super::check::{COMPARE_TIMEOUT, DayCheck};
+use super::zone;
+use crate::db::cdr::Incoming;
+use crate::db::ledger::bound::{self, InferredZone};
+use crate::db::ledger::compare::{self, DaySpan};
+use crate::db::ledger::{contradiction, listed};
+use crate::list::{Found, ListError, ListWalk, in_time, within};
+use crate::vobiz::{Cdr, Summary};
+
+/// The list of a day as it was read.
+#[derive(Debug, Default)]
+pub(super) struct DayList {
+    pub(super) requests: u32,
+    pub(super) found: Found,
+    pub(super) unreadable: Vec<String>,
+    pub(super) first: Option<Summary>,
+    pub(super) last: Option<Summary>,
+    pub(super) total: Option<i64>,
+    /// It shows calls of accounts that no list of this one had shown.
+    pub(super) new_owners: bool,
+    /// Rows that lie in no zone's version of the day.
+    pub(super) outside: i64,
+    /// Pages that Vobiz refused and of which rows are lost, in words; and those of the days beside it.
+    pub(super) refused: Vec<String>,
+    pub(super) refused_beside: Vec<String>,
+    /// Rows of calls that lists have contradicted before.
+    pub(super) contradicting: Vec<Incoming>,
+    /// Pages of the days beside it.
+    pub(super) beside: u32,
+}
+
+impl DayCheck<'_> {
+    /// Reads the list of a day: stores its rows, and notes them for the comparison.
+    pub(super) async fn read_list(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
+        let account = self.reader.account.id();
+        let contradicted = in_time(contradiction::calls(self.connection, account, day)).await?;
+        let mut list = DayList::default();
+        let mut walk = ListWalk::new(self.reader, &format!("day {day}"), Some((day, day)));
+        loop {
+            let read = walk.next(None).await?;
+            let rows: Vec<&Cdr> = read.ours.iter().map(|row| &row.cdr).chain(&read.foreign).collect();
+            list.new_owners |= in_time(listed::note(self.connection, account, day, &rows)).await?;
+            list.requests += read.requests;
+            list.found.add(read.found);
+            list.unreadable.extend(read.unreadable);
+            list.refused.extend(read.refused.filter(|_| read.rows_lost > 0));
+            list.contradicting
+                .extend(read.ours.into_iter().filter(|row| contradicted.contains(row.cdr.call_id.as_str())));
+            list.first = list.first.or_else(|| read.summary.clone());
+            list.last = read.summary.or(list.last);
+            list.total = read.total.or(list.total);
+            if read.is_last {
+                walk.end().await?;
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Calls of ours that the list lacks: it may have put them into the day before or after, so these are read, too.
+    pub(super) async fn read_beside(
+        &mut self,
+        list: &mut DayList,
+        zone: &InferredZone,
+    ) -> Result<(), ListError> {
+        if self.unlisted(zone).await? == 0 {
+            return Ok(());
+        }
+        let day = self.due.day;
+        for neighbour in [day.pred_opt(), day.succ_opt()].into_iter().flatten() {
+            let its = self.read_list(neighbour).await?;
+            list.beside += its.requests;
+            list.refused_beside.extend(its.refused);
+            list.new_owners |= its.new_owners;
+            self.infer_zone(neighbour).await?;
+        }
+        Ok(())
+    }
+
+    /// How many calls of the day that its list ought to show were not listed.
+    pub(super) async fn unlisted(&mut self, zone: &InferredZone) -> Result<i64, ListError> {
+        let (account, day) = (self.reader.account.id(), self.due.day);
+        within(COMPARE_TIMEOUT, async {
+            let (from, to) = bound::span(&mut *self.connection, account, day).await?;
+            let span = DaySpan { account, day, day_of: &zone.day_of, from, to };
+            compare::unlisted(self.connection, &span).await
+        })
+        .await
+    }
+
+    /// Infers from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
+    pub(super) async fn infer_zone(&mut self, day: NaiveDate) -> Result<(InferredZone, i64), ListError> {
+        let account = self.reader.account.id();
+        let (before, inferred, outside) = within(COMPARE_TIMEOUT, async {
+            let before = bound::inferred(&mut *self.connection, account, day).await?;
+            let extremes = listed::extremes(&mut *self.connection, account, day).await?;
+            let inferred = zone::infer(&before, day, &extremes);
+            if inferred != before {
+                bound::write_down(&mut *self.connection, account, &inferred).await?;
+            }
+            Ok((before, inferred, extremes.outside))
+        })
+        .await?;
+        if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {
+            let zone = inferred.offset.map_or_else(|| "the billing zone".into(), zone::east);
+            info!(%account, by = inferred.day_of, zone, "the lists say how Vobiz cuts its days");
+        }
+        Ok((inferred, outside))
+    }
+}

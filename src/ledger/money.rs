@@ -1,0 +1,177 @@
+//! Whether the one figure of money in Vobiz's summary is that of its rows. Pure.
+
+use super::words::calls;
+use crate::db::ledger::compare::{LedgerTotal, SideTotals};
+use crate::vobiz::{Half, Numeric};
+
+/// The money of a summary that fits its rows, or of which that cannot be said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Money {
+    /// Which field it adds up.
+    pub(super) summary_cost: Option<&'static str>,
+    /// Which money was not compared.
+    pub(super) words: Option<String>,
+}
+
+/// Compares the money of a summary with that of its rows. Where they differ: the field that would fit, had it not been another one
+/// before.
+///
+/// The summary has one figure and names no currency. Where the calls name several, it may be their numbers added up blindly, or one
+/// currency's alone; both show in the figure. If it is neither, Vobiz may have converted one into another at a rate that nobody knows:
+/// then nothing was compared, and the day says so. Calls that name no currency are no other currency: nothing can be converted there.
+pub(super) fn compare(
+    said: Option<&Numeric>,
+    rows: &SideTotals,
+    totals: &[LedgerTotal],
+    known: Option<&str>,
+) -> Result<Money, Option<&'static str>> {
+    let any = |sum: &SideTotals| {
+        let said = said?;
+        match (equals(said, &sum.total), equals(said, &sum.cost)) {
+            (true, true) => Some("either"),
+            (true, false) => Some("total_cost"),
+            (false, true) => Some("cost"),
+            (false, false) => None,
+        }
+    };
+    // It was another one before.
+    let fits = |sum| any(sum).filter(|fits| known.is_none_or(|known| *fits == "either" || *fits == known));
+    let listed: Vec<&LedgerTotal> = totals.iter().filter(|total| total.there.calls > 0).collect();
+    let named: Vec<&LedgerTotal> =
+        listed.iter().copied().filter(|total| !total.currency.is_empty()).collect();
+    let blind = fits(rows).map(|field| Money { summary_cost: Some(field), words: None });
+    if listed.len() < 2 {
+        return blind.ok_or(any(rows));
+    }
+    let figure = said.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    // That the few calls of a currency happen to add up to the figure explains nothing of the many others.
+    let one = named.iter().find_map(|total| {
+        let there = &total.there;
+        let counts = there.calls * 2 >= rows.calls && there.total != Numeric::default();
+        fits(there).filter(|_| counts).map(|field| (*total, field))
+    });
+    // Of two explanations the one to the last digit: few decimals fit more than one.
+    let to_the_digit = |sum: &SideTotals| said.is_some_and(|said| *said == sum.total || *said == sum.cost);
+    if let Some(blind) = blind
+        && (to_the_digit(rows) || !one.is_some_and(|(total, _)| to_the_digit(&total.there)))
+    {
+        return Ok(blind);
+    }
+    if let Some((total, field)) = one {
+        let others: Vec<String> = listed
+            .iter()
+            .filter(|other| other.currency != total.currency)
+            .map(|other| amount(other))
+            .collect();
+        let words = format!(
+            "money compared in {} only: Vobiz's summary says {figure} and leaves out {}",
+            total.currency,
+            others.join(", ")
+        );
+        return Ok(Money { summary_cost: Some(field), words: Some(words) });
+    }
+    if named.len() < 2 {
+        return Err(any(rows));
+    }
+    let all: Vec<String> = listed.iter().map(|total| amount(total)).collect();
+    let words =
+        format!("money not compared: Vobiz's summary says {figure}, its own rows say {}", all.join(", "));
+    Ok(Money { summary_cost: None, words: Some(words) })
+}
+
+/// Whether a figure of the summary is this sum, at the decimals that are printed; more of them than the rows have are what a binary
+/// sum leaves over.
+fn equals(said: &Numeric, sum: &Numeric) -> bool {
+    let decimals = said.scale().min(sum.scale().max(2));
+    [Half::Up, Half::Even].into_iter().any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
+}
+
+/// The money of the calls of one currency, in words.
+fn amount(total: &LedgerTotal) -> String {
+    let currency = if total.currency.is_empty() { "without a currency" } else { &total.currency };
+    let n = u32::try_from(total.there.calls).unwrap_or(u32::MAX);
+    format!("{} {currency} of {}", total.there.total.normalize(), calls(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a figure says of calls in several currencies: currency, calls, sum of `total_cost`; the sum of `cost` is 0.01 each.
+    fn mixed(
+        said: &str,
+        totals: &[(&str, i64, &str)],
+        known: Option<&str>,
+    ) -> Result<Money, Option<&'static str>> {
+        let side = |calls, cost: &str, total: &str| SideTotals {
+            calls,
+            cost: cost.parse().unwrap(),
+            total: total.parse().unwrap(),
+            ..SideTotals::default()
+        };
+        let both: Vec<LedgerTotal> = totals
+            .iter()
+            .map(|(currency, calls, total)| {
+                let side = side(*calls, "0.01", total);
+                LedgerTotal { currency: (*currency).into(), here: side.clone(), there: side }
+            })
+            .collect();
+        let mut rows = side(0, "0", "0");
+        for total in &both {
+            rows.calls += total.there.calls;
+            rows.cost = &rows.cost + &total.there.cost;
+            rows.total = &rows.total + &total.there.total;
+        }
+        compare(said.parse().ok().as_ref(), &rows, &both, known)
+    }
+
+    #[test]
+    fn several_currencies_are_compared_as_far_as_the_figure_can_be_explained() {
+        let (inr, usd, none) = (("INR", 20, "9.00"), ("USD", 1, "0.05"), ("", 1, "0.45"));
+        let money =
+            |summary_cost, words: Option<&str>| Ok(Money { summary_cost, words: words.map(str::to_owned) });
+        let not_compared = |said: &str| {
+            let rows = "its own rows say 9 INR of 20 calls, 0.05 USD of 1 call";
+            money(None, Some(&format!("money not compared: Vobiz's summary says {said}, {rows}")))
+        };
+        let left_out = |said: &str, what: &str| {
+            let words =
+                format!("money compared in INR only: Vobiz's summary says {said} and leaves out {what}");
+            money(Some("total_cost"), Some(&words))
+        };
+        for (said, totals, expected) in [
+            // The numbers added up blindly.
+            ("9.05", vec![inr, usd], money(Some("total_cost"), None)),
+            ("9.45", vec![inr, none], money(Some("total_cost"), None)),
+            ("0.02", vec![inr, usd], money(Some("cost"), None)),
+            // One currency alone, and never that of a few calls.
+            ("9.00", vec![inr, usd], left_out("9.00", "0.05 USD of 1 call")),
+            ("9.00", vec![none, inr], left_out("9.00", "0.45 without a currency of 1 call")),
+            // At so few decimals both fit.
+            ("9", vec![inr, usd], left_out("9", "0.05 USD of 1 call")),
+            ("9.1", vec![inr, usd], money(Some("total_cost"), None)),
+            // No explanation but a conversion: what was not compared is said.
+            ("99.00", vec![inr, usd], not_compared("99.00")),
+            ("0.05", vec![inr, usd], not_compared("0.05")),
+            // Calls without a currency cannot have been converted.
+            ("99.00", vec![none, inr], Err(None)),
+            ("0.45", vec![none, inr], Err(None)),
+            ("99.00", vec![inr], Err(None)),
+            ("null", vec![none, inr], Err(None)),
+            ("null", vec![inr, usd], not_compared("nothing")),
+        ] {
+            assert_eq!(mixed(said, &totals, None), expected, "{said} {totals:?}");
+        }
+        // What summaries of the account add up is known: the other field explains nothing.
+        assert_eq!(mixed("0.02", &[inr, usd], Some("total_cost")), not_compared("0.02"));
+        assert_eq!(mixed("0.02", &[inr, none], Some("total_cost")), Err(Some("cost")));
+        assert_eq!(mixed("9.05", &[inr, usd], Some("total_cost")), money(Some("total_cost"), None));
+    }
+
+    #[test]
+    fn a_sum_of_nothing_explains_nothing() {
+        let free = ("USD", 30, "0");
+        let said = mixed("0", &[("INR", 20, "9.00"), free], Some("total_cost")).unwrap().words.unwrap();
+        assert!(said.starts_with("money not compared: "), "{said}");
+    }
+}

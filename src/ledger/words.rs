@@ -1,0 +1,89 @@
+//! Why a day is not settled, in words. Pure.
+
+use super::evaluate::CheckSnapshot;
+use crate::db::ledger::compare::LedgerDifferences;
+
+/// Calls that are named in the reason.
+const NAMED: usize = 3;
+
+/// A list with a hole proves nothing of what may be in it, but what its other rows say differs all the same.
+pub(super) fn on_refused_pages(seen: &CheckSnapshot<'_>) -> Option<String> {
+    let found = seen.differences;
+    let beside = if found.missing_there > 0 { seen.refused_beside } else { &[] };
+    let mut reasons: Vec<String> = seen.refused.iter().chain(beside).cloned().collect();
+    if reasons.is_empty() {
+        return None;
+    }
+    for (kind, n, words) in
+        [("differs", found.differing, "differing"), ("missing_here", found.missing_here, "missing here")]
+    {
+        if n > 0 {
+            reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
+        }
+    }
+    Some(reasons.join("; "))
+}
+
+pub(super) fn calls(n: u32) -> String {
+    if n == 1 { "1 call".into() } else { format!("{n} calls") }
+}
+
+/// What differs call by call, with the money and the first ids.
+pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
+    let found = seen.differences;
+    let verb = |n: u32, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    let mut reasons = Vec::new();
+    if !seen.unreadable.is_empty() {
+        let n = seen.unreadable.len();
+        reasons.push(format!("{n} {} of the list could not be read", if n == 1 { "row" } else { "rows" }));
+    }
+    for (kind, n, words) in [
+        ("differs", found.differing, verb(found.differing, "differs", "differ")),
+        ("missing_here", found.missing_here, verb(found.missing_here, "is missing here", "are missing here")),
+        (
+            "missing_there",
+            found.missing_there,
+            verb(found.missing_there, "is missing at Vobiz", "are missing at Vobiz"),
+        ),
+        (
+            "billed_elsewhere",
+            found.billed_elsewhere,
+            verb(
+                found.billed_elsewhere,
+                "is listed in this day and billed in another",
+                "are listed in this day and billed in others",
+            ),
+        ),
+    ] {
+        if n > 0 {
+            reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
+        }
+    }
+    if seen.wrong_sums > 0 {
+        let (n, verb) = (seen.wrong_sums, if seen.wrong_sums == 1 { "sum does" } else { "sums do" });
+        reasons.push(format!("{n} {verb} not equal the calls in the bill: see `vobiz-cdr verify`"));
+    }
+    let money: Vec<String> = seen
+        .totals
+        .iter()
+        .filter(|total| total.here.total != total.there.total)
+        .map(|total| {
+            let difference = total.here.total.minus(&total.there.total).abs().normalize();
+            let side = if total.here.total > total.there.total { "more" } else { "less" };
+            format!("{difference} {} {side} here", total.currency)
+        })
+        .collect();
+    if !money.is_empty() {
+        reasons.insert(0, money.join(", "));
+    }
+    reasons
+}
+
+fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {
+    let mut ids: Vec<&str> =
+        found.first.iter().filter(|d| d.kind == kind).filter_map(|d| d.call_id.as_deref()).collect();
+    ids.dedup();
+    ids.truncate(NAMED);
+    let more = if n as usize > ids.len() { ", …" } else { "" };
+    format!("{}{more}", ids.join(", "))
+}
