@@ -54,7 +54,7 @@ insert into vobiz.rollup as r
 select account_id, customer, bucket, currency, call_direction, answered,
        /* each sum: sum({}) */
        sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
-       sum(with_cost), sum(without_cost)
+       sum(with_cost), sum(without_cost), sum(credits), sum(unclear)
        /* end */
 from taken group by 1, 2, 3, 4, 5, 6
 on conflict on constraint rollup_key do update set
@@ -62,7 +62,8 @@ on conflict on constraint rollup_key do update set
   calls = r.calls + excluded.calls, duration = r.duration + excluded.duration, billsec = r.billsec + excluded.billsec,
   pulse_minutes = r.pulse_minutes + excluded.pulse_minutes, cost = r.cost + excluded.cost,
   streaming_cost = r.streaming_cost + excluded.streaming_cost, total_cost = r.total_cost + excluded.total_cost,
-  with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost
+  with_cost = r.with_cost + excluded.with_cost, without_cost = r.without_cost + excluded.without_cost,
+  credits = r.credits + excluded.credits, unclear = r.unclear + excluded.unclear
   /* end */;
 \echo the days, as a change of the zone cuts them
 select vobiz.recompute_rollup_day();
@@ -108,6 +109,6 @@ except
 select account_id, customer, bucket, currency, call_direction, answered,
        /* each sum: sum({}) */
        sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
-       sum(with_cost), sum(without_cost)
+       sum(with_cost), sum(without_cost), sum(credits), sum(unclear)
        /* end */
 from vobiz.rollup_part group by 1, 2, 3, 4, 5, 6;

@@ -70,6 +70,9 @@ create table vobiz.cdr (
                      generated always as (coalesce(start_time, end_time, created_at, stored_at)) stored
 );
 create index cdr_day_at on vobiz.cdr (account_id, day_at);
+-- As vobiz.unclear says it.
+create index cdr_unclear on vobiz.cdr (account_id, day_at)
+  where notes <> '{}' or duration is null or billsec is null or (start_time is null and end_time is null);
 
 comment on table  vobiz.cdr is 'One row per CDR, the newest version of it; every version lies in vobiz.cdr_revision. NULL means that Vobiz said nothing, or what it said could not be read (see notes).';
 comment on column vobiz.cdr.call_id is 'Vobiz''s uuid of the call: text, not always a UUID. A further record of the same uuid, told apart by its number, is kept as uuid~number.';

@@ -6,7 +6,7 @@ create table vobiz.rollup (
   bucket         timestamptz not null,
   currency       text,
   call_direction text,
-  answered       boolean     not null,
+  answered       boolean,
   calls          bigint      not null,
   duration       bigint      not null,
   billsec        bigint      not null,
@@ -16,7 +16,9 @@ create table vobiz.rollup (
   total_cost     numeric     not null,
   with_cost      bigint      not null,
   without_cost   bigint      not null,
-  -- What has no currency or direction is one key as well.
+  credits        numeric     not null default 0,
+  unclear        bigint      not null default 0,
+  -- What has no currency or direction, or no seconds, is one key as well.
   constraint rollup_key unique nulls not distinct (bucket, account_id, customer, currency, call_direction, answered)
   -- A few rows change with every folding.
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
@@ -27,7 +29,7 @@ comment on column vobiz.rollup.customer is 'Customer they belong to, or ''unassi
 comment on column vobiz.rollup.bucket is 'Start of the quarter of an hour in which their day_at lies.';
 comment on column vobiz.rollup.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
-comment on column vobiz.rollup.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+comment on column vobiz.rollup.answered is 'Whether billsec > 0; NULL where billsec is: then nobody knows.';
 comment on column vobiz.rollup.calls is 'Legs.';
 comment on column vobiz.rollup.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.rollup.billsec is 'Seconds talked; NULL counts as 0.';
@@ -37,9 +39,11 @@ comment on column vobiz.rollup.streaming_cost is 'Sum of streaming_cost; NULL co
 comment on column vobiz.rollup.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup.without_cost is 'Calls whose total_cost is NULL.';
+comment on column vobiz.rollup.credits is 'Sum of total_cost where it is below 0; total_cost contains it.';
+comment on column vobiz.rollup.unclear is 'Calls of which a field of the bill could not be read (vobiz.unclear_fields).';
 
 create table vobiz.rollup_delta (
-  like vobiz.rollup,
+  like vobiz.rollup including defaults,
   constraint bucket_is_a_time check (isfinite(bucket)),
   -- Infinity and NaN: they would stay in the sums for good.
   constraint amounts_are_numbers check (abs(cost) < 'infinity' and abs(streaming_cost) < 'infinity' and abs(total_cost) < 'infinity')
@@ -52,7 +56,7 @@ comment on column vobiz.rollup_delta.customer is 'Customer they belong to, or ''
 comment on column vobiz.rollup_delta.bucket is 'Start of the quarter of an hour in which their day_at lies.';
 comment on column vobiz.rollup_delta.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup_delta.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
-comment on column vobiz.rollup_delta.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+comment on column vobiz.rollup_delta.answered is 'Whether billsec > 0; NULL where billsec is: then nobody knows.';
 comment on column vobiz.rollup_delta.calls is 'Legs more, or less.';
 comment on column vobiz.rollup_delta.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.rollup_delta.billsec is 'Seconds talked; NULL counts as 0.';
@@ -62,6 +66,8 @@ comment on column vobiz.rollup_delta.streaming_cost is 'Sum of streaming_cost; N
 comment on column vobiz.rollup_delta.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_delta.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_delta.without_cost is 'Calls whose total_cost is NULL.';
+comment on column vobiz.rollup_delta.credits is 'Sum of total_cost where it is below 0; total_cost contains it.';
+comment on column vobiz.rollup_delta.unclear is 'Calls of which a field of the bill could not be read (vobiz.unclear_fields).';
 
 -- A reseller has hundreds of customers, and a month 2,976 quarters.
 create table vobiz.rollup_day (
@@ -70,7 +76,7 @@ create table vobiz.rollup_day (
   day            date    not null,
   currency       text,
   call_direction text,
-  answered       boolean not null,
+  answered       boolean,
   calls          bigint  not null,
   duration       bigint  not null,
   billsec        bigint  not null,
@@ -80,6 +86,8 @@ create table vobiz.rollup_day (
   total_cost     numeric not null,
   with_cost      bigint  not null,
   without_cost   bigint  not null,
+  credits        numeric not null default 0,
+  unclear        bigint  not null default 0,
   constraint rollup_day_key unique nulls not distinct (day, account_id, customer, currency, call_direction, answered)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 -- As vobiz.billing_month says it.
@@ -91,7 +99,7 @@ comment on column vobiz.rollup_day.customer is 'Customer they belong to, or ''un
 comment on column vobiz.rollup_day.day is 'Day in the billing zone (vobiz.setting) in which their quarter of an hour begins.';
 comment on column vobiz.rollup_day.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup_day.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
-comment on column vobiz.rollup_day.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+comment on column vobiz.rollup_day.answered is 'Whether billsec > 0; NULL where billsec is: then nobody knows.';
 comment on column vobiz.rollup_day.calls is 'Legs.';
 comment on column vobiz.rollup_day.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.rollup_day.billsec is 'Seconds talked; NULL counts as 0.';
@@ -101,6 +109,8 @@ comment on column vobiz.rollup_day.streaming_cost is 'Sum of streaming_cost; NUL
 comment on column vobiz.rollup_day.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_day.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_day.without_cost is 'Calls whose total_cost is NULL.';
+comment on column vobiz.rollup_day.credits is 'Sum of total_cost where it is below 0; total_cost contains it.';
+comment on column vobiz.rollup_day.unclear is 'Calls of which a field of the bill could not be read (vobiz.unclear_fields).';
 
 create table vobiz.wrong_sum (
   account_id text        not null,

@@ -26,7 +26,7 @@ begin
   grant select on
     vobiz.billing_day, vobiz.billing_month, vobiz.billing_account_day, vobiz.billing_trunk, vobiz.billing_campaign,
     vobiz.billing_region, vobiz.billing_hangup, vobiz.billing_sub_account,
-    vobiz.cost_gap, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
+    vobiz.cost_gap, vobiz.unclear, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
     vobiz.cdr_change, vobiz.safe_to_bill, vobiz.ledger_day, vobiz.callback_loss,
     vobiz.prefix, vobiz.hangup_cause,
     -- Whether a command of ours understands the schema.

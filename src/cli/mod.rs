@@ -1,6 +1,7 @@
 //! What a person types: one file a subcommand, and one short arm each here. Data goes to stdout, words to stderr.
 //!
-//! Exit codes: 0 done, 1 failed or mismatch, 2 usage or configuration.
+//! Exit codes: 0 done, 1 failed or mismatch, 2 usage or configuration; of `reconcile` also 3, it could not be done, because 1 is its
+//! answer that the two sides differ.
 
 mod accounts;
 mod args;
@@ -95,7 +96,7 @@ enum Command {
     Report(Box<ReportArgs>),
     /// The itemised calls of one customer in one month, as CSV files with totals and a manifest of their hashes
     Export(Box<ExportArgs>),
-    /// Prove the sums that the bill is read from against the calls; exit 1 when they differ
+    /// Prove the sums that the bill is read from against the calls, and settled days against the list; exit 1 when they differ
     Verify(Box<VerifyArgs>),
     /// The schema: apply, status, check or roles
     Migrate(Box<MigrateArgs>),
@@ -126,12 +127,14 @@ impl Cli {
 
 /// Runs the command and turns what came of it into an exit code; a failure is said on stderr.
 pub async fn run(cli: Cli, matches: &ArgMatches) -> ExitCode {
+    let failed =
+        if matches!(cli.command, Command::Reconcile(_)) { ExitCode::from(3) } else { ExitCode::FAILURE };
     match dispatch(cli.command, matches).await {
         Ok(code) => code,
         Err(error) => {
             output::stderr_line(&format!("vobiz-cdr: {}", output::explain(&error)));
             let theirs = error.is::<Mistakes>() || error.is::<Usage>() || error.is::<Wrong>();
-            if theirs { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if theirs { ExitCode::from(2) } else { failed }
         }
     }
 }

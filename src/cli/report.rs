@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 use clap::{Args, ValueEnum};
 
-use crate::cli::output::{self, table};
+use crate::cli::output::{self, completeness as words, table};
 use crate::config::DatabaseArgs;
 use crate::db::bill::billing::{self, Column, ColumnKind, Report, ReportFilter, ReportLine};
+use crate::db::bill::completeness::{self, Completeness};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
@@ -100,10 +101,11 @@ async fn print(
     filter: &ReportFilter,
     connection: &mut PgConnection,
 ) -> anyhow::Result<ExitCode> {
-    let zone = billing::zone(connection).await?;
+    let known = completeness::read(connection, filter).await?;
+    let zone = &known.billing_zone;
     let mut lines = report.lines(connection, filter).await?;
     if lines.is_empty() {
-        known(filter, connection).await?;
+        is_known(filter, connection).await?;
     }
     if args.no_total {
         lines.retain(|line| !line.total);
@@ -122,15 +124,18 @@ async fn print(
         Format::Csv => {
             let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
             // A reader that went away (`| head`) is no error.
-            let _ = std::io::stdout().write_all(&sheet(filter, &zone, &columns, &lines, reader)?);
+            let _ = std::io::stdout().write_all(&sheet(filter, &known, &columns, &lines, reader)?);
         }
-        Format::Json => output::stdout_line(&json(report, filter, &zone, &columns, &lines)?),
+        Format::Json => output::stdout_line(&json(report, filter, &known, &columns, &lines)?),
+    }
+    for line in words::lines(&known) {
+        output::stderr_line(&line);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fails where there is no call at all of what was asked for: a wrong name must not look like a bill of nothing.
-async fn known(filter: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
+async fn is_known(filter: &ReportFilter, connection: &mut PgConnection) -> anyhow::Result<()> {
     if let Some(account) = &filter.account {
         is_among("account", account, &billing::accounts(connection).await?)?;
     }
@@ -160,21 +165,26 @@ fn laid_out(columns: &[Column], lines: &[ReportLine]) -> String {
     table.to_string()
 }
 
-/// A file is passed on without the words around it: each line says from when to when it is, and of which zone.
+/// A file is passed on without the words around it: each line says from when to when it is, of which zone, and up to when it is
+/// complete.
 fn sheet(
     filter: &ReportFilter,
-    zone: &str,
+    known: &Completeness,
     columns: &[Column],
     lines: &[ReportLine],
     reader: CsvDialect,
 ) -> std::io::Result<Vec<u8>> {
     let (from, to) = (filter.from.to_string(), filter.to.to_string());
-    let header: Vec<&str> =
-        columns.iter().map(|column| column.name).chain(["from", "to", "billing_zone"]).collect();
+    let header: Vec<&str> = columns
+        .iter()
+        .map(|column| column.name)
+        .chain(["from", "to", "billing_zone", "complete_to"])
+        .collect();
     let mut sheet = CsvFile::new(Vec::new(), reader, &header)?;
     for line in lines {
         let values = cells(line).zip(columns).map(|(cell, column)| (cell, column.kind == ColumnKind::Number));
-        sheet.add(values.chain([&from, &to, zone].map(|said| (Some(said as &str), false))))?;
+        let said = [Some(from.as_str()), Some(&to), Some(&known.billing_zone), known.complete_to.as_deref()];
+        sheet.add(values.chain(said.map(|said| (said, false))))?;
     }
     sheet.end()
 }
@@ -182,7 +192,7 @@ fn sheet(
 fn json(
     report: Report,
     filter: &ReportFilter,
-    zone: &str,
+    known: &Completeness,
     columns: &[Column],
     lines: &[ReportLine],
 ) -> serde_json::Result<String> {
@@ -190,13 +200,14 @@ fn json(
         lines.iter().filter(|line| line.total == total).map(|line| object(columns, line)).collect()
     };
     Ok(format!(
-        r#"{{"report":{},"from":"{}","to":"{}","billing_zone":{},"rows":[{}],"totals":[{}]}}"#,
+        r#"{{"report":{},"from":"{}","to":"{}","billing_zone":{},"rows":[{}],"totals":[{}],"completeness":{}}}"#,
         serde_json::to_string(report.name())?,
         filter.from,
         filter.to,
-        serde_json::to_string(zone)?,
+        serde_json::to_string(&known.billing_zone)?,
         rows(false)?.join(","),
-        rows(true)?.join(",")
+        rows(true)?.join(","),
+        serde_json::to_string(known)?
     ))
 }
 

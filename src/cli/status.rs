@@ -163,5 +163,16 @@ fn in_words(page: &Value) -> String {
             text(safe, "/held_by")
         );
     }
+    for owner in rows(page, "/unclear/owners") {
+        let (unclear, without_cost) = (count(owner, "/unclear"), count(owner, "/without_cost"));
+        if unclear + without_cost > 0 {
+            let _ = writeln!(
+                out,
+                "{} has {unclear} unclear calls (vobiz.unclear) and {without_cost} without an amount (vobiz.cost_gap) since {}",
+                text(owner, "/account_id"),
+                text(page, "/unclear/since"),
+            );
+        }
+    }
     out
 }

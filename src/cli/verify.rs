@@ -1,4 +1,5 @@
-//! `vobiz-cdr verify`: the sums that the bill is read from, proved against the calls.
+//! `vobiz-cdr verify`: the sums that the bill is read from, proved against the calls, and the calls of settled days against what Vobiz
+//! listed.
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use crate::db::bill::billing;
 use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
+use crate::db::ledger::settled::{self, SettledDays};
 use crate::db::reconcile;
 use chrono::NaiveDate;
 use clap::Args;
@@ -75,6 +77,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         // Nothing equals nothing: a wrong name must not look like a proof.
         is_among("account", account, &billing::accounts(&mut transaction).await?)?;
     }
+    let settled = settled::compare(&mut transaction, scope.accounts, scope.from, scope.to).await?;
     let equal = verified.differences.is_empty() && days.is_empty();
     let repaired = args.repair && !equal;
     if repaired {
@@ -86,16 +89,27 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         proof::note(&mut transaction, scope, &[]).await?;
     }
     transaction.commit().await?;
-    show(args, &verified, &days, repaired);
-    Ok(if equal || repaired { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    show(args, &verified, &days, &settled, repaired);
+    Ok(if (equal || repaired) && settled.differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::RollupDayDifference], repaired: bool) {
+fn show(
+    args: &VerifyArgs,
+    verified: &Verified,
+    days: &[rollup_day::RollupDayDifference],
+    settled: &SettledDays,
+    repaired: bool,
+) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({
             "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
             "differences": differences, "days": days,
+            "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences},
         });
         output::stdout_line(&all.to_string());
     } else {
@@ -127,6 +141,7 @@ fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::RollupDayDif
             );
         }
         print(&table);
+        print(&settled_table(settled));
     }
     let wrong = differences.len();
     output::stderr_line(&match (wrong, repaired) {
@@ -142,9 +157,53 @@ fn show(args: &VerifyArgs, verified: &Verified, days: &[rollup_day::RollupDayDif
             format!("{wrong} sums by day differ from their quarters: --repair makes them right")
         });
     }
-    if wrong.max(days.len()) > SHOWN && !args.json {
+    output::stderr_line(&match settled.differences.first() {
+        None => format!(
+            "the settled days hold what Vobiz listed of them: {} calls in {} days of Vobiz's",
+            settled.calls, settled.days
+        ),
+        Some(first) => format!(
+            "{} sums of settled days are not what Vobiz listed: something changed calls past the triggers; `vobiz-cdr reconcile \
+             --account {} --day {}` lists and compares such a day again",
+            settled.differences.len(),
+            first.account_id,
+            first.day
+        ),
+    });
+    if wrong.max(days.len()).max(settled.differences.len()) > SHOWN && !args.json {
         output::stderr_line(&format!("the first {SHOWN} are shown; --json shows all"));
     }
+}
+
+/// What is left of the settled days, a line for each currency of a day.
+fn settled_table(settled: &SettledDays) -> Table {
+    let heads = [
+        "account",
+        "day at Vobiz",
+        "currency",
+        "calls",
+        "listed",
+        "billsec",
+        "listed",
+        "total_cost",
+        "listed",
+    ];
+    let mut table = table::open(heads, 3..9);
+    for day in settled.differences.iter().take(SHOWN) {
+        let currency = if day.currency.is_empty() { "-" } else { &day.currency };
+        table.add_row([
+            day.account_id.clone(),
+            day.day.to_string(),
+            currency.to_owned(),
+            day.calls_here.to_string(),
+            day.calls_there.to_string(),
+            day.billsec_here.to_string(),
+            day.billsec_there.to_string(),
+            day.total_here.clone(),
+            day.total_there.clone(),
+        ]);
+    }
+    table
 }
 
 /// An empty table: the time, and the names of the two sides.
@@ -156,7 +215,7 @@ fn headed([time, kept, real]: [&str; 3]) -> Table {
 fn add(
     table: &mut Table,
     place: [String; 3],
-    (currency, direction, answered): (&Option<String>, &Option<String>, bool),
+    (currency, direction, answered): (&Option<String>, &Option<String>, Option<bool>),
     [kept, real]: [&Sums; 2],
 ) {
     let [account, customer, time] = place;
@@ -168,7 +227,7 @@ fn add(
             time.clone(),
             or_dash(currency),
             or_dash(direction),
-            answered.to_string(),
+            answered.map_or_else(|| "-".into(), |answered| answered.to_string()),
             name.into(),
             kept,
             real,

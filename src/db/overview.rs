@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
 use super::bill::proof::{self, SumsSnapshot};
+use super::bill::unclear::{self, UnclearSnapshot};
 use super::ledger::status::{self, LedgerSnapshot};
 
 /// The status of an account.
@@ -93,6 +94,8 @@ pub struct Thorough {
     pub ledger: LedgerSnapshot,
     /// The sums of the bill.
     pub sums: SumsSnapshot,
+    /// Calls with something that could not be read.
+    pub unclear: UnclearSnapshot,
     /// Partitions of this month and the next that are not there.
     pub missing_partitions: Vec<String>,
     /// Migrations that the database lacks.
@@ -175,6 +178,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     .await?;
     let ledger = status::read(&mut *connection).await?;
     let sums = proof::read(&mut *connection).await?;
+    let unclear = unclear::read(&mut *connection).await?;
     let missing_partitions = partition::missing(&mut *connection).await?;
     let steps = match migration::status(connection).await {
         Ok(steps) => steps,
@@ -187,6 +191,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
         dead,
         ledger,
         sums,
+        unclear,
         missing_partitions,
         pending: count(MigrationState::Pending),
         changed: count(MigrationState::Changed),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::db::bill::proof::SumsSnapshot;
+use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
@@ -100,6 +101,8 @@ pub struct StatusSnapshot {
     pub ledger: LedgerSnapshot,
     /// The sums of the bill.
     pub sums: SumsSnapshot,
+    /// Calls with something that could not be read.
+    pub unclear: UnclearSnapshot,
     /// The loops.
     pub loops: Vec<LoopSnapshot>,
     /// The schema.

@@ -28,6 +28,7 @@ fn well() -> StatusSnapshot {
         dead: vec![],
         ledger: LedgerSnapshot::default(),
         sums: SumsSnapshot::default(),
+        unclear: UnclearSnapshot::default(),
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },

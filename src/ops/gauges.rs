@@ -52,6 +52,13 @@ impl Ops {
                 metrics.safe_to_bill_seconds.with_label_values(&[safe.account_id.as_str()]).set(at);
             }
         }
+        metrics.unclear_calls.reset();
+        metrics.without_cost_calls.reset();
+        for owner in &snapshot.unclear.owners {
+            let id = owner.account_id.as_str();
+            metrics.unclear_calls.with_label_values(&[id]).set(owner.unclear);
+            metrics.without_cost_calls.with_label_values(&[id]).set(owner.without_cost);
+        }
         metrics.account_paused.reset();
         metrics.oldest_due_seconds.reset();
         for account in &snapshot.accounts {

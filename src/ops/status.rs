@@ -10,6 +10,7 @@ use super::evaluate::{
 };
 use super::{Ops, Phase};
 use crate::db::bill::proof::SumsSnapshot;
+use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
 
@@ -26,6 +27,7 @@ pub(super) struct StatusPage {
     dead_letters: Vec<DeadLetterSnapshot>,
     ledger: LedgerSnapshot,
     sums: SumsSnapshot,
+    unclear: UnclearSnapshot,
     accounts: Vec<AccountSnapshot>,
     loops: Vec<LoopSnapshot>,
     clocks_ahead_seconds: ClockSkew,
@@ -90,6 +92,7 @@ impl Ops {
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
             ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
             sums: thorough.map(|thorough| thorough.sums.clone()).unwrap_or_default(),
+            unclear: thorough.map(|thorough| thorough.unclear.clone()).unwrap_or_default(),
             loops: self
                 .metrics
                 .heartbeats
@@ -149,6 +152,7 @@ impl Ops {
             dead_letters: snapshot.dead,
             ledger: snapshot.ledger,
             sums: snapshot.sums,
+            unclear: snapshot.unclear,
             accounts: snapshot.accounts,
             loops: snapshot.loops,
             clocks_ahead_seconds: snapshot.clocks,

@@ -3,9 +3,14 @@
 //!
 //! What lives here: reading their rows, and what is compared with what. What does not: the comparison itself (`db::reconcile`).
 
+mod cell;
 mod csv;
+mod date;
+mod header;
 mod map;
 mod row;
+mod text;
+mod total;
 
 use std::io::BufRead;
 
@@ -13,10 +18,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
-pub use csv::Export;
+pub use cell::{DecimalMark, Spelling};
+pub use csv::{Export, FileFacts};
+pub use date::DateOrder;
 pub use map::Map;
+pub use total::TotalRow;
 
-use crate::db::reconcile::{self, CompareScope, Counts, FIELDS, InstantRange, ReconcileTotal, TableError};
+use crate::db::reconcile::{
+    self, Closeness, CompareScope, Counts, FIELDS, InstantRange, ReconcileTotal, TableError,
+};
 use crate::vobiz::AccountId;
 
 /// Rows loaded in one statement.
@@ -31,15 +41,33 @@ pub enum Wrong {
     /// The same, by the reader of CSV.
     #[error("the file cannot be read")]
     Csv(#[from] ::csv::Error),
-    /// A spreadsheet's own idea of text.
-    #[error("the file is UTF-16: save it as CSV in UTF-8")]
-    NotUtf8,
+    /// Something else than CSV.
+    #[error("the file is {0}")]
+    OtherFile(&'static str),
     /// Not an export of calls.
     #[error("no column is named uuid or call_id, so no row can be recognised; the header line has: {0}")]
     NoIdColumn(String),
     /// Which one counts?
     #[error("the header line has {0} twice: take one of the columns out")]
     TwiceThere(String),
+    /// Nothing that we can compare.
+    #[error(
+        "the column {0:?} has a unit that is not compared: amounts are compared in a currency such as (INR), durations in seconds (s), \
+         times in (UTC) or (IST); head it so, convert it, or take the column out"
+    )]
+    OtherUnit(String),
+    /// Two days, and nobody knows which.
+    #[error(
+        "line {line}, column {column}: {text} may be either of two days: say --dates dmy (the day first) or --dates mdy (the month first)"
+    )]
+    AmbiguousDate {
+        /// Where it stands.
+        line: i64,
+        /// Its column.
+        column: String,
+        /// What it says.
+        text: String,
+    },
     /// The map does not do.
     #[error("the map: {0}")]
     Map(String),
@@ -83,13 +111,19 @@ pub struct ReconcileRequest {
     pub days: Option<(NaiveDate, NaiveDate)>,
     /// Only the calls of this account; without it, those of all accounts that they name, or all.
     pub account: Option<AccountId>,
+    /// Zone of times without one, in a file; without it, the one that the headings name, or the billing zone.
+    pub zone: Option<String>,
+    /// How values are written, in a file.
+    pub spelling: Spelling,
+    /// How near amounts must be to be the same.
+    pub closeness: Closeness,
 }
 
 /// A comparison; its differences are read by [`reconcile::differences`] on the same connection.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// Whether both sides say the same: never, where neither was asked for days nor theirs has a row, because nothing proves
-    /// nothing.
+    /// nothing; nor where a row of totals contradicts the rows above it.
     pub equal: bool,
     /// Rows of theirs, of whatever days.
     pub rows: i64,
@@ -105,17 +139,25 @@ pub struct Comparison {
     pub counts: Counts,
     /// The sums, by currency.
     pub totals: Vec<ReconcileTotal>,
+    /// What the file was, where it was one.
+    pub file: Option<FileFacts>,
 }
 
-/// Compares with an export; times without a zone are taken in `zone`.
+/// Compares with an export.
 pub async fn with_csv(
     connection: &mut PgConnection,
     input: impl BufRead,
-    zone: &str,
     request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
-    check_zone(connection, zone).await?;
-    let mut export = Export::open(input)?;
+    let here = reconcile::here(connection).await?;
+    let mut export = Export::open(input, request.spelling, here.now)?;
+    let in_file = export.as_ref().and_then(|export| export.zone()).map(str::to_owned);
+    let (zone, by) = match (&request.zone, in_file) {
+        (Some(zone), _) => (zone.clone(), "--zone"),
+        (None, Some(zone)) => (zone, "the heading"),
+        (None, None) => (here.billing_zone, "the billing zone"),
+    };
+    check_zone(connection, &zone).await?;
     reconcile::prepare(connection).await?;
     let mut compared = Vec::new();
     if let Some(export) = &mut export {
@@ -125,14 +167,24 @@ pub async fn with_csv(
             if calls.is_empty() {
                 break;
             }
-            reconcile::load(connection, &calls, zone).await?;
+            // A sign at an amount says its currency, too.
+            if !compared.contains(&"currency") && calls.iter().any(|call| call.currency.is_some()) {
+                compared.push("currency");
+            }
+            reconcile::load(connection, &calls, &zone).await?;
         }
     }
     let mut transaction = connection.begin_with(READ_ONLY).await?;
     reconcile::read_at_length(&mut transaction).await?;
     let range = asked_range(&mut transaction, request).await?;
-    let comparison = finish(&mut transaction, request, range, None, compared).await?;
+    let mut comparison = finish(&mut transaction, request, range, None, compared).await?;
     transaction.commit().await?;
+    if let Some(export) = export {
+        let mut facts = export.facts(request.closeness.slack().as_ref());
+        facts.zone = (facts.zoneless > 0).then_some((zone, by));
+        comparison.equal &= facts.totals.iter().all(|total| total.wrong.is_empty());
+        comparison.file = Some(facts);
+    }
     Ok(comparison)
 }
 
@@ -145,6 +197,7 @@ pub async fn with_table(
     request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     check_zone(connection, &map.zone).await?;
+    let now = reconcile::here(connection).await?.now;
     reconcile::prepare(connection).await?;
     let mut transaction = connection.begin_with(READ_ONLY).await?;
     reconcile::read_at_length(&mut transaction).await?;
@@ -156,7 +209,8 @@ pub async fn with_table(
         if rows.is_empty() {
             break;
         }
-        let calls: Vec<_> = rows.iter().zip(line + 1..).map(|(row, line)| row::of_table(line, row)).collect();
+        let calls = rows.iter().zip(line + 1..).map(|(row, line)| row::of_table(line, row, now));
+        let calls = calls.collect::<Result<Vec<_>, _>>()?;
         line += i64::try_from(calls.len()).unwrap_or_default();
         reconcile::load(&mut transaction, &calls, &map.zone).await?;
     }
@@ -209,7 +263,8 @@ async fn finish(
     }
     // Without any time there is no call of ours to compare with, but unreadable rows are still to be said.
     let nothing = InstantRange { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
-    let scope = CompareScope { range: range.unwrap_or(nothing), accounts };
+    let scope =
+        CompareScope { range: range.unwrap_or(nothing), accounts, closeness: request.closeness.clone() };
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
     Ok(Comparison {
@@ -221,5 +276,6 @@ async fn finish(
         compared,
         counts,
         totals: reconcile::totals(connection).await?,
+        file: None,
     })
 }

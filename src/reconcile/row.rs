@@ -1,68 +1,206 @@
-//! One row of another's list, from the texts in it to a call of theirs. Pure. Read as leniently as a CDR, but a value that
-//! cannot be read makes the row unreadable: it is reported, never compared by halves and never dropped.
+//! One row of another's list, from the texts in it to a call of theirs. Pure. A value that cannot be read makes the row unreadable: it is
+//! reported, never compared by halves and never dropped.
 
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+
+use super::cell::{self, Spelling, Time};
+use super::{Wrong, header};
 use crate::db::reconcile::{COLUMNS, TheirCall};
 use crate::vobiz::written;
 
-/// Reads a row. `says` gives the text of one of [`COLUMNS`], if the row has it.
-pub(super) fn read<'a>(line: i64, says: impl Fn(&str) -> Option<&'a str>) -> TheirCall {
+/// What a row says in one column.
+pub(super) struct SaidValue<'a> {
+    /// The column as they name it.
+    pub(super) title: Cow<'a, str>,
+    pub(super) text: Cow<'a, str>,
+    /// The currency in which the heading says that amounts are.
+    pub(super) currency: Option<&'static str>,
+}
+
+/// A row that was read.
+pub(super) struct ReadRow {
+    pub(super) call: TheirCall,
+    /// Times that mean none.
+    pub(super) no_times: i64,
+}
+
+/// Reads a row. `says` gives what it says of one of [`COLUMNS`], the first that counts first. Without a `spelling` values are written as
+/// Postgres writes them, and in no other way.
+pub(super) fn read<'a>(
+    line: i64,
+    says: impl Fn(&str) -> Vec<SaidValue<'a>>,
+    spelling: Option<Spelling>,
+    now: DateTime<Utc>,
+) -> Result<ReadRow, Wrong> {
     let mut wrong = Vec::new();
-    let said = |name: &str| says(name).filter(|text| !written::is_nothing(text));
-    let text = |name: &str, wrong: &mut Vec<String>| take(name, said(name), written::text, wrong);
-    let number = |name: &str, wrong: &mut Vec<String>| take(name, said(name), written::decimal, wrong);
+    let mut no_times = 0;
+    let said = |name: &str| {
+        says(name).into_iter().filter(|said| !written::is_nothing(&said.text)).collect::<Vec<_>>()
+    };
+    let text = |name: &str, read: fn(&str) -> Result<String, String>, wrong: &mut Vec<String>| {
+        let said = said(name).into_iter().next()?;
+        read(&said.text).map_err(|why| wrong.push(format!("{}: {why}", said.title))).ok()
+    };
+    let call_id = text("call_id", written::call_id, &mut wrong);
+    let record_id = text("record_id", written::text, &mut wrong);
+    let account_id = text("account_id", written::text, &mut wrong);
+    let from_number = text("from", written::text, &mut wrong);
+    let to_number = text("to", written::text, &mut wrong);
+    let mut called_at = None;
+    for said in said("started_at") {
+        match cell::time(&said.text, spelling, now) {
+            Time::At(moment) => called_at = Some(moment),
+            Time::Never => {
+                no_times += 1;
+                continue;
+            }
+            Time::Unreadable(why) => wrong.push(format!("{}: {why}", said.title)),
+            Time::Ambiguous => {
+                let text = header::shown(&said.text);
+                return Err(Wrong::AmbiguousDate { line, column: said.title.into_owned(), text });
+            }
+        }
+        break;
+    }
+    let seconds = |name: &str, wrong: &mut Vec<String>| {
+        let said = said(name).into_iter().next()?;
+        let read = cell::seconds(&said.text, spelling);
+        read.map_err(|why| wrong.push(format!("{}: {why}", said.title))).ok()
+    };
+    let (duration, billsec) = (seconds("duration", &mut wrong), seconds("billsec", &mut wrong));
+    let mut currency = text("currency", written::text, &mut wrong).map(|currency| cell::currency(&currency));
+    let mut amount = |name: &str, wrong: &mut Vec<String>| {
+        let said = said(name).into_iter().next()?;
+        match cell::amount_or_number(&said.text, spelling) {
+            Ok((number, sign)) => {
+                for code in [sign, said.currency].into_iter().flatten() {
+                    match &currency {
+                        Some(other) if other != code => {
+                            wrong.push(format!("{}: in {code}, and the row says {other}", said.title));
+                        }
+                        _ => currency = Some(code.to_owned()),
+                    }
+                }
+                Some(number)
+            }
+            Err(why) => {
+                wrong.push(format!("{}: {why}", said.title));
+                None
+            }
+        }
+    };
+    let cost = amount("cost", &mut wrong);
+    let streaming_cost = amount("streaming_cost", &mut wrong);
+    let total_cost = amount("total_cost", &mut wrong);
+    let unreadable = (!wrong.is_empty()).then(|| wrong.join("; "));
     let call = TheirCall {
         line,
-        call_id: take("call_id", said("call_id"), written::call_id, &mut wrong),
-        account_id: text("account_id", &mut wrong),
-        from_number: text("from", &mut wrong),
-        to_number: text("to", &mut wrong),
-        called_at: take("started_at", said("started_at"), written::time, &mut wrong).flatten(),
-        duration: number("duration", &mut wrong),
-        billsec: number("billsec", &mut wrong),
-        cost: number("cost", &mut wrong),
-        streaming_cost: number("streaming_cost", &mut wrong),
-        total_cost: number("total_cost", &mut wrong),
-        currency: text("currency", &mut wrong),
-        unreadable: None,
+        call_id,
+        record_id,
+        account_id,
+        from_number,
+        to_number,
+        called_at,
+        duration,
+        billsec,
+        cost,
+        streaming_cost,
+        total_cost,
+        currency,
+        unreadable,
     };
-    TheirCall { unreadable: (!wrong.is_empty()).then(|| wrong.join("; ")), ..call }
+    Ok(ReadRow { call, no_times })
 }
 
 /// A row of a table, its texts in the order of [`COLUMNS`].
-pub(super) fn of_table(line: i64, texts: &[Option<String>; COLUMNS.len()]) -> TheirCall {
-    read(line, |name| texts[COLUMNS.iter().position(|column| *column == name)?].as_deref())
-}
-
-fn take<T>(
-    name: &str,
-    text: Option<&str>,
-    read: fn(&str) -> Result<T, String>,
-    wrong: &mut Vec<String>,
-) -> Option<T> {
-    read(text?).map_err(|why| wrong.push(format!("{name}: {why}"))).ok()
+pub(super) fn of_table(
+    line: i64,
+    texts: &[Option<String>; COLUMNS.len()],
+    now: DateTime<Utc>,
+) -> Result<TheirCall, Wrong> {
+    let says = |name: &str| {
+        let text = COLUMNS
+            .iter()
+            .zip(texts)
+            .find(|(column, _)| **column == name)
+            .and_then(|(_, text)| text.as_deref());
+        let said =
+            text.map(|text| SaidValue { title: name.to_owned().into(), text: text.into(), currency: None });
+        said.into_iter().collect()
+    };
+    read(line, says, None, now).map(|row| row.call)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn row(cells: &[(&str, &'static str, &'static str, Option<&'static str>)]) -> ReadRow {
+        let says = |name: &str| {
+            let cells = cells.iter().filter(|(field, ..)| *field == name);
+            cells
+                .map(|(_, title, text, currency)| SaidValue {
+                    title: (*title).into(),
+                    text: (*text).into(),
+                    currency: *currency,
+                })
+                .collect()
+        };
+        read(7, says, Some(Spelling::default()), "2026-11-27T00:00:00Z".parse().unwrap()).unwrap()
+    }
+
     #[test]
     fn what_cannot_be_read_is_said_and_the_rest_is_kept() {
-        let call = read(7, |name| match name {
-            "call_id" => Some(" 0D0D0018-0000-4000-8000-00000000000A "),
-            "billsec" => Some("42"),
-            "cost" => Some("0,45"),
-            "total_cost" => Some("\\N"),
-            "started_at" => Some("yesterday"),
-            _ => None,
-        });
+        let call = row(&[
+            ("call_id", "uuid", " 0D0D0018-0000-4000-8000-00000000000A ", None),
+            ("billsec", "billsec", "42", None),
+            ("cost", "Amount", "0;45", None),
+            ("total_cost", "total_cost", "\\N", None),
+            ("started_at", "start_time", "yesterday", None),
+        ])
+        .call;
         assert_eq!((call.line, call.call_id.as_deref()), (7, Some("0d0d0018-0000-4000-8000-00000000000a")));
         assert_eq!((call.billsec, call.cost, call.total_cost), (Some(42.into()), None, None));
         assert_eq!(
             call.unreadable.as_deref(),
             Some(
-                "started_at: not a time such as 2026-03-25 10:00:42: \"yesterday\"; cost: not a number: \"0,45\""
+                "start_time: not a time such as 2026-03-25 10:00:42: \"yesterday\"; Amount: not a number: \"0;45\""
             )
         );
+    }
+
+    #[test]
+    fn the_currency_is_said_by_a_column_a_heading_or_a_sign_and_all_say_the_same() {
+        let said = |cells: &[(&str, &'static str, &'static str, Option<&'static str>)]| {
+            let call = row(cells).call;
+            (call.currency.unwrap_or_default(), call.unreadable.unwrap_or_default())
+        };
+        assert_eq!(said(&[("cost", "Cost (INR)", "0.45", Some("INR"))]).0, "INR");
+        assert_eq!(said(&[("cost", "Cost", "₹0.45", None)]).0, "INR");
+        assert_eq!(said(&[("currency", "currency", "Rs.", None)]).0, "INR");
+        assert_eq!(
+            said(&[("currency", "currency", "inr", None), ("cost", "Cost", "0.45 INR", None)]),
+            ("INR".into(), String::new())
+        );
+        assert_eq!(
+            said(&[("cost", "Cost (INR)", "NULL", Some("INR"))]).0,
+            "",
+            "of an amount that is not there"
+        );
+        let both =
+            said(&[("currency", "currency", "USD", None), ("cost", "Cost (INR)", "0.45", Some("INR"))]);
+        assert_eq!(both.1, "Cost (INR): in INR, and the row says USD");
+    }
+
+    #[test]
+    fn a_time_that_means_none_leaves_the_word_to_the_next() {
+        let read = row(&[
+            ("started_at", "start_time", "1970-01-01 00:00:00", None),
+            ("started_at", "end_time", "2026-03-25T10:00:42Z", None),
+        ]);
+        assert!(read.call.called_at.is_some() && read.call.unreadable.is_none());
+        assert_eq!(read.no_times, 1);
     }
 }

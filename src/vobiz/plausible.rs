@@ -9,6 +9,7 @@ use super::cdr::CdrFields;
 use super::id::{is_placeholder, uuid_in_lower_case};
 use super::json;
 use super::numeric::{Half, Numeric};
+use super::time::YEAR_2000;
 use super::value::{Notes, shorten};
 
 /// The fields that are seconds of a call.
@@ -40,7 +41,7 @@ pub(super) fn spelled<'a>(key: &str, written: &'a str, notes: &mut Notes) -> Cow
 }
 
 /// `hh:mm:ss` and `mm:ss`, also with a fraction.
-fn by_the_clock(text: &str) -> Option<Numeric> {
+pub(super) fn by_the_clock(text: &str) -> Option<Numeric> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
     let mut parts = clock.split(':');
     let first = parts.next()?;
@@ -142,6 +143,11 @@ fn bridge(id: &str, notes: &mut Notes) -> Option<String> {
 /// What came, short and on one line.
 fn quoted(word: &str) -> String {
     shorten(&format!("{word:?}"))
+}
+
+/// Whether a time may be one of a call, seen from now: not a sentinel for none, and not in the future.
+pub(super) fn is_of_our_time(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time.timestamp() >= YEAR_2000 && now.checked_add_signed(AHEAD).is_none_or(|latest| time <= latest)
 }
 
 /// Takes out times that lie in the future, seen from when the record was asked for; each with a note.

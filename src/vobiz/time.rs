@@ -45,17 +45,17 @@ impl Read for DateTime<Utc> {
 }
 
 /// 2000-01-01, in seconds since 1970.
-const YEAR_2000: i64 = 946_684_800;
+pub(super) const YEAR_2000: i64 = 946_684_800;
 
 /// Whether a date as it is written, in whatever spelling, has a year before 2000.
-fn is_year_before_2000(text: &str) -> bool {
+pub(super) fn is_year_before_2000(text: &str) -> bool {
     let year = text.get(..4).filter(|year| year.bytes().all(|b| b.is_ascii_digit()));
     year.is_some_and(|year| year < "2000" && text[4..].starts_with('-'))
 }
 
 /// Seconds (up to ten digits) or milliseconds (up to thirteen) since 1970, with any fraction. A number that is too small for
 /// this century is an instant of the last one.
-fn since_1970(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn since_1970(text: &str) -> Option<DateTime<Utc>> {
     let number = decimal::scan(text)?.to_numeric()?;
     let (whole, fraction) = number.as_str().split_once('.').unwrap_or((number.as_str(), ""));
     let milliseconds = match whole.trim_start_matches('-').len() {
@@ -70,7 +70,7 @@ fn since_1970(text: &str) -> Option<DateTime<Utc>> {
 
 /// `Fri, 20 Nov 2026 05:00:00 +0530`. Of the zones that have a name only those that mean one offset: chrono takes the letters
 /// of the military, which RFC 2822 says are UTC, for what they are.
-fn rfc2822(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn rfc2822(text: &str) -> Option<DateTime<Utc>> {
     let (rest, zone) = text.rsplit_once(' ')?;
     let known = ["GMT", "UT", "UTC", "Z"].iter().any(|name| zone.eq_ignore_ascii_case(name));
     let text = if known { format!("{} +0000", rest.trim_end()) } else { text.to_owned() };

@@ -49,6 +49,10 @@ pub struct Metrics {
     pub(crate) ledger_difference: IntGaugeVec,
     /// `safe_to_bill_timestamp_seconds{account}`.
     pub(crate) safe_to_bill_seconds: IntGaugeVec,
+    /// `unclear_calls{account}`.
+    pub(crate) unclear_calls: IntGaugeVec,
+    /// `without_cost_calls{account}`.
+    pub(crate) without_cost_calls: IntGaugeVec,
     /// `account_paused{account,reason}`.
     pub(crate) account_paused: IntGaugeVec,
     /// `clock_skew_seconds{against}`.
@@ -159,6 +163,22 @@ impl Metrics {
                 gauges(
                     "safe_to_bill_timestamp_seconds",
                     "Everything before this instant is complete and equals the provider's rows and totals.",
+                    &["account"],
+                ),
+            ),
+            unclear_calls: add(
+                &r,
+                gauges(
+                    "unclear_calls",
+                    "Calls of the last 62 billing days of which a field of the bill could not be read, by account.",
+                    &["account"],
+                ),
+            ),
+            without_cost_calls: add(
+                &r,
+                gauges(
+                    "without_cost_calls",
+                    "Calls of the last 62 billing days without an amount, by account.",
                     &["account"],
                 ),
             ),

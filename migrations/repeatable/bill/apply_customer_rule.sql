@@ -51,7 +51,7 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     insert into vobiz.rollup_delta (
       account_id, customer, bucket, currency, call_direction, answered,
       /* each sum: {} */
-      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       /* end */)
     with before as materialized (
       select r from vobiz.customer_rule r where id not in (select id from unnest(added))
@@ -60,9 +60,9 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     ), before_number as materialized (
       select b.r, f.form from before b cross join lateral unnest((b.r).forms) f (form) where (b.r).field = 'our_number'
     ), touched as materialized (
-      select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.currency, c.call_direction,
+      select c.account_id, c.customer, c.day_at, c.trunk_id, c.campaign_id, c.our_number, c.call_direction,
              /* each input: c.{} */
-             c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
+             c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time, c.notes
              /* end */
       from vobiz.customer_cdr c
       where c.account_id = any (owners) and c.day_at >= first and c.day_at < after
@@ -78,21 +78,23 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       left join before a on vobiz.rule_holds(a.r, 'account_id', c.account_id, c.day_at)
     ), summed as (
       select c.account_id, c.former, c.customer, vobiz.bucket_of(c.day_at) as bucket, c.currency, c.call_direction,
-             coalesce(c.billsec > 0, false) as answered,
+             c.billsec > 0 as answered,
              /* each sum: sum(s.{}) as {} */
              sum(s.calls) as calls, sum(s.duration) as duration, sum(s.billsec) as billsec, sum(s.pulse_minutes) as pulse_minutes,
              sum(s.cost) as cost, sum(s.streaming_cost) as streaming_cost, sum(s.total_cost) as total_cost,
-             sum(s.with_cost) as with_cost, sum(s.without_cost) as without_cost
+             sum(s.with_cost) as with_cost, sum(s.without_cost) as without_cost, sum(s.credits) as credits,
+             sum(s.unclear) as unclear
              /* end */
       from moved c
-      cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
+      cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time, c.notes /* end */) s
       where c.customer <> c.former
       group by 1, 2, 3, 4, 5, 6, 7
     )
     select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered,
            /* each sum: x.sign * s.{} */
            x.sign * s.calls, x.sign * s.duration, x.sign * s.billsec, x.sign * s.pulse_minutes, x.sign * s.cost,
-           x.sign * s.streaming_cost, x.sign * s.total_cost, x.sign * s.with_cost, x.sign * s.without_cost
+           x.sign * s.streaming_cost, x.sign * s.total_cost, x.sign * s.with_cost, x.sign * s.without_cost, x.sign * s.credits,
+           x.sign * s.unclear
            /* end */
     from summed s cross join lateral (values (-1, s.former), (1, s.customer)) as x (sign, customer);
 

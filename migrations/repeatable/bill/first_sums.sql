@@ -6,11 +6,11 @@ begin
     insert into vobiz.rollup (
       account_id, customer, bucket, currency, call_direction, answered,
       /* each sum: {} */
-      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       /* end */)
     select account_id, customer, bucket, currency, call_direction, answered,
            /* each sum: {} */
-           calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+           calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
            /* end */
     from vobiz.rollup_base;
     perform vobiz.recompute_rollup_day();

@@ -18,7 +18,7 @@ create or replace function vobiz.recompute_rollup_day(first date default null, l
     insert into vobiz.rollup_day (
       account_id, customer, day, currency, call_direction, answered,
       /* each sum: {} */
-      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       /* end */)
     with quarter as materialized (
       select q.bucket, vobiz.billing_day_of(q.bucket, zone) as day
@@ -27,7 +27,7 @@ create or replace function vobiz.recompute_rollup_day(first date default null, l
     select r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered,
            /* each sum: sum(r.{}) */
            sum(r.calls), sum(r.duration), sum(r.billsec), sum(r.pulse_minutes), sum(r.cost), sum(r.streaming_cost),
-           sum(r.total_cost), sum(r.with_cost), sum(r.without_cost)
+           sum(r.total_cost), sum(r.with_cost), sum(r.without_cost), sum(r.credits), sum(r.unclear)
            /* end */
     from vobiz.rollup r join quarter q on q.bucket = r.bucket
     where r.bucket >= from_at and r.bucket < to_at

@@ -13,13 +13,14 @@ create or replace function vobiz.roll_up() returns trigger
     insert into vobiz.rollup_delta (
       account_id, customer, bucket, currency, call_direction, answered,
       /* each sum: {} */
-      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       /* end */)
     select c.account_id, vobiz.first_rule(n.customer, k.customer, t.customer, a.customer), vobiz.bucket_of(c.day_at),
-           c.currency, c.call_direction, coalesce(c.billsec > 0, false),
+           c.currency, c.call_direction, c.billsec > 0,
            /* each sum: sign * sum(s.{}) */
            sign * sum(s.calls), sign * sum(s.duration), sign * sum(s.billsec), sign * sum(s.pulse_minutes), sign * sum(s.cost),
-           sign * sum(s.streaming_cost), sign * sum(s.total_cost), sign * sum(s.with_cost), sign * sum(s.without_cost)
+           sign * sum(s.streaming_cost), sign * sum(s.total_cost), sign * sum(s.with_cost), sign * sum(s.without_cost),
+           sign * sum(s.credits), sign * sum(s.unclear)
            /* end */
     from changed c
     -- As vobiz.customer_cdr, which cannot read a transition table. vobiz.customer_of would look for the rules call by call.
@@ -27,7 +28,7 @@ create or replace function vobiz.roll_up() returns trigger
     left join vobiz.customer_rule k on vobiz.rule_holds(k, 'campaign_id', c.campaign_id, c.day_at)
     left join vobiz.customer_rule t on vobiz.rule_holds(t, 'trunk_id', c.trunk_id, c.day_at)
     left join vobiz.customer_rule a on vobiz.rule_holds(a, 'account_id', c.account_id, c.day_at)
-    cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
+    cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time, c.notes /* end */) s
     group by 1, 2, 3, 4, 5, 6;
     return null;
   end $$;

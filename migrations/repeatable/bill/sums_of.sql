@@ -6,7 +6,8 @@ begin
   if (select p.proargnames[p.pronargs + 1:] from pg_catalog.pg_proc p where p.oid = to_regproc('vobiz.sums_of'))
      <> array[
        /* each sum: '{}' */
-       'calls', 'duration', 'billsec', 'pulse_minutes', 'cost', 'streaming_cost', 'total_cost', 'with_cost', 'without_cost'
+       'calls', 'duration', 'billsec', 'pulse_minutes', 'cost', 'streaming_cost', 'total_cost', 'with_cost', 'without_cost',
+       'credits', 'unclear'
        /* end */] then
     drop view vobiz.rollup_base;
     drop function vobiz.sums_of;
@@ -14,7 +15,8 @@ begin
 end $$;
 
 create or replace function vobiz.sums_of(
-    of_duration integer, of_billsec integer, of_cost numeric, of_streaming_cost numeric, of_total_cost numeric)
+    of_duration integer, of_billsec integer, of_cost numeric, of_streaming_cost numeric, of_total_cost numeric, of_currency text,
+    of_start_time timestamptz, of_end_time timestamptz, of_notes text[])
   returns table (
     calls bigint,           -- Legs.
     duration bigint,        -- Seconds, ringing and talking; NULL counts as 0.
@@ -24,7 +26,9 @@ create or replace function vobiz.sums_of(
     streaming_cost numeric, -- Sum of streaming_cost; NULL counts as 0.
     total_cost numeric,     -- Sum of total_cost; NULL counts as 0.
     with_cost bigint,       -- Calls whose total_cost is above 0.
-    without_cost bigint)    -- Calls whose total_cost is NULL.
+    without_cost bigint,    -- Calls whose total_cost is NULL.
+    credits numeric,        -- Sum of total_cost where it is below 0; total_cost contains it.
+    unclear bigint)         -- Calls of which a field of the bill could not be read (vobiz.unclear_fields).
   language sql immutable parallel safe rows 1
   as $$
     select bigint '1',
@@ -35,7 +39,10 @@ create or replace function vobiz.sums_of(
            coalesce(of_streaming_cost, 0),
            coalesce(of_total_cost, 0),
            coalesce(of_total_cost > 0, false)::integer::bigint,
-           (of_total_cost is null)::integer::bigint
+           (of_total_cost is null)::integer::bigint,
+           least(coalesce(of_total_cost, 0), 0),
+           (vobiz.unclear_fields(of_duration, of_billsec, of_cost, of_streaming_cost, of_total_cost, of_currency,
+                                 of_start_time, of_end_time, of_notes) <> '{}')::integer::bigint
   $$;
-comment on function vobiz.sums_of(integer, integer, numeric, numeric, numeric) is
-  'What one call adds to each sum of the bill, of its duration, billsec, cost, streaming_cost and total_cost. Planned as the expressions that it consists of.';
+comment on function vobiz.sums_of(integer, integer, numeric, numeric, numeric, text, timestamptz, timestamptz, text[]) is
+  'What one call adds to each sum of the bill, of its seconds, amounts, currency, times and notes. Planned as the expressions that it consists of.';

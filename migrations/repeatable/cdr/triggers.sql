@@ -52,11 +52,13 @@ create or replace trigger roll_up_delete after delete on vobiz.cdr
 create or replace trigger roll_up_update
   after update of account_id, trunk_id, campaign_id, call_direction, caller_id_number, caller_e164, destination_number,
                   destination_e164, start_time, end_time, created_at, stored_at, duration, billsec, cost, streaming_cost,
-                  total_cost, currency on vobiz.cdr
+                  total_cost, currency, notes on vobiz.cdr
   for each row
   when ((new.account_id, new.trunk_id, new.campaign_id, new.our_number, new.day_at, new.currency, new.call_direction,
-         new.duration, new.billsec, new.cost, new.streaming_cost, new.total_cost)
+         new.duration, new.billsec, new.cost, new.streaming_cost, new.total_cost, new.start_time is null and new.end_time is null,
+         new.notes)
         is distinct from
         (old.account_id, old.trunk_id, old.campaign_id, old.our_number, old.day_at, old.currency, old.call_direction,
-         old.duration, old.billsec, old.cost, old.streaming_cost, old.total_cost))
+         old.duration, old.billsec, old.cost, old.streaming_cost, old.total_cost, old.start_time is null and old.end_time is null,
+         old.notes))
   execute function vobiz.roll_up_change();

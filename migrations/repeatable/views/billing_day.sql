@@ -8,7 +8,7 @@ create or replace view vobiz.billing_day as
          sum(r.duration)::bigint as duration, sum(r.billsec)::bigint as billsec,
          round(sum(r.billsec) / 60, 6) as minutes, sum(r.pulse_minutes)::bigint as pulse_minutes,
          sum(r.cost) as cost, sum(r.streaming_cost) as streaming_cost, sum(r.total_cost) as total_cost,
-         sum(r.without_cost)::bigint as without_cost
+         sum(r.without_cost)::bigint as without_cost, sum(r.credits) as credits, sum(r.unclear)::bigint as unclear
          /* end */
   from vobiz.rollup_day_part r
   group by r.day, r.account_id, r.customer, r.currency, r.call_direction
@@ -24,8 +24,8 @@ comment on column vobiz.billing_day.currency is 'Currency of the costs; NULL whe
 comment on column vobiz.billing_day.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
 -- shown: comments
 comment on column vobiz.billing_day.calls is 'Legs.';
-comment on column vobiz.billing_day.answered is 'Of these, legs with billsec > 0; NULL counts as not answered.';
-comment on column vobiz.billing_day.unanswered_with_cost is 'Legs that were not answered and whose total_cost is above 0.';
+comment on column vobiz.billing_day.answered is 'Of these, legs with billsec > 0; where billsec is NULL nobody knows (unclear).';
+comment on column vobiz.billing_day.unanswered_with_cost is 'Legs with billsec 0 and a total_cost above 0.';
 comment on column vobiz.billing_day.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.billing_day.billsec is 'Seconds talked; NULL counts as 0.';
 comment on column vobiz.billing_day.minutes is 'billsec by 60, the sum rounded to 6 decimals, half up; add up billsec, not this.';
@@ -34,4 +34,6 @@ comment on column vobiz.billing_day.cost is 'Sum of cost in currency, before tax
 comment on column vobiz.billing_day.streaming_cost is 'Sum of streaming_cost in currency, before tax; NULL counts as 0.';
 comment on column vobiz.billing_day.total_cost is 'Sum of total_cost in currency, before tax, as Vobiz states it per leg; NULL counts as 0.';
 comment on column vobiz.billing_day.without_cost is 'Legs whose total_cost is NULL: the sum says nothing of them.';
+comment on column vobiz.billing_day.credits is 'Sum of total_cost where it is below 0: credits. total_cost contains them.';
+comment on column vobiz.billing_day.unclear is 'Legs of which a field of the bill could not be read: seconds, an amount or currency that came, or neither start nor end. vobiz.unclear shows them.';
 -- end

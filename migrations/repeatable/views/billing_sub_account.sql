@@ -1,7 +1,7 @@
 create or replace view vobiz.billing_sub_account as
   select k.day, k.month, k.billing_zone, k.account_id, x.customer, x.listed_by, x.currency, x.call_direction, x.calls, x.answered,
          x.unanswered_with_cost, x.duration, x.billsec, x.minutes, x.pulse_minutes, x.cost, x.streaming_cost, x.total_cost,
-         x.without_cost
+         x.without_cost, x.credits, x.unclear
   from vobiz.billing_account_day k
   -- A day is read in a subquery of its own, so that each day named is one range of the index (account_id, day_at).
   cross join lateral (
@@ -16,7 +16,9 @@ create or replace view vobiz.billing_sub_account as
            coalesce(sum(l.cost), 0) as cost,
            coalesce(sum(l.streaming_cost), 0) as streaming_cost,
            coalesce(sum(l.total_cost), 0) as total_cost,
-           count(*) filter (where l.total_cost is null) as without_cost
+           count(*) filter (where l.total_cost is null) as without_cost,
+           coalesce(sum(l.total_cost) filter (where l.total_cost < 0), 0) as credits,
+           count(*) filter (where l.unclear_fields <> '{}') as unclear
     from vobiz.leg l
     where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
     group by l.customer, l.listed_by, l.currency, l.call_direction) x;
@@ -31,8 +33,8 @@ comment on column vobiz.billing_sub_account.listed_by is 'Configured account who
 comment on column vobiz.billing_sub_account.currency is 'Currency of the amounts; never add different ones. NULL: the CDR names none.';
 comment on column vobiz.billing_sub_account.call_direction is 'inbound or outbound.';
 comment on column vobiz.billing_sub_account.calls is 'Legs.';
-comment on column vobiz.billing_sub_account.answered is 'Legs with billsec over 0.';
-comment on column vobiz.billing_sub_account.unanswered_with_cost is 'Legs with billsec 0 or NULL and a total_cost over 0.';
+comment on column vobiz.billing_sub_account.answered is 'Legs with billsec over 0; where billsec is NULL nobody knows (unclear).';
+comment on column vobiz.billing_sub_account.unanswered_with_cost is 'Legs with billsec 0 and a total_cost over 0.';
 comment on column vobiz.billing_sub_account.duration is 'Seconds, ringing and talking; NULL counts as 0.';
 comment on column vobiz.billing_sub_account.billsec is 'Seconds talked; NULL counts as 0.';
 comment on column vobiz.billing_sub_account.minutes is 'billsec by 60, the sum rounded to 6 decimals, half up; add up billsec, not this.';
@@ -41,3 +43,5 @@ comment on column vobiz.billing_sub_account.cost is 'Sum of cost, before tax, un
 comment on column vobiz.billing_sub_account.streaming_cost is 'Sum of streaming_cost, before tax, unrounded; NULL counts as 0.';
 comment on column vobiz.billing_sub_account.total_cost is 'Sum of total_cost, before tax, unrounded; NULL counts as 0.';
 comment on column vobiz.billing_sub_account.without_cost is 'Legs whose total_cost is NULL: the sum says nothing of them.';
+comment on column vobiz.billing_sub_account.credits is 'Sum of total_cost where it is below 0: credits. total_cost contains them.';
+comment on column vobiz.billing_sub_account.unclear is 'Legs of which a field of the bill could not be read: seconds, an amount or currency that came, or neither start nor end. vobiz.unclear shows them.';

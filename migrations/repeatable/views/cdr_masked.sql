@@ -15,7 +15,8 @@ create or replace view vobiz.cdr_masked as
          l.trunk_id, l.campaign_id, l.context, l.region, l.origination_region,
          l.start_time, l.progress_time, l.answer_time, l.end_time, l.duration, l.billsec, l.ring_time, l.answered, l.pulse_minutes,
          l.cost, l.streaming_cost, l.total_cost, l.currency, l.hangup_cause, l.hangup_cause_code, l.hangup_name, l.outcome,
-         l.hangup_source, l.bridge_uuid, l.codec, l.mos, l.jitter, l.packet_loss, l.origin, l.stored_at, l.revision
+         l.hangup_source, l.bridge_uuid, l.codec, l.mos, l.jitter, l.packet_loss, l.origin, l.stored_at, l.revision,
+         l.unclear_fields
   from vobiz.leg l;
 
 comment on view   vobiz.cdr_masked is 'The calls without who spoke: numbers cut to their last four digits and hashed, no names, SIP ids, addresses, and nothing of the raw record. Pseudonymous, not anonymous: a reader who knows when a person called may find the call.';
@@ -43,7 +44,7 @@ comment on column vobiz.cdr_masked.end_time is 'End of the call.';
 comment on column vobiz.cdr_masked.duration is 'Seconds, ringing and talking together.';
 comment on column vobiz.cdr_masked.billsec is 'Seconds talked.';
 comment on column vobiz.cdr_masked.ring_time is 'Seconds until answer or end.';
-comment on column vobiz.cdr_masked.answered is 'Whether billsec is more than 0.';
+comment on column vobiz.cdr_masked.answered is 'Whether billsec is more than 0; NULL where billsec is: then nobody knows.';
 comment on column vobiz.cdr_masked.pulse_minutes is 'billsec rounded up to whole minutes (pulse of 60 s); NULL where billsec is.';
 comment on column vobiz.cdr_masked.cost is 'Cost of the leg in currency, before tax.';
 comment on column vobiz.cdr_masked.streaming_cost is 'Cost of audio streaming in currency, before tax.';
@@ -62,3 +63,4 @@ comment on column vobiz.cdr_masked.packet_loss is 'Packet loss in percent; NULL 
 comment on column vobiz.cdr_masked.origin is 'Who stored it first: callback, sweep, backfill or manual.';
 comment on column vobiz.cdr_masked.stored_at is 'When the first version was stored.';
 comment on column vobiz.cdr_masked.revision is 'Number of versions kept.';
+comment on column vobiz.cdr_masked.unclear_fields is 'Fields of the bill that could not be read; empty for a clear call (vobiz.unclear).';

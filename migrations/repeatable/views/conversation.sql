@@ -18,8 +18,9 @@ create or replace view vobiz.conversation as
            (array_agg(extract(epoch from l.progress_time - l.start_time) order by l.day_at, l.call_id))[1] as post_dial_delay,
            min(l.day_at) as first_start,
            max(l.end_time) as last_end,
-           bool_or(l.answered) as answered,
-           bool_or(l.effective) as effective,
+           -- Where no leg says yes, one that does not say leaves it open.
+           case when bool_or(l.answered) then true when count(l.answered) = count(*) then false end as answered,
+           case when bool_or(l.effective) then true when count(l.effective) = count(*) then false end as effective,
            coalesce(max(l.billsec), 0) as talked_seconds,
            coalesce(sum(l.billsec), 0) as billsec,
            count(distinct coalesce(l.currency, '')) as currencies,
@@ -88,8 +89,8 @@ comment on column vobiz.conversation.call_ids is 'The legs, by their start.';
 comment on column vobiz.conversation.call_direction is 'Direction of the first leg.';
 comment on column vobiz.conversation.first_start is 'Start of the first leg.';
 comment on column vobiz.conversation.last_end is 'End of the last leg to end.';
-comment on column vobiz.conversation.answered is 'Whether a leg was answered (billsec over 0).';
-comment on column vobiz.conversation.effective is 'Whether a leg was answered or reached its end in the network (busy, no answer, …).';
+comment on column vobiz.conversation.answered is 'Whether a leg was answered (billsec over 0); NULL where none was as far as is known, and a leg has no billsec.';
+comment on column vobiz.conversation.effective is 'Whether a leg was answered or reached its end in the network (busy, no answer, …); NULL as in answered.';
 comment on column vobiz.conversation.outcome is 'Our grouping of the hangup cause of the first leg.';
 comment on column vobiz.conversation.ring_time is 'Seconds until the first leg was answered or ended.';
 comment on column vobiz.conversation.post_dial_delay is 'Seconds from the start of the first leg to its ringing.';

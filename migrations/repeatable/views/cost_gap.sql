@@ -7,9 +7,9 @@ create or replace view vobiz.cost_gap as
            l.total_cost - l.cost - coalesce(l.streaming_cost, 0) as gap
     from vobiz.leg l
     where l.account_id = k.account_id and l.day_at >= k.from_at and l.day_at < k.to_at
-      and (l.total_cost - l.cost - coalesce(l.streaming_cost, 0) <> 0 or (l.total_cost is null) <> (l.cost is null))) x;
+      and (l.total_cost - l.cost - coalesce(l.streaming_cost, 0) <> 0 or l.total_cost is null or l.cost is null)) x;
 
-comment on view   vobiz.cost_gap is 'Calls whose total_cost is not cost plus streaming_cost, or where only one of them is known. Shown, never mended: ask Vobiz.';
+comment on view   vobiz.cost_gap is 'Calls whose total_cost is not cost plus streaming_cost, or where one of the two is not known, or neither: a call without any amount is in no sum. Shown, never mended: ask Vobiz.';
 comment on column vobiz.cost_gap.day is 'Day in the billing zone, from its midnight up to the next.';
 comment on column vobiz.cost_gap.month is 'First day of the month of day.';
 comment on column vobiz.cost_gap.billing_zone is 'The zone in which days begin (vobiz.setting).';

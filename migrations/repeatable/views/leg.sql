@@ -7,17 +7,19 @@ create or replace view vobiz.leg as
          coalesce(p10.prefix, p9.prefix, p8.prefix, p7.prefix, p6.prefix, p5.prefix, p4.prefix, p3.prefix, p2.prefix) as prefix,
          c.trunk_id, c.campaign_id, c.context, c.region, c.origination_region,
          c.start_time, c.progress_time, c.answer_time, c.end_time, c.duration, c.billsec, c.ring_time,
-         coalesce(c.billsec > 0, false) as answered,
+         c.billsec > 0 as answered,
          vobiz.pulse_minutes(c.billsec) as pulse_minutes,
          c.cost, c.streaming_cost, c.total_cost, c.currency,
          c.hangup_cause, c.hangup_cause_code, coalesce(k.name, t.name, c.hangup_cause_name) as hangup_name,
          coalesce(k.outcome, t.outcome, 'unknown') as outcome,
-         coalesce(c.billsec > 0, false) or coalesce(k.effective, t.effective, false) as effective,
+         c.billsec > 0 or coalesce(k.effective, t.effective, false) as effective,
          c.hangup_source, c.hangup_disposition, c.bridge_uuid, c.codec,
          nullif(c.mos, 0) as mos,
          case when c.mos > 0 then c.jitter end as jitter,
          case when c.mos > 0 then c.packet_loss end as packet_loss,
-         c.origin, c.stored_at, c.revision
+         c.origin, c.stored_at, c.revision,
+         vobiz.unclear_fields(c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time,
+                              c.notes) as unclear_fields
   from vobiz.customer_cdr c
   left join vobiz.hangup_cause k on k.code = c.hangup_cause_code
   left join vobiz.hangup_cause t on t.cause = c.hangup_cause
@@ -58,7 +60,7 @@ comment on column vobiz.leg.end_time is 'End of the call.';
 comment on column vobiz.leg.duration is 'Seconds, ringing and talking together.';
 comment on column vobiz.leg.billsec is 'Seconds talked.';
 comment on column vobiz.leg.ring_time is 'Seconds until answer or end.';
-comment on column vobiz.leg.answered is 'Whether billsec is more than 0.';
+comment on column vobiz.leg.answered is 'Whether billsec is more than 0; NULL where billsec is: then nobody knows.';
 comment on column vobiz.leg.pulse_minutes is 'billsec rounded up to whole minutes (pulse of 60 s); NULL where billsec is.';
 comment on column vobiz.leg.cost is 'Cost of the leg in currency, before tax.';
 comment on column vobiz.leg.streaming_cost is 'Cost of audio streaming in currency, before tax.';
@@ -68,7 +70,7 @@ comment on column vobiz.leg.hangup_cause is 'Text cause.';
 comment on column vobiz.leg.hangup_cause_code is 'Vobiz''s hangup code.';
 comment on column vobiz.leg.hangup_name is 'Name of the code, else of the text (vobiz.hangup_cause), else what the CDR calls it.';
 comment on column vobiz.leg.outcome is 'Our grouping of the code, else of the text; unknown where neither is listed.';
-comment on column vobiz.leg.effective is 'Answered, or the network did its work (busy, no answer, …): the numerator of the NER.';
+comment on column vobiz.leg.effective is 'Answered, or the network did its work (busy, no answer, …): the numerator of the NER. NULL where billsec is and the cause does not say so.';
 comment on column vobiz.leg.hangup_source is 'Who ended it.';
 comment on column vobiz.leg.hangup_disposition is 'How it was ended.';
 comment on column vobiz.leg.bridge_uuid is 'Id shared by bridged legs.';
@@ -79,3 +81,4 @@ comment on column vobiz.leg.packet_loss is 'Packet loss in percent; NULL where n
 comment on column vobiz.leg.origin is 'Who stored it first: callback, sweep, backfill or manual.';
 comment on column vobiz.leg.stored_at is 'When the first version was stored.';
 comment on column vobiz.leg.revision is 'Number of versions kept.';
+comment on column vobiz.leg.unclear_fields is 'Fields of the bill that could not be read: seconds, amounts, currency, or day_at without start and end; empty for a clear call. vobiz.unclear says what came, and why.';

@@ -1,13 +1,13 @@
 create or replace view vobiz.rollup_part as
   select account_id, customer, bucket, currency, call_direction, answered,
          /* each sum: {} */
-         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
          /* end */
   from vobiz.rollup
   union all
   select account_id, customer, bucket, currency, call_direction, answered,
          /* each sum: {} */
-         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+         calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
          /* end */
   from vobiz.rollup_delta;
 
@@ -17,7 +17,7 @@ comment on column vobiz.rollup_part.customer is 'Customer they belong to, or ''u
 comment on column vobiz.rollup_part.bucket is 'Start of the quarter of an hour in which their day_at lies.';
 comment on column vobiz.rollup_part.currency is 'Currency of the costs; NULL where the calls name none.';
 comment on column vobiz.rollup_part.call_direction is 'inbound, outbound, …; NULL where the calls say none.';
-comment on column vobiz.rollup_part.answered is 'Whether billsec > 0; a call whose billsec is NULL counts as not answered.';
+comment on column vobiz.rollup_part.answered is 'Whether billsec > 0; NULL where billsec is: then nobody knows.';
 -- each sum: comment on column vobiz.rollup_part.{} is '{says}';
 comment on column vobiz.rollup_part.calls is 'Legs.';
 comment on column vobiz.rollup_part.duration is 'Seconds, ringing and talking; NULL counts as 0.';
@@ -28,4 +28,6 @@ comment on column vobiz.rollup_part.streaming_cost is 'Sum of streaming_cost; NU
 comment on column vobiz.rollup_part.total_cost is 'Sum of total_cost; NULL counts as 0.';
 comment on column vobiz.rollup_part.with_cost is 'Calls whose total_cost is above 0.';
 comment on column vobiz.rollup_part.without_cost is 'Calls whose total_cost is NULL.';
+comment on column vobiz.rollup_part.credits is 'Sum of total_cost where it is below 0; total_cost contains it.';
+comment on column vobiz.rollup_part.unclear is 'Calls of which a field of the bill could not be read (vobiz.unclear_fields).';
 -- end

@@ -1,7 +1,7 @@
 create or replace view vobiz.traffic_day as
   select t.day, t.month, t.billing_zone, t.account_id, t.call_direction, t.conversations, t.answered,
-         round(100.0 * t.answered / t.conversations, 2) as asr_percent,
-         round(100.0 * t.effective / t.conversations, 2) as ner_percent,
+         round(100.0 * t.answered / nullif(t.conversations - t.answered_unknown, 0), 2) as asr_percent,
+         round(100.0 * t.effective / nullif(t.effective_known, 0), 2) as ner_percent,
          round(t.talked_seconds::numeric / nullif(t.answered, 0), 1) as acd_seconds,
          t.talked_seconds, t.ring_median, t.ring_p95, t.post_dial_delay_median, t.post_dial_delay_p95, t.busy_hour,
          t.busy_hour_conversations,
@@ -18,12 +18,15 @@ create or replace view vobiz.traffic_day as
                   where c.account_id = t.account_id
                     and c.day_at >= b.from_at - interval '12 hours' and c.day_at < b.to_at) l
             cross join lateral (values (greatest(l.day_at, b.from_at), 1), (l.end_at, -1)) e (at, step)
-            where l.end_at > l.day_at and l.end_at > b.from_at) p) as account_peak_legs
+            where l.end_at > l.day_at and l.end_at > b.from_at) p) as account_peak_legs,
+         t.answered_unknown
   from (
     select h.day, h.month, h.billing_zone, h.account_id, h.call_direction,
            count(*) as conversations,
            count(*) filter (where h.answered) as answered,
+           count(*) filter (where h.answered is null) as answered_unknown,
            count(*) filter (where h.effective) as effective,
+           count(h.effective) as effective_known,
            coalesce(sum(h.talked_seconds) filter (where h.answered), 0)::bigint as talked_seconds,
            round((percentile_cont(0.5) within group (order by h.ring_time))::numeric, 1) as ring_median,
            round((percentile_cont(0.95) within group (order by h.ring_time))::numeric, 1) as ring_p95,
@@ -55,8 +58,8 @@ comment on column vobiz.traffic_day.account_id is 'Account that owns the calls.'
 comment on column vobiz.traffic_day.call_direction is 'Direction of the first leg.';
 comment on column vobiz.traffic_day.conversations is 'All attempts.';
 comment on column vobiz.traffic_day.answered is 'Of these, answered: a leg with billsec over 0.';
-comment on column vobiz.traffic_day.asr_percent is 'Answer seizure ratio: answered by conversations, in percent, 2 decimals.';
-comment on column vobiz.traffic_day.ner_percent is 'Network effectiveness ratio: answered, busy, no answer, rejected and cancelled (vobiz.hangup_cause.effective) by conversations, in percent, 2 decimals.';
+comment on column vobiz.traffic_day.asr_percent is 'Answer seizure ratio: answered by the conversations of which that is known (conversations less answered_unknown), in percent, 2 decimals.';
+comment on column vobiz.traffic_day.ner_percent is 'Network effectiveness ratio: answered, busy, no answer, rejected and cancelled (vobiz.hangup_cause.effective) by the conversations of which that is known, in percent, 2 decimals.';
 comment on column vobiz.traffic_day.acd_seconds is 'Average call duration: talked_seconds by answered, 1 decimal; NULL without answered ones.';
 comment on column vobiz.traffic_day.talked_seconds is 'Seconds talked, of each conversation its longest leg.';
 comment on column vobiz.traffic_day.ring_median is 'Seconds until answer or end: the median over conversations that state it, 1 decimal.';
@@ -67,3 +70,4 @@ comment on column vobiz.traffic_day.busy_hour is 'Hour of the clock, 0 to 23 in 
 comment on column vobiz.traffic_day.busy_hour_conversations is 'How many began in it.';
 comment on column vobiz.traffic_day.peak_legs is 'Most legs of this direction at one instant, ringing or talking, those of the day before included (12 hours back).';
 comment on column vobiz.traffic_day.account_peak_legs is 'The same over both directions: on each row of the day, so never add it up.';
+comment on column vobiz.traffic_day.answered_unknown is 'Conversations of which nobody knows whether they were answered, since a leg has no billsec (vobiz.unclear): in neither side of asr_percent; of ner_percent unless their cause says that the network did its work.';

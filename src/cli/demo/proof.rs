@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ACCOUNT;
 use crate::account::{self, Account};
-use crate::cli::output::{self, table};
+use crate::cli::output::{self, completeness as words, table};
 use crate::config::VobizConfig;
 use crate::db::base::clock::Clock;
+use crate::db::bill::billing::ReportFilter;
+use crate::db::bill::completeness;
 use crate::db::ledger::backfill;
 use crate::db::ledger::status;
 use crate::db::ledger::summary::{self, DayLine};
@@ -60,6 +62,13 @@ pub(super) async fn prove(
     output::stdout_line(&days(&lines).to_string());
     for safe in timed!(pool, LIMIT, |connection| status::read(connection)).await?.safe_to_bill {
         output::stdout_line(&format!("safe to bill up to {}: {}", safe.safe_to.to_rfc3339(), safe.held_by));
+    }
+    // Of the days before all is proved; of today nobody can say yet.
+    let filter = ReportFilter { from: first, to: last, account: None, customer: None };
+    let known = timed!(pool, LIMIT, |connection| completeness::read(connection, &filter)).await?;
+    output::stdout_line(&format!("the bill of {first} to {last}:"));
+    for line in words::lines(&known) {
+        output::stdout_line(&format!("  {line}"));
     }
     Ok(done.unsettled + done.unread == 0)
 }

@@ -1,5 +1,6 @@
 //! What a person or a program reads: data on stdout, words on stderr. A reader that went away (`| head`) is no error.
 
+pub(super) mod completeness;
 pub(super) mod progress;
 pub(super) mod table;
 

@@ -1,6 +1,7 @@
 //! `vobiz-cdr reconcile …`: our calls beside another's list of them.
 
 mod day;
+mod notes;
 mod print;
 
 use std::fs::File;
@@ -10,9 +11,11 @@ use std::process::ExitCode;
 
 use crate::cli::output;
 use crate::config::{DatabaseArgs, VobizArgs};
-use crate::db::reconcile::{self as rows, ReconcileDifference};
-use crate::reconcile::{self, Comparison, Map, ReconcileError, ReconcileRequest, Wrong};
-use crate::vobiz::AccountId;
+use crate::db::reconcile::{self as rows, Closeness, ReconcileDifference};
+use crate::reconcile::{
+    self, Comparison, DateOrder, DecimalMark, Map, ReconcileError, ReconcileRequest, Spelling, Wrong,
+};
+use crate::vobiz::{AccountId, Numeric};
 use anyhow::Context;
 use chrono::NaiveDate;
 use clap::Args;
@@ -56,9 +59,23 @@ pub(in crate::cli) struct ReconcileArgs {
     /// Only the calls of this account [default: of all accounts that the rows name, or all]
     #[arg(long, value_name = "ID")]
     account: Option<AccountId>,
-    /// Time zone of times without one in the export
-    #[arg(long, conflicts_with = "table", default_value = "UTC", value_name = "ZONE")]
-    zone: String,
+    /// Time zone of times without one in the file, such as UTC [default: what the heading says, as (UTC) or (IST); else the
+    /// billing zone]
+    #[arg(long, conflicts_with = "table", value_name = "ZONE")]
+    zone: Option<String>,
+    /// What stands before the decimals of their numbers: a point or a comma [default: .]
+    #[arg(long, conflicts_with_all = ["day", "table"], value_name = "MARK")]
+    decimal: Option<DecimalMark>,
+    /// Order of their dates of numbers: dmy (20/11/2026), mdy (11/20/2026) or ymd (26/11/20); a date that may be two days is refused
+    /// without it
+    #[arg(long, conflicts_with_all = ["day", "table"], value_name = "ORDER")]
+    dates: Option<DateOrder>,
+    /// Amounts are the same if they are no further apart than this, such as 0.005 [default: not at all]
+    #[arg(long, conflicts_with = "day", value_name = "AMOUNT", allow_hyphen_values = true, value_parser = tolerance)]
+    tolerance: Option<Numeric>,
+    /// Amounts are the same if they are when rounded to so many decimals, a half away from zero [default: all of them]
+    #[arg(long, conflicts_with = "day", value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    decimals: Option<u8>,
     /// Show at most so many differences [default: 100; with --json all]
     #[arg(long, value_name = "N", conflicts_with = "all")]
     limit: Option<u32>,
@@ -77,7 +94,13 @@ pub(in crate::cli) struct ReconcileArgs {
     vobiz: VobizArgs,
 }
 
-/// Compares and prints. Exit code 0 where both sides say the same, 1 where they do not, 2 where they cannot be compared like this.
+fn tolerance(text: &str) -> Result<Numeric, String> {
+    let read = text.parse::<Numeric>().ok().filter(|tolerance| !tolerance.is_negative());
+    read.ok_or_else(|| "write an amount that is not below zero, such as 0.005".to_owned())
+}
+
+/// Compares and prints. Exit code 0 where both sides say the same, 1 where they do not, 2 where they cannot be compared like this,
+/// 3 where it could not be done.
 pub(in crate::cli) async fn run(args: &ReconcileArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     if let Some(day) = args.day {
         return day::run(args, day, stop).await;
@@ -118,7 +141,7 @@ async fn on_database(args: &ReconcileArgs, connection: &mut PgConnection) -> any
     } else {
         print::text(&comparison, differences, args.csv.is_some()).await?;
     }
-    for note in notes(&comparison) {
+    for note in notes::all(&comparison) {
         output::stderr_line(&note);
     }
     Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -139,10 +162,16 @@ fn differences<'a>(
 }
 
 async fn compare(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow::Result<Comparison> {
-    let request = ReconcileRequest { days: args.from.zip(args.to), account: args.account.clone() };
+    let request = ReconcileRequest {
+        days: args.from.zip(args.to),
+        account: args.account.clone(),
+        zone: args.zone.clone(),
+        spelling: Spelling { decimal: args.decimal.unwrap_or_default(), dates: args.dates },
+        closeness: Closeness { decimals: args.decimals, tolerance: args.tolerance.clone() },
+    };
     let comparison = if let Some(path) = &args.csv {
         let file = File::open(path).map_err(Wrong::from).with_context(|| in_file(path))?;
-        let comparison = reconcile::with_csv(connection, BufReader::new(file), &args.zone, &request).await;
+        let comparison = reconcile::with_csv(connection, BufReader::new(file), &request).await;
         comparison.map_err(|error| (error, in_file(path)))
     } else if let (Some(table), Some(path)) = (&args.table, &args.map) {
         let text = std::fs::read_to_string(path).map_err(Wrong::from).with_context(|| in_file(path))?;
@@ -160,42 +189,4 @@ async fn compare(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow:
 
 fn in_file(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// What a person must know to read the figures rightly.
-fn notes(comparison: &Comparison) -> Vec<String> {
-    let counts = &comparison.counts;
-    let mut notes = Vec::new();
-    if comparison.rows == 0 && (counts.calls_here > 0 || comparison.from.is_none()) {
-        notes.push("they have no rows at all: that proves nothing".to_owned());
-        if comparison.from.is_none() {
-            notes.push("give --from and --to, to see which calls should be there".to_owned());
-        }
-    }
-    if comparison.rows == 0 && comparison.from.is_some() && counts.calls_here == 0 {
-        notes.push("neither side has a call on these days".to_owned());
-    }
-    let sums_differ = comparison.totals.iter().any(|total| {
-        let known = total.what == "calls" || comparison.compared.contains(&total.what.as_str());
-        known && total.difference.as_deref() != Some("0")
-    });
-    if counts.differences() == 0 && sums_differ {
-        notes.push("the sums differ where rows of theirs say nothing; what they do say is equal".to_owned());
-    }
-    if counts.repeated > 0 {
-        notes.push(format!("{} rows say again what a row before them said; compared once", counts.repeated));
-    }
-    if counts.left_out > 0 {
-        notes.push(format!(
-            "{} rows of other days or accounts than were asked for: left out",
-            counts.left_out
-        ));
-    }
-    if comparison.compared.is_empty() && comparison.rows > 0 {
-        notes.push(
-            "they have no column of seconds, cost or currency: only whether calls are there was compared"
-                .to_owned(),
-        );
-    }
-    notes
 }

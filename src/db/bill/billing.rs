@@ -93,7 +93,8 @@ reports! {
     Hangup, "billing_hangup", true, "the bill by hangup cause and outcome";
     SubAccount, "billing_sub_account", true, "the bill by account, and the account that listed it";
     CostPerMinute, "cost_per_minute", true, "what a minute cost, to hold against the tariff";
-    CostGap, "cost_gap", true, "calls whose total is not cost plus streaming";
+    CostGap, "cost_gap", true, "calls whose total is not cost plus streaming, or that have no amount";
+    Unclear, "unclear", true, "what could not be read of a call, or only from an odd spelling";
     Stream, "stream", true, "audio streams by day";
     Traffic, "traffic_day", false, "ASR, NER, ACD, ringing, busy hour and peak by day";
     Quality, "quality_day", false, "MOS, jitter and loss by day, codec and trunk";
@@ -110,6 +111,8 @@ const SUMS: &[&str] = &[
     "streaming_cost",
     "total_cost",
     "without_cost",
+    "credits",
+    "unclear",
 ];
 
 impl Report {
@@ -152,12 +155,17 @@ impl Report {
                     "per_pulse_minute",
                     "unanswered",
                     "unanswered_cost",
+                    "answered_unknown",
+                    "answered_unknown_cost",
                 ],
             ),
             Self::CostGap => (
                 &["call_id", "day", "account_id", "customer", "call_direction", "currency"],
                 &["cost", "streaming_cost", "total_cost", "gap"],
             ),
+            Self::Unclear => {
+                (&["call_id", "day", "account_id", "customer", "field", "why", "came", "billed", "lost"], &[])
+            }
             Self::Stream => (
                 &["day", "account_id", "customer", "currency"],
                 &["streams", "calls", "bill_duration", "rounded_bill_duration", "billed_amount"],
@@ -178,6 +186,7 @@ impl Report {
                     "busy_hour_conversations",
                     "peak_legs",
                     "account_peak_legs",
+                    "answered_unknown",
                 ],
             ),
             Self::Quality => (
@@ -219,7 +228,8 @@ impl Report {
                     ReportLine,
                     "select array[" + $shown + ", currency, call_direction, sum(calls)::text, sum(answered)::text,
                               sum(unanswered_with_cost)::text, sum(duration)::text, sum(billsec)::text, sum(pulse_minutes)::text,
-                              sum(cost)::text, sum(streaming_cost)::text, sum(total_cost)::text, sum(without_cost)::text]
+                              sum(cost)::text, sum(streaming_cost)::text, sum(total_cost)::text, sum(without_cost)::text,
+                              sum(credits)::text, sum(unclear)::text]
                               as \"cells!: _\",
                             grouping(call_direction) = 1 as \"total!\"
                      from " + $view + "
@@ -267,6 +277,7 @@ impl Report {
             Self::Customer => bill!("vobiz.billing_day", "customer", "customer"),
             Self::CostPerMinute => super::detail::cost_per_minute(connection, filter).await,
             Self::CostGap => super::detail::cost_gap(connection, filter).await,
+            Self::Unclear => super::detail::unclear(connection, filter).await,
             Self::Stream => super::detail::stream(connection, filter).await,
             Self::Traffic => super::detail::traffic(connection, filter).await,
             Self::Quality => super::detail::quality(connection, filter).await,

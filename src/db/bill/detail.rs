@@ -14,7 +14,7 @@ pub(super) async fn cost_per_minute(
         r#"select array[c.trunk_id, c.prefix, p.name, c.currency, c.call_direction, sum(c.answered)::text, sum(c.billsec)::text,
                         sum(c.pulse_minutes)::text, sum(c.cost)::text, round(sum(c.cost) * 60 / nullif(sum(c.billsec), 0), 6)::text,
                         round(sum(c.cost) / nullif(sum(c.pulse_minutes), 0), 6)::text, sum(c.unanswered)::text,
-                        sum(c.unanswered_cost)::text] as "cells!: _",
+                        sum(c.unanswered_cost)::text, sum(c.answered_unknown)::text, sum(c.answered_unknown_cost)::text] as "cells!: _",
                   grouping(c.call_direction) = 1 as "total!"
            from vobiz.cost_per_minute c
            left join vobiz.prefix p on p.prefix = c.prefix
@@ -46,6 +46,27 @@ pub(super) async fn cost_gap(
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3) and ($4::text is null or customer = $4)
            group by grouping sets ((call_id, day, day_at, account_id, customer, call_direction, currency), (currency))
            order by 2, day_at, call_id, currency"#,
+        filter.from,
+        filter.to,
+        filter.account.as_deref(),
+        filter.customer.as_deref()
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// One line a note; there is nothing to add up.
+pub(super) async fn unclear(
+    connection: &mut PgConnection,
+    filter: &ReportFilter,
+) -> Result<Vec<ReportLine>, sqlx::Error> {
+    sqlx::query_as!(
+        ReportLine,
+        r#"select array[call_id, day::text, account_id, customer, field, why, came, billed::text, lost::text] as "cells!: _",
+                  false as "total!"
+           from vobiz.unclear
+           where day >= $1 and day <= $2 and ($3::text is null or account_id = $3) and ($4::text is null or customer = $4)
+           order by day_at, call_id, field, why, came"#,
         filter.from,
         filter.to,
         filter.account.as_deref(),
@@ -88,7 +109,7 @@ pub(super) async fn traffic(
         r#"select array[day::text, account_id, call_direction, conversations::text, answered::text, asr_percent::text,
                         ner_percent::text, acd_seconds::text, ring_median::text, ring_p95::text, post_dial_delay_median::text,
                         post_dial_delay_p95::text, busy_hour::text, busy_hour_conversations::text, peak_legs::text,
-                        account_peak_legs::text] as "cells!: _",
+                        account_peak_legs::text, answered_unknown::text] as "cells!: _",
                   false as "total!"
            from vobiz.traffic_day
            where day >= $1 and day <= $2 and ($3::text is null or account_id = $3)

@@ -45,13 +45,20 @@ pub async fn prove(
     scope: VerifyScope<'_>,
 ) -> Result<Vec<WrongSum>, sqlx::Error> {
     lock(&mut *connection).await?;
-    let key =
-        |whose: &str, currency: Option<&String>, direction: Option<&String>, answered: bool, when: String| {
-            let (currency, direction) =
-                (currency.map_or("-", String::as_str), direction.map_or("-", String::as_str));
-            let answered = if answered { "answered" } else { "not answered" };
-            format!("{whose}, {currency}, {direction}, {answered}, {when}")
+    let key = |whose: &str,
+               currency: Option<&String>,
+               direction: Option<&String>,
+               answered: Option<bool>,
+               when: String| {
+        let (currency, direction) =
+            (currency.map_or("-", String::as_str), direction.map_or("-", String::as_str));
+        let answered = match answered {
+            Some(true) => "answered",
+            Some(false) => "not answered",
+            None => "without seconds",
         };
+        format!("{whose}, {currency}, {direction}, {answered}, {when}")
+    };
     let quarters = rollup::verify(&mut *connection, scope).await?.differences.into_iter().map(|difference| {
         let rollup::Key { account_id, customer, bucket, currency, call_direction, answered } = difference.key;
         let when = format!("{} UTC", bucket.format("%Y-%m-%d %H:%M"));

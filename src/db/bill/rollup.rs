@@ -35,12 +35,13 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
              insert into vobiz.rollup as r (
                account_id, customer, bucket, currency, call_direction, answered,
                /* each sum: {} */
-               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits,
+               unclear
                /* end */)
              select account_id, customer, bucket, currency, call_direction, answered,
                     /* each sum: sum({}) */
                     sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
-                    sum(with_cost), sum(without_cost)
+                    sum(with_cost), sum(without_cost), sum(credits), sum(unclear)
                     /* end */
              from taken
              group by account_id, customer, bucket, currency, call_direction, answered
@@ -50,7 +51,8 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
                billsec = r.billsec + excluded.billsec, pulse_minutes = r.pulse_minutes + excluded.pulse_minutes,
                cost = r.cost + excluded.cost, streaming_cost = r.streaming_cost + excluded.streaming_cost,
                total_cost = r.total_cost + excluded.total_cost, with_cost = r.with_cost + excluded.with_cost,
-               without_cost = r.without_cost + excluded.without_cost
+               without_cost = r.without_cost + excluded.without_cost, credits = r.credits + excluded.credits,
+               unclear = r.unclear + excluded.unclear
                /* end */
              returning bucket, calls
            ), quarter as materialized (
@@ -60,12 +62,13 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
              insert into vobiz.rollup_day as r (
                account_id, customer, day, currency, call_direction, answered,
                /* each sum: {} */
-               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits,
+               unclear
                /* end */)
              select account_id, customer, day, currency, call_direction, answered,
                     /* each sum: sum({}) */
                     sum(calls), sum(duration), sum(billsec), sum(pulse_minutes), sum(cost), sum(streaming_cost), sum(total_cost),
-                    sum(with_cost), sum(without_cost)
+                    sum(with_cost), sum(without_cost), sum(credits), sum(unclear)
                     /* end */
              from taken join quarter using (bucket)
              group by account_id, customer, day, currency, call_direction, answered
@@ -75,7 +78,8 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
                billsec = r.billsec + excluded.billsec, pulse_minutes = r.pulse_minutes + excluded.pulse_minutes,
                cost = r.cost + excluded.cost, streaming_cost = r.streaming_cost + excluded.streaming_cost,
                total_cost = r.total_cost + excluded.total_cost, with_cost = r.with_cost + excluded.with_cost,
-               without_cost = r.without_cost + excluded.without_cost
+               without_cost = r.without_cost + excluded.without_cost, credits = r.credits + excluded.credits,
+               unclear = r.unclear + excluded.unclear
                /* end */
              returning day, calls
            )
@@ -91,8 +95,8 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
         sqlx::query!(
             "delete from vobiz.rollup
              where bucket = any($1)
-               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost /* end */)
-                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
+               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear /* end */)
+                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
             &buckets
         )
         .execute(&mut *transaction)
@@ -102,8 +106,8 @@ pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx:
         sqlx::query!(
             "delete from vobiz.rollup_day
              where day = any($1)
-               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost /* end */)
-                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
+               and (/* each sum: {} */ calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear /* end */)
+                   = (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)",
             &days
         )
         .execute(&mut *transaction)
@@ -137,8 +141,8 @@ pub struct Key {
     pub currency: Option<String>,
     /// inbound, outbound, …
     pub call_direction: Option<String>,
-    /// Whether billsec > 0.
-    pub answered: bool,
+    /// Whether billsec > 0; none where billsec is NULL.
+    pub answered: Option<bool>,
 }
 
 /// Sums over some calls, by name, in the order of `vobiz.sums_of`: whole numbers, and amounts as text, to the last digit.
@@ -205,7 +209,8 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
            ), side as (
              select true as kept, account_id, customer, bucket, currency, call_direction, answered,
                     /* each sum: {} */
-                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits,
+                    unclear
                     /* end */
              from vobiz.rollup_part
              where ($1::text[] is null or account_id = any($1))
@@ -213,13 +218,13 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
              union all
              -- As vobiz.rollup_base, with a condition on the calls themselves, which an index knows.
              select false, c.account_id, c.customer, vobiz.bucket_of(c.day_at), c.currency, c.call_direction,
-                    coalesce(c.billsec > 0, false),
+                    c.billsec > 0,
                     /* each sum: sum(s.{}) */
                     sum(s.calls), sum(s.duration), sum(s.billsec), sum(s.pulse_minutes), sum(s.cost), sum(s.streaming_cost),
-                    sum(s.total_cost), sum(s.with_cost), sum(s.without_cost)
+                    sum(s.total_cost), sum(s.with_cost), sum(s.without_cost), sum(s.credits), sum(s.unclear)
                     /* end */
              from vobiz.customer_cdr c
-             cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost /* end */) s
+             cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time, c.notes /* end */) s
              where ($1::text[] is null or c.account_id = any($1))
                and c.day_at >= (select from_at from span) and c.day_at < (select to_at from span)
              group by 2, 3, 4, 5, 6, 7
@@ -234,7 +239,9 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     coalesce(sum(streaming_cost) filter (where kept), 0)::numeric as streaming_cost,
                     coalesce(sum(total_cost) filter (where kept), 0)::numeric as total_cost,
                     coalesce(sum(with_cost) filter (where kept), 0)::bigint as with_cost,
-                    coalesce(sum(without_cost) filter (where kept), 0)::bigint as without_cost
+                    coalesce(sum(without_cost) filter (where kept), 0)::bigint as without_cost,
+                    coalesce(sum(credits) filter (where kept), 0)::numeric as credits,
+                    coalesce(sum(unclear) filter (where kept), 0)::bigint as unclear
                     /* end */,
                     /* each sum: coalesce(sum({}) filter (where not kept), 0)::{type} as true_{} */
                     coalesce(sum(calls) filter (where not kept), 0)::bigint as true_calls,
@@ -245,7 +252,9 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     coalesce(sum(streaming_cost) filter (where not kept), 0)::numeric as true_streaming_cost,
                     coalesce(sum(total_cost) filter (where not kept), 0)::numeric as true_total_cost,
                     coalesce(sum(with_cost) filter (where not kept), 0)::bigint as true_with_cost,
-                    coalesce(sum(without_cost) filter (where not kept), 0)::bigint as true_without_cost
+                    coalesce(sum(without_cost) filter (where not kept), 0)::bigint as true_without_cost,
+                    coalesce(sum(credits) filter (where not kept), 0)::numeric as true_credits,
+                    coalesce(sum(unclear) filter (where not kept), 0)::bigint as true_unclear
                     /* end */
              from side
              group by 1, 2, 3, 4, 5, 6
@@ -258,20 +267,22 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
                     /* each sum: '{}', k.{} | '{}', trim_scale(k.{})::text */
                     'calls', k.calls, 'duration', k.duration, 'billsec', k.billsec, 'pulse_minutes', k.pulse_minutes,
                     'cost', trim_scale(k.cost)::text, 'streaming_cost', trim_scale(k.streaming_cost)::text,
-                    'total_cost', trim_scale(k.total_cost)::text, 'with_cost', k.with_cost, 'without_cost', k.without_cost
+                    'total_cost', trim_scale(k.total_cost)::text, 'with_cost', k.with_cost, 'without_cost', k.without_cost,
+                    'credits', trim_scale(k.credits)::text, 'unclear', k.unclear
                     /* end */) as "rollup!: Json<Sums>",
                   json_build_object(
                     /* each sum: '{}', k.true_{} | '{}', trim_scale(k.true_{})::text */
                     'calls', k.true_calls, 'duration', k.true_duration, 'billsec', k.true_billsec,
                     'pulse_minutes', k.true_pulse_minutes, 'cost', trim_scale(k.true_cost)::text,
                     'streaming_cost', trim_scale(k.true_streaming_cost)::text, 'total_cost', trim_scale(k.true_total_cost)::text,
-                    'with_cost', k.true_with_cost, 'without_cost', k.true_without_cost
+                    'with_cost', k.true_with_cost, 'without_cost', k.true_without_cost,
+                    'credits', trim_scale(k.true_credits)::text, 'unclear', k.true_unclear
                     /* end */) as "sums!: Json<Sums>"
            from (select count(*) as keys, coalesce(sum(true_calls), 0)::bigint as all_calls from key
                  where calls <> 0 or true_calls <> 0) n
            left join key k
-             on (/* each sum: k.{} */ k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost /* end */)
-                <> (/* each sum: k.true_{} */ k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost, k.true_total_cost, k.true_with_cost, k.true_without_cost /* end */)
+             on (/* each sum: k.{} */ k.calls, k.duration, k.billsec, k.pulse_minutes, k.cost, k.streaming_cost, k.total_cost, k.with_cost, k.without_cost, k.credits, k.unclear /* end */)
+                <> (/* each sum: k.true_{} */ k.true_calls, k.true_duration, k.true_billsec, k.true_pulse_minutes, k.true_cost, k.true_streaming_cost, k.true_total_cost, k.true_with_cost, k.true_without_cost, k.true_credits, k.true_unclear /* end */)
            order by k.bucket, k.account_id, k.customer, k.currency, k.call_direction, k.answered"#,
         scope.accounts as Option<&[String]>,
         scope.from,
@@ -283,12 +294,12 @@ pub async fn verify(connection: &mut PgConnection, scope: VerifyScope<'_>) -> Re
     for row in rows {
         (verified.keys, verified.calls) = (row.keys, row.all_calls);
         // The one row without a key, where nothing differs.
-        let (Some(account_id), Some(customer), Some(bucket), Some(answered), Some(day)) =
-            (row.account_id, row.customer, row.bucket, row.answered, row.day)
+        let (Some(account_id), Some(customer), Some(bucket), Some(day)) =
+            (row.account_id, row.customer, row.bucket, row.day)
         else {
             continue;
         };
-        let (currency, call_direction) = (row.currency, row.call_direction);
+        let (currency, call_direction, answered) = (row.currency, row.call_direction, row.answered);
         verified.differences.push(RollupDifference {
             key: Key { account_id, customer, bucket, currency, call_direction, answered },
             day,
@@ -321,7 +332,8 @@ pub async fn repair(
              insert into vobiz.rollup_delta (
                account_id, customer, bucket, currency, call_direction, answered,
                /* each sum: {} */
-               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+               calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits,
+               unclear
                /* end */)
              select account_id, customer, bucket, currency, call_direction, answered,
                     /* each sum: sum(sign * (sums->>'{}')::{type}) */
@@ -329,7 +341,8 @@ pub async fn repair(
                     sum(sign * (sums->>'billsec')::bigint), sum(sign * (sums->>'pulse_minutes')::bigint),
                     sum(sign * (sums->>'cost')::numeric), sum(sign * (sums->>'streaming_cost')::numeric),
                     sum(sign * (sums->>'total_cost')::numeric), sum(sign * (sums->>'with_cost')::bigint),
-                    sum(sign * (sums->>'without_cost')::bigint)
+                    sum(sign * (sums->>'without_cost')::bigint), sum(sign * (sums->>'credits')::numeric),
+                    sum(sign * (sums->>'unclear')::bigint)
                     /* end */
              from side
              group by account_id, customer, bucket, currency, call_direction, answered

@@ -21,8 +21,8 @@ pub struct RollupDayDifference {
     pub currency: Option<String>,
     /// inbound, outbound, …
     pub call_direction: Option<String>,
-    /// Whether billsec > 0.
-    pub answered: bool,
+    /// Whether billsec > 0; none where billsec is NULL.
+    pub answered: Option<bool>,
     /// What is kept for the day.
     pub rollup_day: Json<Sums>,
     /// What its quarters add up to.
@@ -47,7 +47,8 @@ pub async fn verify(
            ), side as (
              select 1 as sign, account_id, customer, day, currency, call_direction, answered,
                     /* each sum: {} */
-                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost
+                    calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits,
+                    unclear
                     /* end */
              from vobiz.rollup_day
              where ($1::text[] is null or account_id = any($1)) and ($2::date is null or day >= $2) and ($3::date is null or day <= $3)
@@ -55,12 +56,12 @@ pub async fn verify(
              select -1, r.account_id, r.customer, q.day, r.currency, r.call_direction, r.answered,
                     /* each sum: r.{} */
                     r.calls, r.duration, r.billsec, r.pulse_minutes, r.cost, r.streaming_cost, r.total_cost, r.with_cost,
-                    r.without_cost
+                    r.without_cost, r.credits, r.unclear
                     /* end */
              from vobiz.rollup r join quarter q using (bucket)
              where $1::text[] is null or r.account_id = any($1)
            )
-           select account_id as "account_id!", customer as "customer!", day as "day!", currency, call_direction, answered as "answered!",
+           select account_id as "account_id!", customer as "customer!", day as "day!", currency, call_direction, answered,
                   json_build_object(
                     /* each sum: '{}', coalesce(sum({}) filter (where sign > 0), 0) | '{}', trim_scale(coalesce(sum({}) filter (where sign > 0), 0))::text */
                     'calls', coalesce(sum(calls) filter (where sign > 0), 0),
@@ -71,7 +72,9 @@ pub async fn verify(
                     'streaming_cost', trim_scale(coalesce(sum(streaming_cost) filter (where sign > 0), 0))::text,
                     'total_cost', trim_scale(coalesce(sum(total_cost) filter (where sign > 0), 0))::text,
                     'with_cost', coalesce(sum(with_cost) filter (where sign > 0), 0),
-                    'without_cost', coalesce(sum(without_cost) filter (where sign > 0), 0)
+                    'without_cost', coalesce(sum(without_cost) filter (where sign > 0), 0),
+                    'credits', trim_scale(coalesce(sum(credits) filter (where sign > 0), 0))::text,
+                    'unclear', coalesce(sum(unclear) filter (where sign > 0), 0)
                     /* end */) as "rollup_day!: Json<Sums>",
                   json_build_object(
                     /* each sum: '{}', coalesce(sum({}) filter (where sign < 0), 0) | '{}', trim_scale(coalesce(sum({}) filter (where sign < 0), 0))::text */
@@ -83,12 +86,14 @@ pub async fn verify(
                     'streaming_cost', trim_scale(coalesce(sum(streaming_cost) filter (where sign < 0), 0))::text,
                     'total_cost', trim_scale(coalesce(sum(total_cost) filter (where sign < 0), 0))::text,
                     'with_cost', coalesce(sum(with_cost) filter (where sign < 0), 0),
-                    'without_cost', coalesce(sum(without_cost) filter (where sign < 0), 0)
+                    'without_cost', coalesce(sum(without_cost) filter (where sign < 0), 0),
+                    'credits', trim_scale(coalesce(sum(credits) filter (where sign < 0), 0))::text,
+                    'unclear', coalesce(sum(unclear) filter (where sign < 0), 0)
                     /* end */) as "rollup!: Json<Sums>"
            from side
            group by account_id, customer, day, currency, call_direction, answered
-           having (/* each sum: sum(sign * {}) */ sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost), sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost) /* end */)
-                  <> (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)
+           having (/* each sum: sum(sign * {}) */ sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost), sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost), sum(sign * credits), sum(sign * unclear) /* end */)
+                  <> (/* each sum: 0 */ 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 /* end */)
            order by day, account_id, customer, currency, call_direction, answered"#,
         scope.accounts as Option<&[String]>,
         scope.from,

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod listed;
 pub mod record;
 pub mod safe_to_bill;
+pub mod settled;
 pub mod status;
 pub mod summary;
 

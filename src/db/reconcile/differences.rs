@@ -141,6 +141,8 @@ pub struct ReconcileDifference {
     pub here: Vec<Option<String>>,
     /// What they say.
     pub there: Vec<Option<String>>,
+    /// Which of them differ, by name.
+    pub differs: Vec<String>,
     /// What there is to say of it in words.
     pub why: Option<String>,
 }
@@ -151,8 +153,8 @@ impl ReconcileDifference {
         let both = self.kind == "differs";
         let values = FIELDS.into_iter().zip(self.here.iter().zip(&self.there));
         values.filter(move |_| both).filter_map(|(field, (here, there))| {
-            let there = there.as_deref()?;
-            (here.as_deref() != Some(there)).then_some((field, here.as_deref(), there))
+            let differs = self.differs.iter().any(|name| name == field);
+            differs.then_some((field, here.as_deref(), there.as_deref()?))
         })
     }
 }
@@ -170,6 +172,7 @@ pub fn differences(
                       trim_scale(c.streaming_cost)::text, trim_scale(c.total_cost)::text, c.currency] as here,
                 array[trim_scale(t.duration)::text, trim_scale(t.billsec)::text, trim_scale(t.cost)::text,
                       trim_scale(t.streaming_cost)::text, trim_scale(t.total_cost)::text, t.currency] as there,
+                coalesce(p.differs, '{}') as differs,
                 case p.kind
                   when 'unreadable' then t.unreadable
                   when 'repeated' then (

@@ -10,10 +10,10 @@ mod table;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 pub use differences::{Counts, ReconcileDifference, ReconcileTotal, counts, differences, totals};
-pub use pairing::{CompareScope, Matching, pair};
+pub use pairing::{Closeness, CompareScope, Matching, pair};
 pub use table::{COLUMNS, TableError, fetch, open};
 
 use crate::vobiz::{Moment, Numeric};
@@ -28,6 +28,8 @@ pub struct TheirCall {
     pub line: i64,
     /// The call, as they name it.
     pub call_id: Option<String>,
+    /// The number of the record, where they say it: several records may have one uuid.
+    pub record_id: Option<String>,
     /// The account that owns it.
     pub account_id: Option<String>,
     /// Who called.
@@ -61,8 +63,31 @@ pub struct InstantRange {
     pub until: DateTime<Utc>,
 }
 
-/// Makes the temporary tables, or empties those of a comparison before.
+/// What this database says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HereAndNow {
+    /// Its clock.
+    pub now: DateTime<Utc>,
+    /// The zone in which days of the bill begin.
+    pub billing_zone: String,
+}
+
+/// Asks for clock and billing zone.
+pub async fn here(connection: &mut PgConnection) -> Result<HereAndNow, sqlx::Error> {
+    sqlx::query_as!(HereAndNow, r#"select vobiz.now() as "now!", s.billing_zone from vobiz.setting s"#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Makes the temporary tables, or empties those of a comparison before. Sessions of readers are read-only unless a transaction says
+/// otherwise: this one does, and writes nothing else.
 pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("begin read write").await?;
+    make_tables(&mut transaction).await?;
+    transaction.commit().await
+}
+
+async fn make_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // All of them now, with their indexes: in a read-only transaction temporary tables can be filled, but not made.
     let tables = sqlx::raw_sql(
         "drop table if exists pg_temp.reconcile_their, pg_temp.reconcile_our, pg_temp.reconcile_candidate,
@@ -70,7 +95,7 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          create temp table reconcile_their (
            line bigint primary key, call_id text, account_id text, from_number text, to_number text, called_at timestamptz,
            duration numeric, billsec numeric, cost numeric, streaming_cost numeric, total_cost numeric, currency text,
-           unreadable text);
+           unreadable text, record_id text);
          create index on pg_temp.reconcile_their (call_id);
          create temp table reconcile_our (
            call_id text primary key, account_id text, from_number text, to_number text, called_at timestamptz,
@@ -83,7 +108,7 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          -- Which call a row is about; repeats: the line that said the same call before.
          create temp table reconcile_match (line bigint primary key, call_id text, repeats bigint, contradicted boolean);
          create index on pg_temp.reconcile_match (repeats);
-         create temp table reconcile_pair (kind text, line bigint, call_id text)",
+         create temp table reconcile_pair (kind text, line bigint, call_id text, differs text[])",
     );
     tables.execute_many(connection).try_collect::<Vec<_>>().await.map(drop)
 }
@@ -111,11 +136,11 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
     sqlx::query(
         "insert into pg_temp.reconcile_their
          select line, call_id, account_id, from_number, to_number, coalesce(instant, local at time zone $1),
-                duration, billsec, cost, streaming_cost, total_cost, currency, unreadable
+                duration, billsec, cost, streaming_cost, total_cost, currency, unreadable, record_id
          from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamp[],
-                     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[], $13::text[]::numeric[], $14::text[], $15::text[])
+                     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[], $13::text[]::numeric[], $14::text[], $15::text[], $16::text[])
               as t (line, call_id, account_id, from_number, to_number, instant, local,
-                    duration, billsec, cost, streaming_cost, total_cost, currency, unreadable)",
+                    duration, billsec, cost, streaming_cost, total_cost, currency, unreadable, record_id)",
     )
     .bind(zone)
     .bind(calls.iter().map(|call| call.line).collect::<Vec<_>>())
@@ -132,6 +157,7 @@ pub async fn load(connection: &mut PgConnection, calls: &[TheirCall], zone: &str
     .bind(numbers(|call| call.total_cost.as_ref()))
     .bind(texts(|call| call.currency.as_deref()))
     .bind(texts(|call| call.unreadable.as_deref()))
+    .bind(texts(|call| call.record_id.as_deref()))
     .execute(connection)
     .await
     .map(drop)

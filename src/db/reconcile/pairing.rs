@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::InstantRange;
+use crate::vobiz::Numeric;
 
 /// What is compared; calls of either side inside of it are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,30 @@ pub struct CompareScope {
     pub range: InstantRange,
     /// Only these accounts; None means all. A row of theirs that names none counts.
     pub accounts: Option<Vec<String>>,
+    /// How near amounts must be to be the same.
+    pub closeness: Closeness,
+}
+
+/// How near two amounts must be to be the same: exactly, unless something is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closeness {
+    /// They are rounded to so many decimals first, a half away from zero.
+    pub decimals: Option<u8>,
+    /// Then they may be so far apart.
+    pub tolerance: Option<Numeric>,
+}
+
+impl Closeness {
+    /// What one amount may be off by the two together.
+    pub fn slack(&self) -> Option<Numeric> {
+        let half = self
+            .decimals
+            .and_then(|decimals| format!("5e-{}", usize::from(decimals) + 1).parse::<Numeric>().ok());
+        match (half, &self.tolerance) {
+            (Some(half), Some(tolerance)) => Some(&half + tolerance),
+            (half, tolerance) => half.or_else(|| tolerance.clone()),
+        }
+    }
 }
 
 /// How rows that do not name a call of ours are recognised.
@@ -32,6 +57,7 @@ pub async fn pair(
     matching: Option<Matching>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("analyze pg_temp.reconcile_their").execute(&mut *connection).await?;
+    name_further_records(connection).await?;
     take_ours(connection, scope, matching).await?;
     sqlx::query("analyze pg_temp.reconcile_our").execute(&mut *connection).await?;
     if let Some(matching) = matching {
@@ -41,6 +67,17 @@ pub async fn pair(
     name_calls(connection, matching.is_some()).await?;
     sqlx::query("analyze pg_temp.reconcile_match").execute(&mut *connection).await?;
     compare(connection, scope).await
+}
+
+/// A further record of one uuid is kept by us under uuid and number.
+async fn name_further_records(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update pg_temp.reconcile_their t set call_id = c.call_id
+         from vobiz.cdr c where c.call_id = t.call_id || '~' || t.record_id",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Our side, as it is in one snapshot: what is in the scope, what is so near that it may match, and what their rows name.
@@ -166,16 +203,10 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                   when c.call_id is null and open_line.line is not null then 'ambiguous'
                   when c.call_id is null then 'missing_here'
                   when t.line is null then 'missing_there'
-                  -- What they do not say is no difference.
-                  when t.duration <> c.duration or (t.duration is not null and c.duration is null)
-                    or t.billsec <> c.billsec or (t.billsec is not null and c.billsec is null)
-                    or t.cost <> c.cost or (t.cost is not null and c.cost is null)
-                    or t.streaming_cost <> c.streaming_cost or (t.streaming_cost is not null and c.streaming_cost is null)
-                    or t.total_cost <> c.total_cost or (t.total_cost is not null and c.total_cost is null)
-                    or t.currency <> c.currency or (t.currency is not null and c.currency is null) then 'differs'
+                  when field.differs <> '{}' then 'differs'
                   else 'equal'
                 end,
-                t.line, c.call_id
+                t.line, c.call_id, field.differs
          from (select m.call_id as about, m.contradicted, t.*
                from pg_temp.reconcile_match m join pg_temp.reconcile_their t using (line)
                where m.repeats is null) t
@@ -183,6 +214,19 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
          left join (select distinct line from pg_temp.reconcile_candidate where not sole) open_line on open_line.line = t.line
          left join (select distinct call_id from pg_temp.reconcile_candidate where not sole) open_call
            on open_call.call_id = c.call_id
+         cross join lateral (
+           -- What they do not say is no difference.
+           select coalesce(array_agg(v.name order by v.nth) filter (
+                    where v.theirs is not null and (v.ours is null or abs(v.theirs - v.ours) > v.apart)), '{}')
+                  || case when t.currency is not null and t.currency is distinct from c.currency then '{currency}'::text[] else '{}' end
+                  as differs
+           from (select nth, name, coalesce(round(ours, places), ours) as ours, coalesce(round(theirs, places), theirs) as theirs, apart
+                 from (values (1, 'duration', c.duration::numeric, t.duration, null::int, 0::numeric), (2, 'billsec', c.billsec, t.billsec, null, 0),
+                              (3, 'cost', c.cost, t.cost, $4, $5::text::numeric),
+                              (4, 'streaming_cost', c.streaming_cost, t.streaming_cost, $4, $5::text::numeric),
+                              (5, 'total_cost', c.total_cost, t.total_cost, $4, $5::text::numeric))
+                      as a (nth, name, ours, theirs, places, apart)) v
+         ) field
          where c.inside
             or ((t.called_at >= $1 and t.called_at < $2 or t.called_at is null and c.call_id is null)
                 and ($3::text[] is null or t.account_id is null or t.account_id = any ($3)))",
@@ -190,6 +234,8 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
     .bind(scope.range.from)
     .bind(scope.range.until)
     .bind(scope.accounts.as_deref())
+    .bind(scope.closeness.decimals.map(i32::from))
+    .bind(scope.closeness.tolerance.as_ref().map_or("0", Numeric::as_str))
     .execute(&mut *connection)
     .await?;
     sqlx::query("analyze pg_temp.reconcile_pair").execute(connection).await.map(drop)

@@ -16,4 +16,9 @@ fn the_demo_runs_with_nothing_configured_and_finds_nothing_missing() {
         finished.stdout
     );
     assert!(finished.stdout.contains("NORMAL_CLEARING"));
+    // Between midnight and four calls of the last day may be running still.
+    let (_, bill) = finished.stdout.split_once("\nthe bill of ").unwrap();
+    let said = ["complete: every day is settled with Vobiz (MA_DEMO)", "MA_DEMO is complete up to "];
+    assert!(said.iter().any(|words| bill.contains(words)), "{bill}");
+    assert!(!bill.contains("unclear") && !bill.contains("without an amount"), "{bill}");
 }

@@ -15,6 +15,7 @@ fn read(dir: &Path, name: &str) -> String {
 #[tokio::test]
 async fn an_export_is_split_added_up_and_proves_itself() {
     let db = Database::with_a_bill().await;
+    db.with_settled_days(None).await;
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("out");
     let export = |customer: &str, month: &str| {
@@ -31,16 +32,29 @@ async fn an_export_is_split_added_up_and_proves_itself() {
     assert_eq!(
         lines[1],
         "a3,MA_TESTAB12,2026-03-10,2026-03-10 23:59:59,2026-03-10T18:29:59Z,outbound,+911100000001,+447700900123,+447,\
-         United Kingdom mobile,,,no_answer,NO_ANSWER,20,0,0,INR,0.02,0,0.02"
+         United Kingdom mobile,,,no_answer,NO_ANSWER,20,0,0,INR,0.02,0,0.02,"
     );
     assert!(lines[2].starts_with("a4,MA_TESTAB12,2026-03-11,2026-03-11 00:00:00,"));
     let second = read(&dir, "unassigned-2026-03-002.csv");
     assert!(second.contains("a5,") && second.lines().count() == 2, "{second}");
+    let totals = read(&dir, "unassigned-2026-03-totals.csv");
+    let (complete_to, _) =
+        totals.lines().nth(1).unwrap().rsplit_once(',').map(|(_, to)| to.split_at(10)).unwrap();
+    assert!(complete_to >= "2026-04-01", "{totals}");
+    let lines: Vec<&str> = totals.lines().map(|line| line.rsplit_once(',').unwrap().0).collect();
     assert_eq!(
-        read(&dir, "unassigned-2026-03-totals.csv"),
-        "customer,month,billing_zone,currency,calls,answered,billsec,pulse_minutes,cost,streaming_cost,total_cost\r\n\
-         unassigned,2026-03,Asia/Kolkata,INR,2,0,0,0,0.02,0,0.02\r\n\
-         unassigned,2026-03,Asia/Kolkata,USD,1,1,60,1,0.30,0.20,0.55\r\n"
+        lines,
+        [
+            "customer,month,billing_zone,currency,calls,answered,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost,credits,unclear",
+            "unassigned,2026-03,Asia/Kolkata,INR,2,0,0,0,0.02,0,0.02,1,0,0",
+            "unassigned,2026-03,Asia/Kolkata,USD,1,1,60,1,0.30,0.20,0.55,0,0,0",
+        ]
+    );
+    assert!(
+        done.stderr.contains("complete: every day is settled")
+            && done.stderr.contains("1 call without an amount"),
+        "{}",
+        done.stderr
     );
     let manifest = read(&dir, "unassigned-2026-03.sha256");
     assert_eq!(manifest.lines().count(), 3);
@@ -60,5 +74,69 @@ async fn an_export_is_split_added_up_and_proves_itself() {
     assert!(export("Acme", "2026-03").status.success());
     assert!(
         read(&dir, "Acme-2026-03-totals.csv").contains("Acme,2026-03,Asia/Kolkata,INR,2,2,106,3,1.35,0,1.35")
+    );
+}
+
+#[tokio::test]
+async fn a_month_that_is_not_complete_is_refused_unless_it_is_asked_for_anyway() {
+    let db = Database::with_a_bill().await;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("out");
+    let export = |month: &str, more: &[&str]| {
+        let mut command: Command = program(&["export", "--customer", "Acme", "--month", month]);
+        run(command.args(more).arg("--dir").arg(&dir).env("DATABASE_URL", &db.url))
+    };
+    // Before the ledger; not settled to its end; not over.
+    let before = export("2026-03", &[]);
+    assert_eq!(before.status.code(), Some(1));
+    assert!(before.stderr.contains("lies before the ledger begins"), "{}", before.stderr);
+    db.with_settled_days(Some("2026-03-30")).await;
+    let held = export("2026-03", &["--json"]);
+    assert_eq!(held.status.code(), Some(1), "{}", held.stderr);
+    for words in [
+        "2026-03 is not settled with Vobiz, so nothing was written",
+        "MA_TESTAB12 is complete up to 2026-03-30 00:00 (Asia/Kolkata): day 2026-03-30 is compared with Vobiz",
+        "up to 2026-04-01 00:00 (Asia/Kolkata)",
+        "--anyway",
+    ] {
+        assert!(held.stderr.contains(words), "{words}: {}", held.stderr);
+    }
+    let json: serde_json::Value = serde_json::from_str(&held.stdout).unwrap();
+    assert_eq!((&json["calls"], &json["completeness"]["complete"]), (&0.into(), &false.into()));
+    assert!(!dir.exists(), "nothing was written");
+    db.with_settled_days(None).await;
+    db.run("insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, trunk_id,
+                                   duration)
+            select 'today', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, '2026-04-09 18:40Z', trunk_id, 60
+            from vobiz.cdr where call_id = 'a1'")
+        .await;
+    let running = export("2026-04", &[]);
+    assert_eq!(running.status.code(), Some(1));
+    assert!(
+        running.stderr.contains("2026-04 is not over") && running.stderr.contains("is not over"),
+        "{}",
+        running.stderr
+    );
+
+    // Asked for, it is written, and says what it is; it is not in the way of the bill.
+    let anyway = export("2026-04", &["--anyway", "--json"]);
+    assert!(anyway.status.success() && anyway.stderr.contains("NOT COMPLETE"), "{}", anyway.stderr);
+    let json: serde_json::Value = serde_json::from_str(&anyway.stdout).unwrap();
+    assert_eq!(json["files"][1], "Acme-2026-04-incomplete-totals.csv");
+    let calls = read(&dir, "Acme-2026-04-incomplete-001.csv");
+    assert!(
+        calls.lines().nth(1).unwrap().ends_with(",billsec"),
+        "the fields that could not be read: {calls}"
+    );
+    assert_eq!(
+        export("2026-04", &["--anyway"]).status.code(),
+        Some(2),
+        "what was handed out is not overwritten"
+    );
+    db.stop_clock("2026-05-10T06:30:00Z".parse().unwrap()).await;
+    assert!(export("2026-03", &["--account", "MA_TESTAB12"]).status.success());
+    assert!(
+        read(&dir, "Acme-MA_TESTAB12-2026-03-totals.csv")
+            .contains("Acme,2026-03,Asia/Kolkata,INR,2,2,106,3,1.35,0,1.35,0,0,0,")
     );
 }

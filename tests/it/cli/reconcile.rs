@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::Days;
 use serde_json::{Value, json};
 
+use crate::db::base::role::with_roles;
 use crate::ledger::backfill::{command, history};
 use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
@@ -84,7 +85,11 @@ async fn the_command_refuses_what_cannot_be_compared_and_says_what_to_do() {
         (&["--csv", EXPORT, "--zone", "Mars"], "write one such as Asia/Kolkata"),
         (&["--csv", "/nowhere/x.csv"], "/nowhere/x.csv"),
         (&["--csv", EXPORT, "--out", "/nowhere/out.csv"], "/nowhere/out.csv"),
-        (&["--csv", no_id], "id, amount"),
+        (&["--csv", no_id], "Id, Amount"),
+        (&["--csv", EXPORT, "--decimal", "x"], "--decimal"),
+        (&["--csv", EXPORT, "--dates", "dd/mm"], "write dmy"),
+        (&["--csv", EXPORT, "--tolerance", "-1"], "--tolerance"),
+        (&["--csv", EXPORT, "--decimals", "two"], "--decimals"),
         (&["--table", "public.x", "--map", map], "there is no table \"public.x\""),
         (&["--table", "public.x", "--map", EXPORT], "the map"),
     ] {
@@ -93,6 +98,110 @@ async fn the_command_refuses_what_cannot_be_compared_and_says_what_to_do() {
         assert!(finished.stderr.contains(word), "{word}: {}", finished.stderr);
         assert!(finished.stdout.is_empty(), "{}", finished.stdout);
     }
+}
+
+#[tokio::test]
+async fn a_list_of_another_program_is_read_and_what_was_left_out_is_said() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let folder = tempfile::tempdir().unwrap();
+    let compared = |bytes: &[u8], more: &[&str]| {
+        let path = folder.path().join("list.csv");
+        std::fs::write(&path, bytes).unwrap();
+        reconcile(&db, &[&["--csv", path.to_str().unwrap()], more].concat())
+    };
+    for end in ["\r", "\r\r\n"] {
+        let done = compared(rows("abc").replace('\n', end).as_bytes(), &[]);
+        assert_eq!((done.status.code(), &*done.stderr), (Some(0), ""), "{}", done.stdout);
+    }
+    let list = "sep=;\nCalls of March\nCall UUID;Start Time;Amount (INR)\na;25/03/2026 15:30;0,45\n;;\nb;25/03/2026 15:40;₹ 0,45\n\
+                c;25/03/2026 15:50;0,45 INR\nTotal;;TOTAL\n";
+    for (total, code, word) in [
+        ("1,35", 0, "line 8, the total row: its sums are those of the rows"),
+        ("1,36", 1, "line 8, the total row is wrong: total_cost 1.36, but the rows before it add up to 1.35"),
+    ] {
+        let done = compared(list.replace("TOTAL", total).as_bytes(), &["--decimal", ",", "--dates", "dmy"]);
+        assert_eq!(done.status.code(), Some(code), "{}{}", done.stdout, done.stderr);
+        for word in [
+            word,
+            "left out: 1 line before the header line",
+            "left out: 1 blank row",
+            "left out: 1 total row",
+            "3 times without a zone were taken in Asia/Kolkata (the billing zone)",
+            "\"Amount (INR)\" was read as total_cost",
+        ] {
+            assert!(done.stderr.contains(word), "{word}: {}", done.stderr);
+        }
+    }
+    let ambiguous = compared(b"uuid,start_time\na,05/03/2026 15:30\n", &[]);
+    assert_eq!(ambiguous.status.code(), Some(2));
+    assert!(ambiguous.stderr.contains("line 2, column start_time: 05/03/2026 15:30"), "{}", ambiguous.stderr);
+    assert!(ambiguous.stderr.contains("--dates dmy"), "{}", ambiguous.stderr);
+
+    let near = row('b').replace(",0.45,INR", ",0.454,INR");
+    let near = (rows("a") + &near + &row('c')).into_bytes();
+    for (more, code) in
+        [(&[][..], 1), (&["--tolerance", "0.005"], 0), (&["--decimals", "2"], 0), (&["--decimals", "3"], 1)]
+    {
+        assert_eq!(compared(&near, more).status.code(), Some(code), "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_list_is_named_and_never_shown() {
+    let db = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    for (bytes, word) in [
+        (&b"PK\x03\x04\x14\0\x06\0\x08\0\x1b[31m[Content_Types].xml"[..], ".xlsx"),
+        (b"\x1f\x8b\x08\0\0\x1b[31m\0\0", "gunzip"),
+        (b"\x7fELF\x02\x01\x01\0\0\x1b[31m", "no text"),
+        (b"id,\x1b[31mcost\x07\n1,2\n", "no column is named"),
+    ] {
+        let path = folder.path().join("list.csv");
+        std::fs::write(&path, bytes).unwrap();
+        let done = reconcile(&db, &["--csv", path.to_str().unwrap()]);
+        assert_eq!((done.status.code(), &*done.stdout), (Some(2), ""), "{}", done.stderr);
+        assert!(done.stderr.contains(word) && done.stderr.contains("list.csv"), "{}", done.stderr);
+        assert!(!done.stderr.trim_end().contains(|c: char| c.is_control()), "{:?}", done.stderr);
+    }
+}
+
+/// The URL of a role that logs in, with the settings that its sessions begin with.
+fn as_role(db: &Database, role: &str) -> String {
+    let (scheme, rest) = db.url.split_once("://").unwrap();
+    let (who, place) = rest.split_once('@').unwrap_or(("", rest));
+    let join = if place.contains('?') { '&' } else { '?' };
+    if who.is_empty() {
+        format!("{scheme}://{place}{join}user={role}")
+    } else {
+        format!("{scheme}://{role}@{place}")
+    }
+}
+
+#[tokio::test]
+async fn finance_may_compare_and_what_could_not_be_done_is_no_answer() {
+    let db = with_roles().await;
+    db.store_plain("ab").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list.csv");
+    let as_finance = |text: String, more: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        let mut command = program(&[&["reconcile", "--csv", path.to_str().unwrap()], more].concat());
+        run(command.env("DATABASE_URL", as_role(&db, "vobiz_finance")))
+    };
+    let equal = as_finance(rows("ab"), &[]);
+    assert_eq!(equal.status.code(), Some(0), "{}", equal.stderr);
+    let differs = as_finance(rows("a"), &["--from", "2026-03-25", "--to", "2026-03-25"]);
+    assert_eq!(differs.status.code(), Some(1), "{}", differs.stderr);
+    assert!(differs.stdout.contains("missing there"), "{}", differs.stdout);
+
+    let refused =
+        run(program(&["reconcile", "--csv", EXPORT]).env("DATABASE_URL", as_role(&db, "vobiz_masked")));
+    assert_eq!(refused.status.code(), Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("permission denied"), "{}", refused.stderr);
+    let gone = "postgres://nobody@127.0.0.1:1/nothing";
+    let away = run(program(&["reconcile", "--csv", EXPORT]).env("DATABASE_URL", gone));
+    assert_eq!((away.status.code(), &*away.stdout), (Some(3), ""), "{}", away.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

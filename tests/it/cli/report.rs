@@ -20,15 +20,62 @@ async fn a_report_as_csv_ends_with_one_total_for_each_currency() {
     assert!(bill.status.success(), "{}", bill.stderr);
     assert_eq!(
         bill.stdout,
-        "customer,currency,call_direction,calls,answered,unanswered_with_cost,duration,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost,from,to,billing_zone\r\n\
-         Acme,INR,outbound,2,2,0,121,106,3,1.35,0,1.35,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
-         unassigned,INR,outbound,2,0,1,27,0,0,0.02,0,0.02,1,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
-         unassigned,USD,inbound,1,1,0,63,60,1,0.30,0.20,0.55,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
-         total,INR,,4,2,1,148,106,3,1.37,0,1.37,1,2026-03-10,2026-03-11,Asia/Kolkata\r\n\
-         total,USD,,1,1,0,63,60,1,0.30,0.20,0.55,0,2026-03-10,2026-03-11,Asia/Kolkata\r\n"
+        "customer,currency,call_direction,calls,answered,unanswered_with_cost,duration,billsec,pulse_minutes,cost,streaming_cost,total_cost,without_cost,credits,unclear,from,to,billing_zone,complete_to\r\n\
+         Acme,INR,outbound,2,2,0,121,106,3,1.35,0,1.35,0,0,0,2026-03-10,2026-03-11,Asia/Kolkata,\r\n\
+         unassigned,INR,outbound,2,0,1,27,0,0,0.02,0,0.02,1,0,0,2026-03-10,2026-03-11,Asia/Kolkata,\r\n\
+         unassigned,USD,inbound,1,1,0,63,60,1,0.30,0.20,0.55,0,0,0,2026-03-10,2026-03-11,Asia/Kolkata,\r\n\
+         total,INR,,4,2,1,148,106,3,1.37,0,1.37,1,0,0,2026-03-10,2026-03-11,Asia/Kolkata,\r\n\
+         total,USD,,1,1,0,63,60,1,0.30,0.20,0.55,0,0,0,2026-03-10,2026-03-11,Asia/Kolkata,\r\n"
     );
     let without = report(&db, "billing_customer", &["--format", "csv", "--no-total", "--customer", "Acme"]);
     assert_eq!(without.stdout.lines().count(), 2, "{}", without.stdout);
+}
+
+#[tokio::test]
+async fn a_report_says_up_to_when_it_is_complete_and_what_it_says_nothing_of() {
+    let db = Database::with_a_bill().await;
+    let before = report(&db, "billing_day", &[]);
+    assert!(before.status.success() && before.stderr.contains("NOT COMPLETE"), "{}", before.stderr);
+    assert!(
+        before
+            .stderr
+            .contains("`vobiz-cdr backfill --account MA_TESTAB12 --from 2026-03-10 --to 2026-03-11`"),
+        "{}",
+        before.stderr
+    );
+    assert!(before.stderr.contains("1 call without an amount"), "{}", before.stderr);
+
+    db.with_settled_days(Some("2026-03-11")).await;
+    db.run("update vobiz.cdr set billsec = null where call_id = 'a1'").await;
+    let held = report(&db, "billing_trunk", &["--format", "json"]);
+    let said = "MA_TESTAB12 is complete up to 2026-03-1";
+    assert!(
+        held.stderr.contains(said) && held.stderr.contains("(Asia/Kolkata): day 2026-03-1"),
+        "{}",
+        held.stderr
+    );
+    assert!(held.stderr.contains("1 call of which a field of the bill could not be read"), "{}", held.stderr);
+    let json: serde_json::Value = serde_json::from_str(&held.stdout).unwrap();
+    let known = &json["completeness"];
+    assert_eq!(
+        (&known["complete"], &known["unclear"], &known["without_cost"]),
+        (&false.into(), &1.into(), &1.into())
+    );
+    assert_eq!(known["owners"][0]["account_id"], "MA_TESTAB12");
+
+    db.with_settled_days(None).await;
+    let settled = report(&db, "billing_day", &["--format", "csv"]);
+    assert!(
+        settled.stderr.contains("complete: every day is settled with Vobiz (MA_TESTAB12)"),
+        "{}",
+        settled.stderr
+    );
+    assert!(!settled.stderr.contains("NOT COMPLETE"), "{}", settled.stderr);
+    let line = settled.stdout.lines().nth(1).unwrap();
+    assert!(line.contains(",Asia/Kolkata,2026-04-"), "{line}");
+    let rows = report(&db, "unclear", &["--format", "csv"]).stdout;
+    assert!(rows.contains("a1,2026-03-10,MA_TESTAB12,Acme,billsec,not stated,61,true,true,"), "{rows}");
+    assert!(rows.contains("a5,2026-03-11,MA_TESTAB12,unassigned,updated_at,no time,"), "{rows}");
 }
 
 #[tokio::test]
@@ -74,7 +121,7 @@ async fn a_table_is_for_a_person_and_says_its_zone() {
     );
     let total: Vec<&str> =
         bill.stdout.lines().rfind(|line| line.contains("INR")).unwrap().split_whitespace().collect();
-    assert_eq!(total, ["total", "INR", "4", "2", "1", "148", "106", "3", "1.37", "0", "1.37", "1"]);
+    assert_eq!(total, ["total", "INR", "4", "2", "1", "148", "106", "3", "1.37", "0", "1.37", "1", "0", "0"]);
 }
 
 #[tokio::test]

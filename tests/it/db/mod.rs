@@ -1,7 +1,7 @@
 //! What we keep, room by room.
 
 mod account;
-mod base;
+pub(crate) mod base;
 pub(crate) mod bill;
 mod cdr;
 mod ledger;

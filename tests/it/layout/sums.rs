@@ -17,14 +17,14 @@ const FURTHER: [(&str, &[(&str, &str)]); 2] = [
     (
         "bill/sums_of.sql",
         &[
-            ("without_cost bigint)    -- Calls", "without_cost bigint,    -- Calls"),
+            ("unclear bigint)         -- Calls", "unclear bigint,         -- Calls"),
             (
                 "\n  language sql",
                 "\n    long_calls bigint)      -- Legs of a minute or longer; NULL isn't one.\n  language sql",
             ),
             (
-                "(of_total_cost is null)::integer::bigint",
-                "(of_total_cost is null)::integer::bigint,\n           coalesce(of_billsec >= 60, false)::integer::bigint",
+                "of_notes) <> '{}')::integer::bigint",
+                "of_notes) <> '{}')::integer::bigint,\n           coalesce(of_billsec >= 60, false)::integer::bigint",
             ),
         ],
     ),
@@ -32,8 +32,8 @@ const FURTHER: [(&str, &[(&str, &str)]); 2] = [
         "views/billing_day.sql",
         &[
             (
-                "sum(r.without_cost)::bigint as without_cost",
-                "sum(r.without_cost)::bigint as without_cost, sum(r.long_calls)::bigint as long_calls",
+                "sum(r.unclear)::bigint as unclear",
+                "sum(r.unclear)::bigint as unclear, sum(r.long_calls)::bigint as long_calls",
             ),
             (
                 "-- end\n",

@@ -6,6 +6,7 @@ mod check;
 mod fence;
 mod further_record;
 mod safe_to_bill;
+pub(crate) mod settled;
 mod sub_accounts;
 mod zone;
 

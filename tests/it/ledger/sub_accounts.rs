@@ -13,6 +13,7 @@ use vobiz_cdr::sweep::Sweeper;
 use vobiz_cdr::vobiz::{AccountId, CallId, Credentials, PathStyle};
 use vobiz_cdr::watch::metrics::Metrics;
 
+use super::settled::settled_days;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::world::{TOKEN, account, credentials, noon};
 
@@ -101,6 +102,7 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
         let owners =
             "select account_id || ' ' || count(*) from vobiz.cdr group by account_id order by account_id";
         assert_eq!(database.texts(owners).await, [format!("{ACCOUNT} 3"), format!("{SUB} 3")]);
+        assert_eq!(settled_days(&database).await, (4, parent + 3));
         let lost = "select account_id || ' ' || calls from vobiz.callback_loss where calls > 0 order by 1";
         assert_eq!(database.texts(lost).await, [format!("{ACCOUNT} 3"), format!("{SUB} 3")]);
         vobiz.stop().await;
@@ -127,6 +129,7 @@ async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_pare
     let accounts = [account(&database.pool, &vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 1000.0)];
     sweep_and_check(&database, &accounts).await;
     assert_eq!(states(&database).await[0], format!("{ACCOUNT} settled 2 2"));
+    assert_eq!(settled_days(&database).await, (2, 2));
     // One more of the sub-account, which the parent's list does not show.
     database
         .run(

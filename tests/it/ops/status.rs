@@ -6,6 +6,7 @@ use super::{call, service, swept, vobiz};
 use crate::db::bill::insert;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
+use crate::support::process::{program, run};
 use crate::support::wait::until_some;
 use crate::support::world::{TOKEN, options};
 
@@ -118,5 +119,57 @@ async fn a_bill_that_does_not_equal_its_calls_calls_a_person() {
         "triggers are disabled, so bill, versions and days do not follow the calls: roll_up_update on vobiz.cdr"
     );
     assert_eq!(acts[1], "1 sum of the bill does not equal the calls, first on 2026-03-01 of account MA_B");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_bill_cannot_say_is_counted_and_calls_nobody() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    // Of two accounts; one lies too far back to be counted.
+    database
+        .run(&insert(
+            "select 'c' || n, case when n < 4 then 'MA_TESTAB12' else 'SA_B' end, 't', vobiz.now() - n * interval '30 days', null::int, 0.10
+             from generate_series(0, 4) n where n <> 2",
+        ))
+        .await;
+    database
+        .run(&insert("select 'free', 'SA_B', 't', vobiz.now() - interval '1 day', 30, null::numeric"))
+        .await;
+    let running = service(&vobiz, &database.url).await;
+    running.all_is_well().await;
+    let page = until_some("it is counted", async || {
+        let page: serde_json::Value = serde_json::from_str(&running.page("/status").await.1).unwrap();
+        if page["unclear"]["owners"].as_array().is_some_and(|owners| owners.len() == 2) {
+            Ok(page)
+        } else {
+            Err(page)
+        }
+    })
+    .await;
+    let owners = &page["unclear"]["owners"];
+    assert_eq!(
+        (owners[0]["account_id"].as_str(), owners[0]["calls"].as_i64(), owners[0]["unclear"].as_i64()),
+        (Some("MA_TESTAB12"), Some(2), Some(2))
+    );
+    assert_eq!((&owners[1]["unclear"], &owners[1]["without_cost"]), (&0.into(), &1.into()));
+    assert_eq!(page["status"], "ok");
+    for (metric, calls) in [
+        ("vobiz_cdr_unclear_calls{account=\"MA_TESTAB12\"}", 2.0),
+        ("vobiz_cdr_unclear_calls{account=\"SA_B\"}", 0.0),
+        ("vobiz_cdr_without_cost_calls{account=\"SA_B\"}", 1.0),
+    ] {
+        assert_eq!(running.metric(metric).await, Some(calls), "{metric}");
+    }
+    let address = running.ops.to_string();
+    let words = tokio::task::spawn_blocking(move || run(&mut program(&["status", "--ops-listen", &address])))
+        .await
+        .unwrap();
+    assert_eq!(words.status.code(), Some(0), "{}", words.stderr);
+    assert!(
+        words.stdout.contains("MA_TESTAB12 has 2 unclear calls (vobiz.unclear) and 0 without an amount (vobiz.cost_gap) since 20"),
+        "{}",
+        words.stdout
+    );
     running.end().await;
 }

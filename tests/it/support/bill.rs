@@ -6,7 +6,7 @@
 //! | a2 | 10th 09:30:10 | outbound on trunk T1 to Mumbai, bridged as B1 | rang 10, talked 45 | INR 0.45 |
 //! | a3 | 10th 23:59:59 | outbound to Britain, not answered | rang 20 | INR 0.02 |
 //! | a4 | 11th 00:00:00 | inbound, with two streams | rang 3, talked 60 | USD 0.30 + 0.20, total 0.55 |
-//! | a5 | 11th 10:30:00 | outbound to no number, odd cause | 7 in all | unknown |
+//! | a5 | 11th 10:30:00 | outbound to no number, odd cause, changed in 1970 | 7 in all | unknown |
 
 use super::calls::single;
 use super::database::Database;
@@ -37,7 +37,7 @@ const RECORDS: [&str; 5] = [
                         "stream_termination_reason":"Connection error"},{"billed_amount":"n/a"}]}"#,
     r#"{"uuid":"a5","account_id":"MA_TESTAB12","call_direction":"outbound","caller_id_number":"+911100000001",
         "destination_number":"sip:desk@example.com","start_time":"2026-03-11T05:00:00Z","duration":7,"billsec":0,
-        "currency":"INR","hangup_cause":"WEIRD","hangup_cause_code":7777}"#,
+        "currency":"INR","hangup_cause":"WEIRD","hangup_cause_code":7777,"updated_at":"1970-01-01T00:00:00Z"}"#,
 ];
 
 impl Database {
@@ -51,5 +51,31 @@ impl Database {
         db.run("insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'T1', 'Acme')")
             .await;
         db
+    }
+
+    /// Stops the clock at noon of the 10th of April, and has the ledger of the account begin with the 1st of March and each of its days
+    /// settled but for those from `open` on, if that is one.
+    pub(crate) async fn with_settled_days(&self, open: Option<&str>) {
+        self.stop_clock("2026-04-10T06:30:00Z".parse().unwrap()).await;
+        let open = open.unwrap_or("2026-04-10");
+        self.run(&format!(
+            "update vobiz.account set ledger_since = '2026-03-01 00:00+05:30';
+             delete from vobiz.provider_day;
+             with span as (
+               select g::date as day, vobiz.billing_day_start(g::date) as from_at, vobiz.billing_day_start(g::date + 1) as to_at
+               from generate_series('2026-03-01', '2026-04-10', interval '1 day') g
+             ), checked as (
+               insert into vobiz.ledger_check (account_id, day, cause, began_at, state, requests, day_of, from_at, to_at, missing_here,
+                 missing_there, differing, unreadable, recovered, revised, billed_elsewhere, wrong_sums, unannounced)
+               select 'MA_TESTAB12', day, '1h', to_at, 'settled', 1, 'start_time', from_at, to_at, 0, 0, 0, 0, 0, 0, 0, 0, 0
+               from span where day < '{open}'
+               returning id, day
+             )
+             insert into vobiz.provider_day (account_id, day, from_at, to_at, state, checked_at, check_id, check_at)
+             select 'MA_TESTAB12', s.day, s.from_at, s.to_at, case when c.id is null then 'open' else 'settled' end,
+                    case when c.id is not null then s.to_at end, c.id, s.to_at + interval '1 hour'
+             from span s left join checked c on c.day = s.day"
+        ))
+        .await;
     }
 }

@@ -39,7 +39,8 @@ impl Database {
         asked: &ReconcileRequest,
     ) -> (Comparison, Vec<ReconcileDifference>) {
         let mut connection = self.connection().await;
-        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), zone, asked).await.unwrap();
+        let asked = ReconcileRequest { zone: Some(zone.to_owned()), ..asked.clone() };
+        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), &asked).await.unwrap();
         (comparison, differences(&mut connection, None).try_collect().await.unwrap())
     }
 
@@ -93,7 +94,10 @@ pub(crate) fn rows(calls: &str) -> String {
 }
 
 pub(crate) fn days(from: &str, to: &str) -> ReconcileRequest {
-    ReconcileRequest { days: Some((from.parse().unwrap(), to.parse().unwrap())), account: None }
+    ReconcileRequest {
+        days: Some((from.parse().unwrap(), to.parse().unwrap())),
+        ..ReconcileRequest::default()
+    }
 }
 
 /// Kind and call (or line) of each.

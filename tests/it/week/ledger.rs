@@ -64,6 +64,8 @@ impl World {
 pub(super) async fn every_day_is_settled(world: &World) {
     type Sums = (i64, i64, Decimal);
     type Row = (String, NaiveDate, String, i64, i64, Decimal, i64, i64, Decimal);
+    let (_, calls) = crate::ledger::settled::settled_days(&world.database).await;
+    assert!(calls > 1000, "{calls}");
     // The ledger began with the week; the very first calls had begun on the day before.
     let mut truth: BTreeMap<Key, Sums> = BTreeMap::new();
     for call in world.vobiz.calls() {

@@ -158,7 +158,7 @@ async fn with_another_view(db: &Database, number: i32) {
     db.run(&format!(
         "create or replace view vobiz.rollup_part as
            select account_id, customer, bucket, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-                  streaming_cost, total_cost, with_cost, without_cost from vobiz.rollup where false;
+                  streaming_cost, total_cost, with_cost, without_cost, credits, unclear from vobiz.rollup where false;
          update vobiz.repeatable set number = {number}, hash = sha256('another')"
     ))
     .await;

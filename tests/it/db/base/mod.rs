@@ -3,5 +3,5 @@
 mod fault;
 mod migration;
 mod partition;
-mod role;
+pub(crate) mod role;
 mod schema;

@@ -17,7 +17,7 @@ fn make_roles(db: &Database) -> Finished {
     run(program(&["migrate", "roles"]).env("DATABASE_URL", &db.url))
 }
 
-async fn with_roles() -> Database {
+pub(crate) async fn with_roles() -> Database {
     let db = Database::with_a_bill().await;
     let _no_readers = READERS.read().await;
     let made = make_roles(&db);

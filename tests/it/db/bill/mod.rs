@@ -5,6 +5,7 @@ mod calendar;
 mod conversation;
 mod customer_rule;
 mod rollup;
+mod unclear;
 mod views;
 mod zone;
 
@@ -19,29 +20,35 @@ const DRIFT: &str = "
     with call as (
       select account_id, vobiz.customer_of(account_id, trunk_id, campaign_id, our_number, day_at) as customer,
              to_timestamp(floor(extract(epoch from day_at) / 900) * 900) as bucket, currency, call_direction,
-             billsec is not null and billsec > 0 as answered, 1 as calls, coalesce(duration, 0) as duration, coalesce(billsec, 0) as billsec,
+             billsec > 0 as answered, 1 as calls, coalesce(duration, 0) as duration, coalesce(billsec, 0) as billsec,
              ceil(coalesce(billsec, 0) / 60.0) as pulse_minutes, coalesce(cost, 0) as cost, coalesce(streaming_cost, 0) as streaming_cost,
-             coalesce(total_cost, 0) as total_cost, coalesce((total_cost > 0)::int, 0) as with_cost, (total_cost is null)::int as without_cost
+             coalesce(total_cost, 0) as total_cost, coalesce((total_cost > 0)::int, 0) as with_cost, (total_cost is null)::int as without_cost,
+             case when total_cost < 0 then total_cost else 0 end as credits,
+             (duration is null or billsec is null or coalesce(start_time, end_time) is null
+              or exists (select from unnest(notes) n
+                         where cost is null and n like 'cost: %' or streaming_cost is null and n like 'streaming_cost: %'
+                            or total_cost is null and n like 'total_cost: %' or currency is null and n like 'currency: %'))::int as unclear
       from vobiz.cdr
     ), side as (
       select 1 as sign, account_id, customer, bucket::text as at, currency, call_direction, answered, calls, duration, billsec, pulse_minutes,
-             cost, streaming_cost, total_cost, with_cost, without_cost
+             cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       from vobiz.rollup_part
       union all
       select 1, account_id, customer, day::text, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-             streaming_cost, total_cost, with_cost, without_cost
+             streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       from vobiz.rollup_day_part
       union all
       select -1, account_id, customer, at, currency, call_direction, answered, calls, duration, billsec, pulse_minutes, cost,
-             streaming_cost, total_cost, with_cost, without_cost
+             streaming_cost, total_cost, with_cost, without_cost, credits, unclear
       from call cross join vobiz.setting
       cross join lateral (values (bucket::text), ((bucket at time zone billing_zone)::date::text)) as x (at)
     )
     select count(*) from (
       select from side group by account_id, customer, at, currency, call_direction, answered
       having (sum(sign * calls), sum(sign * duration), sum(sign * billsec), sum(sign * pulse_minutes), sum(sign * cost),
-              sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost))
-             <> (0, 0, 0, 0, 0, 0, 0, 0, 0)) wrong";
+              sum(sign * streaming_cost), sum(sign * total_cost), sum(sign * with_cost), sum(sign * without_cost), sum(sign * credits),
+              sum(sign * unclear))
+             <> (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)) wrong";
 
 /// Zones in which the same calls lie in other days.
 const ZONES: [&str; 6] = [

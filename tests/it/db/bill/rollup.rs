@@ -303,7 +303,7 @@ async fn a_folding_that_is_killed_loses_nothing() {
         let folding =
             tokio::spawn(async move { rollup::fold(&mut pool.acquire().await.unwrap(), 1000).await });
         let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                    where wait_event_type = 'Lock' and query like '%on conflict on constraint rollup_key%' and datname = current_database()";
+                    where wait_event_type = 'Lock' and query like '%insert into vobiz.rollup as r%' and datname = current_database()";
         let database = &db;
         until_is("the folding is killed", 1, async || database.count(kill).await).await;
         assert!(folding.await.unwrap().is_err());

@@ -1,8 +1,10 @@
 //! Our calls beside another's list: each kind of difference is found once, nothing else is, and nothing is guessed.
 
+mod dialect;
+
 use futures_util::TryStreamExt;
 use serde_json::json;
-use vobiz_cdr::db::reconcile as rows;
+use vobiz_cdr::db::reconcile::{self as rows, Closeness};
 use vobiz_cdr::reconcile::{self, Map, ReconcileError, ReconcileRequest, Wrong};
 use vobiz_cdr::vobiz::AccountId;
 
@@ -157,14 +159,25 @@ async fn times_without_a_zone_are_taken_in_the_zone_that_was_said() {
     assert!(comparison.compared.is_empty());
 
     let mut connection = db.connection().await;
-    let wrong =
-        reconcile::with_csv(&mut connection, text.as_bytes(), "India", &ReconcileRequest::default()).await;
+    let india = ReconcileRequest { zone: Some("India".into()), ..ReconcileRequest::default() };
+    let wrong = reconcile::with_csv(&mut connection, text.as_bytes(), &india).await;
     assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::Zone(_)))));
-    let wrong =
-        reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], "UTC", &ReconcileRequest::default()).await;
+    let wrong = reconcile::with_csv(&mut connection, &b"uuid\na\n"[..], &ReconcileRequest::default()).await;
     assert!(matches!(wrong, Err(ReconcileError::Wrong(Wrong::NoTimes))), "{wrong:?}");
+    // Where nobody says one, it is the billing zone.
+    let billing =
+        reconcile::with_csv(&mut connection, text.as_bytes(), &ReconcileRequest::default()).await.unwrap();
+    assert_eq!(billing.from.unwrap().to_rfc3339(), "2026-03-25T10:00:00+00:00");
+    let facts = billing.file.unwrap();
+    assert_eq!((facts.zoneless, facts.zone), (2, Some(("Asia/Kolkata".to_owned(), "the billing zone"))));
+    let headed = text.replace("start_time", "Start Time (UTC)");
+    let headed =
+        reconcile::with_csv(&mut connection, headed.as_bytes(), &ReconcileRequest::default()).await.unwrap();
+    assert_eq!(headed.from.unwrap().to_rfc3339(), "2026-03-25T15:30:00+00:00");
+    assert_eq!(headed.file.unwrap().zone, Some(("UTC".to_owned(), "the heading")));
+
     let unreadable =
-        reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], "UTC", &ReconcileRequest::default()).await;
+        reconcile::with_csv(&mut connection, &b"uuid\n?\n"[..], &ReconcileRequest::default()).await;
     assert!(!unreadable.unwrap().equal);
 }
 
@@ -239,9 +252,63 @@ async fn the_comparison_agrees_with_a_plain_one_over_random_lists() {
             }
         }
         let asked = days("2026-03-25", "2026-03-25");
-        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), "UTC", &asked).await.unwrap();
+        let comparison = reconcile::with_csv(&mut connection, text.as_bytes(), &asked).await.unwrap();
         let found: Vec<_> = rows::differences(&mut connection, None).try_collect().await.unwrap();
         assert_eq!(kinds(&found), expected, "{text}");
         assert_eq!(comparison.equal, expected.is_empty());
     }
+}
+
+#[tokio::test]
+async fn records_with_one_uuid_are_told_apart_by_their_number() {
+    let db = Database::new().await;
+    for (id, cost) in [(7, "0.45"), (8, "0.30")] {
+        let mut call = plain('a');
+        (call["id"], call["total_cost"]) = (json!(id), json!(cost));
+        db.store(call).await;
+    }
+    assert_eq!(db.texts("select call_id from vobiz.cdr order by 1").await, ["a", "a~8"]);
+    let text = |more: &str, last: &str| {
+        let at = "2026-03-25T10:00:00Z";
+        format!("uuid,id,start_time,total_cost\na,7,{at},0.45\na{more},8,{at},{last}\n")
+    };
+    for (more, last, differing) in
+        [("", "0.30", vec![]), ("~8", "0.30", vec![]), ("", "0.45", vec!["differs a~8"])]
+    {
+        let (comparison, differences) =
+            db.with_csv(&text(more, last), "UTC", &ReconcileRequest::default()).await;
+        assert_eq!(
+            (kinds(&differences), comparison.counts.calls_there),
+            (differing.iter().map(ToString::to_string).collect(), 2)
+        );
+    }
+}
+
+#[tokio::test]
+async fn amounts_are_the_same_if_they_are_as_near_as_was_asked() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let text = rows("a") + &row('b').replace(",0.45,INR", ",0.454,INR");
+    let near = |decimals: Option<u8>, tolerance: Option<&str>| ReconcileRequest {
+        closeness: Closeness { decimals, tolerance: tolerance.map(|text| text.parse().unwrap()) },
+        ..ReconcileRequest::default()
+    };
+    for (decimals, tolerance, equal) in [
+        (None, None, false),
+        (Some(2), None, true),
+        (Some(3), None, false),
+        (None, Some("0.004"), true),
+        (None, Some("0.0039"), false),
+        (Some(3), Some("0.004"), true),
+    ] {
+        let (comparison, differences) = db.with_csv(&text, "UTC", &near(decimals, tolerance)).await;
+        assert_eq!(comparison.equal, equal, "{decimals:?} {tolerance:?} {differences:?}");
+        if !equal {
+            assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), "0.454")]);
+        }
+    }
+    // Seconds are whole, and a difference beside one that is near enough is alone.
+    let text = rows("a") + &row('b').replace(",42,0.45,", ",41,0.454,");
+    let (_, differences) = db.with_csv(&text, "UTC", &near(Some(0), Some("5"))).await;
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41")]);
 }

@@ -1,0 +1,117 @@
+//! Up to when what a bill says is complete, what holds it, and which of its calls have something that could not be read.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use super::billing::ReportFilter;
+
+/// Up to when the calls of one owner are complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnerCompleteness {
+    /// Account that owns the calls.
+    pub account_id: String,
+    /// Where its ledger begins.
+    pub ledger_since: DateTime<Utc>,
+    /// From there up to here everything is settled (`vobiz.safe_to_bill`).
+    pub safe_to: DateTime<Utc>,
+    /// The same, as a clock of the billing zone shows it.
+    #[serde(skip)]
+    pub safe_to_local: String,
+    /// What keeps it from moving on.
+    pub held_by: String,
+    /// The first day of the range, as Vobiz names it, that lies before the ledger and was not settled by a backfill.
+    pub unproven_day: Option<NaiveDate>,
+    /// The last day before the ledger.
+    #[serde(skip)]
+    pub last_day_before: Option<NaiveDate>,
+    /// Whether all days of the range are settled.
+    pub complete: bool,
+}
+
+/// What is known of a range of billing days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Completeness {
+    /// The zone in which the days begin.
+    pub billing_zone: String,
+    /// When the range ends, as a clock of that zone shows it.
+    #[serde(skip)]
+    pub ends_local: String,
+    /// Whether the range is over.
+    pub over: bool,
+    /// Whether all days of the range are settled, of every owner whose calls may be in it.
+    pub complete: bool,
+    /// Up to when all owners are complete, as a clock of the billing zone shows it; none where the beginning is not proven.
+    pub complete_to: Option<String>,
+    /// Calls of the range without an amount (`vobiz.cost_gap`).
+    pub without_cost: i64,
+    /// Calls of the range of which a field of the bill could not be read (`vobiz.unclear`).
+    pub unclear: i64,
+    /// The owners, by name.
+    pub owners: Vec<OwnerCompleteness>,
+}
+
+/// Looks up what is known of the calls that were asked for. A customer may have calls in every account: which ones, only the calls
+/// can say.
+pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Result<Completeness, sqlx::Error> {
+    let owners = sqlx::query_as!(
+        OwnerCompleteness,
+        r#"with span as (
+             select vobiz.billing_day_start($1, z.billing_zone) as from_at, vobiz.billing_day_start($2::date + 1, z.billing_zone) as to_at,
+                    z.billing_zone
+             from vobiz.setting z
+           )
+           select s.account_id as "account_id!", s.ledger_since as "ledger_since!", s.safe_to as "safe_to!",
+                  to_char(s.safe_to at time zone span.billing_zone, 'YYYY-MM-DD HH24:MI:SS') as "safe_to_local!",
+                  s.held_by as "held_by!", b.unproven_day as "unproven_day?", b.last_day_before as "last_day_before?",
+                  s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
+           from vobiz.safe_to_bill s cross join span
+           -- What lies before the ledger may have been listed and settled all the same: a backfill moves its beginning to the first
+           -- day that has a call.
+           left join lateral (
+             select min(g.day::date) filter (
+                      where not exists (select from vobiz.ledger_day d
+                                        where d.account_id = s.account_id and d.day = g.day::date and d.state = 'settled')) as unproven_day,
+                    max(g.day::date) as last_day_before
+             from generate_series(
+                    vobiz.provider_day_of(s.account_id, span.from_at),
+                    vobiz.provider_day_of(s.account_id, least(s.ledger_since, span.to_at) - interval '1 microsecond'), interval '1 day') g (day)
+             where s.ledger_since > span.from_at) b on true
+           where ($3::text is null or s.account_id = $3)
+           order by 1"#,
+        filter.from,
+        filter.to,
+        filter.account.as_deref()
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let row = sqlx::query!(
+        r#"select z.billing_zone as "billing_zone!", e.ends_at <= vobiz.now() as "over!",
+                  to_char(e.ends_at at time zone z.billing_zone, 'YYYY-MM-DD HH24:MI') as "ends_local!",
+                  b.without_cost as "without_cost!", b.unclear as "unclear!"
+           from vobiz.setting z
+           cross join lateral (select vobiz.billing_day_start($2::date + 1, z.billing_zone) as ends_at) e
+           cross join lateral (
+             select coalesce(sum(d.without_cost), 0)::bigint as without_cost, coalesce(sum(d.unclear), 0)::bigint as unclear
+             from vobiz.billing_day d
+             where d.day >= $1 and d.day <= $2 and ($3::text is null or d.account_id = $3) and ($4::text is null or d.customer = $4)) b"#,
+        filter.from,
+        filter.to,
+        filter.account.as_deref(),
+        filter.customer.as_deref()
+    )
+    .fetch_one(connection)
+    .await?;
+    let first = owners.iter().min_by_key(|owner| owner.safe_to);
+    let begins = owners.iter().all(|owner| owner.unproven_day.is_none());
+    Ok(Completeness {
+        billing_zone: row.billing_zone,
+        ends_local: row.ends_local,
+        over: row.over,
+        complete: !owners.is_empty() && owners.iter().all(|owner| owner.complete),
+        complete_to: first.filter(|_| begins).map(|owner| owner.safe_to_local.clone()),
+        without_cost: row.without_cost,
+        unclear: row.unclear,
+        owners,
+    })
+}
