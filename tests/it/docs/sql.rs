@@ -91,8 +91,12 @@ async fn demo(db: &Database) {
                     "bridge_uuid": answered.then(|| format!("{n:08x}-0000-4000-9000-000000000000")),
                     "ring_note": "", "duration_note": null,
                 });
-                // One odd spelling, for the page about notes.
-                let record = if n == 5 { record.to_string().replace("\"INR\"", "\"rupee\"") } else { record.to_string() };
+                // What is odd and what cannot be read, for the pages about notes.
+                let record = match n {
+                    5 => record.to_string().replace("\"INR\"", "\"rupee\""),
+                    6 => record.to_string().replace("\"billsec\":26", "\"billsec\":\"abc\""),
+                    _ => record.to_string(),
+                };
                 single(&record, now)
             })
             .collect();
