@@ -387,17 +387,9 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
         }
     }
     plausible::bound(&mut fields, &mut notes);
-    let mut e164 = |field: &str, raw: &Option<String>, other: &Option<String>| {
-        let (number, complaint) = number::read(raw.as_deref()?, other.as_deref(), home);
-        if let Some(complaint) = complaint {
-            notes.add(field, &complaint);
-        }
-        number
-    };
     let (caller, destination) = (&fields.caller_id_number, &fields.destination_number);
-    let numbers =
-        (e164("caller_id_number", caller, destination), e164("destination_number", destination, caller));
-    (fields.caller_e164, fields.destination_e164) = numbers;
+    (fields.caller_e164, fields.destination_e164) =
+        number::read_both(caller.as_deref(), destination.as_deref(), home, &mut notes);
     Ok(Cdr {
         call_id: call_id.ok_or(Unreadable::NoUuid)?,
         account_id,

@@ -5,6 +5,8 @@ use std::fmt;
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
+use super::value::Notes;
+
 /// The country whose national numbers arrive without a calling code, as that code: `91` is India.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HomeCountry(u16);
@@ -85,16 +87,16 @@ pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
 ///    series that is newer than what is known here.
 ///
 /// What is a number of which country is what libphonenumber calls valid, not merely possible.
-pub(super) fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, Option<String>) {
+fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, Option<String>) {
     let digits = match written(raw) {
-        Some(Written::International(digits)) => {
+        Some(Introduced::International(digits)) => {
             let fits = (7..=15).contains(&digits.len()) && !digits.starts_with('0');
             return (fits.then(|| format!("+{digits}")), None);
         }
-        Some(Written::National(rest)) => {
+        Some(Introduced::National(rest)) => {
             return (home.has_numbers_of(rest.len()).then(|| format!("+{home}{rest}")), None);
         }
-        Some(Written::Bare(digits)) => digits,
+        Some(Introduced::Bare(digits)) => digits,
         None => return (None, None),
     };
     if home.begins(&digits) {
@@ -117,8 +119,25 @@ pub(super) fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option
     }
 }
 
+/// Caller and destination of one record; what is not certain is noted.
+pub(super) fn read_both(
+    caller: Option<&str>,
+    destination: Option<&str>,
+    home: HomeCountry,
+    notes: &mut Notes,
+) -> (Option<String>, Option<String>) {
+    let mut of = |field: &str, raw: Option<&str>, other| {
+        let (number, complaint) = read(raw?, other, home);
+        if let Some(complaint) = complaint {
+            notes.add(field, &complaint);
+        }
+        number
+    };
+    (of("caller_id_number", caller, destination), of("destination_number", destination, caller))
+}
+
 /// How the digits of a number are introduced.
-enum Written {
+enum Introduced {
     /// By `+` or `00`.
     International(String),
     /// By `0`.
@@ -128,7 +147,7 @@ enum Written {
 }
 
 /// None of a text that is no number.
-fn written(raw: &str) -> Option<Written> {
+fn written(raw: &str) -> Option<Introduced> {
     let mut plus = false;
     let mut digits = String::with_capacity(raw.len().min(32));
     for c in raw.chars() {
@@ -140,18 +159,18 @@ fn written(raw: &str) -> Option<Written> {
         }
     }
     Some(match digits.strip_prefix('0') {
-        _ if plus => Written::International(digits),
-        None => Written::Bare(digits),
+        _ if plus => Introduced::International(digits),
+        None => Introduced::Bare(digits),
         Some(rest) => match rest.strip_prefix('0') {
-            Some(rest) => Written::International(rest.to_owned()),
-            None => Written::National(rest.to_owned()),
+            Some(rest) => Introduced::International(rest.to_owned()),
+            None => Introduced::National(rest.to_owned()),
         },
     })
 }
 
 /// Whether a number says its country, and certainly so, but has no `+`.
 fn has_code_without_plus(raw: &str, home: HomeCountry) -> bool {
-    let Some(Written::Bare(digits)) = written(raw) else { return false };
+    let Some(Introduced::Bare(digits)) = written(raw) else { return false };
     home.begins(&digits)
         || valid(format!("+{digits}")).is_some() && valid(format!("+{home}{digits}")).is_none()
 }

@@ -19,7 +19,7 @@ create or replace function vobiz.warn_of_rules(rules bigint[]) returns void
         raise warning 'rule % (% = %, %) matches no call so far', used.id, used.field, quote_literal(used.value), quote_literal(used.customer)
           using hint = case when used.like_calls is not null
                             then format('Calls show %L, which differs only by blanks or letter case: update the rule to say exactly that.', used.like_calls)
-                            else 'If there should be calls, look at how they show it (select distinct ' || used.field || ' from vobiz.leg), and at valid_from and valid_to.' end;
+                            else 'If there should be calls, look at how they show it (select distinct ' || used.field || ' from vobiz.cdr), and at valid_from and valid_to.' end;
       end if;
       if used.like_rules <> '{}' then
         raise warning 'rule % (% = %, %) differs from rule % only by blanks or letter case', used.id, used.field,

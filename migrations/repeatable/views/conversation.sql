@@ -43,34 +43,34 @@ create or replace view vobiz.conversation as
                  i.call_id, i.day_at, i.end_time, i.start_time, i.progress_time, i.customer, i.call_direction, i.outcome, i.ring_time,
                  i.answered, i.effective, i.billsec, i.currency, i.total_cost
           from (
-            -- A bridge may be the id of another leg, which names one in turn, perhaps this one: from leg to leg, each found by its key
-            -- and not among those of the day, so that a leg belongs to the same conversation seen from every day. Of legs that
-            -- name one another in a circle, the least id is that of the conversation.
-            select case when p.call_id is null then coalesce(nullif(l.bridge_uuid, ''), l.call_id) else (
-                     with recursive hop (number, bridge_uuid, day_at, path) as (
-                       select 1, p.bridge_uuid, p.day_at, array[l.call_id, p.call_id]
-                       union all
-                       select h.number + 1, n.bridge_uuid, n.day_at, h.path || n.call_id
-                       from hop h
-                       join vobiz.cdr n on n.call_id = h.bridge_uuid
-                       where h.bridge_uuid <> all (h.path) and h.number < 100 and n.bridge_uuid <> '' and n.account_id = l.account_id
-                         and n.day_at between h.day_at - interval '12 hours' and h.day_at + interval '12 hours'
-                     )
-                     select case when h.bridge_uuid = any (h.path)
-                                 then (select min(c.id) from unnest(h.path[array_position(h.path, h.bridge_uuid):]) c (id))
-                                 else h.bridge_uuid end
-                     from hop h order by h.number desc limit 1) end as conversation_id,
-                   l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
-                   l.answered, l.effective, l.billsec, l.currency, l.total_cost
-            from vobiz.leg l
-            left join lateral (
-              select p.call_id, p.bridge_uuid, p.day_at
-              from vobiz.cdr p
-              where p.call_id = l.bridge_uuid and p.call_id <> l.call_id and p.bridge_uuid <> '' and p.account_id = l.account_id
-                and p.day_at between l.day_at - interval '12 hours' and l.day_at + interval '12 hours'
-              limit 1) p on true
-            where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
-              and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) i) b) c) l
+          -- A bridge may be the id of another leg, which names one in turn, perhaps this one: from leg to leg, each found by its key
+          -- and not among those of the day, so that a leg belongs to the same conversation seen from every day. Of legs that
+          -- name one another in a circle, the least id is that of the conversation.
+          select case when p.call_id is null then coalesce(nullif(l.bridge_uuid, ''), l.call_id) else (
+                   with recursive hop (number, bridge_uuid, day_at, path) as (
+                     select 1, p.bridge_uuid, p.day_at, array[l.call_id, p.call_id]
+                     union all
+                     select h.number + 1, n.bridge_uuid, n.day_at, h.path || n.call_id
+                     from hop h
+                     join vobiz.cdr n on n.call_id = h.bridge_uuid
+                     where h.bridge_uuid <> all (h.path) and h.number < 100 and n.bridge_uuid <> '' and n.account_id = l.account_id
+                       and n.day_at between h.day_at - interval '12 hours' and h.day_at + interval '12 hours'
+                   )
+                   select case when h.bridge_uuid = any (h.path)
+                               then (select min(c.id) from unnest(h.path[array_position(h.path, h.bridge_uuid):]) c (id))
+                               else h.bridge_uuid end
+                   from hop h order by h.number desc limit 1) end as conversation_id,
+                 l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
+                 l.answered, l.effective, l.billsec, l.currency, l.total_cost
+          from vobiz.leg l
+          left join lateral (
+            select p.call_id, p.bridge_uuid, p.day_at
+            from vobiz.cdr p
+            where p.call_id = l.bridge_uuid and p.call_id <> l.call_id and p.bridge_uuid <> '' and p.account_id = l.account_id
+              and p.day_at between l.day_at - interval '12 hours' and l.day_at + interval '12 hours'
+            limit 1) p on true
+          where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
+            and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) i) b) c) l
     -- A conversation belongs to the day in which it began, and takes legs until noon of the next: so half a day to either side shows
     -- all of it, and each leg belongs to one conversation of one day.
     where l.began >= k.from_at or l.day_at >= (k.day + time '12:00') at time zone k.billing_zone

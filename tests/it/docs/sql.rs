@@ -54,6 +54,15 @@ fn statements(block: &str) -> Vec<String> {
 async fn demo(db: &Database) {
     db.run("insert into vobiz.account (account_id) values ('MA_DEMO')").await;
     let now = "2026-11-24T12:00:00Z".parse().unwrap();
+    // Two records with one uuid.
+    let further = |id: u32| {
+        format!(
+            r#"{{"id":{id},"uuid":"further","account_id":"MA_DEMO","start_time":"2026-11-24T08:00:00Z","billsec":1,"total_cost":0.1,"currency":"INR"}}"#
+        )
+    };
+    for id in [5_000, 5_001] {
+        db.upsert(&[&single(&further(id), now)]).await;
+    }
     for revised in [false, true] {
         let records: Vec<_> = (0_u32..900)
             .filter(|n| !revised || n % 60 == 0)
@@ -72,7 +81,7 @@ async fn demo(db: &Database) {
                 let (cause, code) =
                     if answered { ("NORMAL_CLEARING", 4000) } else { [("NO_ANSWER", 3000), ("USER_BUSY", 3010)][n as usize % 2] };
                 let record = serde_json::json!({
-                    "uuid": format!("{n:08x}-0000-4000-8000-000000000000"), "account_id": "MA_DEMO",
+                    "id": n + 1, "uuid": format!("{n:08x}-0000-4000-8000-000000000000"), "account_id": "MA_DEMO",
                     "call_direction": if outbound { "outbound" } else { "inbound" }, "caller_id_number": from, "destination_number": to,
                     "start_time": at(0), "progress_time": at(0), "answer_time": answered.then(|| at(5)), "end_time": at(5 + billsec),
                     "updated_at": at(if revised { 900 } else { 300 }), "duration": billsec + 5, "billsec": billsec, "ring_time": 5,
@@ -82,8 +91,12 @@ async fn demo(db: &Database) {
                     "bridge_uuid": answered.then(|| format!("{n:08x}-0000-4000-9000-000000000000")),
                     "ring_note": "", "duration_note": null,
                 });
-                // One odd spelling, for the page about notes.
-                let record = if n == 5 { record.to_string().replace("\"INR\"", "\"rupee\"") } else { record.to_string() };
+                // What is odd and what cannot be read, for the pages about notes.
+                let record = match n {
+                    5 => record.to_string().replace("\"INR\"", "\"rupee\""),
+                    6 => record.to_string().replace("\"billsec\":26", "\"billsec\":\"abc\""),
+                    _ => record.to_string(),
+                };
                 single(&record, now)
             })
             .collect();

@@ -223,7 +223,7 @@ const SAID_ONCE: [(&str, &str); 5] = [
     ("0.01 *", "account/rate_in_force.sql"),
     ("paused_until > vobiz.now()", "account/is_paused.sql"),
     ("'unassigned'", "bill/first_rule.sql"),
-    ("r.valid_to > at", "bill/rule_holds.sql"),
+    ("valid_to > at", "bill/rule_is_valid.sql"),
     ("of_total_cost is null", "bill/sums_of.sql"),
 ];
 
@@ -288,6 +288,7 @@ const GAINS: [(&str, &[(&str, &str)]); 15] = [
             ("\n    from (\n      select c.", ", max(l.gained) as gained"),
             (" as began\n", ", c.gained"),
             (" as number\n", ", b.gained"),
+            ("\n          from (\n          -- A bridge", ", i.gained"),
             ("\n          from vobiz.leg l", ", l.gained"),
         ],
     ),

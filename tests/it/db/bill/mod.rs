@@ -2,6 +2,7 @@
 
 mod billing;
 mod calendar;
+mod conversation;
 mod customer_rule;
 mod rollup;
 mod unclear;
