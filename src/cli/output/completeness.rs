@@ -12,7 +12,21 @@ pub(in crate::cli) fn lines(completeness: &Completeness) -> Vec<String> {
         lines.insert(0, "NOT COMPLETE".to_owned());
     }
     lines.extend(unread(completeness));
+    lines.extend(money(completeness));
     lines
+}
+
+/// Owners with settled days in which money was not compared with Vobiz's summary.
+fn money(completeness: &Completeness) -> impl Iterator<Item = String> {
+    let owners = completeness.owners.iter().filter(|owner| owner.money_not_compared > 0);
+    owners.map(|owner| {
+        let (account, days) = (&owner.account_id, owner.money_not_compared);
+        let days = if days == 1 { "1 settled day".to_owned() } else { format!("{days} settled days") };
+        format!(
+            "{account}: on {days} the money was not compared with Vobiz's summary, or not all of it (several currencies): see money in \
+             vobiz.ledger_day"
+        )
+    })
 }
 
 /// What keeps the range from being complete; nothing if it is.
@@ -26,10 +40,11 @@ pub(in crate::cli) fn held(completeness: &Completeness) -> Vec<String> {
 
 fn owner_held(owner: &OwnerCompleteness, zone: &str) -> String {
     let account = &owner.account_id;
+    let asked = owner.listed_by.as_ref().unwrap_or(account);
     match (owner.unproven_day, owner.last_day_before) {
         (Some(first), Some(last)) => format!(
             "{account}: day {first} lies before the ledger begins and was not compared with Vobiz: `vobiz-cdr backfill --account \
-             {account} --from {first} --to {last}`"
+             {asked} --from {first} --to {last}`"
         ),
         _ => format!(
             "{account} is complete up to {} ({zone}): {}",
@@ -75,6 +90,8 @@ mod tests {
             held_by: "day 2026-11-20 is not over".into(),
             unproven_day: None,
             last_day_before: None,
+            listed_by: Some(id.into()),
+            money_not_compared: 0,
             complete,
         }
     }
@@ -114,13 +131,19 @@ mod tests {
             "{said:?}"
         );
         assert!(held(&of(vec![]))[0].contains("nothing proves"));
+        let mixed = of(vec![OwnerCompleteness { money_not_compared: 2, ..owner("MA_A", true) }]);
+        assert!(lines(&mixed)[1].starts_with("MA_A: on 2 settled days the money was not compared"));
         let before = OwnerCompleteness {
             unproven_day: "2026-10-01".parse().ok(),
             last_day_before: "2026-10-04".parse().ok(),
             ..owner("MA_A", false)
         };
         assert!(
-            held(&of(vec![before]))[0].contains("backfill --account MA_A --from 2026-10-01 --to 2026-10-04")
+            held(&of(vec![before.clone()]))[0]
+                .contains("backfill --account MA_A --from 2026-10-01 --to 2026-10-04")
         );
+        let listed =
+            OwnerCompleteness { listed_by: Some("MA_A".into()), account_id: "SA_B".into(), ..before };
+        assert!(held(&of(vec![listed]))[0].contains("backfill --account MA_A --from"));
     }
 }

@@ -25,6 +25,10 @@ pub struct OwnerCompleteness {
     /// The last day before the ledger.
     #[serde(skip)]
     pub last_day_before: Option<NaiveDate>,
+    /// The account whose list its days are compared with: itself, or a parent; none if no configured account lists its calls.
+    pub listed_by: Option<String>,
+    /// Settled days of the range in which the money of Vobiz's summary was not compared, or not all of it (several currencies).
+    pub money_not_compared: i64,
     /// Whether all days of the range are settled.
     pub complete: bool,
 }
@@ -64,19 +68,23 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
            select s.account_id as "account_id!", s.ledger_since as "ledger_since!", s.safe_to as "safe_to!",
                   to_char(s.safe_to at time zone span.billing_zone, 'YYYY-MM-DD HH24:MI:SS') as "safe_to_local!",
                   s.held_by as "held_by!", b.unproven_day as "unproven_day?", b.last_day_before as "last_day_before?",
-                  s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
+                  s.listed_by, y.days as "money_not_compared!", s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
            from vobiz.safe_to_bill s cross join span
            -- What lies before the ledger may have been listed and settled all the same: a backfill moves its beginning to the first
            -- day that has a call.
            left join lateral (
              select min(g.day::date) filter (
                       where not exists (select from vobiz.ledger_day d
-                                        where d.account_id = s.account_id and d.day = g.day::date and d.state = 'settled')) as unproven_day,
+                                        where d.account_id = coalesce(s.listed_by, s.account_id) and d.day = g.day::date and d.state = 'settled')) as unproven_day,
                     max(g.day::date) as last_day_before
              from generate_series(
-                    vobiz.provider_day_of(s.account_id, span.from_at),
-                    vobiz.provider_day_of(s.account_id, least(s.ledger_since, span.to_at) - interval '1 microsecond'), interval '1 day') g (day)
+                    vobiz.provider_day_of(coalesce(s.listed_by, s.account_id), span.from_at),
+                    vobiz.provider_day_of(coalesce(s.listed_by, s.account_id), least(s.ledger_since, span.to_at) - interval '1 microsecond'), interval '1 day') g (day)
              where s.ledger_since > span.from_at) b on true
+           cross join lateral (
+             select count(distinct d.day) as days from vobiz.ledger_day d
+             where d.account_id = s.listed_by and d.money is not null and d.state = 'settled'
+               and d.to_at > span.from_at and d.from_at < span.to_at) y
            where ($3::text is null or s.account_id = $3)
            order by 1"#,
         filter.from,

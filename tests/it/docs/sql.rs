@@ -26,14 +26,17 @@ fn blocks(page: &str) -> Vec<(String, String)> {
         match (&mut block, line.trim()) {
             (None, "```sql") => block = Some(String::new()),
             (None, _) if line.starts_with('#') => {
-                line.trim_start_matches('#').trim().clone_into(&mut heading)
+                line.trim_start_matches('#').trim().clone_into(&mut heading);
             }
             (None, _) => {}
             (Some(text), "```") => {
                 found.push((heading.clone(), std::mem::take(text)));
                 block = None;
             }
-            (Some(text), _) => *text += &format!("{line}\n"),
+            (Some(text), _) => {
+                text.push_str(line);
+                text.push('\n');
+            }
         }
     }
     found
