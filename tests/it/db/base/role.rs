@@ -122,9 +122,8 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
 }
 
 /// Views that no reader is given, and why.
-const PRIVATE: [(&str, &str); 3] = [
+const PRIVATE: [(&str, &str); 2] = [
     ("call_owner", "the accounts of vobiz.cdr: views and functions of ours read it for others"),
-    ("compared_owner", "what the ledger compares of whom: views and functions of ours read it for others"),
     (
         "number_rule",
         "the rules of own numbers by what calls show: views and functions of ours read it for others",
