@@ -87,6 +87,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         rollup_day::repair(&mut transaction, &days, &by).await?;
     }
     if args.repair {
+        settled::reopen(&mut transaction, &settled.differences).await?;
         proof::note(&mut transaction, scope, &[]).await?;
     }
     let money = summary::money_not_compared(&mut transaction, scope.accounts, scope.from, scope.to).await?;
@@ -172,7 +173,7 @@ fn show(
         ),
         Some(first) => format!(
             "{} sums of settled days are not what Vobiz listed: something changed calls past the triggers; `vobiz-cdr reconcile \
-             --account {} --day {}` lists and compares such a day again",
+             --account {} --day {}` lists and compares such a day again, and with --repair `serve` does",
             settled.differences.len(),
             first.account_id,
             first.day

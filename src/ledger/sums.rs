@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::db::DbError;
 use crate::db::base::task;
 use crate::db::bill::proof::{self, ProofStep, TASK};
+use crate::db::ledger::settled;
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError, close, in_time, within};
 use crate::watch::condition::Condition;
@@ -104,6 +105,14 @@ async fn steps(
 async fn step(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let step = proof::prove_next_day(&mut transaction).await?;
+    if let ProofStep::Proved(day, _) = step {
+        // The sums are right if they equal the calls; that the calls are those that were listed is another matter.
+        let differing = settled::compare(&mut transaction, None, Some(day), Some(day)).await?.differences;
+        settled::reopen(&mut transaction, &differing).await?;
+        for found in differing {
+            warn!(account = %found.account_id, %day, "a settled day is not what Vobiz listed of it: it is compared again");
+        }
+    }
     transaction.commit().await?;
     Ok(step)
 }

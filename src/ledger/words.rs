@@ -1,7 +1,7 @@
 //! Why a day is not settled, in words. Pure.
 
 use super::evaluate::CheckSnapshot;
-use crate::db::ledger::compare::LedgerDifferences;
+use crate::db::ledger::compare::{LedgerDifferences, LedgerTotal};
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
@@ -63,6 +63,9 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
         let (n, verb) = (seen.wrong_sums, if seen.wrong_sums == 1 { "sum does" } else { "sums do" });
         reasons.push(format!("{n} {verb} not equal the calls in the bill: see `vobiz-cdr verify`"));
     }
+    if found.differing + found.missing_here + found.missing_there == 0 {
+        reasons.extend(sums_beside_rows(seen));
+    }
     let money: Vec<String> = seen
         .totals
         .iter()
@@ -77,6 +80,30 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
         reasons.insert(0, money.join(", "));
     }
     reasons
+}
+
+/// Sums that differ although no row does: what a row of the list leaves out, or shows so that it cannot be read, is no difference of
+/// its call. What was known of it before stays in the bill, and is not what the list says now.
+fn sums_beside_rows(seen: &CheckSnapshot<'_>) -> Vec<String> {
+    let differ = |total: &&LedgerTotal| {
+        let (here, there) = (&total.here, &total.there);
+        (here.duration, here.billsec, &here.cost) != (there.duration, there.billsec, &there.cost)
+    };
+    let words = |total: &LedgerTotal| {
+        let (here, there) = (&total.here, &total.there);
+        format!(
+            "what the list leaves out or shows unreadably is known here: duration {} here and {} listed, billsec {} and {}, cost {} and {} \
+             {}",
+            here.duration,
+            there.duration,
+            here.billsec,
+            there.billsec,
+            here.cost.normalize(),
+            there.cost.normalize(),
+            total.currency
+        )
+    };
+    seen.totals.iter().filter(differ).map(words).collect()
 }
 
 fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {

@@ -53,6 +53,7 @@ pub struct Export<R: BufRead> {
     reader: Reader<Chain<Cursor<Vec<u8>>, Text<R>>>,
     /// Bytes before the header.
     begin: u64,
+    separator: u8,
     header: Header,
     spelling: Spelling,
     zone: Option<String>,
@@ -101,6 +102,7 @@ impl<R: BufRead> Export<R> {
         let mut export = Self {
             reader,
             begin,
+            separator: found.separator,
             header: found.header,
             spelling,
             zone,
@@ -172,7 +174,8 @@ impl<R: BufRead> Export<R> {
         }
         let last = text.line_at(end.saturating_sub(1));
         let within = self.record.as_slice().split(|byte| *byte == b'\n').count() - 1;
-        let line = last - i64::try_from(within).unwrap_or(0);
+        // No record begins where another one was read, whatever an open quotation mark holds.
+        let line = (last - i64::try_from(within).unwrap_or(0)).max(self.line + 1);
         // The reader passes over empty lines.
         self.facts.blank_rows += (line - self.line - 1).max(0);
         self.line = last;
@@ -239,7 +242,19 @@ impl<R: BufRead> Export<R> {
         why
     }
 
+    /// Whether a cell holds what looks like a row of its own.
+    fn holds_a_row(&self) -> bool {
+        let looks_like_one =
+            |line: &[u8]| line.split(|byte| *byte == self.separator).count() >= *self.header.width.start();
+        *self.header.width.start() > 2
+            && self.record.iter().any(|cell| cell.split(|byte| *byte == b'\n').skip(1).any(looks_like_one))
+    }
+
     fn call(&mut self, line: i64) -> Result<TheirCall, Wrong> {
+        if self.holds_a_row() {
+            let why = self.swallowed(line, "a cell holds a whole row".to_owned());
+            return Ok(TheirCall { line, unreadable: Some(why), ..TheirCall::default() });
+        }
         if !self.fits() {
             // Which value belongs to which column is not known.
             let why = format!("{} values under {} columns", self.record.len(), self.header.width.end());
@@ -381,6 +396,23 @@ mod tests {
             "a call, and two rows without an id that do not begin with a word for a sum"
         );
         assert_eq!(facts.totals.iter().map(|row| row.wrong.len()).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_never_closed_hides_no_row() {
+        for (text, line) in [
+            ("uuid,cost,note\na,1,\"see\nb,2,\nc,3,\n", 2),
+            ("uuid,cost,note\na,1,\"see\nb,2,\nc,3,\"\nd,4,\n", 2),
+            ("uuid,cost,note\na,1,\n\"b,2,\nc,3,\n", 3),
+        ] {
+            let calls = read(text.as_bytes());
+            let said = calls.iter().find(|call| call.line == line).unwrap().unreadable.as_deref().unwrap();
+            assert!(said.contains("quotation mark"), "{text}: {said}");
+            let lines: std::collections::BTreeSet<i64> = calls.iter().map(|call| call.line).collect();
+            assert_eq!(lines.len(), calls.len(), "{text}");
+        }
+        // A cell may have lines.
+        assert_eq!(read(b"uuid,cost,note\na,1,\"see\nline, two\"\n")[0].unreadable, None);
     }
 
     #[test]

@@ -66,6 +66,9 @@ fn of_comparison(comparison: &Comparison) -> Vec<String> {
             notes.push("give --from and --to, to see which calls should be there".to_owned());
         }
     }
+    if comparison.rows > 0 && counts.calls_here == 0 && counts.calls_there == 0 {
+        notes.push("neither side has a call of these accounts and days: that proves nothing; look at --account, --from and --to".to_owned());
+    }
     if comparison.rows == 0 && comparison.from.is_some() && counts.calls_here == 0 {
         notes.push("neither side has a call on these days".to_owned());
     }

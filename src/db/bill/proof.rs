@@ -182,7 +182,8 @@ pub enum ProofStep {
 pub async fn is_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select not exists (
-             select from vobiz.task where name = $1 and finished_at > vobiz.now() - interval '1 day')
+             select from vobiz.task
+             where name = $1 and finished_at > vobiz.now() - interval '1 day' and detail->>'database' = vobiz.database_identity())
              or exists (select from vobiz.task where name = $1 and finished_at is null) as "due!""#,
         TASK
     )
@@ -195,9 +196,17 @@ pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, 
     if !is_due(&mut *connection).await? {
         return Ok(ProofStep::NotDue);
     }
-    let mut task = match task::unfinished(&mut *connection, TASK, None).await? {
+    // What another database had proved came with its data, and is no proof of this one.
+    sqlx::query!(
+        "delete from vobiz.task where name = $1 and detail->>'database' is distinct from vobiz.database_identity()",
+        TASK
+    )
+    .execute(&mut *connection)
+    .await?;
+    let unfinished = task::unfinished(&mut *connection, TASK, None).await?;
+    let mut task = match unfinished {
         Some(task) => task,
-        None => task::begin(&mut *connection, TASK, None).await?,
+        None => begin(&mut *connection).await?,
     };
     let (days, wrong_before) = counts(&mut *connection, &task).await?;
     let after = task.position.as_deref().and_then(|day| day.parse().ok());
@@ -216,6 +225,16 @@ pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, 
     let wrong_so_far = wrong_before + u64::try_from(wrong).unwrap_or(u64::MAX);
     task::step(connection, &task, days + 1, wrong_so_far).await?;
     Ok(ProofStep::Proved(day, wrong))
+}
+
+/// Begins a pass, of this database.
+async fn begin(connection: &mut PgConnection) -> Result<Task, sqlx::Error> {
+    let mut task = task::begin(&mut *connection, TASK, None).await?;
+    let identity =
+        sqlx::query_scalar!("select json_build_object('database', vobiz.database_identity())::text");
+    task.detail = identity.fetch_one(&mut *connection).await?;
+    task::step(connection, &task, 0, 0).await?;
+    Ok(task)
 }
 
 async fn counts(connection: &mut PgConnection, task: &Task) -> Result<(u64, u64), sqlx::Error> {
@@ -238,6 +257,10 @@ async fn next_day(
            select least(
                     (select min(d.day) from vobiz.rollup_day d where $1::date is null or d.day > $1),
                     (select min(w.day) from vobiz.wrong_sum w where $1::date is null or w.day > $1),
+                    -- Of whose calls nothing may be left.
+                    (select min(d.day) from vobiz.provider_day d
+                     where ($1::date is null or d.day > $1) and d.state = 'settled'
+                       and exists (select from vobiz.ledger_total t where t.check_id = d.check_id and t.calls_there > 0)),
                     (select vobiz.billing_day_of(min(r.bucket), l.zone) from vobiz.rollup_part r where r.bucket >= l.at),
                     (select vobiz.billing_day_of(min(c.day_at), l.zone)
                      from vobiz.call_owner o

@@ -45,7 +45,7 @@ pub struct SettledDays {
 
 /// Compares what Vobiz listed of the settled days of a range (as Vobiz names them) with the calls that are here now, in one snapshot.
 /// A list may put a call into the day beside its own (the check of a day reads both): such days differ together, and only what is left
-/// of them is told.
+/// of them is told; beside a day that is not settled nothing is.
 pub async fn compare(
     connection: &mut PgConnection,
     accounts: Option<&[String]>,
@@ -105,13 +105,20 @@ pub async fn compare(
                    (coalesce(t.calls, 0), coalesce(t.duration, 0), coalesce(t.billsec, 0), coalesce(t.cost, 0), coalesce(t.total, 0))
            ), stretch as (
              -- Days that differ one after the other have the same distance from their place among those that differ.
-             select *, day - (row_number() over (partition by account_id, currency order by day))::integer as stretch from difference
+             select account_id, day, currency, calls_here, calls_there, billsec_here, billsec_there, total_here, total_there, duration, cost,
+                    day - (row_number() over (partition by account_id, currency order by day))::integer as stretch
+             from difference
            )
            select account_id as "account_id!", day as "day!", currency as "currency!", calls_here as "calls_here!",
                   calls_there as "calls_there!", billsec_here::bigint as "billsec_here!", billsec_there::bigint as "billsec_there!",
                   total_here::text as "total_here!", total_there::text as "total_there!",
                   (sum(calls_here - calls_there) over s = 0 and sum(billsec_here - billsec_there) over s = 0
-                   and sum(total_here - total_there) over s = 0 and sum(duration) over s = 0 and sum(cost) over s = 0) as "is_made_up_for!"
+                   and sum(total_here - total_there) over s = 0 and sum(duration) over s = 0 and sum(cost) over s = 0)
+                  -- Beside a day that is not settled nothing can be told yet: its list may have what this one lacks.
+                  or bool_or(exists (
+                       select from vobiz.provider_day n
+                       where n.account_id = stretch.account_id and n.day in (stretch.day - 1, stretch.day + 1)
+                         and (n.state <> 'settled' or n.reopened_at is not null))) over s as "is_made_up_for!"
            from stretch window s as (partition by account_id, currency, stretch)
            order by account_id, day, currency"#,
         accounts as Option<&[String]>,
@@ -123,4 +130,23 @@ pub async fn compare(
     let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
     let differences = rows.into_iter().filter(|row| !row.is_made_up_for && is_asked_for(row.day)).collect();
     Ok(SettledDays { days: said.days, calls: said.calls, differences })
+}
+
+/// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them.
+pub async fn reopen(
+    connection: &mut PgConnection,
+    differences: &[SettledDifference],
+) -> Result<(), sqlx::Error> {
+    let accounts: Vec<&str> = differences.iter().map(|day| day.account_id.as_str()).collect();
+    let days: Vec<NaiveDate> = differences.iter().map(|day| day.day).collect();
+    sqlx::query!(
+        "update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
+         from (select distinct account_id, day from unnest($1::text[], $2::date[]) as n (account_id, day)) n
+         where d.account_id = n.account_id and d.day = n.day and d.state = 'settled' and d.reopened_at is null",
+        &accounts as &[&str],
+        &days
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

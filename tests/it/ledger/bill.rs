@@ -269,6 +269,15 @@ async fn all_sums_are_proved_once_a_day_in_steps() {
     // Again only a day later, and by then something went past the triggers.
     let mut connection = db.connection().await;
     assert_eq!(proof::prove_next_day(&mut connection).await.unwrap(), ProofStep::NotDue);
+    // What was restored from another database brings along that it was proved there.
+    let mut transaction = connection.begin().await.unwrap();
+    sqlx::query("update vobiz.task set detail = '{\"database\":\"another\"}' where name = 'prove sums'")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let step = proof::prove_next_day(&mut transaction).await.unwrap();
+    assert!(matches!(step, ProofStep::Proved(..)), "{step:?}");
+    transaction.rollback().await.unwrap();
     drop(connection);
     db.run("update vobiz.rollup set billsec = billsec - 1 where bucket < '2026-03-02' and account_id = 'MA_1' and answered").await;
     db.run("insert into vobiz.rollup_delta values ('MA_9', 'unassigned', '2026-05-01Z', null, null, false, 7, 0, 0, 0, 0, 0, 0, 0, 7)").await;

@@ -1,10 +1,16 @@
 //! Settled days hold what Vobiz listed, and `verify` proves it whatever went past the triggers.
 
-use vobiz_cdr::db::ledger::settled::{SettledDays, compare};
+use std::time::Duration;
 
-use super::settled_day;
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::db::ledger::settled::{SettledDays, compare};
+use vobiz_cdr::ledger::prove_sums;
+use vobiz_cdr::watch::metrics::Metrics;
+
+use super::{check, hurry, safe_to, settled_day, states};
 use crate::support::database::Database;
 use crate::support::process::{program, run};
+use crate::support::wait::until;
 
 /// Asserts that no settled day differs; how many there are, and their calls.
 pub(crate) async fn settled_days(database: &Database) -> (i64, i64) {
@@ -16,7 +22,7 @@ pub(crate) async fn settled_days(database: &Database) -> (i64, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_a_settled_day_past_the_triggers_is_found_although_its_sums_are_repaired() {
-    for (damage, found) in [
+    for (by_service, (damage, found)) in [true, false, true, false].into_iter().zip([
         ("delete from vobiz.cdr where call_id = (select min(call_id) from vobiz.cdr)", "19 20"),
         (
             "update vobiz.cdr set total_cost = total_cost + 0.0001 where call_id = (select min(call_id) from vobiz.cdr)",
@@ -28,8 +34,8 @@ async fn what_changes_a_settled_day_past_the_triggers_is_found_although_its_sums
             "update vobiz.cdr set start_time = start_time - interval '3 days' where call_id = (select min(call_id) from vobiz.cdr)",
             "19 20",
         ),
-    ] {
-        let (world, _, _) = settled_day().await;
+    ]) {
+        let (world, began, _) = settled_day().await;
         assert_eq!(settled_days(&world.database).await, (2, 20));
         let verify = || run(program(&["verify"]).env("DATABASE_URL", &world.database.url));
         let right = verify();
@@ -40,15 +46,56 @@ async fn what_changes_a_settled_day_past_the_triggers_is_found_although_its_sums
             .database
             .run(&format!("begin; set local session_replication_role = replica; {damage}; commit"))
             .await;
-        let repaired = run(program(&["verify", "--repair"]).env("DATABASE_URL", &world.database.url));
-        assert_eq!(repaired.status.code(), Some(1), "{damage}: {}", repaired.stderr);
         let wrong = verify();
         assert_eq!(wrong.status.code(), Some(1), "{damage}: {}", wrong.stderr);
-        assert!(wrong.stderr.contains("the rollup equals the calls"), "{damage}: {}", wrong.stderr);
         assert!(wrong.stderr.contains("not what Vobiz listed"), "{damage}: {}", wrong.stderr);
         let line =
             wrong.stdout.split_whitespace().filter(|word| *word != "│" && *word != "┆").collect::<Vec<_>>();
         assert!(line.join(" ").contains(found), "{damage}: {}", wrong.stdout);
+        // Whoever repairs the sums, or proves them day by day, has the day compared again: no bill goes past it until then.
+        let day = "select count(*) from vobiz.provider_day where state = 'settled' and reopened_at is not null";
+        if by_service {
+            let (stop, metrics) = (CancellationToken::new(), Metrics::new());
+            let heartbeat = metrics.heartbeats.start("sums", Duration::from_secs(180));
+            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), heartbeat, stop.clone()));
+            until("the day is reopened", async || world.database.count(day).await > 0).await;
+            stop.cancel();
+            proving.await.unwrap();
+        } else {
+            let repaired = run(program(&["verify", "--repair"]).env("DATABASE_URL", &world.database.url));
+            assert_eq!(repaired.status.code(), Some(1), "{damage}: {}", repaired.stderr);
+            assert_eq!(world.database.count(day).await, 1, "{damage}");
+        }
+        assert_eq!(safe_to(&world).await.0, began, "{damage}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_list_shows_unreadably_is_not_settled_by_what_was_known_before() {
+    for (field, unreadable) in [("billsec", "-5"), ("billsec", "\"zz\""), ("duration", "NaN")] {
+        let (world, began, calls) = settled_day().await;
+        world.vobiz.revise(&calls[3], |call| {
+            call.set.insert(field.into(), Some(unreadable.into()));
+            call.updated_at += chrono::TimeDelta::hours(1);
+            // Vobiz's own summary counts nothing of it either.
+            if field == "billsec" {
+                call.billsec = 0;
+            } else {
+                call.ended_at = call.started_at;
+            }
+        });
+        world
+            .database
+            .run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'")
+            .await;
+        check(&world).await;
+        hurry(&world).await;
+        check(&world).await;
+        let first = states(&world).await.remove(0);
+        assert!(first.starts_with("differs"), "{field} {unreadable}: {first}");
+        assert!(first.contains("shows unreadably is known here"), "{field} {unreadable}: {first}");
+        assert_eq!(safe_to(&world).await.0, began);
         world.end().await;
     }
 }
