@@ -64,7 +64,7 @@ impl fmt::Display for HomeCountry {
     }
 }
 
-/// The number as `+` and 7 to 15 digits, or None where that would be a guess: [`read`] of a record that has no other number.
+/// The number as `+` and 7 to 15 digits, or None where that would be a guess: `read` of a record that has no other number.
 pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
     read(raw, None, home).0
 }
