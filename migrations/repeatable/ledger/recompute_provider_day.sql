@@ -26,8 +26,11 @@ create or replace function vobiz.recompute_provider_day(account text, start_deci
       from_at = m.from_at, to_at = m.to_at,
       reopened_at = case when m.changes and d.checked_at is not null then coalesce(d.reopened_at, vobiz.now())
                          else d.reopened_at end,
+      -- At once, but where lists contradict one another, so that days move to and fro, four times as late each time, up to a day.
       check_at = case when m.changes and d.checked_at is not null or d.checked_at is null and d.check_at is not null
-                      then greatest(m.to_at + interval '1 hour', vobiz.now())
+                      then greatest(m.to_at + interval '1 hour',
+                                    vobiz.now() + case when d.reopenings = 0 then interval '0'
+                                                       else least(interval '24 hours', interval '10 minutes' * 4 ^ least(d.reopenings - 1, 4)) end)
                       else d.check_at end
     from moved m where d.account_id = account and d.day = m.day;
   end $$;

@@ -93,7 +93,8 @@ async fn keys(connection: &mut PgConnection, rows: &[&Cdr]) -> Result<Vec<String
 }
 
 /// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in
-/// every zone of the world tells nothing of the zone, whatever the others of its row are.
+/// every zone of the world tells nothing of the zone, whatever the others of its row are. Nor does a row whose times contradict its
+/// duration, or one that the list of another day shows as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Of `start_time`.
@@ -120,11 +121,16 @@ pub async fn extremes(
              select case when l.start_time <@ w.day then l.start_time end as start_time,
                     case when l.end_time <@ w.day then l.end_time end as end_time,
                     case when l.created_at <@ w.day then l.created_at end as created_at,
-                    num_nonnulls(l.start_time, l.end_time, l.created_at) > 0 as has_times
+                    num_nonnulls(l.start_time, l.end_time, l.created_at) > 0 as has_times,
+                    -- A minute: times and durations are rounded in ways of their own.
+                    coalesce(abs(extract(epoch from l.end_time - l.start_time) - l.duration) <= 60, true)
+                    and not exists (select from vobiz.listed_call o
+                                    where o.account_id = l.account_id and o.call_id = l.call_id and o.list_day <> l.list_day) as tells
              from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2
            )
-           select min(start_time) as a, max(start_time) as b, min(end_time) as c, max(end_time) as d,
-                  min(created_at) as e, max(created_at) as f,
+           select min(start_time) filter (where tells) as a, max(start_time) filter (where tells) as b,
+                  min(end_time) filter (where tells) as c, max(end_time) filter (where tells) as d,
+                  min(created_at) filter (where tells) as e, max(created_at) filter (where tells) as f,
                   count(*) filter (where has_times and num_nonnulls(start_time, end_time, created_at) = 0) as "outside!"
            from row"#,
         account.as_str(),

@@ -1,10 +1,12 @@
 //! Which days the lists of Vobiz are of: inferred from the lists themselves.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
-use vobiz_cdr::simulator::{DayOf, SimulatorOptions};
+use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 
 use super::ledger_world;
-use super::{at, check, hurry, settled_day, states};
+use super::{at, check, hurry, safe_to, settled_day, states};
 use crate::support::calls::account as id;
 use crate::support::world::options;
 
@@ -70,4 +72,74 @@ async fn a_zone_that_is_inferred_late_reopens_the_days_that_it_moves() {
         .unwrap();
     assert_eq!(world.database.texts(moved).await, ["reopened 0", "reopened 0", "reopened 0", "open 0"]);
     world.end().await;
+}
+
+/// The cut of the days that is inferred, and what holds the bill.
+const CUT: &str = "select concat_ws(' ', day_of, day_offset) from vobiz.account";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_times_contradict_its_duration_teaches_nothing() {
+    for start in ["-00:30", "-03:30"] {
+        let (world, began, _) = settled_day().await;
+        let before = world.text(CUT).await;
+        // It lies within the day by its end, and lasted a minute.
+        let odd = at(&world, began, 9.5);
+        let hours: i64 = if start == "-00:30" { 30 } else { 210 };
+        let at_start = (began - TimeDelta::minutes(hours)).to_rfc3339();
+        world.vobiz.revise(&odd, |call| {
+            call.set.insert("start_time".into(), Some(format!("\"{at_start}\"")));
+        });
+        world
+            .database
+            .run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'")
+            .await;
+        check(&world).await;
+        assert_eq!(world.text(CUT).await, before, "{start}");
+        let first = states(&world).await.remove(0);
+        assert!(first.starts_with("differs") && first.contains(&odd), "{start}: {first}");
+        assert_eq!(safe_to(&world).await.0, began, "{start}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_the_lists_of_two_days_is_not_listed_without_end() {
+    let (world, began, _) = settled_day().await;
+    // It began ten minutes before midnight, and ended ten minutes after it; the next day's list shows it as well.
+    let midnight = began + TimeDelta::hours(24);
+    let place = |listed, set| {
+        world.vobiz.place_call(CallSpec {
+            started_at: Some(listed),
+            ended_at: Some(midnight + TimeDelta::minutes(10)),
+            ring_time: Some(10),
+            billsec: Some(
+                u32::try_from((midnight + TimeDelta::minutes(10) - listed).num_seconds()).unwrap() - 10,
+            ),
+            set,
+            ..CallSpec::default()
+        })
+    };
+    let call = place(midnight - TimeDelta::minutes(10), BTreeMap::default());
+    let same = |key: &str, json: String| (key.to_owned(), Some(json));
+    place(
+        midnight + TimeDelta::minutes(1),
+        BTreeMap::from([
+            same("uuid", format!("\"{}\"", call.call_id)),
+            same("id", call.vobiz_id.to_string()),
+            same("start_time", format!("\"{}\"", call.started_at.to_rfc3339())),
+            same("duration", call.duration().to_string()),
+            same("billsec", call.billsec.to_string()),
+        ]),
+    );
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'").await;
+    for _ in 0..4 {
+        // Fails where the days do not come to an end.
+        check(&world).await;
+        world.database.advance_clock(TimeDelta::minutes(1)).await;
+    }
+    let checks = world.database.count("select count(*) from vobiz.ledger_check").await;
+    assert!(checks < 12, "{checks} checks");
+    let (safe, held_by) = safe_to(&world).await;
+    assert!(safe <= midnight, "{safe} {held_by}");
+    world.vobiz.stop().await;
 }
