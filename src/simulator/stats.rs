@@ -46,6 +46,8 @@ pub struct Stats {
     pub fetches: HashMap<String, u64>,
     /// The most fetches of one call that were open at once.
     pub max_concurrent_fetches: u32,
+    /// The same of each call.
+    pub most_open: HashMap<String, u32>,
     /// Callbacks sent, each attempt counted.
     pub callbacks_sent: u64,
     /// Those answered 200.

@@ -286,6 +286,8 @@ impl WorldState {
         let open = self.in_flight.entry(call_id.to_owned()).or_default();
         *open += 1;
         self.stats.max_concurrent_fetches = self.stats.max_concurrent_fetches.max(*open);
+        let most = self.stats.most_open.entry(call_id.to_owned()).or_default();
+        *most = (*most).max(*open);
         self.stats.fetched_at.push(Instant::now());
         *self.stats.fetches.entry(call_id.to_owned()).or_default() += 1;
     }

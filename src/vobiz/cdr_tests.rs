@@ -318,7 +318,7 @@ fn ten_digits_that_may_be_two_numbers_are_none_and_noted() {
         (cdr.fields.caller_e164.as_deref(), cdr.fields.destination_e164),
         (Some("+919000000001"), None)
     );
-    assert_eq!(cdr.notes, ["destination_number: may be +916591234567 or +6591234567: not certain"]);
+    assert_eq!(cdr.notes, ["destination_e164: not certain: may be +916591234567 or +6591234567"]);
     // What the other number shows counts from either side.
     let record = r#"{"uuid":"a","caller_id_number":"4791234567","destination_number":"919000000001"}"#;
     let cdr = Cdr::read_kept(&Payload::new(record), HomeCountry::INDIA, false).unwrap();

@@ -106,7 +106,7 @@ fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, O
     let abroad = valid(format!("+{digits}"));
     let ten = digits.len() == 10;
     match (here, abroad) {
-        (Some(here), Some(abroad)) => (None, Some(format!("may be {here} or {abroad}: not certain"))),
+        (Some(here), Some(abroad)) => (None, Some(format!("not certain: may be {here} or {abroad}"))),
         (Some(here), None) => (home.has_numbers_of(digits.len()).then_some(here), None),
         (None, Some(abroad))
             if digits.starts_with(&home.to_string())
@@ -114,7 +114,7 @@ fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, O
         {
             (Some(abroad), None)
         }
-        (None, Some(abroad)) => (None, ten.then(|| format!("may be {abroad}: not certain"))),
+        (None, Some(abroad)) => (None, ten.then(|| format!("not certain: may be {abroad}"))),
         (None, None) => (None, ten.then(|| format!("no number of +{home} that is known: {digits}"))),
     }
 }
@@ -133,7 +133,7 @@ pub(super) fn read_both(
         }
         number
     };
-    (of("caller_id_number", caller, destination), of("destination_number", destination, caller))
+    (of("caller_e164", caller, destination), of("destination_e164", destination, caller))
 }
 
 /// How the digits of a number are introduced.
@@ -268,7 +268,7 @@ mod tests {
     fn ten_digits_that_two_countries_have_are_neither() {
         for digits in COLLIDING {
             for other in [PLUS, CODE, NATIONAL, "6531234567"] {
-                reads(digits, other, None, &format!("may be +91{digits} or +{digits}: not certain"));
+                reads(digits, other, None, &format!("not certain: may be +91{digits} or +{digits}"));
             }
         }
     }
@@ -305,14 +305,14 @@ mod tests {
                 reads(digits, other, Some(&number), "");
             }
             for other in [PLUS, NATIONAL, "09876543210", "00919000000001", "9607771234", "", "sip:91@x"] {
-                reads(digits, other, None, &format!("may be {number}: not certain"));
+                reads(digits, other, None, &format!("not certain: may be {number}"));
             }
         }
         reads("971501234567", CODE, Some("+971501234567"), "");
         reads("971501234567", PLUS, None, "");
         reads("5061234567", CODE, None, "no number of +91 that is known: 5061234567");
         // Toll-free in India, and in the United States.
-        reads("18002345678", CODE, None, "may be +9118002345678 or +18002345678: not certain");
+        reads("18002345678", CODE, None, "not certain: may be +9118002345678 or +18002345678");
     }
 
     #[test]

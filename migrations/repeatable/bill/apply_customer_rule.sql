@@ -12,6 +12,7 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     trunks    text[];
     accounts  text[];
     owners    text[];
+    unused    bigint[];
     first     timestamptz;
     after     timestamptz;
   begin
@@ -30,7 +31,8 @@ create or replace function vobiz.apply_customer_rule() returns trigger
     if found then
       raise exception 'rules % and % overlap: both say whose calls those with % = ''%'' are', clash.a, clash.b, clash.field, clash.value
         using errcode = 'exclusion_violation',
-              hint = 'End the one before the other begins: set its valid_to to the valid_from of the other.';
+              hint = 'End the one before the other begins: set its valid_to to the valid_from of the other. '
+                     || 'Two numbers of different countries overlap where a call may show both as the same digits: keep the one that is yours.';
     end if;
 
     touching := removed || added;
@@ -48,11 +50,6 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       select array_agg(o.account_id) into owners from vobiz.call_owner o;
     end if;
 
-    insert into vobiz.rollup_delta (
-      account_id, customer, bucket, currency, call_direction, answered,
-      /* each sum: {} */
-      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
-      /* end */)
     with before as materialized (
       select r from vobiz.customer_rule r where id not in (select id from unnest(added))
       union all
@@ -89,21 +86,37 @@ create or replace function vobiz.apply_customer_rule() returns trigger
       cross join lateral vobiz.sums_of(/* each input: c.{} */ c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost, c.currency, c.start_time, c.end_time, c.notes /* end */) s
       where c.customer <> c.former
       group by 1, 2, 3, 4, 5, 6, 7
-    )
+    ), put as (
+    insert into vobiz.rollup_delta (
+      account_id, customer, bucket, currency, call_direction, answered,
+      /* each sum: {} */
+      calls, duration, billsec, pulse_minutes, cost, streaming_cost, total_cost, with_cost, without_cost, credits, unclear
+      /* end */)
     select s.account_id, x.customer, s.bucket, s.currency, s.call_direction, s.answered,
            /* each sum: x.sign * s.{} */
            x.sign * s.calls, x.sign * s.duration, x.sign * s.billsec, x.sign * s.pulse_minutes, x.sign * s.cost,
            x.sign * s.streaming_cost, x.sign * s.total_cost, x.sign * s.with_cost, x.sign * s.without_cost, x.sign * s.credits,
            x.sign * s.unclear
            /* end */
-    from summed s cross join lateral (values (-1, s.former), (1, s.customer)) as x (sign, customer);
+    from summed s cross join lateral (values (-1, s.former), (1, s.customer)) as x (sign, customer)
+    ), shown as materialized (
+      select c.our_number, c.campaign_id, c.trunk_id, c.account_id, min(c.day_at) as first_at, max(c.day_at) as last_at
+      from touched c group by 1, 2, 3, 4
+    )
+    -- The calls were read anyway: writers of calls wait for the end of this, so it reads no more of them for a warning.
+    select coalesce(array_agg(a.id), '{}') into unused from unnest(added) a
+    where not exists (
+      select from shown c
+      where c.first_at < a.valid_to and c.last_at >= a.valid_from
+        and case a.field when 'our_number' then c.our_number = any (a.forms) when 'campaign_id' then c.campaign_id = a.value
+                         when 'trunk_id' then c.trunk_id = a.value else c.account_id = a.value end);
 
     insert into vobiz.audit (action, account_id, detail)
     select 'customer_rule_changed', case when coalesce(i.field, w.field) = 'account_id' then coalesce(i.value, w.value) end,
            json_build_object('was', to_json(w), 'is', to_json(i))
     from unnest(removed) w full join unnest(added) i on i.id = w.id
     order by coalesce(i.id, w.id);
-    perform vobiz.warn_of_rules(array(select a.id from unnest(added) a));
+    perform vobiz.warn_of_rules(array(select a.id from unnest(added) a), unused);
     return null;
   end $$;
 comment on function vobiz.apply_customer_rule() is

@@ -25,7 +25,7 @@ create or replace function vobiz.number_forms(written text, home text) returns t
       number := '+' || digits;
       forms := forms || number;
       -- What a call shows that wrote it shorter, where that was not certain.
-      if starts_with(digits, home) and length(digits) > 10 then
+      if starts_with(digits, home) and length(digits) - length(home) >= 7 then
         forms := forms || substr(digits, length(home) + 1);
       elsif length(digits) = 10 then
         forms := forms || digits;

@@ -46,7 +46,9 @@ create or replace view vobiz.conversation as
           -- A bridge may be the id of another leg, which names one in turn, perhaps this one: from leg to leg, each found by its key
           -- and not among those of the day, so that a leg belongs to the same conversation seen from every day. Of legs that
           -- name one another in a circle, the least id is that of the conversation.
-          select case when p.call_id is null then coalesce(nullif(l.bridge_uuid, ''), l.call_id) else (
+          select case when p.call_id is null then coalesce(nullif(l.bridge_uuid, ''), l.call_id)
+                      when p.bridge_uuid = l.call_id then least(l.call_id, p.call_id)
+                      else (
                    with recursive hop (number, bridge_uuid, day_at, path) as (
                      select 1, p.bridge_uuid, p.day_at, array[l.call_id, p.call_id]
                      union all
@@ -63,12 +65,9 @@ create or replace view vobiz.conversation as
                  l.call_id, l.day_at, l.end_time, l.start_time, l.progress_time, l.customer, l.call_direction, l.outcome, l.ring_time,
                  l.answered, l.effective, l.billsec, l.currency, l.total_cost
           from vobiz.leg l
-          left join lateral (
-            select p.call_id, p.bridge_uuid, p.day_at
-            from vobiz.cdr p
-            where p.call_id = l.bridge_uuid and p.call_id <> l.call_id and p.bridge_uuid <> '' and p.account_id = l.account_id
-              and p.day_at between l.day_at - interval '12 hours' and l.day_at + interval '12 hours'
-            limit 1) p on true
+          left join vobiz.cdr p
+            on p.call_id = l.bridge_uuid and p.call_id <> l.call_id and p.bridge_uuid <> '' and p.account_id = l.account_id
+            and p.day_at between l.day_at - interval '12 hours' and l.day_at + interval '12 hours'
           where l.account_id = k.account_id and l.day_at >= k.from_at - interval '12 hours'
             and l.day_at < (k.day + 1 + time '12:00') at time zone k.billing_zone) i) b) c) l
     -- A conversation belongs to the day in which it began, and takes legs until noon of the next: so half a day to either side shows

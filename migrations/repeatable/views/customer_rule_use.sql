@@ -1,20 +1,20 @@
 create or replace view vobiz.customer_rule_use as
+  with shown as materialized (
+    select s.field, s.value, vobiz.alike(s.value) as alike
+    from (
+      select distinct 'our_number' as field, c.our_number as value from vobiz.cdr c
+      union all
+      select distinct 'campaign_id', c.campaign_id from vobiz.cdr c
+      union all
+      select distinct 'trunk_id', c.trunk_id from vobiz.cdr c
+      union all
+      select 'account_id', o.account_id from vobiz.call_owner o) s
+    where s.value is not null
+  )
   select r.id, r.field, r.value, r.customer, r.valid_from, r.valid_to, coalesce(u.calls, 0)::bigint as calls, u.first_at, u.last_at,
-         array(select o.id from vobiz.customer_rule o
-               where o.id <> r.id
-                 and ((o.customer <> r.customer and vobiz.alike(o.customer) = vobiz.alike(r.customer))
-                      or (o.field = r.field and o.value <> r.value and not o.forms && r.forms and vobiz.alike(o.value) = vobiz.alike(r.value)))
-               order by o.id) as like_rules,
+         vobiz.like_rules(r) as like_rules,
          case when u.id is null then (
-           select min(s.value) from (
-             select c.our_number from vobiz.cdr c where r.field = 'our_number' and vobiz.alike(c.our_number) = vobiz.alike(r.value)
-             union all
-             select c.campaign_id from vobiz.cdr c where r.field = 'campaign_id' and vobiz.alike(c.campaign_id) = vobiz.alike(r.value)
-             union all
-             select c.trunk_id from vobiz.cdr c where r.field = 'trunk_id' and vobiz.alike(c.trunk_id) = vobiz.alike(r.value)
-             union all
-             select c.account_id from vobiz.call_owner c where r.field = 'account_id' and vobiz.alike(c.account_id) = vobiz.alike(r.value)) s (value)
-           where s.value <> all (r.forms)) end as like_calls
+           select min(s.value) from shown s where s.field = r.field and s.alike = vobiz.alike(r.value) and s.value <> all (r.forms)) end as like_calls
   from vobiz.customer_rule r
   left join (
     select m.id, count(*) as calls, min(m.day_at) as first_at, max(m.day_at) as last_at

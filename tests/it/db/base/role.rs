@@ -6,6 +6,7 @@ use tokio::sync::RwLock;
 use vobiz_cdr::db::base::partition;
 
 use crate::support::calls::plain;
+use crate::support::calls::single;
 use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
 
@@ -56,6 +57,17 @@ const READABLE: &str = "select c.relname::text from pg_catalog.pg_class c
 #[tokio::test]
 async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
     let db = with_roles().await;
+    // A number that two countries have is quoted in its note.
+    let now = db.now().await;
+    let uncertain = r#"{"uuid":"uncertain","billsec":1,"total_cost":1,"currency":"INR","caller_id_number":"9606887299",
+                        "destination_number":"9607771234","call_direction":"outbound"}"#;
+    db.upsert(&[&single(uncertain, now)]).await;
+    let noted = db
+        .count(
+            "select count(*) from vobiz.unclear where call_id = 'uncertain' and why = 'not certain' and lost",
+        )
+        .await;
+    assert_eq!(noted, 2);
     let mut masked = connect_as(&db, "vobiz_masked").await;
     let readable = all_texts(&mut masked, READABLE).await.unwrap();
     for view in [
@@ -80,6 +92,8 @@ async fn the_masked_role_reads_views_and_never_a_number_a_name_or_an_address() {
                 "2212345678",
                 "7700900123",
                 "9811111111",
+                "9606887299",
+                "9607771234",
                 "Secret Name",
                 "sip-secret",
                 "203.0.113.7",

@@ -320,3 +320,33 @@ async fn what_a_rule_matches_and_nearly_matches_is_shown() {
     let said = warnings(&db, "insert into vobiz.customer_rule (field, value, customer) values ('our_number', '+918040000000', 'Meera')").await;
     assert_eq!(said, "");
 }
+
+#[tokio::test]
+async fn a_date_is_not_moved_where_the_statement_says_the_same_time_with_a_zone() {
+    for (dates, begin) in [
+        ("'2026-04-01'", ["2026-04-01 00:00:00"; 2]),
+        ("'2026-04-01 00:00Z'", ["2026-04-01 05:30:00", "2026-04-01 05:30:00"]),
+    ] {
+        let db = Database::new().await;
+        db.run(&format!(
+            "set timezone = 'UTC';
+             insert into vobiz.customer_rule (field, value, customer, valid_from)
+             values ('trunk_id', 't1', 'A', {dates}), ('trunk_id', 't2', 'B', {dates})"
+        ))
+        .await;
+        let begins =
+            "select (valid_from at time zone 'Asia/Kolkata')::text from vobiz.customer_rule order by value";
+        assert_eq!(db.texts(begins).await, begin, "{dates}");
+    }
+    let db = Database::new().await;
+    let said = warnings(
+        &db,
+        "set timezone = 'UTC';
+         insert into vobiz.customer_rule (field, value, customer, valid_from)
+         values ('trunk_id', 't1', 'A', '2026-04-01'), ('trunk_id', 't2', 'B', '2026-04-01 00:00Z')",
+    )
+    .await;
+    let begins = "select (valid_from at time zone 'UTC')::text from vobiz.customer_rule order by value";
+    assert_eq!(db.texts(begins).await, ["2026-04-01 00:00:00"; 2]);
+    assert!(said.contains("midnight in the zone of this session"), "{said}");
+}
