@@ -105,14 +105,16 @@ async fn steps(
 async fn step(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let step = proof::prove_next_day(&mut transaction).await?;
+    transaction.commit().await?;
     if let ProofStep::Proved(day, _) = step {
         // The sums are right if they equal the calls; that the calls are those that were listed is another matter.
+        let mut transaction = connection.begin().await?;
         let differing = settled::compare(&mut transaction, None, Some(day), Some(day)).await?.differences;
         settled::reopen(&mut transaction, &differing).await?;
+        transaction.commit().await?;
         for found in differing {
-            warn!(account = %found.account_id, %day, "a settled day is not what Vobiz listed of it: it is compared again");
+            warn!(account = %found.account_id, %day, "a settled day is not what Vobiz listed of it: see `vobiz-cdr verify`");
         }
     }
-    transaction.commit().await?;
     Ok(step)
 }

@@ -133,6 +133,11 @@ impl CallId {
         Self(format!("{}~{vobiz_id}", self.0).into())
     }
 
+    /// The uuid in a key, whether it is that of a further record or not.
+    pub fn uuid_of(key: &str) -> &str {
+        key.rsplit_once('~').map_or(key, |(uuid, _)| uuid)
+    }
+
     /// The number in the key of a further record; `None` for any other key.
     pub fn number_of_further_record(key: &str) -> Option<i64> {
         key.rsplit_once('~')?.1.parse().ok()

@@ -12,6 +12,7 @@ mod revision;
 pub mod version;
 mod write;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
@@ -225,6 +226,19 @@ async fn upsert_distinct<'a>(
     for (row, stored) in incomplete {
         rebuild::rebuild(connection, &row.cdr.call_id, stored).await?;
     }
+    // A version that does not say the number of its record is of that record all the same.
+    let numbered: Vec<Cow<'_, Incoming>> = replace
+        .into_iter()
+        .map(|row| match stored.get(row.cdr.call_id.as_str()).and_then(|stored| stored.vobiz_id) {
+            Some(vobiz_id) if row.cdr.fields.vobiz_id.is_none() => {
+                let mut row = row.clone();
+                row.cdr.fields.vobiz_id = Some(vobiz_id);
+                Cow::Owned(row)
+            }
+            _ => Cow::Borrowed(row),
+        })
+        .collect();
+    let replace = numbered.iter().map(Cow::as_ref).collect();
     for (rows, how) in [(replace, OnConflict::Replace), (merge, OnConflict::Merge)] {
         if !rows.is_empty() {
             write::write(connection, &rows, how).await?;

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use super::write::OnConflict;
 use super::{Incoming, lock, revision, write};
 use crate::db::base::audit;
+use crate::vobiz::{CallId, Overlap};
 
 /// Rows of a list under the keys of their records: a further record of a uuid is another call.
 pub async fn keyed(connection: &mut PgConnection, rows: &[Incoming]) -> Result<Vec<Incoming>, sqlx::Error> {
@@ -18,20 +19,29 @@ pub async fn keyed(connection: &mut PgConnection, rows: &[Incoming]) -> Result<V
     Ok(rows.iter().map(keyed).collect())
 }
 
-/// Lets rows of a list win over the versions that are shown; returns the calls whose row changed by it. A call whose version is that of the
-/// list already was changed by hand, or is read differently now: that is no matter of versions.
+/// Lets rows of a list win over the versions that are shown; returns the calls whose row changed by it. A call whose version says what the
+/// list says was changed by hand, or is read differently now: that is no matter of versions. Nor does a row win that was asked for before
+/// the version that is shown by now.
 pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<Vec<String>, sqlx::Error> {
-    let mut sorted: Vec<&Incoming> = rows.to_vec();
+    // Of two rows of one list the last counts, as for the comparison.
+    let mut sorted: Vec<&Incoming> = rows.iter().rev().copied().collect();
     sorted.sort_by(|a, b| a.cdr.call_id.cmp(&b.cdr.call_id));
-    // Of two rows of one list the second is as good as the first.
     sorted.dedup_by(|a, b| a.cdr.call_id == b.cdr.call_id);
-    let call_ids: Vec<&str> = sorted.iter().map(|row| row.cdr.call_id.as_str()).collect();
+    // A further record is locked beside the row of its uuid, as where it is stored.
+    let keys = sorted.iter().map(|row| row.cdr.call_id.as_str());
+    let call_ids: Vec<&str> = keys.flat_map(|key| [CallId::uuid_of(key), key]).collect();
     lock(connection, &call_ids).await?;
     let stored = revision::stored(connection, &sorted).await?;
     let mut won = Vec::new();
     for row in sorted {
         let Some(shown) = stored.get(row.cdr.call_id.as_str()) else { continue };
-        if shown.version.content_hash != row.content_hash {
+        let says_it = shown.payload.as_ref().is_some_and(|payload| {
+            matches!(payload.compare(&row.cdr.payload), Overlap::Same | Overlap::Superset)
+        });
+        if shown.version.content_hash != row.content_hash
+            && !says_it
+            && shown.version.fetched_at <= row.requested_at
+        {
             won.push((row, shown.revision + 1));
         }
     }

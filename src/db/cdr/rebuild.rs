@@ -156,6 +156,8 @@ pub(super) fn fold(
     versions.sort_by_cached_key(|row| {
         (row.content_hash == shown.content_hash, Some(row.requested_at) >= overruled_at, row.version())
     });
+    // The number of a record is that of each of its versions, whether they say it or not.
+    let vobiz_id = versions.iter().find_map(|row| row.cdr.fields.vobiz_id);
     let base = versions.iter().rposition(|row| row.complete).unwrap_or(0);
     let mut versions = versions.into_iter().skip(base);
     let mut row = versions.next().ok_or(Impossible::Pruned)?;
@@ -166,6 +168,7 @@ pub(super) fn fold(
         newer.cdr = newer.cdr.laid_over(row.cdr);
         row = newer;
     }
+    row.cdr.fields.vobiz_id = vobiz_id;
     Ok(Folded { row: Incoming { listed_by, ..row }, read_differently })
 }
 

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use sqlx::PgConnection;
 
 use super::compare::LedgerDifference;
-use crate::vobiz::AccountId;
+use crate::vobiz::{AccountId, CallId};
 
 /// Checks before the present one that must have found the same.
 const BEFORE: i64 = 2;
@@ -24,8 +24,7 @@ pub async fn calls(
 ) -> Result<BTreeSet<String>, sqlx::Error> {
     let calls = in_all(&before(connection, account, day).await?);
     // What follows the uuid in the key of a further record is no part of a list row's.
-    let uuid = |key: &String| key.split_once('~').map_or(key.as_str(), |(uuid, _)| uuid).to_owned();
-    Ok(calls.keys().map(uuid).collect())
+    Ok(calls.keys().map(|key| CallId::uuid_of(key).to_owned()).collect())
 }
 
 /// Of the calls that differ now, those that differed in the last checks of the day in the same way.
@@ -47,7 +46,8 @@ pub async fn stubborn(
     Ok(differs.iter().filter(same).map(|(call_id, _)| call_id.clone()).collect())
 }
 
-/// What each of the last checks found; none where there were not so many.
+/// What each of the last checks found; none where there were not so many, or all of them within a few minutes: one list that was wrong
+/// for a moment must not win.
 async fn before(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -55,13 +55,13 @@ async fn before(
 ) -> Result<Vec<ByCall>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with last as (
-             select id, count(*) over () as checks from (
-               select id from vobiz.ledger_check where account_id = $1 and day = $2 order by id desc limit $3) c
+             select id, count(*) over () as checks, min(checked_at) over () as since from (
+               select id, checked_at from vobiz.ledger_check where account_id = $1 and day = $2 order by id desc limit $3) c
            )
            select l.id, d.call_id as "call_id!", d.field as "field!", d.here, d.there
            from last l
            join vobiz.ledger_difference d on d.check_id = l.id
-           where l.checks = $3 and d.kind = 'differs' and d.call_id is not null and d.field is not null"#,
+           where l.checks = $3 and l.since <= vobiz.now() - interval '20 minutes' and d.kind = 'differs' and d.call_id is not null and d.field is not null"#,
         account.as_str(),
         day,
         BEFORE

@@ -1,9 +1,11 @@
 //! Settled days against the calls of today: what the provider listed of a day must be what is stored and billed of it, for as long as
 //! the day counts as settled. A change of a call reopens its days by triggers; here it is looked at without them.
 
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
 use serde::Serialize;
 use sqlx::PgConnection;
+
+use crate::vobiz::Numeric;
 
 /// One currency of a settled day, in which Vobiz listed something else than is here now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,10 +28,12 @@ pub struct SettledDifference {
     pub total_here: String,
     /// The same in Vobiz's rows.
     pub total_there: String,
-    /// The days that differ one after the other, this one among them, have the same sums together: a list had put calls of one into
-    /// another.
+    /// What is here less what was listed: calls, seconds, seconds talked, cost and total.
     #[serde(skip)]
-    is_made_up_for: bool,
+    less: [Numeric; 5],
+    /// A day beside it is not settled.
+    #[serde(skip)]
+    beside_open: bool,
 }
 
 /// What was compared.
@@ -43,9 +47,12 @@ pub struct SettledDays {
     pub differences: Vec<SettledDifference>,
 }
 
-/// Compares what Vobiz listed of the settled days of a range (as Vobiz names them) with the calls that are here now, in one snapshot.
-/// A list may put a call into the day beside its own (the check of a day reads both): such days differ together, and only what is left
-/// of them is told; beside a day that is not settled nothing is.
+/// Days beside a range that may differ together with its first and last.
+const BESIDE: Days = Days::new(10);
+
+/// Compares what Vobiz listed of the settled days of a range (as Vobiz names them) with the calls that are here now. A list may put a call
+/// into the day beside its own (the check of a day reads both): days that differ one after the other and are right together are not told.
+/// Nor is a day beside one that is not settled: the list of that one may have what this one lacks.
 pub async fn compare(
     connection: &mut PgConnection,
     accounts: Option<&[String]>,
@@ -63,76 +70,143 @@ pub async fn compare(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let rows = sqlx::query_as!(
-        SettledDifference,
-        r#"with settled as (
-             select d.account_id, d.day, d.from_at, d.to_at, k.day_of, d.check_id
-             from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
-             where d.state = 'settled' and d.reopened_at is null and ($1::text[] is null or d.account_id = any($1))
-               -- And the days beside the range, with which its first and last may differ together.
-               and ($2::date is null or d.day >= $2::date - 1) and ($3::date is null or d.day <= $3::date + 1)
-           ), owner as (
-             select o.account_id, o.owner, o.owner <> o.account_id as by_list from vobiz.compared_owner o
-             union
-             -- The list of a parent may repeat the calls of a sub-account that is configured by itself.
-             select l.account_id, l.owner, false from vobiz.listed_owner l join vobiz.account a on a.account_id = l.owner
-           ), here as (
-             select s.account_id, s.day, coalesce(c.currency, '') as currency, count(*) as calls,
-                    coalesce(sum(c.duration), 0) as duration, coalesce(sum(c.billsec), 0) as billsec,
-                    coalesce(sum(c.cost), 0) as cost, coalesce(sum(c.total_cost), 0) as total
-             from settled s
-             join owner o on o.account_id = s.account_id
-             -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
-             join vobiz.cdr c on c.account_id = o.owner and c.day_at >= s.from_at - interval '1 day' and c.day_at < s.to_at
+    let mut found = differing(connection, accounts, from, to).await?;
+    // Which is rare: only then the days beside are added up as well.
+    if !found.is_empty() && (from.is_some() || to.is_some()) {
+        let wider = (
+            from.and_then(|day| day.checked_sub_days(BESIDE)),
+            to.and_then(|day| day.checked_add_days(BESIDE)),
+        );
+        found = differing(connection, accounts, wider.0, wider.1).await?;
+    }
+    let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
+    let mut differences = unexplained(found);
+    differences.retain(|found| is_asked_for(found.day));
+    Ok(SettledDays { days: said.days, calls: said.calls, differences })
+}
+
+/// The days and currencies of a range in which another figure was listed than there is now, by account and currency.
+async fn differing(
+    connection: &mut PgConnection,
+    accounts: Option<&[String]>,
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+) -> Result<Vec<SettledDifference>, sqlx::Error> {
+    // Each day is a range of an index. Read at length, all calls would be read, and held against each day.
+    let scans: String = sqlx::query_scalar!(r#"select current_setting('enable_seqscan') as "scans!""#)
+        .fetch_one(&mut *connection)
+        .await?;
+    allow_scans(connection, "off").await?;
+    let rows = sqlx::query!(
+        r#"with owner as materialized (
+             select o.account_id, o.owner, o.owner <> o.account_id as by_list, 1 as sure from vobiz.compared_owner o
+             union all
+             -- The list of a parent may repeat calls of a sub-account that is configured by itself: all, some or none.
+             select l.account_id, l.owner, false, 0
+             from vobiz.listed_owner l join vobiz.account a on a.account_id = l.owner where l.owner <> l.account_id
+           ), figure as (
+             select s.account_id, s.day, y.currency,
+                    array[sum(y.sure * y.calls), coalesce(sum(y.sure * y.duration), 0), coalesce(sum(y.sure * y.billsec), 0),
+                          coalesce(sum(y.sure * y.cost), 0), coalesce(sum(y.sure * y.total), 0)] as sure,
+                    array[sum(y.here * y.calls), coalesce(sum(y.here * y.duration), 0), coalesce(sum(y.here * y.billsec), 0),
+                          coalesce(sum(y.here * y.cost), 0), coalesce(sum(y.here * y.total), 0)] as here,
+                    array[sum(y.there * y.calls), coalesce(sum(y.there * y.duration), 0), coalesce(sum(y.there * y.billsec), 0),
+                          coalesce(sum(y.there * y.cost), 0), coalesce(sum(y.there * y.total), 0)] as there
+             from (
+               select d.account_id, d.day, d.from_at, d.to_at, k.day_of, d.check_id
+               from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
+               where d.state = 'settled' and d.reopened_at is null and ($1::text[] is null or d.account_id = any($1))
+                 and ($2::date is null or d.day >= $2) and ($3::date is null or d.day <= $3)) s
              cross join lateral (
-               select case s.day_of when 'end_time' then coalesce(c.end_time, c.day_at)
-                                    when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
-             where (not o.by_list or c.listed_by = s.account_id) and i.instant >= s.from_at and i.instant < s.to_at
-             group by s.account_id, s.day, coalesce(c.currency, '')
-           ), there as (
-             select s.account_id, s.day, t.currency, t.calls_there as calls, t.duration_there as duration, t.billsec_there as billsec,
-                    t.cost_there as cost, t.total_there as total
-             from settled s join vobiz.ledger_total t on t.check_id = s.check_id
-           ), difference as (
-             select account_id, day, currency,
-                    coalesce(h.calls, 0) as calls_here, coalesce(t.calls, 0) as calls_there,
-                    coalesce(h.billsec, 0) as billsec_here, coalesce(t.billsec, 0) as billsec_there,
-                    coalesce(h.total, 0) as total_here, coalesce(t.total, 0) as total_there,
-                    coalesce(h.duration, 0) - coalesce(t.duration, 0) as duration, coalesce(h.cost, 0) - coalesce(t.cost, 0) as cost
-             from here h full join there t using (account_id, day, currency)
-             where (coalesce(h.calls, 0), coalesce(h.duration, 0), coalesce(h.billsec, 0), coalesce(h.cost, 0), coalesce(h.total, 0))
-                   is distinct from
-                   (coalesce(t.calls, 0), coalesce(t.duration, 0), coalesce(t.billsec, 0), coalesce(t.cost, 0), coalesce(t.total, 0))
-           ), stretch as (
-             -- Days that differ one after the other have the same distance from their place among those that differ.
-             select account_id, day, currency, calls_here, calls_there, billsec_here, billsec_there, total_here, total_there, duration, cost,
-                    day - (row_number() over (partition by account_id, currency order by day))::integer as stretch
-             from difference
+               select coalesce(c.currency, '') as currency, o.sure, 1 as here, 0 as there,
+                      1::numeric as calls, c.duration::numeric as duration, c.billsec::numeric as billsec, c.cost, c.total_cost as total
+               from owner o
+               -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
+               join vobiz.cdr c on c.account_id = o.owner and c.day_at >= s.from_at - interval '1 day' and c.day_at < s.to_at
+               cross join lateral (
+                 select case s.day_of when 'end_time' then coalesce(c.end_time, c.day_at)
+                                      when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
+               where o.account_id = s.account_id and (not o.by_list or c.listed_by = s.account_id)
+                 and i.instant >= s.from_at and i.instant < s.to_at
+               union all
+               select t.currency, 0, 0, 1, t.calls_there, t.duration_there, t.billsec_there, t.cost_there, t.total_there
+               from vobiz.ledger_total t where t.check_id = s.check_id) y
+             group by s.account_id, s.day, y.currency
+           ), nearest as (
+             -- Of what may be listed, what is nearest to what was.
+             select f.account_id, f.day, f.currency, f.there,
+                    array(select least(greatest(n.there, least(n.sure, n.here)), greatest(n.sure, n.here))
+                          from unnest(f.sure, f.here, f.there) with ordinality n (sure, here, there, place) order by n.place) as here
+             from figure f
            )
-           select account_id as "account_id!", day as "day!", currency as "currency!", calls_here as "calls_here!",
-                  calls_there as "calls_there!", billsec_here::bigint as "billsec_here!", billsec_there::bigint as "billsec_there!",
-                  total_here::text as "total_here!", total_there::text as "total_there!",
-                  (sum(calls_here - calls_there) over s = 0 and sum(billsec_here - billsec_there) over s = 0
-                   and sum(total_here - total_there) over s = 0 and sum(duration) over s = 0 and sum(cost) over s = 0)
-                  -- Beside a day that is not settled nothing can be told yet: its list may have what this one lacks.
-                  or bool_or(exists (
-                       select from vobiz.provider_day n
-                       where n.account_id = stretch.account_id and n.day in (stretch.day - 1, stretch.day + 1)
-                         and (n.state <> 'settled' or n.reopened_at is not null))) over s as "is_made_up_for!"
-           from stretch window s as (partition by account_id, currency, stretch)
-           order by account_id, day, currency"#,
+           select n.account_id as "account_id!", n.day as "day!", n.currency as "currency!", n.here::text[] as "here!", n.there::text[] as "there!",
+                  exists (select from vobiz.provider_day d
+                          where d.account_id = n.account_id and d.day in (n.day - 1, n.day + 1)
+                            and (d.state <> 'settled' or d.reopened_at is not null)) as "beside_open!"
+           from nearest n
+           where n.here <> n.there
+           order by n.account_id, n.currency, n.day"#,
         accounts as Option<&[String]>,
         from,
         to
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
-    let differences = rows.into_iter().filter(|row| !row.is_made_up_for && is_asked_for(row.day)).collect();
-    Ok(SettledDays { days: said.days, calls: said.calls, differences })
+    allow_scans(connection, &scans).await?;
+    let numeric = |text: &String| text.parse::<Numeric>().map_err(|error| sqlx::Error::Decode(error.into()));
+    rows.into_iter()
+        .map(|row| {
+            let here: Vec<Numeric> = row.here.iter().map(numeric).collect::<Result<_, _>>()?;
+            let there: Vec<Numeric> = row.there.iter().map(numeric).collect::<Result<_, _>>()?;
+            let count = |text: &str| {
+                text.parse().map_err(|error: std::num::ParseIntError| sqlx::Error::Decode(error.into()))
+            };
+            Ok(SettledDifference {
+                account_id: row.account_id,
+                day: row.day,
+                currency: row.currency,
+                calls_here: count(&row.here[0])?,
+                calls_there: count(&row.there[0])?,
+                billsec_here: count(&row.here[2])?,
+                billsec_there: count(&row.there[2])?,
+                total_here: row.here[4].clone(),
+                total_there: row.there[4].clone(),
+                less: std::array::from_fn(|place| here[place].minus(&there[place])),
+                beside_open: row.beside_open,
+            })
+        })
+        .collect()
 }
 
-/// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them.
+async fn allow_scans(connection: &mut PgConnection, allowed: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("select set_config('enable_seqscan', $1, true)", allowed)
+        .fetch_one(connection)
+        .await
+        .map(drop)
+}
+
+/// What is left of days that differ, by account, currency and day, once those are taken out that are right together and those of which
+/// nothing can be told yet. Pure.
+fn unexplained(found: Vec<SettledDifference>) -> Vec<SettledDifference> {
+    let follows = |a: &SettledDifference, b: &SettledDifference| {
+        (&a.account_id, &a.currency) == (&b.account_id, &b.currency) && a.day.succ_opt() == Some(b.day)
+    };
+    let mut left = Vec::new();
+    for stretch in found.chunk_by(follows) {
+        let right_together = (0..5).all(|figure| {
+            let sum = stretch.iter().fold(Numeric::default(), |sum, day| &sum + &day.less[figure]);
+            sum == Numeric::default()
+        });
+        if !right_together {
+            left.extend(stretch.iter().filter(|day| !day.beside_open).cloned());
+        }
+    }
+    left.sort_by(|a, b| (&a.account_id, a.day, &a.currency).cmp(&(&b.account_id, b.day, &b.currency)));
+    left
+}
+
+/// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them. One that
+/// settled again after three reopenings is left to a person: `verify` tells of it.
 pub async fn reopen(
     connection: &mut PgConnection,
     differences: &[SettledDifference],
@@ -142,7 +216,8 @@ pub async fn reopen(
     sqlx::query!(
         "update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
          from (select distinct account_id, day from unnest($1::text[], $2::date[]) as n (account_id, day)) n
-         where d.account_id = n.account_id and d.day = n.day and d.state = 'settled' and d.reopened_at is null",
+         where d.account_id = n.account_id and d.day = n.day and d.state = 'settled' and d.reopened_at is null
+           and d.reopenings < 3",
         &accounts as &[&str],
         &days
     )

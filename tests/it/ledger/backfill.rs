@@ -124,6 +124,9 @@ pub(crate) fn over_midnight(world: &World, day: NaiveDate, before: i64, after: i
     let spec = CallSpec {
         started_at: Some(midnight - TimeDelta::minutes(before)),
         ended_at: Some(midnight + TimeDelta::minutes(after)),
+        // A row whose times contradict its duration would tell nothing of the days.
+        ring_time: Some(10),
+        billsec: Some(u32::try_from((before + after) * 60 - 10).unwrap()),
         ..CallSpec::default()
     };
     world.vobiz.place_call(spec);

@@ -7,7 +7,7 @@ use vobiz_cdr::db::ledger::settled::{SettledDays, compare};
 use vobiz_cdr::ledger::prove_sums;
 use vobiz_cdr::watch::metrics::Metrics;
 
-use super::{check, hurry, safe_to, settled_day, states};
+use super::{at, check, hurry, safe_to, settled_day, states};
 use crate::support::database::Database;
 use crate::support::process::{program, run};
 use crate::support::wait::until;
@@ -98,4 +98,49 @@ async fn what_the_list_shows_unreadably_is_not_settled_by_what_was_known_before(
         assert_eq!(safe_to(&world).await.0, began);
         world.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_are_emptied_up_to_one_that_is_not_settled_are_told() {
+    let (world, began, _) = settled_day().await;
+    // A further day, so that the last of three borders today.
+    for hours in [25.0, 26.0, 27.0] {
+        at(&world, began, hours);
+    }
+    world.sweep().await;
+    hurry(&world).await;
+    check(&world).await;
+    assert_eq!(settled_days(&world.database).await, (2, 23));
+    let emptied = "begin; set local session_replication_role = replica; delete from vobiz.cdr; commit";
+    world.database.run(emptied).await;
+    let found = compare(&mut *world.database.connection().await, None, None, None).await.unwrap().differences;
+    // Of the one beside today nothing is told before today is settled.
+    let told: Vec<_> = found.iter().map(|day| (day.calls_here, day.calls_there)).collect();
+    assert_eq!(told, [(0, 20)], "{found:?}");
+    world.vobiz.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_another_configured_account_in_a_list_are_no_loss_of_the_others() {
+    let (world, _, _) = settled_day().await;
+    // One row of it was in a list of ours once; it has calls that our lists do not show.
+    world
+        .database
+        .run(
+            "insert into vobiz.account (account_id, ledger_since, registered_at) select 'MA_OTHER999', ledger_since, registered_at from vobiz.account;
+             insert into vobiz.listed_owner select account_id, 'MA_OTHER999' from vobiz.account where account_id <> 'MA_OTHER999';
+             insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, total_cost, currency)
+             select 'theirs-' || call_id, 'MA_OTHER999', 'MA_OTHER999', origin, attempts, fetched_at, revision, content_hash, start_time, total_cost, currency
+             from vobiz.cdr",
+        )
+        .await;
+    world.database.run("update vobiz.provider_day set reopened_at = null").await;
+    assert_eq!(settled_days(&world.database).await, (2, 20));
+    // But none of ours may be missing for it.
+    let lost = "begin; set local session_replication_role = replica;
+                delete from vobiz.cdr where account_id <> 'MA_OTHER999'; delete from vobiz.cdr where account_id = 'MA_OTHER999'; commit";
+    world.database.run(lost).await;
+    let found = compare(&mut *world.database.connection().await, None, None, None).await.unwrap().differences;
+    assert_eq!(found.len(), 1, "{found:?}");
+    world.vobiz.stop().await;
 }

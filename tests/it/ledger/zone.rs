@@ -139,7 +139,7 @@ async fn a_call_in_the_lists_of_two_days_is_not_listed_without_end() {
     }
     let checks = world.database.count("select count(*) from vobiz.ledger_check").await;
     assert!(checks < 12, "{checks} checks");
-    let (safe, held_by) = safe_to(&world).await;
-    assert!(safe <= midnight, "{safe} {held_by}");
+    let (up_to, held_by) = safe_to(&world).await;
+    assert!(up_to <= midnight, "{up_to} {held_by}");
     world.vobiz.stop().await;
 }
