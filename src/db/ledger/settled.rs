@@ -96,7 +96,7 @@ async fn differing(
     let scans: String = sqlx::query_scalar!(r#"select current_setting('enable_seqscan') as "scans!""#)
         .fetch_one(&mut *connection)
         .await?;
-    allow_scans(connection, "off").await?;
+    set_scans(connection, "off").await?;
     let rows = sqlx::query!(
         r#"with owner as materialized (
              select o.account_id, o.owner, o.owner <> o.account_id as by_list, 1 as sure from vobiz.compared_owner o
@@ -152,7 +152,7 @@ async fn differing(
     )
     .fetch_all(&mut *connection)
     .await?;
-    allow_scans(connection, &scans).await?;
+    set_scans(connection, &scans).await?;
     let numeric = |text: &String| text.parse::<Numeric>().map_err(|error| sqlx::Error::Decode(error.into()));
     rows.into_iter()
         .map(|row| {
@@ -178,8 +178,8 @@ async fn differing(
         .collect()
 }
 
-async fn allow_scans(connection: &mut PgConnection, allowed: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("select set_config('enable_seqscan', $1, true)", allowed)
+async fn set_scans(connection: &mut PgConnection, setting: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("select set_config('enable_seqscan', $1, true)", setting)
         .fetch_one(connection)
         .await
         .map(drop)
