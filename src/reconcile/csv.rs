@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Wrong;
 use super::cell::{self, Spelling};
 use super::header::{self, Header, Unit};
+use super::quotes::{Quotes, is_a_row};
 use super::row::{self, SaidValue};
 use super::text::{self, Text};
 use super::total::{self, TotalRow, Totals};
@@ -48,9 +49,12 @@ pub struct FileFacts {
     pub not_read: Vec<String>,
 }
 
+/// The text of a file from its header on.
+type Rows<R> = Quotes<Chain<Cursor<Vec<u8>>, Text<R>>>;
+
 /// An export that is being read.
 pub struct Export<R: BufRead> {
-    reader: Reader<Chain<Cursor<Vec<u8>>, Text<R>>>,
+    reader: Reader<Rows<R>>,
     /// Bytes before the header.
     begin: u64,
     separator: u8,
@@ -63,6 +67,8 @@ pub struct Export<R: BufRead> {
     /// The last line that was read.
     line: i64,
     record: ByteRecord,
+    /// A quotation mark in it is never closed, or closed amid a cell.
+    slipped: bool,
 }
 
 impl<R: BufRead> std::fmt::Debug for Export<R> {
@@ -98,7 +104,7 @@ impl<R: BufRead> Export<R> {
             .has_headers(false)
             .flexible(true)
             .delimiter(found.separator)
-            .from_reader(start.chain(text));
+            .from_reader(Quotes::new(start.chain(text), found.separator));
         let mut export = Self {
             reader,
             begin,
@@ -111,6 +117,7 @@ impl<R: BufRead> Export<R> {
             totals: Totals::default(),
             line: 0,
             record: ByteRecord::new(),
+            slipped: false,
         };
         export.next()?;
         // Those before the header are counted already.
@@ -165,8 +172,10 @@ impl<R: BufRead> Export<R> {
     /// Reads a record; the line on which it begins.
     fn next(&mut self) -> Result<Option<i64>, Wrong> {
         let is_row = self.reader.read_byte_record(&mut self.record)?;
-        let end = self.begin + self.reader.position().byte();
-        let (_, text) = self.reader.get_mut().get_mut();
+        let read = self.reader.position().byte();
+        let end = self.begin + read;
+        self.slipped = self.reader.get_mut().slipped_before(read);
+        let (_, text) = self.reader.get_mut().input().get_mut();
         if !is_row {
             self.facts.blank_rows += text.last_line() - self.line;
             self.line = text.last_line();
@@ -242,17 +251,26 @@ impl<R: BufRead> Export<R> {
         why
     }
 
-    /// Whether a cell holds what looks like a row of its own.
-    fn holds_a_row(&self) -> bool {
-        let looks_like_one =
-            |line: &[u8]| line.split(|byte| *byte == self.separator).count() >= *self.header.width.start();
-        *self.header.width.start() > 2
-            && self.record.iter().any(|cell| cell.split(|byte| *byte == b'\n').skip(1).any(looks_like_one))
+    /// Whether rows were probably swallowed by a quotation mark: it is a slip, or a cell holds what looks like a row of its own.
+    fn swallows_rows(&self, line: i64) -> bool {
+        if self.line == line {
+            return false;
+        }
+        let column = |name: &str| self.header.columns(name).first().map(|column| column.at);
+        let (id, time) = (column("call_id"), column("started_at"));
+        let width = *self.header.width.start();
+        let is_a_row = |line: &[u8]| is_a_row(line, self.separator, width, id, time);
+        self.slipped
+            || width > 2
+                && self.record.iter().any(|cell| cell.split(|byte| *byte == b'\n').skip(1).any(is_a_row))
     }
 
     fn call(&mut self, line: i64) -> Result<TheirCall, Wrong> {
-        if self.holds_a_row() {
-            let why = self.swallowed(line, "a cell holds a whole row".to_owned());
+        if self.swallows_rows(line) {
+            let why = self.swallowed(
+                line,
+                "rows are in one of its cells, or a quotation mark is not closed".to_owned(),
+            );
             return Ok(TheirCall { line, unreadable: Some(why), ..TheirCall::default() });
         }
         if !self.fits() {
@@ -289,162 +307,5 @@ fn uuid_of(id: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    fn open(text: &[u8]) -> Result<Option<Export<&[u8]>>, Wrong> {
-        Export::open(text, Spelling::default(), "2026-11-27T00:00:00Z".parse().unwrap())
-    }
-
-    fn read(text: &[u8]) -> Vec<TheirCall> {
-        open(text).unwrap().unwrap().read(usize::MAX).unwrap()
-    }
-
-    fn facts(text: &[u8]) -> (Vec<i64>, FileFacts) {
-        let mut export = open(text).unwrap().unwrap();
-        let lines = export.read(usize::MAX).unwrap().iter().map(|call| call.line).collect();
-        (lines, export.facts(None))
-    }
-
-    #[test]
-    fn columns_are_found_by_name_however_it_is_spelt() {
-        for text in [
-            "\u{feff}UUID,Total Cost,Trunk Name,Start Time\na1,0.45,main,2026-03-25T10:00:00Z\n",
-            "start_time;trunk;total_cost;Call-ID\r\n2026-03-25 10:00:00+00;;0.45;a1\r\n",
-            "\"uuid\"\t\" TOTAL_COST \"\tstart_time\n\"a1\"\t\"0.45\"\t\"2026-03-25T15:30:00+05:30\"",
-        ] {
-            let calls = read(text.as_bytes());
-            assert_eq!(calls.len(), 1, "{text}");
-            assert_eq!((calls[0].line, calls[0].call_id.as_deref()), (2, Some("a1")), "{text}");
-            assert_eq!(calls[0].total_cost.as_ref().unwrap().to_string(), "0.45");
-            let at = "2026-03-25T10:00:00Z".parse().unwrap();
-            assert_eq!(calls[0].called_at, Some(Moment::Instant(at)), "{text}");
-            assert_eq!(calls[0].unreadable, None);
-        }
-    }
-
-    #[test]
-    fn a_row_that_cannot_be_read_keeps_its_line() {
-        let calls = read(
-            b"uuid,cost\na1,0.45\na2\n\n,1\na3,\xff\nb c,abc\na4,NULL\na5,1,\na6,\"1\n2\",3\na7,\"1\n2\"\n",
-        );
-        let said: Vec<_> = calls.iter().map(|call| (call.line, call.unreadable.as_deref())).collect();
-        assert_eq!(
-            said,
-            [
-                (2, None),
-                (3, Some("1 values under 2 columns")),
-                (5, Some("there is no uuid")),
-                (6, Some("cost: not a number: \"ÿ\"")),
-                (
-                    7,
-                    Some(
-                        "uuid: an id is made of letters, digits and . _ : @ + - only; cost: not a number: \"abc\""
-                    )
-                ),
-                (8, None),
-                (9, None),
-                (10, Some("3 values under 2 columns; a quotation mark keeps the lines 10 to 11 together")),
-                (12, Some("cost: not a number: \"1 2\"; a quotation mark keeps the lines 12 to 13 together"))
-            ]
-        );
-        assert_eq!(calls[5].cost, None);
-    }
-
-    #[test]
-    fn without_a_start_the_end_counts() {
-        let calls = read(
-            b"uuid,end_time,start_time\na,2026-03-25 10:00:00,\nb,2026-03-25 10:00:00,0001-01-01T00:00:00Z\n",
-        );
-        assert!(calls.iter().all(|call| call.called_at.is_some() && call.unreadable.is_none()), "{calls:?}");
-    }
-
-    #[test]
-    fn what_is_no_call_is_counted_and_keeps_no_line_from_its_number() {
-        for end in ["\n", "\r\n", "\r", "\r\r\n"] {
-            let text = [
-                "Calls of November",
-                "",
-                "uuid,cost",
-                "a,0.45",
-                "",
-                ",",
-                "b,0.45",
-                "uuid,cost",
-                "c,0.45",
-                ",",
-                "Total,1.35",
-                "",
-                "",
-            ]
-            .join(end);
-            let (lines, facts) = facts(text.as_bytes());
-            assert_eq!(lines, [4, 7, 9], "{end:?}");
-            assert_eq!((facts.title_lines, facts.blank_rows, facts.repeated_headers), (1, 5, 1), "{end:?}");
-            assert_eq!(facts.totals.len(), 1);
-            assert_eq!(
-                (facts.totals[0].line, facts.totals[0].right, facts.totals[0].wrong.len()),
-                (11, 1, 0)
-            );
-        }
-        let (lines, facts) =
-            facts(b"uuid,cost,note\na,0.45,Total\n,0.45,Total\n,0.45,\nGrand total,0.9\nGrand total,0.5,\n");
-        assert_eq!(
-            lines,
-            [2, 3, 4],
-            "a call, and two rows without an id that do not begin with a word for a sum"
-        );
-        assert_eq!(facts.totals.iter().map(|row| row.wrong.len()).collect::<Vec<_>>(), [1, 1]);
-    }
-
-    #[test]
-    fn a_quotation_mark_that_is_never_closed_hides_no_row() {
-        for (text, line) in [
-            ("uuid,cost,note\na,1,\"see\nb,2,\nc,3,\n", 2),
-            ("uuid,cost,note\na,1,\"see\nb,2,\nc,3,\"\nd,4,\n", 2),
-            ("uuid,cost,note\na,1,\n\"b,2,\nc,3,\n", 3),
-        ] {
-            let calls = read(text.as_bytes());
-            let said = calls.iter().find(|call| call.line == line).unwrap().unreadable.as_deref().unwrap();
-            assert!(said.contains("quotation mark"), "{text}: {said}");
-            let lines: std::collections::BTreeSet<i64> = calls.iter().map(|call| call.line).collect();
-            assert_eq!(lines.len(), calls.len(), "{text}");
-        }
-        // A cell may have lines.
-        assert_eq!(read(b"uuid,cost,note\na,1,\"see\nline, two\"\n")[0].unreadable, None);
-    }
-
-    #[test]
-    fn a_file_that_is_no_export_says_what_it_has() {
-        let wrong = |text: &[u8]| open(text).unwrap_err().to_string();
-        assert!(wrong(b"id,cost\n1,2\n").contains("id, cost"));
-        assert!(wrong(b"uuid,cost,Cost\n").contains("cost"));
-        assert!(!wrong(b"id,\x1b[31mcost\n1,2\n").contains('\u{1b}'));
-        assert!(wrong(b"PK\x03\x04\x14\0\0\0").contains("save it as CSV"));
-        for nothing in [&b""[..], b"\n\n", b"\xef\xbb\xbf", b"  \n", b"sep=;\n", b",,,\n"] {
-            assert!(open(nothing).unwrap().is_none(), "{nothing:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_rows_or_an_error(any in any::<Vec<u8>>(), with_header in any::<bool>()) {
-            let bytes = if with_header { [b"uuid,cost,start_time\n", &any[..]].concat() } else { any };
-            if let Ok(Some(mut export)) = open(&bytes[..]) {
-                while export.read(3).is_ok_and(|calls| !calls.is_empty()) {}
-            }
-        }
-
-        #[test]
-        fn every_line_of_text_is_a_row_and_keeps_its_number(
-            lines in prop::collection::vec("([a-z0-9,.-]{1,20})?", 0..20),
-            end in prop::sample::select(vec!["\n", "\r\n", "\r", "\r\r\n"]),
-        ) {
-            let text = format!("uuid,cost{end}\"a\n1\",2{end}{}", lines.join(end));
-            let found: Vec<_> = read(text.as_bytes()).iter().map(|call| call.line).collect();
-            let full = lines.iter().zip(4..).filter(|(text, _)| !text.trim_matches(',').is_empty()).map(|(_, line)| line);
-            prop_assert_eq!(found, [2].into_iter().chain(full).collect::<Vec<i64>>());
-        }
-    }
-}
+#[path = "csv_tests.rs"]
+mod tests;

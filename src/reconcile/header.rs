@@ -135,6 +135,10 @@ pub(super) fn find(start: &[u8]) -> Result<Option<FoundHeader>, Wrong> {
                 best = Some((nth, *separator, cells));
             }
         }
+        // A title may have a word that is a heading, too; a line with two of them is the header, and what follows is rows.
+        if most >= 2 {
+            break;
+        }
     }
     let said_something = |(_, line): &&(usize, &[u8])| !is_blank_line(line) && separator_said(line).is_none();
     let Some((nth, separator, cells)) = best else {

@@ -8,6 +8,7 @@ mod csv;
 mod date;
 mod header;
 mod map;
+mod quotes;
 mod row;
 mod text;
 mod total;
@@ -257,14 +258,19 @@ async fn finish(
     let theirs = span.first.zip(span.last);
     let theirs =
         theirs.map(|(from, last)| InstantRange { from, until: last + chrono::TimeDelta::microseconds(1) });
+    let is_theirs = range.is_none();
     let range = range.or(theirs);
     if range.is_none() && span.rows > 0 && !reconcile::all_unreadable(connection).await? {
         return Err(Wrong::NoTimes.into());
     }
     // Without any time there is no call of ours to compare with, but unreadable rows are still to be said.
     let nothing = InstantRange { from: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
-    let scope =
-        CompareScope { range: range.unwrap_or(nothing), accounts, closeness: request.closeness.clone() };
+    let scope = CompareScope {
+        range: range.unwrap_or(nothing),
+        accounts,
+        is_theirs,
+        closeness: request.closeness.clone(),
+    };
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
     Ok(Comparison {

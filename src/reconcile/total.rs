@@ -100,10 +100,11 @@ impl Totals {
         wrong.extend(seen.row.unreadable.clone());
         for (at, (name, said)) in SUMMED.iter().zip(values(&seen.row)).enumerate() {
             let Some(said) = said else { continue };
-            let sums =
-                [&seen.before, &seen.since, &self.all].map(|sums| sums.0[at].clone().unwrap_or_default());
+            let sums = [&seen.before, &seen.since, &self.all].map(|sums| sums.0[at].clone());
+            // Of no rows there is no sum.
+            let sums: Vec<Numeric> = sums.into_iter().flatten().collect();
             let is_money = at >= 2;
-            if sums.iter().any(|sum| sum == said) {
+            if sums.iter().any(|sum| sum == said) || sums.is_empty() && *said == Numeric::default() {
                 right += 1;
             } else if let Some(sum) = sums.iter().find(|sum| sum.rounded(said.scale(), Half::Up) == *said) {
                 right += 1;
@@ -111,8 +112,8 @@ impl Totals {
             } else if is_money && sums.iter().any(|sum| sum.minus(said).abs() <= *slack) {
                 right += 1;
             } else {
-                wrong
-                    .push(format!("{name} {said}, but the rows before it add up to {}", sums[0].normalize()));
+                let sum = seen.before.0[at].clone().unwrap_or_default();
+                wrong.push(format!("{name} {said}, but the rows before it add up to {}", sum.normalize()));
             }
         }
         TotalRow { line: seen.row.line, wrong, rounded, right }

@@ -162,6 +162,7 @@ fn decide(
     if let Some(login) = state.logins.get_mut(account) {
         let asked = state.stats.accounts.entry(account.to_owned()).or_default();
         asked.requests += 1;
+        state.stats.asked_at.push(really);
         asked.busiest_second = asked.busiest_second.max(login.asked.push(really) as u64);
         if let Some(limit) = world.options.rate_limit {
             within_limit = login.served.len(really) < limit as usize;

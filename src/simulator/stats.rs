@@ -40,8 +40,8 @@ pub struct Stats {
     pub statuses: BTreeMap<u16, u64>,
     /// Connections closed without an answer.
     pub resets: u64,
-    /// When each single fetch came in, by the clock of the machine.
-    pub fetched_at: Vec<Instant>,
+    /// When each request for an account came in, by the clock of the machine.
+    pub asked_at: Vec<Instant>,
     /// Single fetches per call, for ids that do not exist too.
     pub fetches: HashMap<String, u64>,
     /// The most fetches of one call that were open at once.

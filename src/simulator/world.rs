@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::call::{Call, CallSpec};
@@ -288,7 +287,6 @@ impl WorldState {
         self.stats.max_concurrent_fetches = self.stats.max_concurrent_fetches.max(*open);
         let most = self.stats.most_open.entry(call_id.to_owned()).or_default();
         *most = (*most).max(*open);
-        self.stats.fetched_at.push(Instant::now());
         *self.stats.fetches.entry(call_id.to_owned()).or_default() += 1;
     }
 

@@ -153,7 +153,8 @@ async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together
         assert_eq!(stats.fetches_of(&call.call_id), 1, "{}", call.call_id);
     }
     // How near they come to it is a matter of the benchmark `replicas`.
-    rate_was_held(&stats.fetched_at, 60.0, UNDER_WAY);
+    // Beside the fetches a sweep, a drain and a check may be under way in each.
+    rate_was_held(&stats.asked_at, 60.0, UNDER_WAY + 6);
     stop.cancel();
     for replica in replicas {
         replica.await.unwrap().unwrap();
@@ -246,14 +247,16 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
     let ops: SocketAddr = ops.parse().unwrap();
     until_is("it is about to stop", 503, async || page(ops, "/readyz").await.0).await;
     // The endpoint stays open for five seconds: trunk webhooks are not sent again. A busy machine notices its end later, never sooner.
-    let mut late = 0;
-    let refused = until_some("a callback is refused", async || {
+    let (mut late, mut unanswered) = (0, Vec::new());
+    until_some("the port is closed", async || {
         let call = vobiz.place_call(CallSpec::default());
-        if matches!(Callback::of(&vobiz, &call).try_send(address).await, Ok(200)) {
-            late += 1;
-            return Err(late);
+        let answer = Callback::of(&vobiz, &call).try_send(address).await;
+        match answer {
+            Ok(200) => late += 1,
+            // What a busy machine does not commit in time may be committed all the same.
+            _ => unanswered.push(call.call_id),
         }
-        Ok(call.call_id)
+        answer.err().ok_or(late)
     })
     .await;
     assert!(told.elapsed() >= Duration::from_secs(4), "callbacks were taken for {:?} only", told.elapsed());
@@ -261,11 +264,12 @@ async fn sigterm_in_the_middle_of_fetches_ends_well_and_loses_nothing() {
     let status = tokio::task::spawn_blocking(move || serve.wait()).await.unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(healthy().await.unwrap(), Some(1));
-    let stored = database.count("select count(*) from vobiz.cdr").await;
     // The answer to the last one may have been cut off.
+    let answered = format!("call_id <> all ('{{{}}}')", unanswered.join(","));
+    let stored = database.count(&format!("select count(*) from vobiz.cdr where {answered}")).await;
     let owed = database
         .count(&format!(
-            "select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null and call_id <> '{refused}'"
+            "select count(*) from vobiz.cdr_queue where failures = 0 and dead_at is null and {answered}"
         ))
         .await;
     assert_eq!(stored + owed, 60 + late);

@@ -77,7 +77,9 @@ fn of_comparison(comparison: &Comparison) -> Vec<String> {
         known && total.difference.as_deref() != Some("0")
     });
     if counts.differences() == 0 && sums_differ {
-        notes.push("the sums differ where rows of theirs say nothing; what they do say is equal".to_owned());
+        notes.push(
+            "the sums differ where rows of theirs say nothing, or by what --decimals and --tolerance allow; the rest is equal".to_owned(),
+        );
     }
     if counts.repeated > 0 {
         notes.push(format!("{} rows say again what a row before them said; compared once", counts.repeated));

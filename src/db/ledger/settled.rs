@@ -80,7 +80,7 @@ pub async fn compare(
         found = differing(connection, accounts, wider.0, wider.1).await?;
     }
     let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
-    let mut differences = unexplained(found);
+    let mut differences = unexplained(&found);
     differences.retain(|found| is_asked_for(found.day));
     Ok(SettledDays { days: said.days, calls: said.calls, differences })
 }
@@ -187,7 +187,7 @@ async fn set_scans(connection: &mut PgConnection, setting: &str) -> Result<(), s
 
 /// What is left of days that differ, by account, currency and day, once those are taken out that are right together and those of which
 /// nothing can be told yet. Pure.
-fn unexplained(found: Vec<SettledDifference>) -> Vec<SettledDifference> {
+fn unexplained(found: &[SettledDifference]) -> Vec<SettledDifference> {
     let follows = |a: &SettledDifference, b: &SettledDifference| {
         (&a.account_id, &a.currency) == (&b.account_id, &b.currency) && a.day.succ_opt() == Some(b.day)
     };

@@ -14,6 +14,8 @@ pub struct CompareScope {
     pub range: InstantRange,
     /// Only these accounts; None means all. A row of theirs that names none counts.
     pub accounts: Option<Vec<String>>,
+    /// Nobody named days: the range is that of their rows, and rows without a time count, too.
+    pub is_theirs: bool,
     /// How near amounts must be to be the same.
     pub closeness: Closeness,
 }
@@ -69,11 +71,13 @@ pub async fn pair(
     compare(connection, scope).await
 }
 
-/// A further record of one uuid is kept by us under uuid and number.
+/// A further record of one uuid is kept by us under uuid and number. Of several that they list we may lack one: it is not the other.
 async fn name_further_records(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update pg_temp.reconcile_their t set call_id = c.call_id
-         from vobiz.cdr c where c.call_id = t.call_id || '~' || t.record_id",
+        "update pg_temp.reconcile_their t set call_id = t.call_id || '~' || t.record_id
+         where exists (select from vobiz.cdr c where c.call_id = t.call_id || '~' || t.record_id)
+            or exists (select from vobiz.cdr c where c.call_id = t.call_id and c.vobiz_id::text <> t.record_id)
+               and exists (select from pg_temp.reconcile_their o where o.call_id = t.call_id and o.record_id <> t.record_id)",
     )
     .execute(connection)
     .await
@@ -228,7 +232,7 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                       as a (nth, name, ours, theirs, places, apart)) v
          ) field
          where c.inside
-            or ((t.called_at >= $1 and t.called_at < $2 or t.called_at is null and c.call_id is null)
+            or ((t.called_at >= $1 and t.called_at < $2 or t.called_at is null and (c.call_id is null or $6))
                 and ($3::text[] is null or t.account_id is null or t.account_id = any ($3)))",
     )
     .bind(scope.range.from)
@@ -236,6 +240,7 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
     .bind(scope.accounts.as_deref())
     .bind(scope.closeness.decimals.map(i32::from))
     .bind(scope.closeness.tolerance.as_ref().map_or("0", Numeric::as_str))
+    .bind(scope.is_theirs)
     .execute(&mut *connection)
     .await?;
     sqlx::query("analyze pg_temp.reconcile_pair").execute(connection).await.map(drop)

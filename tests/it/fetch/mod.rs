@@ -6,7 +6,7 @@ mod scan_start;
 use std::time::Duration;
 
 use vobiz_cdr::fetch::{FetchSettings, Fetcher};
-use vobiz_cdr::simulator::{Answer, CallKind, CallSpec};
+use vobiz_cdr::simulator::{Answer, CallKind, CallSpec, RequestKind};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::{ACCOUNT, Database};
@@ -227,9 +227,9 @@ async fn the_rate_limit_is_held() {
     let took = started.elapsed();
     assert_eq!(world.stored().await, 60);
     assert!(took >= Duration::from_millis(2700), "60 calls at 20 a second took {took:?}");
-    let fetched_at = world.vobiz.stats().fetched_at;
-    assert_eq!(fetched_at.len(), 60);
-    rate_was_held(&fetched_at, 20.0, UNDER_WAY);
+    let stats = world.vobiz.stats();
+    assert_eq!(stats.requests_of(RequestKind::Single), 60);
+    rate_was_held(&stats.asked_at, 20.0, UNDER_WAY);
     world.end().await;
 }
 

@@ -312,3 +312,55 @@ async fn amounts_are_the_same_if_they_are_as_near_as_was_asked() {
     let (_, differences) = db.with_csv(&text, "UTC", &near(Some(0), Some("5"))).await;
     assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41")]);
 }
+
+/// The word for each row that is not equal, by the name of its call.
+async fn words(db: &Database, text: &str) -> (bool, Vec<String>) {
+    let (comparison, found) = db.with_csv(text, "UTC", &ReconcileRequest::default()).await;
+    let words = found.into_iter().map(|one| format!("{} {}", one.kind, one.call_id.unwrap_or_default()));
+    (comparison.equal, words.collect())
+}
+
+#[tokio::test]
+async fn two_records_of_one_uuid_are_not_said_twice_where_we_have_one() {
+    let db = Database::new().await;
+    let mut call = plain('a');
+    call["id"] = json!(7);
+    db.store(call).await;
+    db.store_plain("b").await;
+    let both = "uuid,id,start_time,total_cost\na,7,2026-03-25T10:00:00Z,0.45\na,9,2026-03-25T10:00:00Z,0.45\nb,8,2026-03-25T10:10:00Z,0.45\n";
+    assert_eq!(words(&db, both).await, (false, vec!["missing_here a~9".to_owned()]));
+    // Whatever else a column `id` may number: where a call is once in the list, it is that call.
+    let once =
+        "uuid,id,start_time,total_cost\na,1,2026-03-25T10:00:00Z,0.45\nb,2,2026-03-25T10:10:00Z,0.45\n";
+    assert_eq!(words(&db, once).await, (true, vec![]));
+}
+
+#[tokio::test]
+async fn rows_without_a_time_count_where_nobody_named_days() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let list = |row: &str| {
+        format!(
+            "uuid,start_time,total_cost\na,2026-03-25T10:00:00Z,0.45\nb,2026-03-25T10:10:00Z,0.45\n{row}\n"
+        )
+    };
+    for (row, word) in [
+        ("c,,99", "differs c"),
+        ("c,1970-01-01 00:00:00,99", "differs c"),
+        ("c,2099-03-25 16:20:00,99", "differs c"),
+        ("c,2026-03-25 16:20:00 XXX,99", "unreadable c"),
+    ] {
+        let (equal, words) = words(&db, &list(row)).await;
+        assert!(!equal && words == [word], "{row}: {words:?}");
+    }
+    assert_eq!(words(&db, &list("c,,0.45")).await, (true, vec![]));
+}
+
+#[tokio::test]
+async fn rows_above_a_second_header_are_rows() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let list = "uuid,start_time,total_cost\nzzz,2026-03-25T10:00:00Z,9.99\nuuid,start_time,billsec,total_cost\na,2026-03-25T10:00:00Z,42,0.45\n";
+    let (equal, words) = words(&db, list).await;
+    assert!(!equal && words.contains(&"missing_here zzz".to_owned()), "{words:?}");
+}
