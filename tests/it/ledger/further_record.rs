@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use vobiz_cdr::simulator::CallSpec;
 
-use super::{at, check, hurry, ledger_world, states};
+use super::{at, check, check_again, ledger_world, states};
 use crate::db::bill::drift;
 use crate::support::calls::{listed, single};
 use crate::support::database::Database;
@@ -63,13 +63,7 @@ async fn each_of_two_records_with_one_uuid_is_billed_and_their_day_settles() {
             call.cost = "8".parse().unwrap();
             call.updated_at += TimeDelta::hours(1);
         });
-        world
-            .database
-            .run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'")
-            .await;
-        check(&world).await;
-        hurry(&world).await;
-        check(&world).await;
+        check_again(&world).await;
         assert_eq!(world.text(BILL).await, "MA_TESTAB12 3 8.75");
         assert_eq!(
             world.text("select string_agg(revision::text, '' order by total_cost) from vobiz.cdr").await,

@@ -77,6 +77,14 @@ pub(crate) async fn hurry(world: &World) {
     world.database.run("update vobiz.provider_day set check_at = vobiz.now() where check_at is not null and to_at < vobiz.now() and (state <> 'settled' or reopened_at is not null)").await;
 }
 
+/// Checks the settled days once more, and then what that reopened.
+pub(crate) async fn check_again(world: &World) {
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'").await;
+    check(world).await;
+    hurry(world).await;
+    check(world).await;
+}
+
 pub(crate) async fn states(world: &World) -> Vec<String> {
     world
         .database

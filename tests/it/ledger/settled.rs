@@ -7,7 +7,7 @@ use vobiz_cdr::db::ledger::settled::{SettledDays, compare};
 use vobiz_cdr::ledger::prove_sums;
 use vobiz_cdr::watch::metrics::Metrics;
 
-use super::{at, check, hurry, safe_to, settled_day, states};
+use super::{at, check, check_again, hurry, safe_to, settled_day, states};
 use crate::support::database::Database;
 use crate::support::process::{program, run};
 use crate::support::wait::until;
@@ -85,13 +85,7 @@ async fn what_the_list_shows_unreadably_is_not_settled_by_what_was_known_before(
                 call.ended_at = call.started_at;
             }
         });
-        world
-            .database
-            .run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'")
-            .await;
-        check(&world).await;
-        hurry(&world).await;
-        check(&world).await;
+        check_again(&world).await;
         let first = states(&world).await.remove(0);
         assert!(first.starts_with("differs"), "{field} {unreadable}: {first}");
         assert!(first.contains("shows unreadably is known here"), "{field} {unreadable}: {first}");
