@@ -186,9 +186,12 @@ fn written(raw: &str) -> Option<Introduced> {
         match c {
             '0'..='9' => digits.push(c),
             '+' | '\u{ff0b}' if digits.is_empty() && !plus => plus = true,
-            '-' | '(' | ')' | '.' => {}
-            // Dashes of print, and the marks that come along where a number is copied from a screen.
-            '\u{2010}'..='\u{2015}'
+            // With dashes of print, and the marks that come along where a number is copied from a screen.
+            '-'
+            | '('
+            | ')'
+            | '.'
+            | '\u{2010}'..='\u{2015}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{2069}'
