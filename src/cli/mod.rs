@@ -52,7 +52,7 @@ use verify::VerifyArgs;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
-#[command(version = crate::VERSION, max_term_width = 110)]
+#[command(version = crate::watch::VERSION, max_term_width = 110)]
 pub struct Cli {
     /// Form of the logs on stderr
     #[arg(
