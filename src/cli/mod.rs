@@ -107,8 +107,8 @@ enum Command {
 impl Cli {
     /// Reads the command line of this process; exits with help, version or a usage error where that is what it asks for.
     pub fn read() -> (Self, ArgMatches) {
-        let matches = Self::command().get_matches();
-        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let matches = Self::command().try_get_matches().unwrap_or_else(|error| refused(&error));
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| refused(&error));
         (cli, matches)
     }
 
@@ -125,10 +125,29 @@ impl Cli {
     }
 }
 
-/// Runs the command and turns what came of it into an exit code; a failure is said on stderr.
+/// Prints help, version or what is wrong with the command line, and ends the process.
+fn refused(error: &clap::Error) -> ! {
+    let printed = error.print();
+    let lost = printed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    std::process::exit(if lost { 1 } else { error.exit_code() })
+}
+
+/// Runs the command and turns what came of it into an exit code; a failure is said on stderr. Where its data could not be written it
+/// has failed, whatever it has done.
 pub async fn run(cli: Cli, matches: &ArgMatches) -> ExitCode {
     let failed =
         if matches!(cli.command, Command::Reconcile(_)) { ExitCode::from(3) } else { ExitCode::FAILURE };
+    let code = done(cli, matches, failed).await;
+    match output::ended() {
+        Ok(()) => code,
+        Err(error) => {
+            output::stderr_line(&format!("vobiz-cdr: not all of the output could be written: {error}"));
+            failed
+        }
+    }
+}
+
+async fn done(cli: Cli, matches: &ArgMatches, failed: ExitCode) -> ExitCode {
     match dispatch(cli.command, matches).await {
         Ok(code) => code,
         Err(error) => {
