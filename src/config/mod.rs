@@ -19,6 +19,7 @@ mod accounts;
 mod mistakes;
 mod shown;
 mod vobiz;
+mod warnings;
 
 pub use mistakes::Mistakes;
 use mistakes::{duration, secret};

@@ -86,6 +86,7 @@ impl Service {
         let ops = Ops::new(
             OpsSettings {
                 parts: config.parts.iter().map(|part| part.as_str()).collect(),
+                warnings: config.warnings(),
                 sweep_interval: config.sweep_interval,
                 poll_every: POLL_EVERY,
             },
