@@ -64,8 +64,8 @@ pub(in crate::cli) struct ReconcileArgs {
     /// billing zone]
     #[arg(long, conflicts_with = "table", value_name = "ZONE")]
     zone: Option<String>,
-    /// What stands before the decimals of their numbers: a point or a comma [default: . as far as the numbers show it; a number that
-    /// may be two, such as 1,234, is refused without it]
+    /// What stands before the decimals of their numbers: a point or a comma; a number that may be two, such as 1,234, is refused
+    /// without it [default: . as far as the numbers show it]
     #[arg(long, conflicts_with_all = ["day", "table"], value_name = "MARK")]
     decimal: Option<DecimalMark>,
     /// Order of their dates of numbers: dmy (20/11/2026), mdy (11/20/2026) or ymd (26/11/20); a date that may be two days is refused

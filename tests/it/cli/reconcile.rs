@@ -118,7 +118,11 @@ async fn a_list_of_another_program_is_read_and_what_was_left_out_is_said() {
                 c;25/03/2026 15:50;0,45 INR\nTotal;;TOTAL\n";
     for (total, code, word) in [
         ("1,35", 0, "line 8, the total row: its sums are those of the rows"),
-        ("1,36", 1, "line 8, the total row is wrong: total_cost 1.36, but the rows before it add up to 1.35"),
+        (
+            "1,36",
+            1,
+            "line 8, the total row is wrong: total_cost 1.36 INR, but the rows before it add up to 1.35",
+        ),
     ] {
         let done = compared(list.replace("TOTAL", total).as_bytes(), &["--decimal", ",", "--dates", "dmy"]);
         assert_eq!(done.status.code(), Some(code), "{}{}", done.stdout, done.stderr);
@@ -260,7 +264,7 @@ async fn data_that_cannot_be_written_is_a_failure_of_every_command() {
     std::fs::write(&path, rows("ab")).unwrap();
     let list = path.to_str().unwrap();
     let days = ["--from", "2026-03-01", "--to", "2026-03-31"];
-    let report = [&["report", "billing-day"][..], &days].concat();
+    let report = [&["report", "billing_day"][..], &days].concat();
     for (arguments, code) in [
         (vec!["reconcile", "--csv", list, "--json"], 3),
         (vec!["reconcile", "--csv", list], 3),
