@@ -22,6 +22,14 @@ impl ServeConfig {
             }
             warnings.extend(self.callback_urls.iter().filter_map(|url| not_served(url)));
         }
+        let by_environment = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+            .into_iter()
+            .find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+        if let Some(name) = by_environment.filter(|_| self.proxy.is_none()) {
+            warnings.push(format!(
+                "{name} is set and not heeded: where the Vobiz API is behind a proxy, set VOBIZ_PROXY"
+            ));
+        }
         let mut ids: Vec<&str> = self
             .accounts
             .iter()

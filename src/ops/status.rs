@@ -137,6 +137,18 @@ impl Ops {
         }
     }
 
+    /// What a person should know of settings and API.
+    fn warnings(&self) -> Vec<String> {
+        let of_api = self.accounts().into_iter().filter_map(|account| {
+            let said = account.client.going_away()?;
+            Some(format!(
+                "the Vobiz API says to account {} that it goes away ({said}): look for a newer release",
+                account.id()
+            ))
+        });
+        self.settings.warnings.iter().cloned().chain(of_api).collect()
+    }
+
     pub(super) fn page(&self) -> StatusPage {
         let snapshot = self.snapshot();
         let (phase, act) = (self.phase(), evaluate(&snapshot));
@@ -152,10 +164,10 @@ impl Ops {
             status: if act.is_empty() { "ok" } else { "act" },
             act,
             process: Process {
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: crate::VERSION.into(),
                 phase: format!("{phase:?}").to_lowercase(),
                 parts: self.settings.parts.iter().map(ToString::to_string).collect(),
-                warnings: self.settings.warnings.clone(),
+                warnings: self.warnings(),
                 uptime_seconds: self.started.elapsed().as_secs(),
             },
             postgres: PostgresStatus { snapshot: snapshot.postgres, version, polled_seconds_ago: polled },

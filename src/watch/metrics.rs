@@ -234,8 +234,9 @@ impl Metrics {
 
     /// The first samples: a series that is there from the start.
     fn begin(&self) {
-        let build = gauges("build_info", "The running version.", &["version"]);
-        add(&self.registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let build = gauges("build_info", "The running version.", &["version", "commit"]);
+        let labels = [env!("CARGO_PKG_VERSION"), env!("VOBIZ_CDR_COMMIT")];
+        add(&self.registry, build).with_label_values(&labels).set(1);
         for result in CALLBACK_RESULTS {
             self.callbacks.with_label_values(&[result]);
         }
