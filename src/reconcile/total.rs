@@ -209,7 +209,7 @@ impl KnownSums<'_> {
             let Some(number) = number else { continue };
             let code = currency.filter(|_| at >= SECONDS.len());
             let words =
-                code.map(|code| format!("{name} {number} {code}")).unwrap_or(format!("{name} {number}"));
+                code.map_or_else(|| format!("{name} {number}"), |code| format!("{name} {number} {code}"));
             match self.find(at, number, currency, is_of_a_part) {
                 None => {
                     let sum = self.before.of(at, currency).first().map(|sum| sum.normalize());
