@@ -272,7 +272,6 @@ async fn data_that_cannot_be_written_is_a_failure_of_every_command() {
         ([&report[..], &["--format", "csv"]].concat(), 1),
         ([&report[..], &["--format", "json"]].concat(), 1),
         (vec!["verify", "--json"], 1),
-        (vec!["dead-letters", "list"], 1),
         (vec!["migrate", "status"], 1),
         (vec!["--help"], 1),
         (vec!["--version"], 1),
