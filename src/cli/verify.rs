@@ -189,11 +189,12 @@ fn show(
     }
 }
 
-/// What is left of the settled days, a line for each currency of a day.
+/// What is left of the settled days, a line for each owner and currency of a day.
 fn settled_table(settled: &SettledDays) -> Table {
     let heads = [
         "account",
         "day at Vobiz",
+        "calls of",
         "currency",
         "calls",
         "listed",
@@ -202,12 +203,13 @@ fn settled_table(settled: &SettledDays) -> Table {
         "total_cost",
         "listed",
     ];
-    let mut table = table::open(heads, 3..9);
+    let mut table = table::open(heads, 4..10);
     for day in settled.differences.iter().take(SHOWN) {
         let currency = if day.currency.is_empty() { "-" } else { &day.currency };
         table.add_row([
             day.account_id.clone(),
             day.day.to_string(),
+            day.owner.clone(),
             currency.to_owned(),
             day.calls_here.to_string(),
             day.calls_there.to_string(),

@@ -52,7 +52,8 @@ async fn an_export_is_split_added_up_and_proves_itself() {
     );
     assert!(
         done.stderr.contains("complete: every day is settled")
-            && done.stderr.contains("1 call without an amount"),
+            && done.stderr.contains("1 call without an amount")
+            && done.stderr.contains("MA_TESTAB12: 31 days in which Vobiz listed no call"),
         "{}",
         done.stderr
     );
