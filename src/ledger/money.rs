@@ -81,7 +81,7 @@ pub(super) fn compare(
 
 /// Whether a figure of the summary is this sum, at the decimals that are printed; more of them than the rows have are what a binary
 /// sum leaves over.
-fn equals(said: &Numeric, sum: &Numeric) -> bool {
+pub(super) fn equals(said: &Numeric, sum: &Numeric) -> bool {
     let decimals = said.scale().min(sum.scale().max(2));
     [Half::Up, Half::Even].into_iter().any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
 }

@@ -21,7 +21,7 @@ pub mod written;
 pub use callback::Callback;
 pub(crate) use cdr::cdr_fields;
 pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
-pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle, http_client};
+pub use client::{Access, Client, Credentials, FetchError, ListFilter, ListQuery, PathStyle, http_client};
 pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};
