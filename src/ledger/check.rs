@@ -160,7 +160,8 @@ async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>
     let result = match in_time(ledger::try_lock(&mut connection, reader.account.id())).await {
         Ok(true) => {
             let contradicted = BTreeSet::new();
-            DayCheck { reader, due, connection: &mut connection, contradicted }.run().await.map(Some)
+            let check = DayCheck { reader, due, connection: &mut connection, contradicted };
+            Box::pin(check.run()).await.map(Some)
         }
         Ok(false) => Ok(None),
         Err(error) => Err(error),

@@ -46,7 +46,8 @@ impl<'a> DayCheck<'a> {
         let mut whole = self.begin_part(day, Vec::new());
         self.read_page(&mut whole, &mut list).await?;
         let whole = self.read_on(whole, &mut list).await?;
-        list.read = if whole.broken.is_some() { self.cut(day, whole, &mut list).await? } else { whole };
+        list.read =
+            if whole.broken.is_some() { Box::pin(self.cut(day, whole, &mut list)).await? } else { whole };
         Ok(list)
     }
 
