@@ -125,7 +125,7 @@ comment on table  vobiz.ledger_difference is 'What a check found to differ, call
 comment on column vobiz.ledger_difference.check_id is 'The check.';
 comment on column vobiz.ledger_difference.number is 'Order within the check.';
 comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows), billed_elsewhere (a call is listed in this day and billed in another), listed_twice (the call lies in a day beside this one, whose list shows it as well), sums (a sum of the bill does not equal its calls: `vobiz-cdr verify`).';
-comment on column vobiz.ledger_difference.call_id is 'The call; null for unreadable, summary and sums.';
-comment on column vobiz.ledger_difference.field is 'The field that differs; for sums, whose and when.';
+comment on column vobiz.ledger_difference.call_id is 'The call; of unreadable the id that the row shows, where one can be seen; null for summary and sums.';
+comment on column vobiz.ledger_difference.field is 'The field that differs; for sums, whose and when; for billed_elsewhere, day, or no time where the record has none.';
 comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows; for billed_elsewhere, the provider day in which the instant lies by which it is billed; for listed_twice, the day in which it lies as Vobiz cuts its days; for sums, what is kept.';
 comment on column vobiz.ledger_difference.there is 'Its value at Vobiz; for billed_elsewhere, the day in which Vobiz lists it; for listed_twice, both days; for sums, what the calls add up to.';

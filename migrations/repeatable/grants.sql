@@ -42,7 +42,7 @@ begin
     vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule, vobiz.customer_rule_use,
     vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.provider_day,
     vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_owner_total, vobiz.ledger_difference, vobiz.safe_to_bill_move, vobiz.wrong_sum,
-    vobiz.compared_owner, vobiz.listed_owner,
+    vobiz.compared_owner, vobiz.listed_owner, vobiz.unreadable_row,
     vobiz.closed_call, vobiz.audit
     to vobiz_finance;
 

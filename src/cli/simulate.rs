@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::args::Usage;
 use crate::simulator::{
-    Casing, Faults, SimulatedAccount, Simulator, SimulatorOptions, SummaryCurrencies, Traffic,
+    Casing, Faults, ListFaults, SimulatedAccount, Simulator, SimulatorOptions, SummaryCurrencies, Traffic,
     TrafficProgress,
 };
 
@@ -60,6 +60,18 @@ pub(super) struct SimulateArgs {
     /// Refuse this page of every list with 400
     #[arg(long, value_name = "PAGE")]
     refuse_page: Option<usize>,
+    /// Rows a page of a list at most, whatever is asked for
+    #[arg(long, value_name = "ROWS")]
+    most_per_page: Option<usize>,
+    /// Refuse pages of a list beyond this one with 400
+    #[arg(long, value_name = "PAGE")]
+    most_pages: Option<usize>,
+    /// A list ends after so many rows, whatever it says of their number
+    #[arg(long, value_name = "ROWS")]
+    list_ends_after: Option<usize>,
+    /// Pages that begin within this hundred of the rows of a list, from 1, are empty
+    #[arg(long, value_name = "HUNDRED")]
+    list_hole_at: Option<usize>,
     /// A CDR appears this long after its call
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     cdr_delay: Duration,
@@ -124,6 +136,13 @@ impl SimulateArgs {
                 CurrenciesFlag::Blind => SummaryCurrencies::Blind,
                 CurrenciesFlag::InrOnly => SummaryCurrencies::InrOnly,
                 CurrenciesFlag::Converted => SummaryCurrencies::Converted,
+            },
+            lists: ListFaults {
+                most_per_page: self.most_per_page.map(|rows| rows.clamp(1, 100)),
+                most_pages: self.most_pages,
+                ends_after: self.list_ends_after,
+                hole_at: self.list_hole_at,
+                ..ListFaults::default()
             },
             cdr_delay: self.cdr_delay,
             latency: self.latency,

@@ -15,7 +15,7 @@ use crate::db::cdr::Origin;
 use crate::db::ledger::backfill::{self, DayRange, Reopened};
 use crate::db::ledger::{CheckCause, Due};
 use crate::db::timed;
-use crate::list::{DB_TIMEOUT, ListError};
+use crate::list::{DB_TIMEOUT, ListError, ListTally};
 use crate::vobiz::{FetchError, ListQuery};
 
 /// Between two tries of a day whose list cannot be read: this, doubling.
@@ -46,7 +46,7 @@ pub struct Backfilled {
     pub new: usize,
     /// Calls with a new version.
     pub revised: usize,
-    /// Pages read.
+    /// Pages asked for.
     pub requests: u32,
 }
 
@@ -205,7 +205,8 @@ impl Ledger {
     ) -> Result<(), ListError> {
         let (mut wait, mut odd) = (AGAIN.0, 0);
         loop {
-            let error = match self.check_unless(account, due, settled_since, origin, stop).await {
+            let tally = ListTally::default();
+            let error = match self.check_unless(account, due, settled_since, origin, &tally, stop).await {
                 Ok(checked) => {
                     if let Some(checked) = &checked {
                         done.add(checked);
@@ -215,9 +216,14 @@ impl Ledger {
                 Err(ListError::Stopped) => return Err(ListError::Stopped),
                 Err(error) => error,
             };
+            // What was read before it failed is stored.
+            let found = tally.found();
+            done.requests += tally.requests();
+            done.new += found.new;
+            done.revised += found.revised;
             // What neither time nor a token mends: a day of which Vobiz keeps nothing any more, or rows that Postgres does not take.
             let stays = match &error {
-                ListError::Odd(_) | ListError::Endless | ListError::Refused { .. } => true,
+                ListError::Odd(_) | ListError::Endless(_) | ListError::Refused { .. } => true,
                 ListError::List(error) => matches!(
                     error,
                     FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. }
@@ -230,6 +236,7 @@ impl Ledger {
                 if odd == ODD {
                     warn!(account = %account.id(), day = %due.day, error = error.brief(), "the list of this day cannot be read: it is left out");
                     done.unread += 1;
+                    done.calls += u64::try_from(found.rows).unwrap_or(0);
                     return Ok(());
                 }
             }

@@ -6,6 +6,7 @@
 //!
 //! [`DayCheck::run`] is the story, from top to bottom. The SQL of each step is in `db/ledger/`, the decision in `evaluate.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -24,9 +25,9 @@ use crate::db::cdr::Origin;
 use crate::db::ledger::bound;
 use crate::db::ledger::compare::{self, DaySpan, LedgerDifference};
 use crate::db::ledger::record::{self, Check, DayState};
-use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, listed};
+use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, contradiction, listed, refused};
 use crate::db::timed;
-use crate::list::{DB_TIMEOUT, ListError, ListReader, close, in_time, within};
+use crate::list::{DB_TIMEOUT, ListError, ListReader, ListTally, close, in_time, within};
 use crate::vobiz::AccountId;
 
 /// Comparing the calls of a large day takes a second or two.
@@ -78,8 +79,9 @@ impl super::Ledger {
         account: &Account,
         stop: &CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
-        let heartbeat = self.heartbeat(account);
-        let reader = self.reader("ledger", (Priority::Ledger, Origin::Sweep), account, &heartbeat, stop);
+        let (heartbeat, tally) = (self.heartbeat(account), ListTally::default());
+        let reader =
+            self.reader("ledger", (Priority::Ledger, Origin::Sweep), account, &heartbeat, &tally, stop);
         let due = async |at_least| {
             timed!(&self.pool, DB_TIMEOUT, |connection| ledger::due(connection, account.id(), at_least)).await
         };
@@ -114,7 +116,7 @@ impl super::Ledger {
         stop: &CancellationToken,
     ) -> Result<Checked, ListError> {
         loop {
-            let checked = self.check_unless(account, due, None, origin, stop).await?;
+            let checked = self.check_unless(account, due, None, origin, &ListTally::default(), stop).await?;
             if let Some(checked) = checked {
                 return Ok(checked);
             }
@@ -128,11 +130,12 @@ impl super::Ledger {
         due: Due,
         settled_since: Option<DateTime<Utc>>,
         origin: Origin,
+        tally: &ListTally,
         stop: &CancellationToken,
     ) -> Result<Option<Checked>, ListError> {
         let (id, day) = (account.id(), due.day);
         let heartbeat = self.heartbeat(account);
-        let reader = self.reader("backfill", (Priority::Backfill, origin), account, &heartbeat, stop);
+        let reader = self.reader("backfill", (Priority::Backfill, origin), account, &heartbeat, tally, stop);
         timed!(&self.pool, DB_TIMEOUT, |connection| ledger::ensure(connection, id, day, day)).await?;
         loop {
             if let Some(since) = settled_since
@@ -157,7 +160,11 @@ async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>
     // compares goes through this connection, too: if it is lost, the lock is, and so is the check.
     let mut connection = reader.pool.acquire().await?.detach();
     let result = match in_time(ledger::try_lock(&mut connection, reader.account.id())).await {
-        Ok(true) => DayCheck { reader, due, connection: &mut connection }.run().await.map(Some),
+        Ok(true) => {
+            let contradicted = BTreeSet::new();
+            let check = DayCheck { reader, due, connection: &mut connection, contradicted };
+            Box::pin(check.run()).await.map(Some)
+        }
         Ok(false) => Ok(None),
         Err(error) => Err(error),
     };
@@ -170,6 +177,8 @@ pub(super) struct DayCheck<'a> {
     pub(super) reader: ListReader<'a>,
     pub(super) due: Due,
     pub(super) connection: &'a mut PgConnection,
+    /// Uuids of calls that the lists of the last checks have contradicted.
+    pub(super) contradicted: BTreeSet<String>,
 }
 
 impl DayCheck<'_> {
@@ -180,6 +189,7 @@ impl DayCheck<'_> {
         let (account, day) = (self.reader.account.id(), self.due.day);
         let begun = in_time(ledger::begin(self.connection, account, day)).await?;
         self.wait_for(&begun.writers).await?;
+        self.contradicted = in_time(contradiction::calls(self.connection, account, day)).await?;
         let mut list = self.read_list(day).await?;
         let zone = self.infer_zone(&mut list).await?;
         self.read_beside(&mut list, &zone).await?;
@@ -214,19 +224,39 @@ impl DayCheck<'_> {
         Ok(())
     }
 
-    /// Compares and records, again where Postgres breaks it off.
+    /// Compares and records, again where Postgres breaks it off. A session that holds the row of the day is waited for before others wait
+    /// for us; one that came to hold it meanwhile, anew.
     async fn compare(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, ListError> {
-        on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list))).await
+        loop {
+            within(COMPARE_TIMEOUT, self.wait_for_row()).await?;
+            let checked = on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list))).await?;
+            if let Some(checked) = checked {
+                return Ok(checked);
+            }
+            self.reader.heartbeat.beat();
+            self.reader.sleep(Duration::from_millis(25)).await?;
+        }
     }
 
-    /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day.
-    async fn compare_and_record(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, sqlx::Error> {
+    async fn wait_for_row(&mut self) -> Result<(), sqlx::Error> {
+        let (account, day) = (self.reader.account.id(), self.due.day);
+        let mut transaction = self.connection.begin().await?;
+        compare::lock(&mut transaction, account, day).await?;
+        transaction.rollback().await
+    }
+
+    /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day; none if the row cannot be had.
+    async fn compare_and_record(
+        &mut self,
+        begun: &Begun,
+        list: &DayList,
+    ) -> Result<Option<Checked>, sqlx::Error> {
         let (account, due) = (self.reader.account.id(), self.due);
         let mut transaction = self.connection.begin().await?;
         let connection = &mut *transaction;
         // Before the writers of the day wait for us: each side of it is added up in one snapshot, whoever writes.
         let wrong_sums = prove_sums_of_day(connection, account, due.day).await?;
-        let tries = compare::lock(connection, account, due.day).await?;
+        let Some(tries) = compare::lock_soon(connection, account, due.day).await? else { return Ok(None) };
         let zone = bound::inferred(connection, account, due.day).await?;
         let (from, to) = bound::span(connection, account, due.day).await?;
         let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
@@ -234,11 +264,12 @@ impl DayCheck<'_> {
         let totals = compare::totals(connection, &span).await?;
         let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
         let decision = evaluate(&CheckSnapshot {
-            summaries: (list.first.as_ref(), list.last.as_ref()),
-            total: list.total,
-            refused: &list.refused,
+            summaries: (list.read.first.as_ref(), list.read.last.as_ref()),
+            total: list.read.total,
+            refused: &list.read.refused,
             refused_beside: &list.refused_beside,
-            unreadable: &list.unreadable,
+            unreadable: &list.read.unreadable,
+            repeated: &list.read.repeated,
             outside: list.outside,
             differences: &differences,
             wrong_sums: wrong_sums.len(),
@@ -270,8 +301,8 @@ impl DayCheck<'_> {
             begun,
             state: decision.state,
             reason: decision.reason.as_deref(),
-            requests: list.requests + list.beside,
-            summary: list.last.as_ref().map(|summary| summary.text.as_str()),
+            requests: self.reader.tally.requests(),
+            summary: list.read.last.as_ref().map(|summary| summary.text.as_str()),
             summary_cost: decision.summary_cost,
             money: decision.money.as_deref(),
             missing_here: differences.missing_here,
@@ -280,7 +311,7 @@ impl DayCheck<'_> {
             billed_elsewhere: differences.billed_elsewhere,
             listed_twice: differences.listed_twice,
             wrong_sums: count(wrong_sums.len()),
-            unreadable: count(list.unreadable.len()),
+            unreadable: count(list.read.unreadable.len()),
             recovered: count(list.found.recovered),
             revised: count(list.found.revised),
             totals: &totals,
@@ -289,22 +320,23 @@ impl DayCheck<'_> {
             tries,
         };
         let id = record::append(connection, &check).await?;
+        refused::forget_settled(connection, account).await?;
         transaction.commit().await?;
         let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
-        Ok(Checked {
+        Ok(Some(Checked {
             day: due.day,
             id,
             state: decision.state,
             over,
             reason: decision.reason,
             money: decision.money,
-            requests: list.requests + list.beside,
+            requests: self.reader.tally.requests(),
             calls: u64::try_from(calls).unwrap_or(0),
             new: list.found.new,
             recovered: list.found.recovered,
             revised: list.found.revised,
             listed_twice: differences.listed_twice,
-        })
+        }))
     }
 }
 

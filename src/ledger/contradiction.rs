@@ -16,10 +16,10 @@ use crate::list::{ListError, within};
 impl DayCheck<'_> {
     /// Lets the list win over the versions of those calls that it contradicts as the lists of the two checks before did.
     pub(super) async fn let_the_list_win(&mut self, list: &mut DayList) -> Result<(), ListError> {
-        if list.contradicting.is_empty() {
+        if list.read.contradicting.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut list.contradicting);
+        let rows = std::mem::take(&mut list.read.contradicting);
         let won = on_conflict!(within(COMPARE_TIMEOUT, self.overrule(&rows))).await?;
         let account = self.reader.account.id();
         for call_id in &won {

@@ -5,61 +5,103 @@ use chrono::NaiveDate;
 use tracing::info;
 
 use super::check::{COMPARE_TIMEOUT, DayCheck};
+use super::part::PartRead;
 use super::zone;
-use crate::db::cdr::Incoming;
 use crate::db::ledger::bound::{self, InferredZone};
 use crate::db::ledger::compare::{self, DaySpan};
-use crate::db::ledger::{contradiction, listed};
+use crate::db::ledger::listed;
 use crate::list::{Found, ListError, ListWalk, in_time, within};
-use crate::vobiz::{Cdr, Summary};
+use crate::vobiz::{Cdr, ListFilter};
 
 /// The list of a day as it was read.
 #[derive(Debug, Default)]
 pub(super) struct DayList {
-    pub(super) requests: u32,
+    /// All that was found, in its parts and in the lists of the days beside it, too.
     pub(super) found: Found,
-    pub(super) unreadable: Vec<String>,
-    pub(super) first: Option<Summary>,
-    pub(super) last: Option<Summary>,
-    pub(super) total: Option<i64>,
+    /// What it showed, in one piece or in parts.
+    pub(super) read: PartRead,
     /// It shows calls of accounts that no list of this one had shown.
     pub(super) new_owners: bool,
     /// Rows that lie in no zone's version of the day.
     pub(super) outside: i64,
-    /// Pages that Vobiz refused and of which rows are lost, in words; and those of the days beside it.
-    pub(super) refused: Vec<String>,
+    /// Pages of the days beside it that Vobiz refused and of which rows are lost, in words.
     pub(super) refused_beside: Vec<String>,
-    /// Rows of calls that lists have contradicted before.
-    pub(super) contradicting: Vec<Incoming>,
-    /// Pages of the days beside it.
-    pub(super) beside: u32,
+    /// The lists of the days beside it were read.
+    pub(super) beside: bool,
 }
 
-impl DayCheck<'_> {
-    /// Reads the list of a day: stores its rows, and notes them for the comparison.
+/// The list of a day, or what filters let through of it, while it is read.
+#[derive(Debug)]
+pub(super) struct PartWalk<'a> {
+    pub(super) filters: Vec<ListFilter>,
+    pub(super) read: PartRead,
+    pub(super) walk: ListWalk<'a>,
+    day: NaiveDate,
+    /// No page follows.
+    ended: bool,
+}
+
+impl<'a> DayCheck<'a> {
+    /// Reads the list of a day: stores its rows, and notes them for the comparison. Where it cannot be read as a whole, in parts.
     pub(super) async fn read_list(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
-        let account = self.reader.account.id();
-        let contradicted = in_time(contradiction::calls(self.connection, account, day)).await?;
         let mut list = DayList::default();
-        let mut walk = ListWalk::new(self.reader, &format!("day {day}"), Some((day, day)));
-        loop {
-            let read = walk.next(None).await?;
-            let rows: Vec<&Cdr> = read.ours.iter().map(|row| &row.cdr).chain(&read.foreign).collect();
-            list.new_owners |= in_time(listed::note(self.connection, account, day, &rows)).await?;
-            list.requests += read.requests;
-            list.found.add(read.found);
-            list.unreadable.extend(read.unreadable);
-            list.refused.extend(read.refused.filter(|_| read.rows_lost > 0));
-            list.contradicting
-                .extend(read.ours.into_iter().filter(|row| contradicted.contains(row.cdr.call_id.as_str())));
-            list.first = list.first.or_else(|| read.summary.clone());
-            list.last = read.summary.or(list.last);
-            list.total = read.total.or(list.total);
-            if read.is_last {
-                walk.end().await?;
-                return Ok(list);
+        let mut whole = self.begin_part(day, Vec::new());
+        self.read_page(&mut whole, &mut list).await?;
+        let whole = self.read_on(whole, &mut list).await?;
+        list.read =
+            if whole.broken.is_some() { Box::pin(self.cut(day, whole, &mut list)).await? } else { whole };
+        Ok(list)
+    }
+
+    pub(super) fn begin_part(&self, day: NaiveDate, filters: Vec<ListFilter>) -> PartWalk<'a> {
+        let walk =
+            ListWalk::new(self.reader, &format!("day {day}"), Some((day, day))).filtered(filters.clone());
+        PartWalk { filters, read: PartRead::default(), walk, day, ended: false }
+    }
+
+    /// Reads the next page of a part.
+    pub(super) async fn read_page(
+        &mut self,
+        part: &mut PartWalk<'a>,
+        list: &mut DayList,
+    ) -> Result<(), ListError> {
+        let account = self.reader.account.id();
+        let mut page = part.walk.next(None).await?;
+        let rows: Vec<&Cdr> = page.ours.iter().map(|row| &row.cdr).chain(&page.foreign).collect();
+        list.new_owners |= in_time(listed::note(self.connection, account, part.day, &rows)).await?;
+        list.found.add(page.found);
+        part.read.add(&page);
+        let contradicted = &self.contradicted;
+        let rows = page.ours.drain(..).filter(|row| contradicted.contains(row.cdr.call_id.as_str()));
+        part.read.contradicting.extend(rows);
+        part.ended = page.is_last;
+        let most = self.reader.most_pages;
+        if page.pages.is_some_and(|pages| pages > i64::from(most)) {
+            part.read.broken = Some(ListError::Endless(most).to_string());
+        }
+        Ok(())
+    }
+
+    /// Reads the rest of a part. What keeps it from being read to its end, or shows that this is not all of it, is said in its outcome.
+    pub(super) async fn read_on(
+        &mut self,
+        mut part: PartWalk<'a>,
+        list: &mut DayList,
+    ) -> Result<PartRead, ListError> {
+        while !part.ended && part.read.broken.is_none() {
+            match self.read_page(&mut part, list).await {
+                Ok(()) => {}
+                Err(error @ (ListError::Odd(_) | ListError::Endless(_) | ListError::Refused { .. })) => {
+                    part.read.broken = Some(error.to_string());
+                }
+                Err(error) => return Err(error),
             }
         }
+        if part.ended {
+            part.read.end();
+            part.walk.end().await?;
+        }
+        Ok(part.read)
     }
 
     /// Calls of ours that the list lacks: it may have put them into the day before or after, so these are read, too.
@@ -68,7 +110,7 @@ impl DayCheck<'_> {
         list: &mut DayList,
         zone: &InferredZone,
     ) -> Result<(), ListError> {
-        if list.beside > 0 || self.unlisted(zone).await? == 0 {
+        if list.beside || self.unlisted(zone).await? == 0 {
             return Ok(());
         }
         for neighbour in self.read_neighbours(list).await? {
@@ -83,8 +125,8 @@ impl DayCheck<'_> {
         let neighbours: Vec<NaiveDate> = [day.pred_opt(), day.succ_opt()].into_iter().flatten().collect();
         for neighbour in &neighbours {
             let its = self.read_list(*neighbour).await?;
-            list.beside += its.requests;
-            list.refused_beside.extend(its.refused);
+            list.beside = true;
+            list.refused_beside.extend(its.read.refused);
             list.new_owners |= its.new_owners;
         }
         Ok(neighbours)

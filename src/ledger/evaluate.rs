@@ -1,10 +1,12 @@
 //! What the list of a day and its summary prove, in words. Pure.
 
 use super::money::{self, Money};
+use super::part::RepeatedRow;
 use super::seconds::{are_seconds, stated};
-use super::words::{in_words, on_refused_pages, on_two_lists};
+use super::words::{in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists};
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
+use crate::db::ledger::unreadable::UnreadableRow;
 use crate::vobiz::Summary;
 
 /// All that a check has seen.
@@ -18,8 +20,10 @@ pub(super) struct CheckSnapshot<'a> {
     pub(super) refused: &'a [String],
     /// The same of the lists of the days beside it.
     pub(super) refused_beside: &'a [String],
-    /// Rows that could not be read, each with why.
-    pub(super) unreadable: &'a [String],
+    /// Rows that could not be read.
+    pub(super) unreadable: &'a [UnreadableRow],
+    /// Calls that the list shows more than once.
+    pub(super) repeated: &'a [RepeatedRow],
     /// Rows that lie in no zone's version of the day.
     pub(super) outside: i64,
     /// Call by call.
@@ -77,11 +81,32 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     let (Some(first), Some(last)) = seen.summaries else {
         return decide(DayState::Unproven, Some("the list came without a summary".into()));
     };
-    if first != last || seen.total.is_some_and(|total| last.calls.is_some_and(|calls| calls != total)) {
+    if first != last {
         return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }
-    let (besides, Money { summary_cost, words: money }) = compare_summary(last, &there, seen);
+    if let Some(reason) = on_contradicting_rows(seen.repeated) {
+        return decide(DayState::Unproven, Some(reason));
+    }
+    // Rows that are repeated: a total, and a summary, may count them or not.
+    let repeated = i64::try_from(seen.repeated.len()).unwrap_or(i64::MAX);
+    let counted = |total: i64| last.calls.is_none_or(|calls| (calls - total).abs() <= repeated);
+    if !seen.total.is_none_or(counted) {
+        return decide(DayState::Unproven, Some("the list changed while it was read".into()));
+    }
+    let counts_them = repeated > 0 && last.calls == Some(there.calls + repeated);
+    let totals = if counts_them { with_repeated(seen) } else { seen.totals.to_vec() };
+    let there = sum(totals.iter().map(|total| &total.there));
+    let (besides, Money { summary_cost, words: mut money }) = compare_summary(last, &there, &totals, seen);
     let mut reasons = in_words(seen);
+    if repeated > 0 {
+        let words = on_repeated_rows(seen.repeated);
+        if !reasons.is_empty() || !besides.is_empty() {
+            reasons.push(words);
+        } else if counts_them {
+            let words = format!("{words}, and Vobiz's summary counts it each time");
+            money = Some(money.map_or(words.clone(), |money| format!("{money}; {words}")));
+        }
+    }
     reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
         let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
         format!(
@@ -105,30 +130,36 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
 }
 
 fn sum<'a>(sides: impl Iterator<Item = &'a SideTotals>) -> SideTotals {
-    sides.fold(SideTotals::default(), |sum, side| SideTotals {
-        calls: sum.calls + side.calls,
-        duration: sum.duration + side.duration,
-        billsec: sum.billsec + side.billsec,
-        cost: &sum.cost + &side.cost,
-        total: &sum.total + &side.total,
-    })
+    sides.fold(SideTotals::default(), |sum, side| &sum + side)
+}
+
+/// Both sides, as they are where a call counts each time that the list shows it.
+fn with_repeated(seen: &CheckSnapshot<'_>) -> Vec<LedgerTotal> {
+    let mut totals = seen.totals.to_vec();
+    for row in seen.repeated {
+        if let Some(total) = totals.iter_mut().find(|total| total.currency == row.currency) {
+            total.there = &total.there + &row.adds;
+        }
+    }
+    totals
 }
 
 /// Compares the summary with the sums of its own rows.
 fn compare_summary(
     summary: &Summary,
     rows: &SideTotals,
+    totals: &[LedgerTotal],
     seen: &CheckSnapshot<'_>,
 ) -> (Vec<LedgerDifference>, Money) {
     let mut differences: Vec<LedgerDifference> = seen
         .unreadable
         .iter()
-        .map(|why| LedgerDifference {
+        .map(|row| LedgerDifference {
             kind: "unreadable".into(),
-            call_id: None,
+            call_id: row.call_id.clone(),
             field: None,
             here: None,
-            there: Some(why.clone()),
+            there: Some(row.why.clone()),
         })
         .collect();
     let mut differs = |field: &str, rows: String, said: Option<String>| {
@@ -166,7 +197,7 @@ fn compare_summary(
         }
     }
     let said = summary.total_cost.as_ref();
-    let money = money::compare(said, rows, seen.totals, seen.summary_cost);
+    let money = money::compare(said, rows, totals, seen.summary_cost);
     if money.is_err() {
         let ours = if seen.summary_cost == Some("cost") { &rows.cost } else { &rows.total };
         differs("total_cost", ours.normalize().to_string(), said.map(ToString::to_string));
@@ -175,235 +206,5 @@ fn compare_summary(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn side(calls: i64, seconds: i64, cost: &str, total: &str) -> SideTotals {
-        SideTotals {
-            calls,
-            duration: seconds,
-            billsec: seconds,
-            cost: cost.parse().unwrap(),
-            total: total.parse().unwrap(),
-        }
-    }
-
-    fn summary(calls: i64, seconds: i64, cost: &str) -> Summary {
-        Summary {
-            calls: Some(calls),
-            duration_seconds: seconds.to_string().parse().ok(),
-            billable_seconds: seconds.to_string().parse().ok(),
-            total_cost: Some(cost.parse().unwrap()),
-            text: String::new(),
-        }
-    }
-
-    fn evaluated(summary: &Summary, there: &SideTotals, known: Option<&str>) -> DayDecision {
-        let totals = [both("INR", there)];
-        evaluate(&CheckSnapshot {
-            summaries: (Some(summary), Some(summary)),
-            total: Some(summary.calls.unwrap()),
-            totals: &totals,
-            summary_cost: known,
-            ..snapshot()
-        })
-    }
-
-    /// A list that was read whole and proves nothing yet.
-    fn snapshot() -> CheckSnapshot<'static> {
-        static NONE: LedgerDifferences = LedgerDifferences {
-            missing_here: 0,
-            missing_there: 0,
-            differing: 0,
-            billed_elsewhere: 0,
-            listed_twice: 0,
-            first: Vec::new(),
-        };
-        CheckSnapshot {
-            summaries: (None, None),
-            total: None,
-            refused: &[],
-            refused_beside: &[],
-            unreadable: &[],
-            outside: 0,
-            differences: &NONE,
-            wrong_sums: 0,
-            totals: &[],
-            summary_cost: None,
-            over: true,
-        }
-    }
-
-    fn both(currency: &str, side: &SideTotals) -> LedgerTotal {
-        LedgerTotal {
-            currency: currency.into(),
-            here: side.clone(),
-            there: side.clone(),
-            ..LedgerTotal::default()
-        }
-    }
-
-    #[test]
-    fn the_field_that_the_summary_adds_up_is_found_out() {
-        let rows = side(3, 90, "1.20", "1.45");
-        let fits = |said: &str, known| {
-            let decision = evaluated(&summary(3, 90, said), &rows, known);
-            (decision.state, decision.summary_cost)
-        };
-        assert_eq!(fits("1.45", None), (DayState::Settled, Some("total_cost")));
-        assert_eq!(fits("1.2", None), (DayState::Settled, Some("cost")));
-        assert_eq!(fits("1.5", None), (DayState::Differs, None), "a zero that was not printed is a digit");
-        assert_eq!(fits("1", None), (DayState::Differs, None));
-        assert_eq!(fits("1.4500000000000002", None), (DayState::Settled, Some("total_cost")), "a binary sum");
-        assert_eq!(fits("1.46", None), (DayState::Differs, None));
-        assert_eq!(fits("1.4600000000000002", None), (DayState::Differs, None));
-        assert_eq!(fits("1.45", Some("total_cost")), (DayState::Settled, Some("total_cost")));
-        assert_eq!(fits("1.45", Some("cost")), (DayState::Differs, Some("total_cost")), "it was another one");
-    }
-
-    #[test]
-    fn digits_beyond_a_machine_number_count() {
-        let cost = "0.450000000000000011102230246251565404236316680908203125";
-        let (rows, total) = (side(1, 42, cost, "0.01333333333333333333333333333"), Some("total_cost"));
-        assert_eq!(evaluated(&summary(1, 42, "0.0133"), &rows, None).summary_cost, total);
-        assert_eq!(evaluated(&summary(1, 42, cost), &rows, None).summary_cost, Some("cost"));
-    }
-
-    #[test]
-    fn seconds_and_calls_must_be_equal() {
-        let rows = side(3, 90, "1", "1");
-        assert_eq!(
-            evaluated(&summary(4, 90, "1"), &rows, None).reason.unwrap(),
-            "Vobiz's summary says totalCalls 4, its own rows say 3"
-        );
-        assert_eq!(evaluated(&summary(3, 91, "1"), &rows, None).besides.len(), 2);
-        let mut none = summary(3, 90, "1");
-        none.total_cost = None;
-        assert_eq!(evaluated(&none, &rows, None).state, DayState::Differs);
-    }
-
-    #[test]
-    fn money_that_was_not_compared_is_said_though_the_day_settles() {
-        let one = side(1, 30, "1", "1");
-        let totals = ["INR", "USD"].map(|currency| both(currency, &one));
-        let evaluated = |said: &str| {
-            let summary = summary(2, 60, said);
-            evaluate(&CheckSnapshot {
-                summaries: (Some(&summary), Some(&summary)),
-                total: Some(2),
-                totals: &totals,
-                ..snapshot()
-            })
-        };
-        let blind = evaluated("2");
-        assert_eq!((blind.state, blind.summary_cost, blind.money), (DayState::Settled, Some("either"), None));
-        let unexplained = evaluated("99");
-        assert_eq!((unexplained.state, unexplained.summary_cost), (DayState::Settled, None));
-        assert!(unexplained.money.unwrap().starts_with("money not compared: "));
-    }
-
-    #[test]
-    fn what_proves_nothing_settles_nothing() {
-        let held =
-            [LedgerTotal { currency: "INR".into(), here: side(2, 60, "1", "1"), ..LedgerTotal::default() }];
-        let (empty, full) = (summary(0, 0, "0"), summary(2, 60, "1"));
-        let evaluated = |summaries, totals, total| {
-            let differences = LedgerDifferences { missing_there: 2, ..LedgerDifferences::default() };
-            let seen = CheckSnapshot { summaries, total, differences: &differences, totals, ..snapshot() };
-            evaluate(&seen)
-        };
-        let decision = evaluated((Some(&empty), Some(&empty)), &held, Some(0));
-        assert_eq!(decision.state, DayState::Unproven);
-        assert!(decision.reason.unwrap().contains("an empty list proves nothing"));
-        for summaries in [(None, None), (Some(&empty), Some(&full))] {
-            assert_eq!(evaluated(summaries, &[], None).state, DayState::Unproven);
-        }
-        assert_eq!(evaluated((Some(&full), Some(&full)), &[], Some(3)).state, DayState::Unproven);
-    }
-
-    #[test]
-    fn a_list_with_a_refused_page_settles_nothing() {
-        let rows = side(2, 60, "1", "1");
-        let (totals, summary) = ([both("INR", &rows)], summary(3, 90, "2"));
-        let refused = ["page 7 of 12 of the list of 2026-11-20 is refused".to_owned()];
-        let lacking = LedgerDifferences { missing_there: 1, ..LedgerDifferences::default() };
-        let list = CheckSnapshot {
-            summaries: (Some(&summary), Some(&summary)),
-            total: Some(3),
-            totals: &totals,
-            ..snapshot()
-        };
-        let said = |snapshot: CheckSnapshot<'_>| {
-            let decision = evaluate(&snapshot);
-            (decision.state, decision.reason.unwrap())
-        };
-        let unproven = (DayState::Unproven, refused[0].clone());
-        assert_eq!(said(CheckSnapshot { refused: &refused, ..list }), unproven);
-        let list = || CheckSnapshot {
-            summaries: (Some(&summary), Some(&summary)),
-            total: Some(3),
-            totals: &totals,
-            refused_beside: &refused,
-            ..snapshot()
-        };
-        // Beside the day, it only matters where a call of ours may be in the hole.
-        assert_eq!(said(list()).0, DayState::Differs);
-        assert_eq!(said(CheckSnapshot { differences: &lacking, ..list() }), unproven);
-    }
-
-    #[test]
-    fn a_day_that_is_not_over_is_not_settled() {
-        let (side, summary) = (side(1, 30, "1", "1"), summary(1, 30, "1"));
-        let totals = [both("INR", &side)];
-        let decision = evaluate(&CheckSnapshot {
-            summaries: (Some(&summary), Some(&summary)),
-            total: Some(1),
-            totals: &totals,
-            over: false,
-            ..snapshot()
-        });
-        assert_eq!((decision.state, decision.summary_cost), (DayState::Unproven, Some("either")));
-    }
-
-    #[test]
-    fn an_empty_day_is_settled() {
-        let decision = evaluated(&summary(0, 0, "0"), &SideTotals::default(), None);
-        assert_eq!((decision.state, decision.reason), (DayState::Settled, None));
-    }
-
-    #[test]
-    fn a_mismatch_says_which_calls_differ_and_by_how_much() {
-        let (here, there) = (side(2, 60, "1.01", "1.01"), side(2, 60, "1", "1"));
-        let totals = [LedgerTotal { currency: "INR".into(), here, there, ..LedgerTotal::default() }];
-        let differs = |call_id: &str, field: &str| LedgerDifference {
-            kind: "differs".into(),
-            call_id: Some(call_id.into()),
-            field: Some(field.into()),
-            here: Some("0.51".into()),
-            there: Some("0.50".into()),
-        };
-        let differences = LedgerDifferences {
-            differing: 1,
-            missing_here: 5,
-            first: vec![
-                differs("a", "cost"),
-                differs("a", "total_cost"),
-                LedgerDifference { kind: "missing_here".into(), ..differs("b", "") },
-            ],
-            ..LedgerDifferences::default()
-        };
-        let summary = summary(2, 60, "1");
-        let decision = evaluate(&CheckSnapshot {
-            summaries: (Some(&summary), Some(&summary)),
-            total: Some(2),
-            differences: &differences,
-            totals: &totals,
-            ..snapshot()
-        });
-        assert_eq!(decision.state, DayState::Differs);
-        assert_eq!(
-            decision.reason.unwrap(),
-            "0.01 INR more here; 1 call differs: a; 5 calls are missing here: b, …"
-        );
-    }
-}
+#[path = "evaluate_tests.rs"]
+mod tests;

@@ -6,9 +6,11 @@
 mod backfill;
 mod check;
 mod contradiction;
+mod cut;
 mod day_list;
 mod evaluate;
 mod money;
+mod part;
 mod schedule;
 mod seconds;
 mod sums;
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account::{Account, Priority};
 use crate::db::cdr::Origin;
-use crate::list::ListReader;
+use crate::list::{ListReader, ListTally, MOST_PAGES};
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 pub use backfill::Backfilled;
@@ -45,6 +47,8 @@ pub struct Ledger {
     metrics: Metrics,
     /// In the order of the accounts.
     loops: Vec<Arc<Heartbeat>>,
+    /// Pages of one list.
+    most_pages: u32,
 }
 
 impl Ledger {
@@ -56,7 +60,13 @@ impl Ledger {
             heartbeat
         };
         let loops = accounts.iter().map(heartbeat).collect();
-        Self { pool, accounts, every, metrics, loops }
+        Self { pool, accounts, every, metrics, loops, most_pages: MOST_PAGES }
+    }
+
+    /// The same, which reads no list of more pages than these in one piece.
+    #[must_use]
+    pub fn reading_at_most(self, most_pages: u32) -> Self {
+        Self { most_pages, ..self }
     }
 
     /// Checks days as they fall due until told to stop, each account by itself.
@@ -83,9 +93,23 @@ impl Ledger {
         (priority, origin): (Priority, Origin),
         account: &'a Account,
         heartbeat: &'a Heartbeat,
+        tally: &'a ListTally,
         stop: &'a CancellationToken,
     ) -> ListReader<'a> {
-        let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
-        ListReader { pool, metrics, accounts, account, flow, priority, origin, heartbeat, stop }
+        let (pool, metrics, accounts, most_pages) =
+            (&self.pool, &self.metrics, &self.accounts, self.most_pages);
+        ListReader {
+            pool,
+            metrics,
+            accounts,
+            account,
+            flow,
+            priority,
+            origin,
+            heartbeat,
+            stop,
+            tally,
+            most_pages,
+        }
     }
 }

@@ -86,7 +86,7 @@ const LEAST_DECIMALS: usize = 2;
 
 /// Whether a figure of the summary is this sum, at the decimals that are printed, be they a paisa's; more of them than the rows have are
 /// what a binary sum leaves over.
-fn equals(said: &Numeric, sum: &Numeric) -> bool {
+pub(super) fn equals(said: &Numeric, sum: &Numeric) -> bool {
     let decimals = said.scale().min(sum.scale()).max(LEAST_DECIMALS);
     [Half::Up, Half::Even].into_iter().any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
 }

@@ -1,11 +1,25 @@
 //! Whether the seconds in Vobiz's summary are those of its rows. Pure.
 
 use crate::db::ledger::compare::{LedgerTotal, StatedSums};
-use crate::vobiz::{Half, Numeric};
+use crate::vobiz::{Cdr, Half, Numeric, StatedSeconds};
 
 /// The other sums of seconds over all currencies.
 pub(super) fn stated(totals: &[LedgerTotal], of: fn(&StatedSums) -> &[Numeric; 2]) -> [Numeric; 2] {
     [0, 1].map(|place| totals.iter().fold(Numeric::default(), |sum, total| &sum + &of(&total.stated)[place]))
+}
+
+/// Adds what a row states to the other sums of seconds, as the comparison does for all of a day.
+pub(super) fn add_stated(sums: &mut StatedSums, row: &Cdr) {
+    let StatedSeconds { duration, billsec } = row.stated_seconds();
+    for (sums, read, stated) in [
+        (&mut sums.duration, row.fields.duration, duration),
+        (&mut sums.billsec, row.fields.billsec, billsec),
+    ] {
+        let read = read.and_then(|seconds| seconds.to_string().parse().ok());
+        for (sum, seconds) in sums.iter_mut().zip([read.or_else(|| stated.clone()), stated]) {
+            *sum = &*sum + &seconds.unwrap_or_default();
+        }
+    }
 }
 
 /// Whether a figure of the summary is the sum of these seconds as they were read, or as the rows state them: seconds that no call can

@@ -1,10 +1,15 @@
 //! Why a day is not settled, in words. Pure.
 
+use std::collections::BTreeSet;
+
 use super::evaluate::CheckSnapshot;
+use super::part::RepeatedRow;
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal};
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
+/// The field of a call that is billed elsewhere because its record has no time.
+const NO_TIME: &str = "no time";
 
 /// A list with a hole proves nothing of what may be in it, but what its other rows say differs all the same.
 pub(super) fn on_refused_pages(seen: &CheckSnapshot<'_>) -> Option<String> {
@@ -32,6 +37,32 @@ pub(super) fn on_two_lists(found: &LedgerDifferences) -> Option<String> {
         .then(|| format!("{} {verb} in the lists of two days: {}", calls(n), named(found, "listed_twice", n)))
 }
 
+/// A list that shows a call more than once and contradicts itself says nothing of it.
+pub(super) fn on_contradicting_rows(repeated: &[RepeatedRow]) -> Option<String> {
+    let calls: Vec<&RepeatedRow> = repeated.iter().filter(|row| !row.same).collect();
+    (!calls.is_empty()).then(|| format!("{}, with different records: {}", twice(&calls), ids(&calls)))
+}
+
+/// A list that shows calls more than once, with the same record each time.
+pub(super) fn on_repeated_rows(repeated: &[RepeatedRow]) -> String {
+    let calls: Vec<&RepeatedRow> = repeated.iter().collect();
+    format!("{}, with the same record: {}", twice(&calls), ids(&calls))
+}
+
+fn twice(rows: &[&RepeatedRow]) -> String {
+    format!("Vobiz lists {} more than once", calls(u32::try_from(distinct(rows).len()).unwrap_or(u32::MAX)))
+}
+
+fn ids(rows: &[&RepeatedRow]) -> String {
+    let ids = distinct(rows);
+    let shown: Vec<&str> = ids.iter().copied().take(NAMED).collect();
+    format!("{}{}", shown.join(", "), if ids.len() > NAMED { ", …" } else { "" })
+}
+
+fn distinct<'a>(rows: &[&'a RepeatedRow]) -> BTreeSet<&'a str> {
+    rows.iter().map(|row| row.call_id.as_str()).collect()
+}
+
 pub(super) fn calls(n: u32) -> String {
     if n == 1 { "1 call".into() } else { format!("{n} calls") }
 }
@@ -43,7 +74,21 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     if !seen.unreadable.is_empty() {
         let n = seen.unreadable.len();
-        reasons.push(format!("{n} {} of the list could not be read", if n == 1 { "row" } else { "rows" }));
+        let shown: Vec<&str> = seen.unreadable.iter().filter_map(|row| row.call_id.as_deref()).collect();
+        let named = shown.iter().copied().take(NAMED).collect::<Vec<_>>().join(", ");
+        let more = if n > shown.len().min(NAMED) { ", …" } else { "" };
+        let named = if shown.is_empty() { String::new() } else { format!(": {named}{more}") };
+        let rows = if n == 1 { "row" } else { "rows" };
+        reasons.push(format!("{n} {rows} of the list could not be read{named}"));
+    }
+    let timeless = timeless(found);
+    if timeless > 0 {
+        let verb = verb(timeless, "has", "have");
+        reasons.push(format!(
+            "{} of the list {verb} no time at all, so that nothing says in which day they are to be billed: {}",
+            calls(timeless),
+            named_where(found, timeless, |d| d.field.as_deref() == Some(NO_TIME))
+        ));
     }
     for (kind, n, words) in [
         ("differs", found.differing, verb(found.differing, "differs", "differ")),
@@ -55,9 +100,9 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
         ),
         (
             "billed_elsewhere",
-            found.billed_elsewhere,
+            found.billed_elsewhere - timeless,
             verb(
-                found.billed_elsewhere,
+                found.billed_elsewhere - timeless,
                 "is listed in one day and billed in another",
                 "are listed in one day and billed in others",
             ),
@@ -114,13 +159,19 @@ fn sums_beside_rows(seen: &CheckSnapshot<'_>) -> Vec<String> {
     seen.totals.iter().filter(differ).map(words).collect()
 }
 
+/// Calls that are billed elsewhere for want of any time.
+fn timeless(found: &LedgerDifferences) -> u32 {
+    let timeless = found.first.iter().filter(|d| d.field.as_deref() == Some(NO_TIME)).count();
+    u32::try_from(timeless).unwrap_or(u32::MAX).min(found.billed_elsewhere)
+}
+
 fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {
-    let mut ids: Vec<String> = found
-        .first
-        .iter()
-        .filter(|d| d.kind == kind)
-        .filter_map(|d| Some(with_days(d, d.call_id.as_deref()?)))
-        .collect();
+    named_where(found, n, |d| d.kind == kind && d.field.as_deref() != Some(NO_TIME))
+}
+
+fn named_where(found: &LedgerDifferences, n: u32, which: impl Fn(&&LedgerDifference) -> bool) -> String {
+    let mut ids: Vec<String> =
+        found.first.iter().filter(which).filter_map(|d| Some(with_days(d, d.call_id.as_deref()?))).collect();
     ids.dedup();
     ids.truncate(NAMED);
     let more = if n as usize > ids.len() { ", …" } else { "" };

@@ -1,6 +1,7 @@
-//! Reading the list of CDRs: what sweep and ledger share. A page is asked for in its turn and stored (`reader.rs`), a list is read page by
+//! Reading the list of CDRs: what sweep and ledger share. A page is asked for in its turn and stored (`reader.rs`, `page.rs`), a list is read page by
 //! page, also past one that is refused (`walk.rs`); what is wrong with the list has one error type.
 
+mod page;
 mod reader;
 mod walk;
 
@@ -13,7 +14,8 @@ use tracing::debug;
 use crate::db::base::retry::Faulty;
 use crate::db::{self, Fault};
 use crate::vobiz::FetchError;
-pub(crate) use reader::{DB_TIMEOUT, Found, ListReader, MOST_PAGES, PER_PAGE, StoredPage};
+pub(crate) use page::{Found, ListTally, StoredPage};
+pub(crate) use reader::{DB_TIMEOUT, ListReader, MOST_PAGES, PER_PAGE};
 pub(crate) use walk::ListWalk;
 
 /// The longest pause after reads that failed.
@@ -29,9 +31,9 @@ pub enum ListError {
     #[error(transparent)]
     Db(#[from] db::DbError),
     /// The list does not end.
-    #[error("more than {MOST_PAGES} pages of the list")]
-    Endless,
-    /// A page came twice, or an empty one in the middle: the list cannot be trusted to be complete.
+    #[error("more than {0} pages of the list")]
+    Endless(u32),
+    /// A page came twice, or the first one is empty: the list cannot be trusted to be complete.
     #[error("the CDR list is odd: {0}")]
     Odd(&'static str),
     /// Nothing can be read of several pages in a row, by smaller ones either, while those before them came.

@@ -9,20 +9,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ListError;
+use super::page::{Found, ListTally, StoredPage};
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::cdr::{Incoming, Origin};
+use crate::db::ledger::unreadable::{self, UnreadableRow};
 use crate::db::queue;
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::{DbError, Fault, timed};
-use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, RowError, Summary};
+use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, Payload, RowError};
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 
 /// Rows a page: the most that Vobiz gives (documented).
 pub(crate) const PER_PAGE: u32 = 100;
-/// A list that needs more pages than this is a backfill; its reader stops and says so.
+/// A list that needs more pages than this is not read to its end: a day is read in parts instead, another reader stops and says so.
 pub(crate) const MOST_PAGES: u32 = 20_000;
 pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// A page is asked for so often before the list counts as failing: thousands of pages must not be read again for one bad moment
@@ -30,6 +32,10 @@ pub(crate) const DB_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const TRIES: u32 = 4;
 /// A page that is refused is seldom refused by mistake.
 const TRIES_REFUSED: u32 = 2;
+/// Calls that a line of the log names.
+const NAMED: usize = 3;
+/// See [`ListError::Odd`].
+const EMPTY_PAGE: &str = "an empty page where its pagination promises rows";
 
 /// Who reads the list of an account, and how it says that it moves.
 #[derive(Debug, Clone, Copy)]
@@ -47,64 +53,10 @@ pub(crate) struct ListReader<'a> {
     pub(crate) origin: Origin,
     pub(crate) heartbeat: &'a Heartbeat,
     pub(crate) stop: &'a CancellationToken,
-}
-
-/// A page that is stored; one that was refused is made of its parts.
-#[derive(Debug, Default)]
-pub(crate) struct StoredPage {
-    /// Its readable rows in their order.
-    pub(crate) call_ids: Vec<CallId>,
-    /// Pages of the whole list, as it says.
-    pub(crate) pages: Option<i64>,
-    /// No page follows.
-    pub(crate) is_last: bool,
-    /// The latest instant of its newest row.
-    pub(crate) newest: Option<DateTime<Utc>>,
-    /// The latest instant of its oldest row.
-    pub(crate) oldest: Option<DateTime<Utc>>,
-    /// What it brought.
-    pub(crate) found: Found,
-    /// Its rows that are ours, as they were stored.
-    pub(crate) ours: Vec<Incoming>,
-    /// Rows of other configured main accounts.
-    pub(crate) foreign: Vec<Cdr>,
-    /// Why rows could not be read.
-    pub(crate) unreadable: Vec<String>,
-    /// Vobiz's own totals over all pages.
-    pub(crate) summary: Option<Summary>,
-    /// Rows of the whole list, as it says.
-    pub(crate) total: Option<i64>,
-    /// Rows a page, as it says.
-    pub(super) per_page: Option<i64>,
-    /// When it was asked for.
-    pub(super) requested_at: Option<DateTime<Utc>>,
-    /// Requests it took.
-    pub(crate) requests: u32,
-    /// Why it is made of parts, and what of it is lost, in words.
-    pub(crate) refused: Option<String>,
-    /// Of these words: rows that are lost.
-    pub(crate) rows_lost: usize,
-    /// Of how many parts it is made.
-    pub(super) parts: u32,
-}
-
-impl StoredPage {
-    /// Adds a part of it.
-    pub(super) fn add(&mut self, part: Self) {
-        self.call_ids.extend(part.call_ids);
-        self.is_last |= part.is_last;
-        self.newest = self.newest.max(part.newest);
-        self.oldest = [self.oldest, part.oldest].into_iter().flatten().min();
-        self.found.add(part.found);
-        self.ours.extend(part.ours);
-        self.foreign.extend(part.foreign);
-        self.unreadable.extend(part.unreadable);
-        self.summary = part.summary.or(self.summary.take());
-        self.total = part.total.or(self.total);
-        self.requested_at = self.requested_at.or(part.requested_at);
-        self.requests += part.requests;
-        self.parts += 1;
-    }
+    /// Where it counts.
+    pub(crate) tally: &'a ListTally,
+    /// Pages that it reads of one list.
+    pub(crate) most_pages: u32,
 }
 
 /// The readable rows of a page.
@@ -113,40 +65,10 @@ struct Sorted {
     ours: Vec<Incoming>,
     /// Of another configured main account.
     foreign: Vec<Cdr>,
-    unreadable: Vec<String>,
-    /// Of these, the rows that are no CDR.
-    broken: Vec<RowError>,
-}
-
-/// What pages brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Rows, repeats included.
-    pub(crate) rows: usize,
-    /// Calls stored for the first time.
-    pub(crate) new: usize,
-    /// Of these, calls that nothing had owed.
-    pub(crate) recovered: usize,
-    /// Calls with a new version.
-    pub(crate) revised: usize,
-    /// Rows that could not be read.
-    pub(crate) unreadable: usize,
-    /// Owed calls that it paid.
-    pub(crate) paid: u64,
-    /// Of these, calls under the reservation.
-    pub(crate) reserved: u64,
-}
-
-impl Found {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.rows += other.rows;
-        self.new += other.new;
-        self.recovered += other.recovered;
-        self.revised += other.revised;
-        self.unreadable += other.unreadable;
-        self.paid += other.paid;
-        self.reserved += other.reserved;
-    }
+    /// As they came.
+    unreadable: Vec<(UnreadableRow, Payload)>,
+    /// The calls that rows show which are no CDR.
+    shown: Vec<CallId>,
 }
 
 impl ListReader<'_> {
@@ -159,22 +81,24 @@ impl ListReader<'_> {
     ) -> Result<StoredPage, ListError> {
         let (listed, clock, requested_at) = self.ask_retrying(query, tries).await?;
         self.metrics.list_pages.with_label_values(&[self.flow]).inc();
-        if listed.rows.is_empty() && listed.pages.is_some_and(|pages| i64::from(query.page) <= pages) {
-            return Err(ListError::Odd("an empty page where its pagination promises rows"));
+        if listed.rows.is_empty() && promises_rows(&listed, query.page) {
+            return Err(ListError::Odd(EMPTY_PAGE));
         }
         // Of two words about the end, the one that costs a page more is believed.
         let more = listed.pages.is_some_and(|pages| i64::from(query.page) < pages);
         let is_last = listed.rows.is_empty() || (listed.has_next == Some(false) && !more);
         let listed_rows = listed.rows.len();
         let (pages, total, summary, per_page) = (listed.pages, listed.total, listed.summary, listed.per_page);
-        let Sorted { ours, foreign, mut unreadable, broken } = self.sort_out(listed.rows, requested_at);
+        let Sorted { ours, foreign, mut unreadable, shown } = self.sort_out(listed.rows, requested_at);
         let instants = || ours.iter().filter_map(|row| latest(&row.cdr));
         let (newest, oldest) = (instants().max(), instants().min());
         let call_ids = ours.iter().map(|row| row.cdr.call_id.clone()).collect();
         let (ours, brought, refused) = self.store(ours, reserved_to, clock).await?;
         unreadable.extend(refused);
-        self.owe(&broken).await?;
+        self.keep_unreadable(&unreadable, &shown).await?;
         let found = Found { rows: listed_rows, unreadable: unreadable.len(), ..brought };
+        self.tally.add(found);
+        let unreadable = unreadable.into_iter().map(|(row, _)| row).collect();
         self.heartbeat.beat();
         Ok(StoredPage {
             call_ids,
@@ -190,7 +114,6 @@ impl ListReader<'_> {
             total,
             per_page,
             requested_at: Some(requested_at),
-            requests: 1,
             ..StoredPage::default()
         })
     }
@@ -215,6 +138,7 @@ impl ListReader<'_> {
             self.heartbeat.beat();
             let clock = timed!(self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
             let requested_at = clock.now();
+            self.tally.count_request();
             let error = match account.client.list_cdrs(query).await {
                 Ok(listed) => return Ok((listed, clock, requested_at)),
                 Err(error) => error,
@@ -270,42 +194,54 @@ impl ListReader<'_> {
             match row {
                 Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr.without_future(requested_at)),
                 Ok(cdr) if !cdr.may_belong_to(account.id()) => {
-                    warn!(account = %account.id(), call_id = %cdr.call_id, "a row of the list is of another account");
-                    sorted.unreadable.push(format!("{}: it is of another account", cdr.call_id));
+                    let owner = cdr.account_id.as_ref().map_or("", |owner| owner.as_str());
+                    let why = format!("it is of another account: {owner}");
+                    let call_id = Some(cdr.call_id.to_string());
+                    sorted.unreadable.push((UnreadableRow { call_id, why }, cdr.payload));
                 }
                 Ok(cdr) => {
                     sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
                 }
                 Err(error) => {
-                    sorted.unreadable.push(error.to_string());
-                    sorted.broken.push(error);
+                    let row = UnreadableRow { call_id: error.shown_id(), why: error.to_string() };
+                    sorted.unreadable.push((row, error.payload));
+                    sorted.shown.extend(error.call_id);
                 }
             }
         }
         sorted
     }
 
-    /// Owes calls whose row could not be read: their single records may be whole. A row is logged when its call comes to be owed
-    /// by it, and not with each page that shows it again.
-    async fn owe(&self, broken: &[RowError]) -> Result<(), ListError> {
-        if broken.is_empty() {
+    /// Keeps rows that could not be read as they came, and owes the calls that those show which are no CDR: their single records may be
+    /// whole. A row is logged when it is seen first, and not with each page that shows it again.
+    async fn keep_unreadable(
+        &self,
+        rows: &[(UnreadableRow, Payload)],
+        shown: &[CallId],
+    ) -> Result<(), ListError> {
+        if rows.is_empty() {
             return Ok(());
         }
         let account = self.account.id();
-        let call_ids: Vec<&str> =
-            broken.iter().filter_map(|error| error.call_id.as_ref()).map(CallId::as_str).collect();
-        let owed =
-            timed!(self.pool, DB_TIMEOUT, |connection| queue::owe_listed(connection, account, &call_ids))
-                .await?;
-        for error in broken {
-            match &error.call_id {
-                Some(call_id) if owed.iter().any(|owed| owed == call_id.as_str()) => {
-                    warn!(%account, %call_id, %error, "a row of the list could not be read: its call is asked for singly");
-                }
-                Some(call_id) => debug!(%account, %call_id, %error, "a row of the list could not be read"),
-                None => warn!(%account, %error, "a row of the list could not be read, nor whose call it is"),
-            }
-        }
+        let shown: Vec<&str> = shown.iter().map(CallId::as_str).collect();
+        let (fresh, owed) = timed!(self.pool, DB_TIMEOUT, |connection| async {
+            let fresh = unreadable::keep(&mut *connection, account, rows).await?;
+            let owed = queue::owe_listed(connection, account, &shown).await?;
+            Ok::<_, sqlx::Error>((fresh, owed))
+        })
+        .await?;
+        let fresh: Vec<&UnreadableRow> =
+            fresh.into_iter().filter_map(|place| rows.get(place)).map(|(row, _)| row).collect();
+        let Some(first) = fresh.first() else {
+            debug!(%account, rows = rows.len(), "rows of the list could not be read, as before");
+            return Ok(());
+        };
+        let named = fresh.iter().filter_map(|row| row.call_id.as_deref()).take(NAMED);
+        let calls = named.collect::<Vec<_>>().join(", ");
+        warn!(
+            %account, rows = fresh.len(), calls, why = first.why, asked_singly = owed.len(),
+            "rows of the list could not be read: they are kept in vobiz.unreadable_row, and each is said once"
+        );
         Ok(())
     }
 
@@ -326,7 +262,7 @@ impl ListReader<'_> {
         rows: Vec<Incoming>,
         reserved_to: Option<DateTime<Utc>>,
         clock: Clock,
-    ) -> Result<(Vec<Incoming>, Found, Vec<String>), ListError> {
+    ) -> Result<(Vec<Incoming>, Found, Vec<(UnreadableRow, Payload)>), ListError> {
         let (mut stored, mut found, mut refused) = (Vec::new(), Found::default(), Vec::new());
         let mut parts = OneByOne::of(rows);
         while let Some(mut part) = parts.next() {
@@ -336,8 +272,12 @@ impl ListReader<'_> {
                 Ok(more) => found.add(more),
                 Err(error) if error.fault() == Fault::Data => {
                     for row in &part {
-                        warn!(call_id = %row.cdr.call_id, %error, "Postgres refuses this row of the list");
-                        refused.push(format!("{}: Postgres refuses it: {error}", row.cdr.call_id));
+                        let call_id = Some(row.cdr.call_id.to_string());
+                        let row = (
+                            UnreadableRow { call_id, why: format!("Postgres refuses it: {error}") },
+                            row.cdr.payload.clone(),
+                        );
+                        refused.push(row);
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -408,6 +348,13 @@ impl ListReader<'_> {
         let account = self.account.id();
         Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::measure(connection, account)).await?)
     }
+}
+
+/// Whether rows ought to be on a page that has none. A list without rows may say that it has one page.
+fn promises_rows(listed: &ListPage, page: u32) -> bool {
+    let page = i64::from(page);
+    let none = listed.total.or(listed.summary.as_ref().and_then(|summary| summary.calls)).unwrap_or(0) == 0;
+    listed.pages.is_some_and(|pages| page <= pages && !(none && pages == 1)) && listed.total != Some(0)
 }
 
 /// The last instant that a row tells of.

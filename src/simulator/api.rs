@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, CDR_NOT_FOUND, INVALID_CREDENTIALS, Reply};
 use super::cdr;
 use super::list::{Filter, ListEnvelope, Listing, Query, parameter};
-use super::options::Casing;
+use super::options::{Casing, SimulatorOptions};
 use super::stats::RequestKind;
 use super::world::{Row, World, WorldState};
 
@@ -116,7 +116,7 @@ pub(super) async fn answer(world: &World, method: &Method, uri: &Uri, headers: &
     };
     let account =
         route.as_ref().and_then(|route| route.account).unwrap_or_else(|| header(headers, "x-auth-id"));
-    let normal = || render(normal, route.as_ref(), account, &query, world.options.denies_next);
+    let normal = || render(normal, route.as_ref(), account, &query, &world.options);
     let reply = match &answer {
         Some(answer) => answer.reply(normal, row.as_deref()),
         None => Some(normal()),
@@ -264,7 +264,7 @@ fn render(
     route: Option<&Route<'_>>,
     account: &str,
     query: &Query<'_>,
-    denies_next: bool,
+    options: &SimulatorOptions,
 ) -> Reply {
     let partner = route.is_some_and(|route| route.partner);
     let listing = match normal {
@@ -289,12 +289,13 @@ fn render(
         size: if recent {
             number("limit").unwrap_or(20).min(200)
         } else {
-            number("per_page").unwrap_or(20).min(100)
+            number("per_page").unwrap_or(20).min(options.lists.most_per_page.unwrap_or(100))
         },
         bare: recent,
-        denies_next,
+        denies_next: options.denies_next,
+        faults: &options.lists,
     };
-    if page.cannot_be_printed(&listing) {
+    if page.is_refused(&listing) {
         return Reply::json(400, BAD_PAGE);
     }
     Reply::json(200, page.render(&listing))

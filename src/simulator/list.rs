@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::cdr;
-use super::options::{DayOf, SimulatorOptions, SummaryRule};
+use super::options::{DayOf, ListFaults, SimulatorOptions, SummaryRule};
 use super::world::Row;
 
 /// The query parameters of a list, decoded.
@@ -57,6 +57,7 @@ impl Filter {
         let kept_since = options.keeps_days.map(|days| today - chrono::Days::new(days));
         let texts = TEXTS
             .iter()
+            .filter(|name| options.lists.ignores_filter.as_deref() != Some(**name))
             .filter_map(|name| parameter(query, name).map(|value| (*name, value.to_owned())))
             .collect();
         let number = |name| parameter(query, name).and_then(|value| value.parse().ok());
@@ -270,23 +271,38 @@ pub(super) struct ListEnvelope<'a> {
     pub(super) bare: bool,
     /// See [`SimulatorOptions::denies_next`].
     pub(super) denies_next: bool,
+    pub(super) faults: &'a ListFaults,
 }
 
 impl ListEnvelope<'_> {
-    /// Whether the page shows a row that this Vobiz cannot print.
-    pub(super) fn cannot_be_printed(&self, listing: &Listing) -> bool {
-        self.rows(listing).iter().any(|row| row.call.unprintable)
+    /// Whether the page lies beyond those that are shown, or shows a row that this Vobiz cannot print.
+    pub(super) fn is_refused(&self, listing: &Listing) -> bool {
+        let beyond = self.faults.most_pages.is_some_and(|most| self.number > most);
+        beyond || self.rows(listing).iter().any(|row| row.call.unprintable)
     }
 
-    /// Its rows, oldest first.
-    fn rows<'l>(&self, listing: &'l Listing) -> &'l [Arc<Row>] {
-        let total = listing.rows.len();
-        let skipped = (self.number - 1).saturating_mul(self.size).min(total);
-        &listing.rows[total - (skipped + self.size).min(total)..total - skipped]
+    /// Rows of the list, as it counts them.
+    fn total(&self, listing: &Listing) -> usize {
+        let repeated = usize::from(self.faults.repeats_newest && !listing.rows.is_empty());
+        listing.rows.len() + repeated
+    }
+
+    /// Its rows, newest first.
+    fn rows<'l>(&self, listing: &'l Listing) -> Vec<&'l Arc<Row>> {
+        let total = self.total(listing);
+        let before = (self.number - 1).saturating_mul(self.size).min(total);
+        if self.faults.hole_at == Some(before / 100 + 1) {
+            return Vec::new();
+        }
+        let end = before.saturating_add(self.size).min(self.faults.ends_after.unwrap_or(total)).min(total);
+        let repeated = total - listing.rows.len();
+        // Oldest first as they are kept.
+        let row = |place: usize| listing.rows.len().checked_sub(1 + place.saturating_sub(repeated));
+        (before..end).filter_map(|place| listing.rows.get(row(place)?)).collect()
     }
 
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
-        let (total, rows) = (listing.rows.len(), self.rows(listing));
+        let (total, rows) = (self.total(listing), self.rows(listing));
         let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
         out.push(b'{');
         if self.partner {
@@ -297,7 +313,7 @@ impl ListEnvelope<'_> {
         out.extend_from_slice(br#""account_id":"#);
         cdr::text(&mut out, self.account);
         cdr::print(&mut out, format_args!(r#","count":{},"data":["#, rows.len()));
-        for (n, row) in rows.iter().rev().enumerate() {
+        for (n, row) in rows.iter().enumerate() {
             if n > 0 {
                 out.push(b',');
             }
@@ -314,7 +330,7 @@ impl ListEnvelope<'_> {
             out.push(b'}');
         }
         if !self.bare {
-            let pages = total.div_ceil(self.size);
+            let pages = total.div_ceil(self.size).max(usize::from(self.faults.page_of_nothing));
             cdr::print(
                 &mut out,
                 format_args!(
@@ -328,7 +344,7 @@ impl ListEnvelope<'_> {
         }
         out.extend_from_slice(br#","success":true"#);
         if !self.bare {
-            listing.summary.render(&mut out, total as u64);
+            listing.summary.render(&mut out, listing.rows.len() as u64);
         }
         out.push(b'}');
         out

@@ -44,7 +44,9 @@ pub use self::callback::{CallbackKind, body as callback_body, form};
 pub use self::deliver::{Delivery, Undelivered};
 pub use self::fault::Faults;
 pub use self::odd::Odd;
-pub use self::options::{Casing, DayOf, SimulatedAccount, SimulatorOptions, SummaryCost, SummaryCurrencies};
+pub use self::options::{
+    Casing, DayOf, ListFaults, SimulatedAccount, SimulatorOptions, SummaryCost, SummaryCurrencies,
+};
 pub use self::stats::{AccountStats, RequestKind, Stats};
 pub use self::traffic::{Traffic, TrafficProgress, TrafficSummary};
 

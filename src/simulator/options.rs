@@ -81,6 +81,25 @@ pub enum SummaryCurrencies {
     Converted,
 }
 
+/// What is wrong with its lists.
+#[derive(Clone, Debug, Default)]
+pub struct ListFaults {
+    /// Rows a page at most, whatever is asked for, in place of 100.
+    pub most_per_page: Option<usize>,
+    /// Pages beyond this one are refused with 400.
+    pub most_pages: Option<usize>,
+    /// A list ends after so many rows, whatever it says of their number.
+    pub ends_after: Option<usize>,
+    /// Pages that begin within this hundred of the rows of a list (from 1) are empty.
+    pub hole_at: Option<usize>,
+    /// A list without rows says that it has one page.
+    pub page_of_nothing: bool,
+    /// A list shows its newest row twice, and counts it twice in its total, not in its summary.
+    pub repeats_newest: bool,
+    /// This filter is not known, so it changes nothing.
+    pub ignores_filter: Option<String>,
+}
+
 /// How this Vobiz is to behave.
 #[derive(Clone, Debug)]
 pub struct SimulatorOptions {
@@ -120,6 +139,8 @@ pub struct SimulatorOptions {
     pub summary_counts_stated: bool,
     /// Every page says that none follows, whatever it says of their number.
     pub denies_next: bool,
+    /// What is wrong with its lists.
+    pub lists: ListFaults,
     /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
     pub parent_sees_subs: bool,
     /// A CDR exists from the call's end plus this.
@@ -203,6 +224,7 @@ impl Default for SimulatorOptions {
             summary_decimals: None,
             summary_counts_stated: false,
             denies_next: false,
+            lists: ListFaults::default(),
             parent_sees_subs: false,
             cdr_delay: Duration::ZERO,
             clock_ahead: 0,

@@ -218,7 +218,7 @@ impl<'a> Drain<'a> {
                 return Ok(());
             }
         }
-        Err(ListError::Endless)
+        Err(ListError::Endless(MOST_PAGES))
     }
 
     /// Releases the reserved calls, and says what became of the drain.
@@ -324,7 +324,7 @@ impl Sweeper {
         let mut drain = Drain::begin(reader, backlog).await?;
         let result = drain.read_on().await;
         let drained = drain.release().await;
-        if let Err(ListError::Endless) = result {
+        if let Err(ListError::Endless(_)) = result {
             warn!(account = %reader.account.id(), "a drain gave up after {MOST_PAGES} pages");
         }
         result.map(|()| drained)

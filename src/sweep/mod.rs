@@ -25,7 +25,8 @@ use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
 use crate::db::timed;
 use crate::list::{
-    DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListWalk, PER_PAGE, close, in_time,
+    DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListTally, ListWalk, MOST_PAGES, PER_PAGE,
+    close, in_time,
 };
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
@@ -76,6 +77,7 @@ pub struct Sweeper {
     metrics: Metrics,
     /// In the order of the accounts.
     loops: Vec<Loops>,
+    tally: ListTally,
 }
 
 /// The heartbeats of an account's loops.
@@ -97,7 +99,7 @@ impl Sweeper {
             .iter()
             .map(|account| Loops { sweep: heartbeat("sweep", account), drain: heartbeat("drain", account) })
             .collect();
-        Self { pool, accounts, every, metrics, loops }
+        Self { pool, accounts, every, metrics, loops, tally: ListTally::default() }
     }
 
     /// Sweeps and drains until told to stop, each account by itself.
@@ -166,7 +168,20 @@ impl Sweeper {
     ) -> ListReader<'a> {
         let (pool, metrics, accounts) = (&self.pool, &self.metrics, &self.accounts);
         let (priority, origin) = (Priority::Sweep, Origin::Sweep);
-        ListReader { pool, metrics, accounts, account, flow, priority, origin, heartbeat, stop }
+        let (tally, most_pages) = (&self.tally, MOST_PAGES);
+        ListReader {
+            pool,
+            metrics,
+            accounts,
+            account,
+            flow,
+            priority,
+            origin,
+            heartbeat,
+            stop,
+            tally,
+            most_pages,
+        }
     }
 
     /// Sweeps an account if a sweep is due, it is not paused, and no other replica is at it.
@@ -270,7 +285,7 @@ async fn sweep_down<'a>(
             return walk.end().await;
         }
     }
-    Err(ListError::Endless)
+    Err(ListError::Endless(MOST_PAGES))
 }
 
 fn log_swept(account: &Account, swept: &Swept) {

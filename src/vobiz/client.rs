@@ -123,6 +123,21 @@ pub struct Access {
     token: usize,
 }
 
+/// A filter of the list, and what it is to let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Its parameter, such as `hangup_cause` (documented since 30 June 2026; `call_direction` before).
+    pub parameter: &'static str,
+    /// Its value.
+    pub value: String,
+}
+
+impl std::fmt::Display for ListFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.parameter, self.value)
+    }
+}
+
 /// Which rows of the list to ask for.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
@@ -132,6 +147,8 @@ pub struct ListQuery {
     pub per_page: u32,
     /// First and last day, `YYYY-MM-DD`; Vobiz heeds them only together (documented).
     pub days: Option<(chrono::NaiveDate, chrono::NaiveDate)>,
+    /// Only what all of these let through.
+    pub filters: Vec<ListFilter>,
     /// Only the call with this SIP Call-ID (documented since 30 June 2026).
     pub sip_call_id: Option<String>,
 }
@@ -253,6 +270,9 @@ impl Client {
             if let Some((first, last)) = query.days {
                 pairs.append_pair("start_date", &first.to_string());
                 pairs.append_pair("end_date", &last.to_string());
+            }
+            for filter in &query.filters {
+                pairs.append_pair(filter.parameter, &filter.value);
             }
             if let Some(sip_call_id) = &query.sip_call_id {
                 pairs.append_pair("sip_call_id", sip_call_id);

@@ -24,7 +24,7 @@ pub mod written;
 pub use callback::Callback;
 pub(crate) use cdr::cdr_fields;
 pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
-pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle};
+pub use client::{Access, Client, Credentials, FetchError, ListFilter, ListQuery, PathStyle};
 pub use currency::is_currency;
 pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, RowError, Summary, decode_list};

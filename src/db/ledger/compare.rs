@@ -4,11 +4,14 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
+use sqlx::error::DatabaseError;
 
 use crate::vobiz::{AccountId, Numeric};
 
 /// Differences that are kept of one check; all are counted.
 pub const MOST: usize = 1000;
+/// So long a comparison that others wait for waits itself.
+const MOMENT: &str = "1s";
 
 /// A day of an account, and the instants between which it lies.
 #[derive(Debug, Clone)]
@@ -57,7 +60,35 @@ pub struct LedgerDifference {
     pub there: Option<String>,
 }
 
-/// Locks the row of a day: writers of its calls wait from now on.
+/// Locks the row of a day: writers of its calls wait from now on. None if another session holds it for longer than a moment: the caller
+/// has the lock of the proofs, for which the checks of others wait.
+pub async fn lock_soon(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    day: NaiveDate,
+) -> Result<Option<i32>, sqlx::Error> {
+    let before = sqlx::query_scalar!(r#"select current_setting('lock_timeout') as "timeout!""#)
+        .fetch_one(&mut *connection)
+        .await?;
+    set_lock_timeout(&mut *connection, MOMENT).await?;
+    match lock(&mut *connection, account, day).await {
+        Ok(tries) => {
+            set_lock_timeout(connection, &before).await?;
+            Ok(Some(tries))
+        }
+        Err(error) if error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("55P03") => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn set_lock_timeout(connection: &mut PgConnection, timeout: &str) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// The same, for as long as it takes.
 pub async fn lock(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -122,7 +153,8 @@ pub async fn differences(
                and f.differs and f.there is not null
              union all
              -- By its end, or when its record was made, a call may be listed in the day after that in which it began and is billed.
-             select 'billed_elsewhere', l.call_id, 'day', vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
+             select 'billed_elsewhere', l.call_id,
+                    case when c.start_time is null and c.end_time is null and c.created_at is null then 'no time' else 'day' end, vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              where (c.day_at >= $4
@@ -212,6 +244,20 @@ pub struct SideTotals {
     pub cost: Numeric,
     /// Sum of `total_cost`.
     pub total: Numeric,
+}
+
+impl std::ops::Add for &SideTotals {
+    type Output = SideTotals;
+
+    fn add(self, other: Self) -> SideTotals {
+        SideTotals {
+            calls: self.calls + other.calls,
+            duration: self.duration + other.duration,
+            billsec: self.billsec + other.billsec,
+            cost: &self.cost + &other.cost,
+            total: &self.total + &other.total,
+        }
+    }
 }
 
 /// Adds up both sides: ours are the calls that are listed, and those that ought to be.

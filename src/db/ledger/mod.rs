@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod bound;
 pub mod compare;
 pub mod contradiction;
+pub mod filter_value;
 pub mod listed;
 pub mod record;
 pub mod refused;
@@ -15,6 +16,7 @@ pub mod safe_to_bill;
 pub mod settled;
 pub mod status;
 pub mod summary;
+pub mod unreadable;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use vobiz_cdr::db::cdr::Origin;
 use vobiz_cdr::db::ledger::CheckCause;
 use vobiz_cdr::db::ledger::Due;
 use vobiz_cdr::list::ListError;
-use vobiz_cdr::simulator::{Answer, CallSpec, RequestKind, SimulatorOptions};
+use vobiz_cdr::simulator::{Answer, CallSpec, ListFaults, RequestKind, SimulatorOptions};
 
 use super::backfill::command;
 use super::{check, checker, hurry, ledger_world, safe_to};
@@ -18,7 +18,12 @@ use crate::sweep::{drain_by_list, outage};
 
 /// So many calls of one day, of which those at these places of its list (from 0) cannot be printed.
 async fn day(calls: u32, unprintable: &[u32]) -> (World, DateTime<Utc>) {
-    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
+    day_of(calls, unprintable, ListFaults::default()).await
+}
+
+/// The same, at a Vobiz whose lists have faults.
+pub(super) async fn day_of(calls: u32, unprintable: &[u32], lists: ListFaults) -> (World, DateTime<Utc>) {
+    let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, lists, ..options() }).await;
     for place in 0..calls {
         let started = began + TimeDelta::hours(20) - TimeDelta::seconds(i64::from(place) * 30);
         world.vobiz.place_call(CallSpec {
@@ -32,7 +37,7 @@ async fn day(calls: u32, unprintable: &[u32]) -> (World, DateTime<Utc>) {
     (world, began)
 }
 
-async fn lacking(world: &World, calls: u32) -> Vec<String> {
+pub(super) async fn lacking(world: &World, calls: u32) -> Vec<String> {
     world
         .database
         .texts(&format!(
@@ -42,7 +47,7 @@ async fn lacking(world: &World, calls: u32) -> Vec<String> {
         .await
 }
 
-async fn words(world: &World) -> Vec<String> {
+pub(super) async fn words(world: &World) -> Vec<String> {
     world.database.texts("select words from vobiz.refused_page order by list, page").await
 }
 
@@ -199,14 +204,86 @@ async fn what_lies_beyond_a_depth_that_vobiz_does_not_answer_is_said_and_not_ask
     let first = (began + TimeDelta::minutes(330)).date_naive();
     let due = Due { day: first, cause: CheckCause::Manual };
     let before = world.vobiz.stats().requests_of(RequestKind::List);
-    let failed =
-        checker(&world).check_day(&world.accounts[0], due, Origin::Manual, &CancellationToken::new()).await;
-    let Err(ListError::Refused { page: 4, said }) = failed else { panic!("{failed:?}") };
-    assert_eq!(said, "refused: 400");
+    let checked = checker(&world)
+        .check_day(&world.accounts[0], due, Origin::Manual, &CancellationToken::new())
+        .await
+        .unwrap();
+    let reason = checked.reason.unwrap();
+    assert!(
+        reason.contains("is not whole: the CDR list is refused from page 4 on: refused: 400"),
+        "{reason}"
+    );
     assert_eq!(world.stored().await, 300);
     let asked = world.vobiz.stats().requests_of(RequestKind::List) - before;
-    assert!(asked < 45, "{asked} requests");
-    assert_eq!(words(&world).await.len(), 3);
+    assert!(asked < 450, "{asked} requests");
+    assert!(words(&world).await.len() >= 3);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_as_long_as_vobiz_makes_it_where_one_is_refused_too() {
+    for (most_per_page, page, pages) in [(20, 5, 6), (7, 3, 17), (33, 4, 4)] {
+        let lists = ListFaults { most_per_page: Some(most_per_page), ..ListFaults::default() };
+        let (world, _) = day_of(113, &[], lists.clone()).await;
+        world.vobiz.refuse_page(ACCOUNT, Some(page));
+        check(&world).await;
+        assert!(lacking(&world, 113).await.is_empty(), "{most_per_page} a page");
+        let said = words(&world).await;
+        assert!(said.len() == 1 && said[0].starts_with(&format!("page {page} of {pages} ")), "{said:?}");
+        assert_eq!(world.text("select state from vobiz.ledger_day order by day limit 1").await, "settled");
+        world.end().await;
+        // A row that cannot be printed costs itself.
+        let (world, _) = day_of(113, &[90, 91], lists).await;
+        check(&world).await;
+        assert_eq!(lacking(&world, 113).await, ["90", "91"], "{most_per_page} a page");
+        let lost = "select sum(rows_lost) from vobiz.refused_page";
+        assert_eq!(world.database.count(lost).await, 2);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drain_could_not_read_is_said_until_a_list_shows_it() {
+    let world = World::new().await;
+    let calls = outage(&world, 700, 60).await;
+    world.vobiz.revise(&calls[550].call_id, |call| call.unprintable = true).unwrap();
+    drain_by_list(&world, 200.0).await.unwrap().unwrap();
+    let said = words(&world).await;
+    assert!(said.len() == 1 && said[0].starts_with("page 6 of 7 of the list (drain)"), "{said:?}");
+    // A sweep that does not reach so deep says nothing of it.
+    let sweep = async |since: &str| {
+        let from = format!(
+            "update vobiz.account set sweep_from = vobiz.now() - interval '{since}', swept_at = null, swept_wide_at = vobiz.now()"
+        );
+        world.database.run(&from).await;
+        world.sweep().await;
+    };
+    world.vobiz.revise(&calls[550].call_id, |call| call.unprintable = false).unwrap();
+    sweep("2 hours").await;
+    assert_eq!(words(&world).await, said);
+    sweep("59 hours").await;
+    assert!(words(&world).await.is_empty());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drain_could_not_read_is_not_missing_once_its_days_are_settled() {
+    let (world, _) = day(450, &[]).await;
+    let note = |list: &str| {
+        format!(
+            "insert into vobiz.refused_page (account_id, list, page, rows_lost, words, oldest_at, at)
+             select '{ACCOUNT}', '{list}', 3, 1, '{list}', to_at - interval '5 hours', to_at - interval '1 hour'
+             from vobiz.provider_day order by day limit 1"
+        )
+    };
+    check(&world).await;
+    world.database.run(&note("drain")).await;
+    world.database.run(&note("sweep")).await;
+    // One of which the day after is not settled since.
+    world.database.run("update vobiz.refused_page set at = vobiz.now() where list = 'sweep'").await;
+    world.database.run("update vobiz.provider_day set check_at = vobiz.now() where day = (select min(day) from vobiz.provider_day)").await;
+    check(&world).await;
+    assert_eq!(words(&world).await, ["sweep"]);
     world.end().await;
 }
 
@@ -228,6 +305,7 @@ async fn a_drain_goes_on_behind_a_refused_page() {
     for place in [250, 251] {
         world.vobiz.revise(&calls[place].call_id, |call| call.unprintable = false).unwrap();
     }
+    world.database.run("update vobiz.account set sweep_from = vobiz.now() - interval '13 hours'").await;
     world.sweep().await;
     assert!(words(&world).await.is_empty());
     world.end().await;

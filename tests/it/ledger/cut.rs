@@ -1,0 +1,107 @@
+//! A day whose list cannot be read as a whole is read in parts, and settles only where these prove to be all of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::simulator::{ListFaults, RequestKind};
+
+use super::refused::{day_of, lacking, words};
+use super::{check, checker, hurry, safe_to};
+use crate::support::world::World;
+
+async fn first_day(world: &World) -> String {
+    world.text("select concat_ws(': ', state, reason) from vobiz.ledger_day order by day limit 1").await
+}
+
+async fn settled_whole(world: &World, began: DateTime<Utc>, calls: u32, case: &str) {
+    assert_eq!(first_day(world).await, "settled", "{case}");
+    assert!(lacking(world, calls).await.is_empty(), "{case}");
+    assert_eq!(safe_to(world).await.0, began + TimeDelta::days(2), "{case}");
+    assert_eq!(words(world).await, Vec::<String>::new(), "{case}");
+    // The sums that were proved are the day's, once.
+    let sides = "select concat_ws(' ', calls_here, calls_there, total_here = total_there) from vobiz.ledger_day order by day limit 1";
+    assert_eq!(world.text(sides).await, format!("{calls} {calls} t"), "{case}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_whose_list_is_not_whole_is_read_in_parts_that_are() {
+    let faults = ListFaults::default;
+    for (case, lists) in [
+        ("the list ends early", ListFaults { ends_after: Some(420), ..faults() }),
+        ("it ends within a page", ListFaults { ends_after: Some(433), ..faults() }),
+        ("a page in the middle is empty", ListFaults { hole_at: Some(5), ..faults() }),
+        ("pages beyond a depth are refused", ListFaults { most_pages: Some(4), ..faults() }),
+        (
+            "a filter is not known",
+            ListFaults { ends_after: Some(420), ignores_filter: Some("call_direction".into()), ..faults() },
+        ),
+    ] {
+        let (world, began) = day_of(600, &[], lists).await;
+        check(&world).await;
+        settled_whole(&world, began, 600, case).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_not_whole_is_cut_again() {
+    for lists in [
+        ListFaults { ends_after: Some(160), ..ListFaults::default() },
+        ListFaults { most_pages: Some(2), ..ListFaults::default() },
+    ] {
+        let (world, began) = day_of(500, &[], lists.clone()).await;
+        check(&world).await;
+        settled_whole(&world, began, 500, &format!("{lists:?}")).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_more_pages_than_are_read_of_one_list_is_read_in_parts() {
+    let (world, began) = day_of(600, &[], ListFaults::default()).await;
+    let (ledger, stop) = (checker(&world).reading_at_most(5), CancellationToken::new());
+    while ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    settled_whole(&world, began, 600, "six pages").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_do_not_add_up_to_the_day_settle_nothing_and_it_is_said() {
+    for (lists, says) in [
+        // Nothing is short enough.
+        (
+            ListFaults { ends_after: Some(5), ..ListFaults::default() },
+            "is not whole: 200 of its 300 rows are on pages that show nothing; nor is it in parts: ",
+        ),
+        (ListFaults { most_pages: Some(0), ..ListFaults::default() }, ""),
+    ] {
+        let (world, began) = day_of(300, &[], lists).await;
+        let before = world.vobiz.stats().requests_of(RequestKind::List);
+        let (ledger, stop) = (checker(&world), CancellationToken::new());
+        let checked = ledger.check_if_due(&world.accounts[0], &stop).await;
+        let asked = world.vobiz.stats().requests_of(RequestKind::List) - before;
+        assert!(asked < 500, "{asked} requests");
+        if says.is_empty() {
+            assert!(checked.is_err(), "{checked:?}");
+        } else {
+            let reason = checked.unwrap().unwrap().reason.unwrap();
+            assert!(reason.contains(says), "{reason}");
+        }
+        assert_eq!(safe_to(&world).await.0, began);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_printed_holds_its_day_in_a_part_too() {
+    let lists = ListFaults { ends_after: Some(420), ..ListFaults::default() };
+    let (world, began) = day_of(600, &[500], lists).await;
+    check(&world).await;
+    assert_eq!(lacking(&world, 600).await, ["500"]);
+    assert!(first_day(&world).await.starts_with("unproven: page "), "{}", first_day(&world).await);
+    assert_eq!(safe_to(&world).await.0, began);
+    world.vobiz.revise("call-0500", |call| call.unprintable = false).unwrap();
+    hurry(&world).await;
+    check(&world).await;
+    settled_whole(&world, began, 600, "printed").await;
+    world.end().await;
+}
