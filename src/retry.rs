@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | not_yet | 404; a 200 that is empty, says `success: false` or `data: null` | 4 s doubling to 15 min. After 10 min of it, a call whose SIP Call-ID is known is looked up in the list. After 24 h each other account is asked, then it is a dead letter `never_appeared`; a speculative call is closed after 1 h |
 //! | throttled | 429 | the account pauses as long as Vobiz says, else 60 s; the call loses nothing |
-//! | unavailable | 5xx, 408, 3xx, a timeout, a broken connection, HTML, half a body | 2 s doubling to 15 min, for ever; 20 in a row: one list request decides |
+//! | unavailable | 5xx, 408, 3xx, a timeout, a broken connection, HTML, half a body | 2 s doubling to 15 min; 20 in a row: one list request decides. After 3 days in which other calls came it is a dead letter; a speculative call is closed |
 //! | denied | 401, 403 | one list request decides: it fails, so the account pauses and the call loses nothing; it works, so the call alone is refused |
 //! | refused | any other 4xx, or denied for this call alone | 5 tries over an hour, then a dead letter; a speculative call is closed |
 //! | unreadable | a 200 that is not the CDR that was asked for | the same, with up to 64 KiB of the body; 20 in a row from different calls: the format changed, the account pauses |
@@ -121,6 +121,10 @@ pub struct History {
     pub failures: u32,
     /// Age of the first real "not there", without the pauses of the account; `None` before it.
     pub not_yet_for: Option<Duration>,
+    /// Age of the first failure of that class, in the same way.
+    pub failing_for: Option<Duration>,
+    /// Another call of the account was fetched within a day.
+    pub others_succeed: bool,
 }
 
 /// The next thing to do about a failure. The last four end it; so does a CDR that a look-up finds.
@@ -188,6 +192,8 @@ const NOT_FOUND_AFTER: Duration = Duration::from_secs(3600);
 const NEVER_APPEARED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// So old, it is given up although some of the other accounts could not be asked.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
+/// A call that alone is unavailable for this long is given up.
+const ALONE_UNAVAILABLE_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A call waits this long for its turn to be asked of the other accounts: as it did between its last requests.
 const NEXT_TURN: Duration = Duration::from_secs(15 * 60);
 /// And this long for one of them that is paused or away.
@@ -259,6 +265,10 @@ impl Failure {
             },
             FetchError::Refused(_) => self.few_tries(Refused),
             FetchError::Unreadable { .. } => self.few_tries(Unreadable),
+            FetchError::Unavailable(_) if self.is_alone_unavailable() => (
+                Unavailable,
+                if certain { NextStep::Bury(Unavailable) } else { NextStep::Close(Unavailable) },
+            ),
             FetchError::Unavailable(_) => self.back_off(Unavailable, Duration::from_secs(2)),
             FetchError::NotYet(_) if certain && self.is_unknown_for(NEVER_APPEARED_AFTER) => {
                 (NeverAppeared, NextStep::Bury(NeverAppeared))
@@ -335,6 +345,14 @@ impl Failure {
 
     fn is_unknown_for(&self, age: Duration) -> bool {
         self.history.not_yet_for.is_some_and(|not_yet_for| not_yet_for >= age)
+    }
+
+    /// For days, while other calls came: it is not the API that is away.
+    fn is_alone_unavailable(&self) -> bool {
+        let History { class, failing_for, others_succeed, .. } = self.history;
+        others_succeed
+            && class == Some(ErrorClass::Unavailable)
+            && failing_for.is_some_and(|age| age >= ALONE_UNAVAILABLE_AFTER)
     }
 
     /// Failures in a row of this class, this one included: the count restarts when the class changes.

@@ -216,7 +216,10 @@ impl ListReader<'_> {
             let clock = timed!(self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
             let requested_at = clock.now();
             let error = match account.client.list_cdrs(query).await {
-                Ok(listed) => return Ok((listed, clock, requested_at)),
+                Ok(listed) => {
+                    account.answered().await;
+                    return Ok((listed, clock, requested_at));
+                }
                 Err(error) => error,
             };
             account.list_failed(&error).await;

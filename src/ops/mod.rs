@@ -10,6 +10,7 @@
 
 mod evaluate;
 mod gauges;
+mod pauses;
 mod poll;
 mod ready;
 mod status;
