@@ -15,12 +15,10 @@
 //! the list may work where single calls do not. Failures of one call count within a class and restart when the class changes.
 //! Backoffs and the waits for other accounts are shortened by up to a quarter, so that calls do not come back all at once.
 //!
-//! How often a page of the list is asked for again is no matter of this file, since it ends no call: see `list/reader.rs`, and
-//! `ledger/backfill.rs` for a day that an operator waits for.
+//! How often a page of the list is asked for again is no matter of this file: see `list/reader.rs` and `ledger/backfill.rs`.
 //!
-//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was paused,
-//! jitter comes in as a number, and what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as
-//! a table.
+//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the pauses of the account, jitter as a number, and
+//! what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as a table.
 
 use std::time::Duration;
 
@@ -265,10 +263,9 @@ impl Failure {
             },
             FetchError::Refused(_) => self.few_tries(Refused),
             FetchError::Unreadable { .. } => self.few_tries(Unreadable),
-            FetchError::Unavailable(_) if self.is_alone_unavailable() => (
-                Unavailable,
-                if certain { NextStep::Bury(Unavailable) } else { NextStep::Close(Unavailable) },
-            ),
+            FetchError::Unavailable(_) if self.is_alone_unavailable() => {
+                (Unavailable, self.given_up(Unavailable))
+            }
             FetchError::Unavailable(_) => self.back_off(Unavailable, Duration::from_secs(2)),
             FetchError::NotYet(_) if certain && self.is_unknown_for(NEVER_APPEARED_AFTER) => {
                 (NeverAppeared, NextStep::Bury(NeverAppeared))
@@ -346,13 +343,11 @@ impl Failure {
     fn is_unknown_for(&self, age: Duration) -> bool {
         self.history.not_yet_for.is_some_and(|not_yet_for| not_yet_for >= age)
     }
-
     /// For days, while other calls came: it is not the API that is away.
     fn is_alone_unavailable(&self) -> bool {
         let History { class, failing_for, others_succeed, .. } = self.history;
-        others_succeed
-            && class == Some(ErrorClass::Unavailable)
-            && failing_for.is_some_and(|age| age >= ALONE_UNAVAILABLE_AFTER)
+        let for_days = failing_for.is_some_and(|age| age >= ALONE_UNAVAILABLE_AFTER);
+        others_succeed && for_days && class == Some(ErrorClass::Unavailable)
     }
 
     /// Failures in a row of this class, this one included: the count restarts when the class changes.
@@ -370,11 +365,14 @@ impl Failure {
         (class, NextStep::Wait(class, self.shortened(wait)))
     }
 
+    fn given_up(&self, class: ErrorClass) -> NextStep {
+        if self.history.certain { NextStep::Bury(class) } else { NextStep::Close(class) }
+    }
+
     fn few_tries(&self, class: ErrorClass) -> (ErrorClass, NextStep) {
         let end = match FEW_TRIES.get(self.tries(class) as usize - 1) {
             Some(wait) => NextStep::Wait(class, *wait),
-            None if self.history.certain => NextStep::Bury(class),
-            None => NextStep::Close(class),
+            None => self.given_up(class),
         };
         (class, end)
     }
@@ -397,10 +395,8 @@ pub fn answer_of_other_account(error: &FetchError) -> (bool, Option<Duration>) {
 
 /// When a page of the list failed: a 429 pauses the account for this long. At `None` its list is asked whether it works at all.
 pub fn pause_after_page(error: &FetchError) -> Option<Duration> {
-    match error {
-        FetchError::Throttled { retry_after, .. } => Some(retry_after.unwrap_or(THROTTLED_FOR)),
-        _ => None,
-    }
+    let FetchError::Throttled { retry_after, .. } = error else { return None };
+    Some(retry_after.unwrap_or(THROTTLED_FOR))
 }
 
 /// Whether a page of the list that failed so says nothing of its account: the API is there, knows us, and does not want this page.
@@ -411,8 +407,8 @@ pub fn is_of_the_page(error: &FetchError) -> bool {
 /// When the question failed whether an account works: the pause, or `None` if that is no reason for one.
 pub fn pause_after_question(error: &FetchError, depth: ProbeDepth) -> Option<(PauseReason, Duration)> {
     match error {
-        FetchError::Throttled { retry_after, .. } => {
-            Some((PauseReason::Throttled, retry_after.unwrap_or(THROTTLED_FOR)))
+        FetchError::Throttled { .. } => {
+            pause_after_page(error).map(|length| (PauseReason::Throttled, length))
         }
         // Asked because of many 404 or refusals: one bad moment of the API answers nothing.
         FetchError::Unavailable(_) if depth == ProbeDepth::Single => None,

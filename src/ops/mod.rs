@@ -10,6 +10,7 @@
 
 mod evaluate;
 mod gauges;
+mod late;
 mod pauses;
 mod poll;
 mod ready;

@@ -4,7 +4,8 @@ create or replace function vobiz.end_pause(account text) returns void
   begin
     with resumed as (
       update vobiz.account a set paused_since = null, paused_until = null, pause_reason = null
-      from (select account_id, paused_since from vobiz.account where account_id = account and pause_reason is not null for no key update) was
+      from (select x.account_id, x.paused_since from vobiz.account x
+            where x.account_id = account and x.pause_reason is not null for no key update) was
       where a.account_id = was.account_id
       returning was.account_id, was.paused_since
     )

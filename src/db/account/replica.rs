@@ -88,7 +88,7 @@ pub(super) async fn seen(
     sqlx::query!(
         "with gone as (
            delete from vobiz.account_replica
-           where account_id = $1 and replica <> $2 and greatest(seen_at, probe_at) < vobiz.now() - interval '1 day'
+           where account_id = $1 and replica <> $2 and greatest(seen_at, probe_at) < vobiz.now() - interval '7 days'
          )
          insert into vobiz.account_replica as r (account_id, replica, host, pid, seen_at)
          select account_id, $2, $3, $4, vobiz.now() from vobiz.account where account_id = $1

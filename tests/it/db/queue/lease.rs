@@ -120,8 +120,14 @@ async fn an_account_without_slots_leases_nothing() {
     let db = Database::new().await;
     db.owe(&["a"], true).await;
     let before = db.owed_row("a", &[]).await;
-    db.run("update vobiz.account set next_slot = vobiz.now() + interval '1 minute'").await;
-    assert!(db.lease(9).await.is_empty());
+    db.stop_clock(db.now().await).await;
+    db.run("update vobiz.account set next_slot = vobiz.now() + interval '900 milliseconds'").await;
+    let ahead = Duration::from_millis(250);
+    let (leases, _) =
+        queue::lease(&mut *db.connection().await, (&account(), &replica()), 9, 1e6, ahead, LEASE, None)
+            .await
+            .unwrap();
+    assert!(leases.is_empty());
     assert_eq!(db.owed_row("a", &[]).await, before);
     db.run("delete from vobiz.account").await;
     assert!(db.lease(9).await.is_empty(), "an account that nobody registered");
