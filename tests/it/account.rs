@@ -12,7 +12,7 @@ use vobiz_cdr::simulator::{
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until_is;
-use vobiz_cdr::vobiz::{Client, HomeCountry, http_client};
+use vobiz_cdr::vobiz::{Client, HomeCountry, Http};
 
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
 
@@ -258,7 +258,7 @@ async fn unknown_ids_and_one_bad_moment_of_the_api_pause_nobody() {
 
 /// The account of the world as another process asks for it.
 fn replica_of(world: &World, pid: u32, api: &str, token: &str) -> Arc<Account> {
-    let http = http_client(Duration::from_secs(60)).unwrap();
+    let http = Http::new(Duration::from_secs(60), None).unwrap();
     let client =
         Client::new(http, Url::parse(api).unwrap(), credentials(ACCOUNT, &[token]), HomeCountry::INDIA);
     let replica = Arc::new(Replica::new("another-host", pid));

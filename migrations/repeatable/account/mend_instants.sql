@@ -10,7 +10,7 @@ create or replace function vobiz.mend_instants(account text) returns void
     where a.account_id = account and greatest(a.ledger_since, a.registered_at, a.last_answer_at, a.rate_share_at) > vobiz.now();
     -- What nobody believes.
     update vobiz.account a set paused_since = null, paused_until = null, pause_reason = null
-    where a.account_id = account and a.pause_reason = 'throttled' and not vobiz.is_paused(a) and a.paused_until > vobiz.now();
+    where a.account_id = account and a.pause_reason = 'throttled' and not vobiz.is_paused(a) and vobiz.now() < a.paused_until;
     update vobiz.account a set listed_due_to = null, listing_until = null
     where a.account_id = account and a.listing_until > vobiz.now() and vobiz.reserved_to(a) is null;
     -- A pause that is on goes on with its next probe.

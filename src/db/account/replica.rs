@@ -67,7 +67,8 @@ pub async fn replicas(connection: &mut PgConnection) -> Result<Vec<ReplicaSnapsh
                   case when p.reason is not null
                        then greatest(0, extract(epoch from vobiz.now() - r.paused_since))::float8 end as paused_seconds,
                   case when p.reason is not null then r.error end as error,
-                  greatest(0, extract(epoch from vobiz.now() - r.last_answer_at))::float8 as answered_seconds_ago
+                  case when r.last_answer_at is not null
+                       then greatest(0, extract(epoch from vobiz.now() - r.last_answer_at))::float8 end as answered_seconds_ago
            from vobiz.account_replica r
            cross join lateral (
              select case when r.pause_reason <> 'throttled' or r.probe_at > vobiz.now() then r.pause_reason end as reason) p
