@@ -96,7 +96,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         // By itself: a check holds the row of its day while it waits for its turn to prove.
         settled::reopen(connection, &settled.differences).await?;
     }
-    show(args, &verified, &days, &settled, repaired);
+    show(args, &verified, &days, &settled, (repaired, money));
     if money > 0 {
         output::stderr_line(&format!(
             "money not compared with Vobiz's summary, or not all of it, on {money} settled {}: see money in vobiz.ledger_day",
@@ -115,14 +115,15 @@ fn show(
     verified: &Verified,
     days: &[rollup_day::RollupDayDifference],
     settled: &SettledDays,
-    repaired: bool,
+    (repaired, money): (bool, i64),
 ) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({
             "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
             "differences": differences, "days": days,
-            "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences},
+            "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences,
+                        "money_not_compared": money},
         });
         output::stdout_line(&all.to_string());
     } else {
