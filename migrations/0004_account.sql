@@ -33,7 +33,7 @@ comment on column vobiz.account.account_id is 'Vobiz auth id: MA_… (main), SA_
 comment on column vobiz.account.api_path is 'Casing of the API path that answered: /api/v1/Account/ or /api/v1/account/; null until found out.';
 comment on column vobiz.account.paused_since is 'When the present pause began; null while not paused.';
 comment on column vobiz.account.paused_until is 'No request for calls of this account before this instant; for denied, unavailable and unreadable: the next probe.';
-comment on column vobiz.account.pause_reason is 'throttled (ends by itself), denied, unavailable or unreadable (end when a probe succeeds).';
+comment on column vobiz.account.pause_reason is 'throttled (ends by itself), denied, unavailable or unreadable (end when a probe succeeds); the last three where no replica can work, or two agree: vobiz.account_replica.';
 comment on column vobiz.account.next_slot is 'The shared rate limit (GCRA): the first instant at which a further request may be sent.';
 comment on column vobiz.account.rate_share is 'Share of VOBIZ_MAX_RPS in force at rate_share_at: halved by a throttling pause, recovers by 0.01 each second.';
 comment on column vobiz.account.rate_share_at is 'When rate_share was set.';
@@ -63,3 +63,34 @@ comment on column vobiz.account_pause.account_id is 'The paused account.';
 comment on column vobiz.account_pause.started_at is 'When the pause began.';
 comment on column vobiz.account_pause.until_at is 'When it ended, or when it is due to end.';
 comment on column vobiz.account_pause.reason is 'Why: the pause_reason of the account at its beginning.';
+
+-- What each replica sees of the account: one whose way to Vobiz or whose token is wrong must not stop the others.
+create table vobiz.account_replica (
+  account_id     text        not null references vobiz.account,
+  replica        uuid        not null,
+  host           text        not null,
+  pid            bigint      not null,
+  seen_at        timestamptz not null,
+  last_answer_at timestamptz,
+  pause_reason   text        check (pause_reason in ('throttled', 'denied', 'unavailable', 'unreadable')),
+  paused_since   timestamptz,
+  probe_at       timestamptz,
+  error          text,
+  primary key (account_id, replica),
+  -- A pause of a replica is whole or absent.
+  constraint replica_pause_is_whole check (
+    (pause_reason is null) = (paused_since is null) and (pause_reason is null) = (error is null)
+    and (pause_reason is null or probe_at is not null))
+);
+
+comment on table  vobiz.account_replica is 'What each process that asks Vobiz sees of an account: its last good answer, or why it alone is paused. Which of them pause the account for all: vobiz.count_votes.';
+comment on column vobiz.account_replica.account_id is 'The account.';
+comment on column vobiz.account_replica.replica is 'The process: a number that it draws when it starts.';
+comment on column vobiz.account_replica.host is 'The machine it runs on.';
+comment on column vobiz.account_replica.pid is 'Its process id there.';
+comment on column vobiz.account_replica.seen_at is 'When it last looked at the account: about every twenty seconds while it runs.';
+comment on column vobiz.account_replica.last_answer_at is 'Its last good answer of the API, to about ten seconds; null: it never had one.';
+comment on column vobiz.account_replica.pause_reason is 'Why it asks for no calls of the account; null: it does.';
+comment on column vobiz.account_replica.paused_since is 'Since when.';
+comment on column vobiz.account_replica.probe_at is 'When it asks next whether the account works; for throttled: the end of the pause.';
+comment on column vobiz.account_replica.error is 'The failure that paused it, or that of its last probe, without what Vobiz said.';

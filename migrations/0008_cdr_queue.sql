@@ -5,7 +5,14 @@ create sequence vobiz.lease_id as bigint;
 comment on sequence vobiz.lease_id is 'A new number for every lease: a late holder is known by its old one.';
 
 create table vobiz.cdr_queue (
-  call_id          text primary key check (length(call_id) between 1 and 255),
+  -- Just what the service takes for a call id (src/vobiz/id.rs): a row with another one could be owed, and never fetched.
+  call_id          text primary key check (
+                     call_id ~ '^[A-Za-z0-9._:@+-]{1,255}$'
+                     and call_id not in ('.', '..', 'search', 'recent', 'export')
+                     and call_id !~ '^(0+|-+|[0-]{36}|-1|0[.]0)$'
+                     and lower(call_id collate "C") not in
+                       ('undefined', 'null', 'none', 'nil', 'nan', 'true', 'false', 'unknown', 'empty', 'uuid', 'calluuid', 'call_uuid', 'call-uuid')
+                     and (call_id !~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$' or call_id !~ '[A-F]')),
   account_id       text        not null,
   account_proven   boolean     not null,
   certain          boolean     not null,
@@ -33,7 +40,7 @@ create table vobiz.cdr_queue (
   -- A dead letter has a class that can be final, and what is final is dead.
   constraint dead_letter_has_its_class check (
     dead_at is null
-    or (error_class is not null and error_class in ('never_appeared', 'refused', 'unreadable', 'unstorable'))),
+    or (error_class is not null and error_class in ('never_appeared', 'refused', 'unavailable', 'unreadable', 'unstorable'))),
   constraint final_class_is_dead check (
     dead_at is not null or error_class is null or error_class not in ('never_appeared', 'unstorable')),
   -- Only a certain call dies; a speculative one is closed.
@@ -69,7 +76,7 @@ create table vobiz.closed_call (
   certain       boolean     not null,
   closed_at     timestamptz not null default vobiz.now(),
   reason        text        not null check (reason in
-                  ('not_found', 'other_id', 'refused', 'unreadable', 'never_appeared', 'by_operator')),
+                  ('not_found', 'other_id', 'refused', 'unavailable', 'unreadable', 'never_appeared', 'by_operator')),
   evidence      text        not null,
   found_call_id text        check ((reason = 'other_id') = (found_call_id is not null)),
   announced_at  timestamptz
@@ -82,7 +89,7 @@ comment on column vobiz.closed_call.call_id is 'The call that was owed.';
 comment on column vobiz.closed_call.account_id is 'The account that was asked.';
 comment on column vobiz.closed_call.certain is 'Whether a proven hang-up had announced it.';
 comment on column vobiz.closed_call.closed_at is 'When it was closed.';
-comment on column vobiz.closed_call.reason is 'not_found: speculative, and 404 for an hour; refused, unreadable: speculative, and answered so five times; other_id: the CDR has another id, found by its SIP Call-ID; never_appeared: 404 for a day, and the settled days around it lack it; by_operator: see vobiz.audit.';
+comment on column vobiz.closed_call.reason is 'not_found: speculative, and 404 for an hour; refused, unreadable: speculative, and answered so five times; unavailable: speculative, and so for three days while other calls came; other_id: the CDR has another id, found by its SIP Call-ID; never_appeared: 404 for a day, and the settled days around it lack it; by_operator: see vobiz.audit.';
 comment on column vobiz.closed_call.evidence is 'What was seen, in words.';
 comment on column vobiz.closed_call.found_call_id is 'For other_id: the id under which the CDR is stored.';
 comment on column vobiz.closed_call.announced_at is 'When the callback that owed it was committed.';

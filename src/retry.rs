@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | not_yet | 404; a 200 that is empty, says `success: false` or `data: null` | 4 s doubling to 15 min. After 10 min of it, a call whose SIP Call-ID is known is looked up in the list. After 24 h each other account is asked, then it is a dead letter `never_appeared`; a speculative call is closed after 1 h |
 //! | throttled | 429 | the account pauses as long as Vobiz says, else 60 s; the call loses nothing |
-//! | unavailable | 5xx, 408, 3xx, a timeout, a broken connection, HTML, half a body | 2 s doubling to 15 min, for ever; 20 in a row: one list request decides |
+//! | unavailable | 5xx, 408, 3xx, a timeout, a broken connection, HTML, half a body | 2 s doubling to 15 min; 20 in a row: one list request decides. After 3 days in which other calls came it is a dead letter; a speculative call is closed |
 //! | denied | 401, 403 | one list request decides: it fails, so the account pauses and the call loses nothing; it works, so the call alone is refused |
 //! | refused | any other 4xx, or denied for this call alone | 5 tries over an hour, then a dead letter; a speculative call is closed |
 //! | unreadable | a 200 that is not the CDR that was asked for | the same, with up to 64 KiB of the body; 20 in a row from different calls: the format changed, the account pauses |
@@ -15,12 +15,10 @@
 //! the list may work where single calls do not. Failures of one call count within a class and restart when the class changes.
 //! Backoffs and the waits for other accounts are shortened by up to a quarter, so that calls do not come back all at once.
 //!
-//! How often a page of the list is asked for again is no matter of this file, since it ends no call: see `list/reader.rs`, and
-//! `ledger/backfill.rs` for a day that an operator waits for.
+//! How often a page of the list is asked for again is no matter of this file: see `list/reader.rs` and `ledger/backfill.rs`.
 //!
-//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the time in which the account was paused,
-//! jitter comes in as a number, and what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as
-//! a table.
+//! Pure: no clock, no randomness, no IO. Ages come in measured by Postgres without the pauses of the account, jitter as a number, and
+//! what has to be found out is a [`NextStep`] whose [`Learned`] comes in again. So all of it tests as a table.
 
 use std::time::Duration;
 
@@ -121,6 +119,10 @@ pub struct History {
     pub failures: u32,
     /// Age of the first real "not there", without the pauses of the account; `None` before it.
     pub not_yet_for: Option<Duration>,
+    /// Age of the first failure of that class, in the same way.
+    pub failing_for: Option<Duration>,
+    /// Another call of the account was fetched within a day.
+    pub others_succeed: bool,
 }
 
 /// The next thing to do about a failure. The last four end it; so does a CDR that a look-up finds.
@@ -188,6 +190,8 @@ const NOT_FOUND_AFTER: Duration = Duration::from_secs(3600);
 const NEVER_APPEARED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// So old, it is given up although some of the other accounts could not be asked.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
+/// A call that alone is unavailable for this long is given up.
+const ALONE_UNAVAILABLE_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A call waits this long for its turn to be asked of the other accounts: as it did between its last requests.
 const NEXT_TURN: Duration = Duration::from_secs(15 * 60);
 /// And this long for one of them that is paused or away.
@@ -259,6 +263,9 @@ impl Failure {
             },
             FetchError::Refused(_) => self.few_tries(Refused),
             FetchError::Unreadable { .. } => self.few_tries(Unreadable),
+            FetchError::Unavailable(_) if self.is_alone_unavailable() => {
+                (Unavailable, self.given_up(Unavailable))
+            }
             FetchError::Unavailable(_) => self.back_off(Unavailable, Duration::from_secs(2)),
             FetchError::NotYet(_) if certain && self.is_unknown_for(NEVER_APPEARED_AFTER) => {
                 (NeverAppeared, NextStep::Bury(NeverAppeared))
@@ -336,6 +343,12 @@ impl Failure {
     fn is_unknown_for(&self, age: Duration) -> bool {
         self.history.not_yet_for.is_some_and(|not_yet_for| not_yet_for >= age)
     }
+    /// For days, while other calls came: it is not the API that is away.
+    fn is_alone_unavailable(&self) -> bool {
+        let History { class, failing_for, others_succeed, .. } = self.history;
+        let for_days = failing_for.is_some_and(|age| age >= ALONE_UNAVAILABLE_AFTER);
+        others_succeed && for_days && class == Some(ErrorClass::Unavailable)
+    }
 
     /// Failures in a row of this class, this one included: the count restarts when the class changes.
     fn tries(&self, class: ErrorClass) -> u32 {
@@ -352,11 +365,14 @@ impl Failure {
         (class, NextStep::Wait(class, self.shortened(wait)))
     }
 
+    fn given_up(&self, class: ErrorClass) -> NextStep {
+        if self.history.certain { NextStep::Bury(class) } else { NextStep::Close(class) }
+    }
+
     fn few_tries(&self, class: ErrorClass) -> (ErrorClass, NextStep) {
         let end = match FEW_TRIES.get(self.tries(class) as usize - 1) {
             Some(wait) => NextStep::Wait(class, *wait),
-            None if self.history.certain => NextStep::Bury(class),
-            None => NextStep::Close(class),
+            None => self.given_up(class),
         };
         (class, end)
     }
@@ -379,10 +395,8 @@ pub fn answer_of_other_account(error: &FetchError) -> (bool, Option<Duration>) {
 
 /// When a page of the list failed: a 429 pauses the account for this long. At `None` its list is asked whether it works at all.
 pub fn pause_after_page(error: &FetchError) -> Option<Duration> {
-    match error {
-        FetchError::Throttled { retry_after, .. } => Some(retry_after.unwrap_or(THROTTLED_FOR)),
-        _ => None,
-    }
+    let FetchError::Throttled { retry_after, .. } = error else { return None };
+    Some(retry_after.unwrap_or(THROTTLED_FOR))
 }
 
 /// Whether a page of the list that failed so says nothing of its account: the API is there, knows us, and does not want this page.
@@ -393,8 +407,8 @@ pub fn is_of_the_page(error: &FetchError) -> bool {
 /// When the question failed whether an account works: the pause, or `None` if that is no reason for one.
 pub fn pause_after_question(error: &FetchError, depth: ProbeDepth) -> Option<(PauseReason, Duration)> {
     match error {
-        FetchError::Throttled { retry_after, .. } => {
-            Some((PauseReason::Throttled, retry_after.unwrap_or(THROTTLED_FOR)))
+        FetchError::Throttled { .. } => {
+            pause_after_page(error).map(|length| (PauseReason::Throttled, length))
         }
         // Asked because of many 404 or refusals: one bad moment of the API answers nothing.
         FetchError::Unavailable(_) if depth == ProbeDepth::Single => None,

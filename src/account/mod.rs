@@ -2,18 +2,18 @@
 //! whether it works, which tells a failure of the account from one of a single call.
 //!
 //! All flows ask Vobiz through this, so that every request counts against the one limit, and a pause that one of them sets
-//! holds for all of them and for all replicas. What a failure leads to is decided in [`retry`] alone.
+//! holds for all of them; for all replicas where they agree (`vobiz.count_votes`). What a failure leads to is decided in [`retry`] alone.
 
 mod open;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::db::DbError;
-use crate::db::account::{self, AccountStatus, Slots};
+use crate::db::account::{self, AccountStatus, Pause, Replica, Slots};
 use crate::db::timed;
 use crate::retry::{self, ListAnswer, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
@@ -55,6 +55,8 @@ impl Priority {
 
 /// How near a slot must be that no other flow wants: fetching at its limit leaves none so near.
 const LEFT_OVER: Duration = Duration::from_millis(50);
+/// A good answer is written down no more often.
+const NOTE_ANSWER_EVERY: Duration = Duration::from_secs(10);
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -67,7 +69,13 @@ pub struct Account {
     pub max_rps: f64,
     /// Its equal failures in a row.
     pub streak: Mutex<Streak>,
+    /// The process that asks: its pauses are its own until another agrees.
+    pub replica: Arc<Replica>,
     pool: PgPool,
+    /// When a good answer was written down last.
+    noted_answer: Mutex<Option<Instant>>,
+    /// When the last CDR was fetched by itself.
+    last_fetched: Mutex<Option<Instant>>,
     list_answer: tokio::sync::Mutex<Option<(Instant, ListAnswer)>>,
     finding: tokio::sync::Mutex<()>,
     /// The last pause that was logged, and until when it was to last.
@@ -76,8 +84,13 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account on this database.
+    /// An account on this database, asked for by this process.
     pub fn new(client: Client, max_rps: f64, pool: PgPool) -> Self {
+        Self::asked_by(Replica::this(), client, max_rps, pool)
+    }
+
+    /// The same, asked for by some process.
+    pub fn asked_by(replica: Arc<Replica>, client: Client, max_rps: f64, pool: PgPool) -> Self {
         let probing = Condition::of(
             "probe failed, the account stays paused",
             "it is tried again every minute; `vobiz-cdr status` says what to do",
@@ -87,7 +100,10 @@ impl Account {
             client,
             max_rps,
             streak: Mutex::default(),
+            replica,
             pool,
+            noted_answer: Mutex::default(),
+            last_fetched: Mutex::default(),
             list_answer: tokio::sync::Mutex::default(),
             finding: tokio::sync::Mutex::default(),
             logged_pause: Mutex::default(),
@@ -128,10 +144,11 @@ impl Account {
 
     /// Its status; claims the probe if one is due.
     pub async fn status(&self) -> Result<Option<AccountStatus>, DbError> {
-        timed!(&self.pool, DB_TIMEOUT, |connection| account::status(connection, self.id())).await
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::status(connection, self.id(), &self.replica))
+            .await
     }
 
-    /// Pauses the account for all replicas.
+    /// Pauses the account for this replica, and for all where another agrees or nobody else is there.
     pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
         // All that was in flight may find the same; it is logged once a pause.
         let is_new = {
@@ -144,15 +161,55 @@ impl Account {
             let seconds = length.as_secs_f64();
             warn!(account = %self.id(), reason = reason.as_str(), seconds, why, "account paused");
         }
+        self.write_down_pause(Pause { reason, length, error: why }).await;
+    }
+
+    async fn write_down_pause(&self, pause: Pause<'_>) {
         let paused = timed!(&self.pool, DB_TIMEOUT, |connection| account::pause(
             connection,
             self.id(),
-            reason,
-            length
+            &self.replica,
+            pause
         ));
         if let Err(error) = paused.await {
             warn!(account = %self.id(), %error, "the pause could not be written down");
         }
+    }
+
+    /// Notes a good answer of the API, every few seconds at most: it outvotes replicas that have none.
+    pub async fn answered(&self) {
+        let is_due = {
+            let mut noted = self.noted_answer.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = noted.is_none_or(|noted| noted.elapsed() > NOTE_ANSWER_EVERY);
+            if is_due {
+                *noted = Some(Instant::now());
+            }
+            is_due
+        };
+        if is_due {
+            let noted = timed!(&self.pool, DB_TIMEOUT, |connection| account::answered(
+                connection,
+                self.id(),
+                &self.replica
+            ));
+            if let Err(error) = noted.await {
+                // The next one is noted at once.
+                *self.noted_answer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                debug!(account = %self.id(), %error, "a good answer could not be written down");
+            }
+        }
+    }
+
+    /// Notes that a CDR was fetched by itself.
+    pub async fn fetched(&self) {
+        *self.last_fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.answered().await;
+    }
+
+    /// Whether a CDR was fetched by itself within this time.
+    pub fn fetched_within(&self, length: Duration) -> bool {
+        let last = *self.last_fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < length)
     }
 
     /// Makes sure that a path and a token are known, before the first request for a call. False: the account is paused now.
@@ -214,9 +271,10 @@ impl Account {
         self.verify("the CDR list is refused", ProbeDepth::List).await;
     }
 
-    /// Whether the account is paused. Claims no probe.
+    /// Whether the account is paused for this replica. Claims no probe.
     pub async fn is_paused(&self) -> Result<bool, DbError> {
-        timed!(&self.pool, DB_TIMEOUT, |connection| account::is_paused(connection, self.id())).await
+        timed!(&self.pool, DB_TIMEOUT, |connection| account::is_paused(connection, self.id(), &self.replica))
+            .await
     }
 
     /// Probes a paused account: if it works, its calls flow again. The probe was claimed by [`Account::status`].
@@ -231,6 +289,7 @@ impl Account {
                 let resumed = timed!(&self.pool, DB_TIMEOUT, |connection| account::resume(
                     connection,
                     self.id(),
+                    &self.replica,
                     reason
                 ));
                 if let Err(error) = resumed.await {
@@ -238,7 +297,14 @@ impl Account {
                 }
             }
             Err(error) => {
-                self.probing.raise(&error.brief());
+                let error_in_short = error.brief();
+                self.probing.raise(&error_in_short);
+                // Where others had paused it, this replica has now seen for itself.
+                if let Some((reason, length)) = retry::pause_after_question(&error, depth)
+                    && reason != PauseReason::Throttled
+                {
+                    self.write_down_pause(Pause { reason, length, error: &error_in_short }).await;
+                }
             }
         }
     }
@@ -255,6 +321,7 @@ impl Account {
                     if before != Some(candidate) {
                         self.write_down_access().await;
                     }
+                    self.answered().await;
                     return Ok(());
                 }
                 Err(denied @ FetchError::Denied(_)) => failure = failure.or(Some(denied)),
@@ -266,10 +333,11 @@ impl Account {
 
     async fn write_down_access(&self) {
         let Some(style) = self.client.style() else { return };
-        let written = timed!(&self.pool, DB_TIMEOUT, |connection| async {
-            account::set_api_path(&mut *connection, self.id(), style.as_casing()).await?;
-            account::answered(connection, self.id()).await
-        });
+        let written = timed!(&self.pool, DB_TIMEOUT, |connection| account::set_api_path(
+            connection,
+            self.id(),
+            style.as_casing()
+        ));
         if let Err(error) = written.await {
             warn!(account = %self.id(), %error, "the API path could not be written down");
         }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
-use crate::db::queue::dead_letter::{self, Closing, DeadLetter, Which};
+use crate::db::queue::dead_letter::{self, Closing, DeadLetter, StillOwed, Which};
 use crate::vobiz::{CallId, written};
 use sqlx::PgConnection;
 
@@ -30,6 +30,9 @@ enum DeadLettersVerb {
     List {
         #[command(flatten)]
         which: WhichArgs,
+        /// Instead those that are owed and not dead, the longest owed first
+        #[arg(long)]
+        owed: bool,
         /// At most so many
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
@@ -58,7 +61,7 @@ enum DeadLettersVerb {
         /// Only those of this account
         #[arg(long, group = "those", value_name = "ID")]
         account: Option<String>,
-        /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+        /// Only those that died of this: never_appeared, refused, unavailable, unreadable or unstorable
         #[arg(long, group = "those", value_name = "CLASS", hide_possible_values = true)]
         class: Option<Class>,
     },
@@ -74,7 +77,7 @@ enum DeadLettersVerb {
         /// Only those of this account
         #[arg(long, group = "these", value_name = "ID")]
         account: Option<String>,
-        /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+        /// Only those that died of this: never_appeared, refused, unavailable, unreadable or unstorable
         #[arg(long, group = "these", value_name = "CLASS", hide_possible_values = true)]
         class: Option<Class>,
         /// Why, for the audit log
@@ -96,7 +99,7 @@ struct WhichArgs {
     /// Only those of this account
     #[arg(long, value_name = "ID")]
     account: Option<String>,
-    /// Only those that died of this: never_appeared, refused, unreadable or unstorable
+    /// Only those that died of this: never_appeared, refused, unavailable, unreadable or unstorable
     #[arg(long, value_name = "CLASS", hide_possible_values = true)]
     class: Option<Class>,
 }
@@ -110,6 +113,9 @@ enum Class {
     /// The API refused this call, five times in an hour
     #[value(name = "refused")]
     Refused,
+    /// The API failed on this call alone, for three days
+    #[value(name = "unavailable")]
+    Unavailable,
     /// The answer was not a CDR, five times in an hour
     #[value(name = "unreadable")]
     Unreadable,
@@ -123,6 +129,7 @@ impl Class {
         match self {
             Self::NeverAppeared => "never_appeared",
             Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
             Self::Unreadable => "unreadable",
             Self::Unstorable => "unstorable",
         }
@@ -140,23 +147,21 @@ pub(in crate::cli) async fn run(args: &DeadLettersArgs) -> anyhow::Result<ExitCo
 
 async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     match verb {
-        DeadLettersVerb::List { which, limit, json } => {
+        DeadLettersVerb::List { which, owed: true, limit, json } => {
+            let which = Which { account_id: which.account.as_deref(), class: which.class.map(Class::as_str) };
+            let owed = dead_letter::list_owed(connection, which, i64::from(*limit)).await?;
+            if owed.is_empty() {
+                is_of_somebody(connection, which).await?;
+            }
+            list_lines(&owed, *json, *limit, "only those that are owed for longest are shown", list_owed)
+        }
+        DeadLettersVerb::List { which, owed: false, limit, json } => {
             let which = Which { account_id: which.account.as_deref(), class: which.class.map(Class::as_str) };
             let letters = dead_letter::list(connection, which, i64::from(*limit)).await?;
             if letters.is_empty() {
                 is_of_somebody(connection, which).await?;
             }
-            if *json {
-                for letter in &letters {
-                    output::stdout_line(&serde_json::to_string(letter)?);
-                }
-            } else {
-                list(&letters);
-                if letters.len() == *limit as usize {
-                    output::stderr_line("only the newest are shown: see --limit");
-                }
-            }
-            Ok(ExitCode::SUCCESS)
+            list_lines(&letters, *json, *limit, "only the newest are shown", list)
         }
         DeadLettersVerb::Show { call_id, json } => {
             let Some(letter) = dead_letter::get(connection, &CallId::new(call_id)?).await? else {
@@ -242,6 +247,48 @@ fn short(text: &str) -> String {
         Some((at, _)) => format!("{}…", &plain[..at]),
         None => plain,
     }
+}
+
+/// Prints rows, as JSON or as a table, and says where there may be more.
+fn list_lines<T: serde::Serialize>(
+    rows: &[T],
+    json: bool,
+    limit: u32,
+    cut: &str,
+    as_table: fn(&[T]),
+) -> anyhow::Result<ExitCode> {
+    if json {
+        for row in rows {
+            output::stdout_line(&serde_json::to_string(row)?);
+        }
+    } else {
+        as_table(rows);
+        if rows.len() == limit as usize {
+            output::stderr_line(&format!("{cut}: see --limit"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list_owed(owed: &[StillOwed]) {
+    if owed.is_empty() {
+        output::stderr_line("no call is owed");
+        return;
+    }
+    let mut table =
+        table::open(["call", "account", "class", "owed since", "next try", "tries", "last error"], [5]);
+    for owed in owed {
+        table.add_row([
+            owed.call_id.clone(),
+            owed.account_id.clone(),
+            owed.class.clone().unwrap_or_else(|| "-".into()),
+            time(Some(owed.enqueued_at)),
+            time(Some(owed.due_at)),
+            owed.attempts.to_string(),
+            short(owed.last_error.as_deref().unwrap_or("-")),
+        ]);
+    }
+    output::stdout_line(&table.to_string());
 }
 
 fn list(letters: &[DeadLetter]) {

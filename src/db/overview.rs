@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
+use super::account::{self, ReplicaSnapshot};
 use super::base::migration::{self, MigrationState, SchemaError};
 use super::base::partition;
 use super::bill::proof::{self, SumsSnapshot};
@@ -85,6 +86,8 @@ pub struct Quick {
     pub read_only: bool,
     /// All accounts that have a row, sorted.
     pub accounts: Vec<AccountSnapshot>,
+    /// The processes that ask for them.
+    pub replicas: Vec<ReplicaSnapshot>,
 }
 
 /// Calls that an account owes.
@@ -98,11 +101,39 @@ pub struct OwedSnapshot {
     pub waiting: i64,
 }
 
+/// Certain calls of an account and class that have been owed for over 36 hours, whatever their next try.
+#[derive(Debug, Clone, Serialize)]
+pub struct LongOwedSnapshot {
+    /// The account.
+    pub account_id: String,
+    /// Class of their last failure; `none` where they have not failed.
+    pub class: String,
+    /// How many.
+    pub calls: i64,
+    /// Seconds since the first of them was owed.
+    pub oldest_seconds: f64,
+}
+
+/// Instants of an account that lie later than their own rules can write them.
+#[derive(Debug, Clone, Serialize)]
+pub struct AheadSnapshot {
+    /// The account.
+    pub account_id: String,
+    /// Their columns, the furthest first.
+    pub columns: String,
+    /// How far ahead the furthest lies, in seconds.
+    pub seconds: f64,
+}
+
 /// What a thorough poll sees.
 #[derive(Debug, Clone)]
 pub struct Thorough {
     /// The queue without its dead letters, by account.
     pub owed: Vec<OwedSnapshot>,
+    /// Of them, those that have been owed for long, sorted by account and class.
+    pub long_owed: Vec<LongOwedSnapshot>,
+    /// Instants that lie later than now, sorted by account.
+    pub instants_ahead: Vec<AheadSnapshot>,
     /// Dead letters, sorted by account and class.
     pub dead: Vec<DeadLetterSnapshot>,
     /// The newest calls, by account.
@@ -129,11 +160,11 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
         AccountSnapshot,
         r#"select a.account_id, a.api_path,
                   case when p.paused then a.pause_reason end as pause_reason,
-                  case when p.paused then extract(epoch from vobiz.now() - a.paused_since)::float8 end as paused_seconds,
+                  case when p.paused then greatest(0, extract(epoch from vobiz.now() - a.paused_since))::float8 end as paused_seconds,
                   case when p.paused then a.paused_until end as paused_until,
                   vobiz.rate_in_force(a) as "rate_share!",
                   a.sweep_from,
-                  extract(epoch from vobiz.now() - coalesce(a.swept_at, a.registered_at))::float8 as "swept_seconds_ago!",
+                  greatest(0, extract(epoch from vobiz.now() - coalesce(a.swept_at, a.registered_at)))::float8 as "swept_seconds_ago!",
                   a.ledger_since, a.last_answer_at,
                   -- One index lookup each for the certain and the speculative calls.
                   greatest(0, extract(epoch from vobiz.now() - least(
@@ -156,14 +187,14 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                               and h.until_at > vobiz.now() - interval '15 minutes') / 900, 0)::float8 as "throttled_share!",
                   extract(epoch from vobiz.now() - (
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
-                    where h.account_id = a.account_id and h.reason <> 'throttled'))::float8 as unpaused_seconds,
+                    where h.account_id = a.account_id and h.reason <> 'throttled' and h.started_at <= vobiz.now()))::float8 as unpaused_seconds,
                   (select string_agg(r.words, '; ' order by r.list, r.page) from vobiz.refused_page r
                    where r.account_id = a.account_id) as refused_pages,
                   (select coalesce(sum(r.rows_lost), 0) from vobiz.refused_page r where r.account_id = a.account_id) as "rows_lost!"
            from vobiz.account a
            cross join lateral (select vobiz.is_paused(a) as paused) p
            cross join lateral (
-             select case when a.listing_until > vobiz.now() then a.listed_due_to end as due_to) h
+             select vobiz.reserved_to(a) as due_to) h
            order by a.account_id"#
     )
     .fetch_all(&mut *connection)
@@ -173,9 +204,16 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                   pg_catalog.pg_is_in_recovery() or current_setting('transaction_read_only')::bool as "read_only!",
                   pg_catalog.clock_timestamp() as "clock!""#
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
-    Ok(Quick { clock: server.clock, version: server.version, read_only: server.read_only, accounts })
+    let replicas = account::replicas(connection).await?;
+    Ok(Quick {
+        clock: server.clock,
+        version: server.version,
+        read_only: server.read_only,
+        accounts,
+        replicas,
+    })
 }
 
 /// Polls what has to be counted: it takes as long as the queue is large.
@@ -188,6 +226,8 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
+    let long_owed = long_owed(&mut *connection).await?;
+    let instants_ahead = instants_ahead(&mut *connection).await?;
     let dead = sqlx::query_as!(
         DeadLetterSnapshot,
         r#"select account_id, error_class as "class!", count(*) as "calls!",
@@ -223,6 +263,8 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     let count = |state| steps.iter().filter(|step| step.state == state).count();
     Ok(Thorough {
         owed,
+        long_owed,
+        instants_ahead,
         dead,
         newest,
         ledger,
@@ -233,4 +275,64 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
         changed: count(MigrationState::Changed),
         ahead: count(MigrationState::Ahead),
     })
+}
+
+/// Counts what has been owed for long. Its age runs from when it was owed first: `due_at` moves with each try.
+async fn long_owed(connection: &mut PgConnection) -> Result<Vec<LongOwedSnapshot>, sqlx::Error> {
+    sqlx::query_as!(
+        LongOwedSnapshot,
+        r#"select account_id, coalesce(error_class, 'none') as "class!", count(*) as "calls!",
+                  extract(epoch from vobiz.now() - min(enqueued_at))::float8 as "oldest_seconds!"
+           from vobiz.cdr_queue
+           where dead_at is null and certain and enqueued_at < vobiz.now() - interval '36 hours'
+           group by 1, 2 order by 1, 2"#
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Looks for instants later than now, or than the most that is ever put ahead of it: a clock was ahead when they were written.
+async fn instants_ahead(connection: &mut PgConnection) -> Result<Vec<AheadSnapshot>, sqlx::Error> {
+    sqlx::query_as!(
+        AheadSnapshot,
+        r#"with instant as (
+             select a.account_id, i.name, i.instant - i.most as instant
+             from vobiz.account a
+             cross join lateral (values
+               ('paused_since', a.paused_since, interval '0'), ('paused_until', a.paused_until, interval '61 minutes'),
+               ('next_slot', a.next_slot, interval '15 minutes'), ('rate_share_at', a.rate_share_at, interval '0'),
+               ('sweep_from', a.sweep_from, interval '0'), ('swept_at', a.swept_at, interval '0'),
+               ('swept_wide_at', a.swept_wide_at, interval '0'), ('ledger_since', a.ledger_since, interval '0'),
+               ('last_answer_at', a.last_answer_at, interval '0'), ('listing_until', a.listing_until, interval '2 minutes'),
+               ('registered_at', a.registered_at, interval '0')) as i (name, instant, most)
+             union all
+             select r.account_id, i.name, i.instant
+             from vobiz.account_replica r
+             cross join lateral (values ('seen_at', r.seen_at), ('probe_at', r.probe_at - interval '61 minutes')) as i (name, instant)
+             union all
+             select q.account_id, i.name, i.instant
+             from (select account_id, max(due_at) filter (where dead_at is null) - interval '61 minutes' as due_at, max(enqueued_at) as enqueued_at,
+                          max(first_failed_at) as first_failed_at, max(first_not_yet_at) as first_not_yet_at, max(dead_at) as dead_at
+                   from vobiz.cdr_queue group by account_id) q
+             cross join lateral (values
+               ('due_at', q.due_at), ('enqueued_at', q.enqueued_at), ('first_failed_at', q.first_failed_at),
+               ('first_not_yet_at', q.first_not_yet_at), ('dead_at', q.dead_at)) as i (name, instant)
+             union all
+             select d.account_id, i.name, i.instant
+             from (select d.account_id, max(d.began_at) as began_at, max(d.checked_at) as checked_at, max(d.reopened_at) as reopened_at,
+                          max(d.check_at) filter (where d.check_at > vobiz.latest_check(d)) as check_at
+                   from vobiz.provider_day d group by d.account_id) d
+             cross join lateral (values
+               ('began_at', d.began_at), ('checked_at', d.checked_at), ('reopened_at', d.reopened_at),
+               ('check_at', d.check_at)) as i (name, instant)
+           )
+           select i.account_id as "account_id!", string_agg(i.name, ', ' order by i.instant desc, i.name) as "columns!",
+                  extract(epoch from max(i.instant) - vobiz.now())::float8 as "seconds!"
+           from instant i
+           -- Less is the clock itself, which NTP moves.
+           where i.instant > vobiz.now() + interval '5 seconds'
+           group by i.account_id order by i.account_id"#
+    )
+    .fetch_all(connection)
+    .await
 }

@@ -53,6 +53,8 @@ const GATHERED: usize = 1000;
 /// While calls are waiting, a poll of the queue is worth its price for a quarter of the worker slots; for fewer it waits this long.
 const GATHER_SLOTS: Duration = Duration::from_millis(5);
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that were put off too far and are brought back at once, each half minute.
+const MENDED: i64 = 1000;
 /// A poll of an account's queue waits for a worker slot, at most as long as a request may take, and for Postgres.
 const STALL_AFTER: Duration = Duration::from_secs(120);
 
@@ -187,9 +189,12 @@ impl Fetcher {
             let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
             let from = scan_start.begin(Instant::now());
+            if from.is_none() {
+                self.mend_due(account).await?;
+            }
             let (leases, reserved) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
-                account.id(),
+                (account.id(), &account.replica),
                 free,
                 account.max_rps,
                 AHEAD,
@@ -218,6 +223,17 @@ impl Fetcher {
             }
         }
         Ok(count)
+    }
+
+    /// Makes calls due that a clock that was ahead put off for longer than any rule does.
+    async fn mend_due(&self, account: &Account) -> Result<(), DbError> {
+        let mended =
+            timed!(&self.pool, DB_TIMEOUT, |connection| queue::mend_due(connection, account.id(), MENDED));
+        let calls = mended.await?;
+        if calls > 0 {
+            warn!(account = %account.id(), calls, "calls were put off under a clock that was ahead: they are due now");
+        }
+        Ok(())
     }
 
     /// A free worker slot; where the last round found calls, so that more may be due, one of several if that takes but a moment. None:
@@ -295,7 +311,9 @@ impl Fetcher {
         if self.capacity.available_permits() < self.settings.concurrency as usize + GATHERED {
             return false;
         }
-        let due = timed!(&self.pool, DB_TIMEOUT, |connection| queue::any_due(connection)).await;
+        let Some(account) = self.accounts.first() else { return true };
+        let due =
+            timed!(&self.pool, DB_TIMEOUT, |connection| queue::any_due(connection, &account.replica)).await;
         due.is_ok_and(|due| !due)
     }
 }

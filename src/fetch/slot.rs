@@ -13,7 +13,7 @@
 //! (`Failure::learn`), until the step is an end.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
@@ -21,9 +21,12 @@ use super::other_accounts::OtherAccounts;
 use crate::account::{Account, Priority};
 use crate::db::cdr::{Incoming, Origin};
 use crate::db::queue::{Failed, FetchOutcome, Lease, Then};
-use crate::retry::{self, ErrorClass, Failure, Learned, NextStep};
+use crate::retry::{self, ErrorClass, Failure, History, Learned, NextStep};
 use crate::vobiz::{AccountId, Cdr, FetchError, ListQuery};
 use crate::watch::metrics::Metrics;
+
+/// Another call that was fetched within this time shows that single calls can be.
+const LATELY: Duration = Duration::from_secs(24 * 3600);
 
 /// Fetches the CDR of a leased call.
 pub(super) async fn fetch(
@@ -41,6 +44,7 @@ pub(super) async fn fetch(
     match observed(request, metrics).await {
         Ok(cdr) => {
             streak(account).succeeded();
+            account.fetched().await;
             let incoming = Incoming::new(cdr, account.id(), Origin::Callback, true, requested_at)
                 .fetched(lease.attempts + 1, lease.announced_at);
             FetchOutcome::Store(lease, Box::new(incoming))
@@ -97,7 +101,8 @@ async fn follow_rule(
     metrics: &Metrics,
     error: FetchError,
 ) -> FetchOutcome {
-    let mut failure = Failure::new(error, lease.history, lease.sip_call_id.is_some(), rand::random());
+    let history = History { others_succeed: account.fetched_within(LATELY), ..lease.history };
+    let mut failure = Failure::new(error, history, lease.sip_call_id.is_some(), rand::random());
     loop {
         let answer = match failure.next_step() {
             NextStep::AskList(depth, why) => Learned::Access(depth, account.verify(&why, depth).await),

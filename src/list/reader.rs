@@ -140,7 +140,10 @@ impl ListReader<'_> {
             let requested_at = clock.now();
             self.tally.count_request();
             let error = match account.client.list_cdrs(query).await {
-                Ok(listed) => return Ok((listed, clock, requested_at)),
+                Ok(listed) => {
+                    account.answered().await;
+                    return Ok((listed, clock, requested_at));
+                }
                 Err(error) => error,
             };
             account.list_failed(&error).await;

@@ -5,22 +5,30 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::late::{ahead, long_owed};
+use super::pauses::{paused, paused_alone, unanswered};
+
+use crate::db::account::ReplicaSnapshot;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
-use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, NewestCalls, OwedSnapshot};
+use crate::db::overview::{
+    AccountSnapshot, AheadSnapshot, DeadLetterSnapshot, LongOwedSnapshot, NewestCalls, OwedSnapshot,
+};
 use crate::watch::arrivals::ArrivalCounts;
 
 /// Clocks that differ by more than this, in seconds, are wrong.
 const SKEW: f64 = 30.0;
-/// An API that is away for longer than this is no hiccup.
-const OUTAGE: f64 = 15.0 * 60.0;
+/// An API that is away for longer than this, after twenty failures and a question to its list, is no hiccup.
+pub(super) const OUTAGE: f64 = 30.0;
+/// A process that asks has had its first good answer by then.
+pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// A due call that waits longer than this is not being fetched.
 const STUCK: f64 = 3600.0;
 /// Postgres may restart, and a commit may fail: it is a person's matter after this.
 const AWAY: Duration = Duration::from_secs(10);
 /// Throttled for more than this part of a quarter of an hour is throttled all the time.
-const THROTTLED: f64 = 0.5;
+pub(super) const THROTTLED: f64 = 0.5;
 /// A start takes seconds, unless it migrates or recovers.
 const SLOW_START: Duration = Duration::from_secs(300);
 /// A day that differs is compared again after 15 and 30 minutes: what differs then is no list that lags behind.
@@ -94,6 +102,14 @@ pub struct StatusSnapshot {
     pub postgres: PostgresSnapshot,
     /// The accounts of this process.
     pub accounts: Vec<AccountSnapshot>,
+    /// The processes that ask for accounts.
+    pub replicas: Vec<ReplicaSnapshot>,
+    /// This process asks Vobiz.
+    pub asks: bool,
+    /// Calls that have been owed for long, of all accounts.
+    pub long_owed: Vec<LongOwedSnapshot>,
+    /// Instants that lie in the future.
+    pub ahead: Vec<AheadSnapshot>,
     /// What is owed, of all accounts.
     pub owed: Vec<OwedSnapshot>,
     /// Dead letters, of all accounts.
@@ -140,7 +156,9 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
     }
     postgres(snapshot, &mut acts);
     for account in &snapshot.accounts {
-        paused(account, &mut acts);
+        paused(account, snapshot, &mut acts);
+        paused_alone(account, snapshot, &mut acts);
+        unanswered(account, snapshot, &mut acts);
         refused_pages(account, &mut acts);
     }
     if snapshot.postgres.answers {
@@ -163,6 +181,8 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
             cure: cure.into(),
         });
     }
+    long_owed(snapshot, &mut acts);
+    ahead(snapshot, &mut acts);
     unsettled(snapshot, &mut acts);
     wrong_bill(snapshot, &mut acts);
     schema(snapshot, &mut acts);
@@ -211,7 +231,7 @@ fn dead_letters(calls: i64) -> String {
 }
 
 /// Seconds as they are shown.
-fn whole(seconds: f64) -> Option<u64> {
+pub(super) fn whole(seconds: f64) -> Option<u64> {
     Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
 }
 
@@ -229,50 +249,6 @@ fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             for_seconds: None,
             cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
                 .into(),
-        });
-    }
-}
-
-fn paused(account: &AccountSnapshot, acts: &mut Vec<Act>) {
-    // Each 429 is a short pause of its own; together they may be most of the time.
-    if account.throttled_share > THROTTLED {
-        acts.push(Act {
-            what: format!(
-                "account {} was throttled (429) for {:.0} % of the last 15 minutes",
-                account.account_id,
-                account.throttled_share * 100.0
-            ),
-            for_seconds: None,
-            cure: "lower VOBIZ_MAX_RPS to what Vobiz allows, or ask Vobiz for more".into(),
-        });
-    }
-    let (Some(reason), Some(lasting)) = (account.pause_reason.as_deref(), account.paused_seconds) else {
-        return;
-    };
-    let (acts_after, cure) = match reason {
-        "denied" => (
-            0.0,
-            "Vobiz refuses our credentials: check that the token is the present one and that the account may read CDRs; put the \
-             new token where it comes from and send SIGHUP (a token in a variable needs a restart)",
-        ),
-        "unreadable" => (
-            0.0,
-            "the answers of the API cannot be read any more: see last_body in vobiz.cdr_queue, and look for a newer release of \
-             vobiz-cdr",
-        ),
-        "unavailable" => (
-            OUTAGE,
-            "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself \
-             when the API is back",
-        ),
-        // Throttled: it ends by itself, and a share that is too large was said above.
-        _ => return,
-    };
-    if lasting >= acts_after {
-        acts.push(Act {
-            what: format!("account {} is paused: {reason}", account.account_id),
-            for_seconds: whole(lasting),
-            cure: cure.into(),
         });
     }
 }

@@ -11,7 +11,7 @@ fn account() -> AccountSnapshot {
         sweep_from: None,
         swept_seconds_ago: 300.0,
         ledger_since: chrono::DateTime::UNIX_EPOCH,
-        last_answer_at: None,
+        last_answer_at: Some(chrono::DateTime::UNIX_EPOCH),
         oldest_due_seconds: 0.0,
         oldest_single_due_seconds: 0.0,
         listed_due_to: None,
@@ -19,6 +19,18 @@ fn account() -> AccountSnapshot {
         unpaused_seconds: None,
         refused_pages: None,
         rows_lost: 0,
+    }
+}
+
+fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
+    ReplicaSnapshot {
+        account_id: "MA_1".into(),
+        host: "host-b".into(),
+        pid: 4711,
+        pause_reason: reason.map(Into::into),
+        paused_seconds: reason.map(|_| seconds),
+        error: reason.map(|_| "unavailable: no connection: dns error: failed to lookup".into()),
+        answered_seconds_ago: Some(5.0),
     }
 }
 
@@ -33,6 +45,10 @@ pub(crate) fn well() -> StatusSnapshot {
         ledger: LedgerSnapshot::default(),
         sums: SumsSnapshot::default(),
         unclear: UnclearSnapshot::default(),
+        replicas: vec![replica(None, 0.0)],
+        asks: true,
+        long_owed: vec![],
+        ahead: vec![],
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
@@ -69,7 +85,7 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
     for snapshot in [
         well(),
         paused("throttled", 60.0),
-        paused("unavailable", 600.0),
+        paused("unavailable", 20.0),
         with(|snapshot| {
             snapshot.postgres =
                 PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
@@ -103,7 +119,7 @@ fn every_condition_is_said_once_and_with_its_cure() {
     for (snapshot, what, cure) in [
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
-        (paused("unavailable", 901.0), "paused: unavailable", "status page"),
+        (paused("unavailable", 31.0), "paused: unavailable", "status page"),
         (
             with(|snapshot| {
                 // Between two pauses as well as in one.
@@ -180,6 +196,54 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "callback_2026_12",
             "migrate apply",
         ),
+        (
+            with(|snapshot| {
+                snapshot.accounts[0].pause_reason = Some("unavailable".into());
+                snapshot.accounts[0].paused_seconds = Some(31.0);
+                snapshot.replicas = vec![replica(Some("unavailable"), 31.0)];
+            }),
+            "paused: unavailable (host-b pid 4711: unavailable: no connection: dns error",
+            "the name of the API is not found",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.replicas = vec![replica(None, 0.0), replica(Some("denied"), 1.0)];
+                snapshot.replicas[1].answered_seconds_ago = None;
+            }),
+            "one replica asks for no calls of account MA_1, while others may: denied (host-b pid 4711, which never had a good answer",
+            "mend that process",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.accounts[0].last_answer_at = None;
+                snapshot.uptime = Duration::from_secs(31);
+            }),
+            "has not given one good answer for account MA_1 yet",
+            "VOBIZ_API_URL",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.long_owed = vec![LongOwedSnapshot {
+                    account_id: "MA_1".into(),
+                    class: "unavailable".into(),
+                    calls: 1,
+                    oldest_seconds: 2_600_000.0,
+                }];
+            }),
+            "1 call of account MA_1 has been owed for over 36 hours: unavailable",
+            "dead-letters list --owed",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.ahead = vec![AheadSnapshot {
+                    account_id: "MA_1".into(),
+                    columns: "swept_at, next_slot".into(),
+                    seconds: 7200.0,
+                }];
+            }),
+            "instants of account MA_1 lie up to 2h in the future: swept_at, next_slot",
+            "timedatectl",
+        ),
         (with(|snapshot| snapshot.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
         (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
@@ -187,6 +251,55 @@ fn every_condition_is_said_once_and_with_its_cure() {
         let acts = evaluate(&snapshot);
         assert_eq!(acts.len(), 1, "{acts:?}");
         assert!(acts[0].what.contains(what) && acts[0].cure.contains(cure), "{what}: {acts:?}");
+    }
+}
+
+#[test]
+fn the_words_of_the_transport_decide_what_to_do_about_an_api_that_is_away() {
+    for (error, cure) in [
+        (
+            "unavailable: no connection: invalid peer certificate: UnknownIssuer",
+            "certificate of the API is not believed",
+        ),
+        (
+            "unavailable: no connection: client error (Connect): tls handshake eof",
+            "certificate of the API is not believed",
+        ),
+        (
+            "unavailable: no connection: dns error: failed to lookup address information",
+            "the name of the API is not found",
+        ),
+        (
+            "unavailable: no connection: tcp connect error: Connection refused (os error 111)",
+            "nothing takes connections",
+        ),
+        ("unavailable: no answer in time: operation timed out", "no answer comes"),
+        ("unavailable: 503", "status page"),
+    ] {
+        let snapshot = with(|snapshot| {
+            snapshot.accounts[0].pause_reason = Some("unavailable".into());
+            snapshot.accounts[0].paused_seconds = Some(31.0);
+            snapshot.replicas = vec![replica(Some("unavailable"), 31.0)];
+            snapshot.replicas[0].error = Some(error.into());
+        });
+        let acts = evaluate(&snapshot);
+        assert_eq!(acts.len(), 1, "{acts:?}");
+        assert!(acts[0].what.contains(error) && acts[0].cure.contains(cure), "{acts:?}");
+    }
+}
+
+#[test]
+fn a_process_that_asks_nothing_waits_for_no_answer() {
+    for change in [
+        (|snapshot| snapshot.asks = false) as fn(&mut StatusSnapshot),
+        |snapshot| snapshot.uptime = Duration::from_secs(29),
+        |snapshot| snapshot.postgres.lasting = Duration::from_secs(29),
+    ] {
+        let snapshot = with(|snapshot| {
+            snapshot.accounts[0].last_answer_at = None;
+            change(snapshot);
+        });
+        assert_eq!(evaluate(&snapshot), []);
     }
 }
 

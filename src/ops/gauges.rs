@@ -11,7 +11,9 @@ use crate::db::overview::OwedSnapshot;
 /// All reasons for a pause: each has its series.
 const REASONS: [&str; 4] = ["throttled", "denied", "unavailable", "unreadable"];
 /// All classes of dead letters: each has its series.
-const CLASSES: [&str; 4] = ["never_appeared", "refused", "unreadable", "unstorable"];
+const CLASSES: [&str; 5] = ["never_appeared", "refused", "unavailable", "unreadable", "unstorable"];
+/// All classes of what is owed and not dead.
+const OWED_CLASSES: [&str; 5] = ["none", "not_yet", "refused", "unavailable", "unreadable"];
 
 impl Ops {
     /// Puts what was seen into the gauges. What was not seen yet has no sample: a zero would be a claim.
@@ -33,6 +35,13 @@ impl Ops {
             metrics.queue_calls.with_label_values(&["dead"]).set(classes.values().sum());
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
+            }
+            let mut long_owed: BTreeMap<&str, i64> = OWED_CLASSES.iter().map(|class| (*class, 0)).collect();
+            for owed in &thorough.long_owed {
+                *long_owed.entry(&owed.class).or_default() += owed.calls;
+            }
+            for (class, calls) in long_owed {
+                metrics.long_owed_calls.with_label_values(&[class]).set(calls);
             }
             let DifferenceCounts {
                 missing_here,
@@ -67,6 +76,7 @@ impl Ops {
             metrics.without_cost_calls.with_label_values(&[id]).set(owner.without_cost);
         }
         metrics.account_paused.reset();
+        metrics.replicas_paused.reset();
         metrics.oldest_due_seconds.reset();
         for account in &snapshot.accounts {
             let id = account.account_id.as_str();
@@ -74,6 +84,14 @@ impl Ops {
                 let paused = account.pause_reason.as_deref() == Some(reason);
                 metrics.account_paused.with_label_values(&[id, reason]).set(i64::from(paused));
             }
+            let replicas = snapshot
+                .replicas
+                .iter()
+                .filter(|replica| replica.account_id == id && replica.pause_reason.is_some());
+            metrics
+                .replicas_paused
+                .with_label_values(&[id])
+                .set(i64::try_from(replicas.count()).unwrap_or(i64::MAX));
             metrics.oldest_due_seconds.with_label_values(&[id]).set(account.oldest_due_seconds);
         }
         for (against, skew) in [("postgres", snapshot.clocks.postgres), ("vobiz", snapshot.clocks.vobiz)] {

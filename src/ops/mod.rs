@@ -11,6 +11,8 @@
 mod callbacks;
 mod evaluate;
 mod gauges;
+mod late;
+mod pauses;
 mod poll;
 mod ready;
 mod status;

@@ -9,10 +9,13 @@ use super::evaluate::{
     Act, ClockSkew, LoopSnapshot, PostgresSnapshot, SchemaSnapshot, StatusSnapshot, evaluate,
 };
 use super::{Ops, Phase};
+use crate::db::account::ReplicaSnapshot;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
-use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
+use crate::db::overview::{
+    AccountSnapshot, AheadSnapshot, DeadLetterSnapshot, LongOwedSnapshot, OwedSnapshot,
+};
 use crate::watch::arrivals::ArrivalCounts;
 
 /// The answer of `/status`.
@@ -32,6 +35,8 @@ pub(super) struct StatusPage {
     sums: SumsSnapshot,
     unclear: UnclearSnapshot,
     accounts: Vec<AccountSnapshot>,
+    replicas: Vec<ReplicaSnapshot>,
+    instants_ahead: Vec<AheadSnapshot>,
     loops: Vec<LoopSnapshot>,
     clocks_ahead_seconds: ClockSkew,
     schema: SchemaSnapshot,
@@ -64,6 +69,8 @@ struct Queue {
     /// Age of the two counts before it.
     counted_seconds_ago: Option<u64>,
     accounts: Vec<OwedSnapshot>,
+    /// Owed for over 36 hours.
+    long_owed: Vec<LongOwedSnapshot>,
 }
 
 impl Ops {
@@ -93,6 +100,15 @@ impl Ops {
                     ours.cloned().collect()
                 })
                 .unwrap_or_default(),
+            replicas: quick
+                .map(|quick| {
+                    let ours = quick.replicas.iter().filter(|replica| is_configured(&replica.account_id));
+                    ours.cloned().collect()
+                })
+                .unwrap_or_default(),
+            asks: self.settings.parts.iter().any(|part| *part != "receive"),
+            long_owed: thorough.map(|thorough| thorough.long_owed.clone()).unwrap_or_default(),
+            ahead: thorough.map(|thorough| thorough.instants_ahead.clone()).unwrap_or_default(),
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
             callbacks: self.receives().then(|| self.metrics.arrivals.counts()),
@@ -177,6 +193,7 @@ impl Ops {
                 dead: snapshot.dead.iter().map(|dead| dead.calls).sum(),
                 counted_seconds_ago: counted,
                 accounts: snapshot.owed,
+                long_owed: snapshot.long_owed,
             },
             callbacks_last_15_minutes: snapshot.callbacks,
             dead_letters: snapshot.dead,
@@ -184,6 +201,8 @@ impl Ops {
             sums: snapshot.sums,
             unclear: snapshot.unclear,
             accounts: snapshot.accounts,
+            replicas: snapshot.replicas,
+            instants_ahead: snapshot.ahead,
             loops: snapshot.loops,
             clocks_ahead_seconds: snapshot.clocks,
             schema: snapshot.schema,

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
 use crate::db;
+use crate::db::account::Replica;
 use crate::db::base::{migration, setting};
 use crate::db::timed;
 use crate::receive::EndpointSettings;
@@ -65,7 +66,7 @@ pub(super) async fn accounts_anew(
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
-    timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids)).await?;
+    timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
     Ok(accounts)
 }
 

@@ -277,11 +277,8 @@ async fn sweep_down<'a>(
             in_time(backlog::unlock(locked, account.id())).await?;
         }
         if page.is_last || page.newest.is_some_and(|newest| newest < plan.down_to) {
-            timed!(reader.pool, DB_TIMEOUT, |connection| async {
-                account::swept(&mut *connection, account.id(), plan).await?;
-                account::answered(connection, account.id()).await
-            })
-            .await?;
+            timed!(reader.pool, DB_TIMEOUT, |connection| account::swept(connection, account.id(), plan))
+                .await?;
             return walk.end().await;
         }
     }

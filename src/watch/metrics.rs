@@ -48,6 +48,8 @@ pub struct Metrics {
     pub(crate) queue_calls: IntGaugeVec,
     /// `queue_oldest_due_seconds`.
     pub(crate) oldest_due_seconds: GaugeVec,
+    /// `queue_long_owed_calls{class}`.
+    pub(crate) long_owed_calls: IntGaugeVec,
     /// `dead_letters{class}`.
     pub(crate) dead_letters: IntGaugeVec,
     /// `ledger_difference{kind}`.
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub(crate) without_cost_calls: IntGaugeVec,
     /// `account_paused{account,reason}`.
     pub(crate) account_paused: IntGaugeVec,
+    /// `replicas_paused{account}`.
+    pub(crate) replicas_paused: IntGaugeVec,
     /// `clock_skew_seconds{against}`.
     pub(crate) clock_skew_seconds: GaugeVec,
     /// `worker_last_progress_timestamp_seconds{loop}`.
@@ -163,6 +167,14 @@ impl Metrics {
                     &["account"],
                 ),
             ),
+            long_owed_calls: add(
+                &r,
+                gauges(
+                    "queue_long_owed_calls",
+                    "Certain calls that have been owed for over 36 hours, by class of their last failure.",
+                    &["class"],
+                ),
+            ),
             dead_letters: add(&r, gauges("dead_letters", "Dead letters, by class.", &["class"])),
             ledger_difference: add(
                 &r,
@@ -193,6 +205,14 @@ impl Metrics {
                 gauges(
                     "without_cost_calls",
                     "Calls of the last 62 billing days without an amount, by account.",
+                    &["account"],
+                ),
+            ),
+            replicas_paused: add(
+                &r,
+                gauges(
+                    "replicas_paused",
+                    "Processes that ask for no calls of an account, as all or alone.",
                     &["account"],
                 ),
             ),

@@ -1,9 +1,19 @@
 //! One account: its path and tokens, its pauses, and the probe that ends them.
 
-use vobiz_cdr::simulator::{Answer, CallSpec, Casing, RetryAfter, SimulatedAccount, SimulatorOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use vobiz_cdr::account::Account;
+use vobiz_cdr::db::account::Replica;
+use vobiz_cdr::simulator::{
+    Answer, CallSpec, Casing, RetryAfter, SimulatedAccount, Simulator, SimulatorOptions,
+};
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until_is;
+use vobiz_cdr::vobiz::{Client, HomeCountry, Http};
+
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
 
 #[tokio::test]
@@ -243,5 +253,124 @@ async fn unknown_ids_and_one_bad_moment_of_the_api_pause_nobody() {
     assert_eq!(world.pause_reason().await, "∅");
     assert_eq!(world.database.count("select count(*) from vobiz.cdr_queue where failures = 1").await, 40);
     assert!(world.vobiz.stats().fetches_of(&newest.call_id) >= 1, "it was asked");
+    world.end().await;
+}
+
+/// The account of the world as another process asks for it.
+fn replica_of(world: &World, pid: u32, api: &str, token: &str) -> Arc<Account> {
+    let http = Http::new(Duration::from_secs(60), None).unwrap();
+    let client =
+        Client::new(http, Url::parse(api).unwrap(), credentials(ACCOUNT, &[token]), HomeCountry::INDIA);
+    let replica = Arc::new(Replica::new("another-host", pid));
+    Arc::new(Account::asked_by(replica, client, 1000.0, world.database.pool.clone()))
+}
+
+async fn is_paused(account: &Account) -> bool {
+    account.is_paused().await.unwrap()
+}
+
+/// A wrong URL where nothing listens, one where something else answers, and a token of yesterday.
+#[tokio::test]
+async fn a_replica_that_alone_fails_pauses_itself_and_nobody_else() {
+    let refuses = || format!("http://127.0.0.1:{}", crate::support::process::free_port());
+    let stranger = Simulator::start(SimulatorOptions {
+        accounts: vec![SimulatedAccount::new("MA_STRANGER", "tok_stranger")],
+        ..SimulatorOptions::default()
+    })
+    .await
+    .unwrap();
+    for (api, token, reason) in [
+        (Some(refuses()), TOKEN, "unavailable"),
+        (Some(stranger.api_url()), TOKEN, "denied"),
+        (None, "tok_of_yesterday", "denied"),
+    ] {
+        let world = World::new().await;
+        let api = api.unwrap_or_else(|| world.vobiz.api_url());
+        let broken = replica_of(&world, 4711, &api, token);
+        let its_fetcher = fetcher(&world.database.pool, vec![broken.clone()]);
+        assert!(!is_paused(&world.accounts[0]).await, "which says that it is there");
+        for minutes in 0..4 {
+            world.database.shift_clock(&format!("{} seconds", minutes * 61)).await;
+            assert!(!is_paused(&world.accounts[0]).await);
+            for _ in 0..10 {
+                world.owed_call().await;
+            }
+            // The broken one always comes first, and its probes fail.
+            its_fetcher.run_until_idle().await;
+            until_is("it is paused", true, async || is_paused(&broken).await).await;
+            assert_eq!(world.pause_reason().await, "∅", "{reason}");
+            world.drain().await;
+            assert_eq!(world.stored().await, 10 * (minutes + 1), "{reason}");
+        }
+        assert_eq!(world.database.count("select count(*) from vobiz.account_pause").await, 0, "{reason}");
+        let said = world
+            .text("select concat_ws(' ', host, pid, pause_reason, last_answer_at, error) from vobiz.account_replica where pid = 4711")
+            .await;
+        assert!(said.starts_with(&format!("another-host 4711 {reason} {reason}: ")), "{said}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_was_alone_in_failing_goes_on_when_its_token_is_right_again() {
+    let world = World::new().await;
+    world.vobiz.set_token(ACCOUNT, "tok_of_tomorrow");
+    let broken = replica_of(&world, 4711, &world.vobiz.api_url(), TOKEN);
+    let fine = replica_of(&world, 4712, &world.vobiz.api_url(), "tok_of_tomorrow");
+    assert!(!is_paused(&fine).await);
+    let its_fetcher = fetcher(&world.database.pool, vec![broken.clone()]);
+    world.owed_call().await;
+    its_fetcher.run_until_idle().await;
+    until_is("it is paused", true, async || is_paused(&broken).await).await;
+    assert!(!is_paused(&fine).await);
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    world.database.shift_clock("2 minutes").await;
+    until_is("its probe succeeds", false, async || {
+        its_fetcher.run_until_idle().await;
+        is_paused(&broken).await
+    })
+    .await;
+    its_fetcher.run_until_idle().await;
+    assert_eq!(world.stored().await, 1);
+    world.end().await;
+}
+
+/// Where nobody is left who might work, and where two that knew it agree, a third one need not fail twenty times.
+#[tokio::test]
+async fn two_replicas_that_agree_pause_a_third_and_its_success_outvotes_them() {
+    let world = World::new().await;
+    let [one, two, three] = [1, 2, 3].map(|pid| replica_of(&world, pid, &world.vobiz.api_url(), TOKEN));
+    let their = |account: &Arc<Account>| fetcher(&world.database.pool, vec![account.clone()]);
+    for account in [&one, &two] {
+        world.owed_call().await;
+        their(account).run_until_idle().await;
+    }
+    assert_eq!(world.stored().await, 2, "both had good answers");
+    assert!(!is_paused(&three).await);
+    // A quiet hour; then the API goes away.
+    world.database.shift_clock("1 hour").await;
+    world.vobiz.script_account(ACCOUNT, Some(Answer::Html));
+    assert!(!is_paused(&three).await);
+    for _ in 0..60 {
+        world.owed_call().await;
+    }
+    their(&one).run_until_idle().await;
+    assert!(is_paused(&one).await && !is_paused(&two).await && !is_paused(&three).await);
+    assert_eq!(world.pause_reason().await, "∅");
+    world.database.shift_clock("1 hour 10 seconds").await;
+    their(&two).run_until_idle().await;
+    assert!(is_paused(&two).await && is_paused(&three).await, "{}", world.pause_reason().await);
+    assert_eq!(world.pause_reason().await, "unavailable");
+    // The two are wrong: it is they who cannot reach it.
+    world.vobiz.script_account(ACCOUNT, None);
+    let fetcher = their(&three);
+    until_is("the third one finds out by itself", 62, async || {
+        world.database.advance_clock(chrono::TimeDelta::seconds(20)).await;
+        fetcher.run_until_idle().await;
+        world.stored().await
+    })
+    .await;
+    assert_eq!(world.pause_reason().await, "∅");
+    assert!(is_paused(&one).await && is_paused(&two).await, "until their own probes succeed");
     world.end().await;
 }

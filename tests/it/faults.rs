@@ -162,6 +162,54 @@ async fn two_replicas_fetch_no_call_at_the_same_time_and_hold_the_limit_together
     database.every_certain_call_is_somewhere().await;
 }
 
+/// Two ways in which one process may be wrong: its URL, and its token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_a_wrong_url_or_token_does_not_stop_the_other_and_status_names_it() {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    for (wrong, error) in [
+        (("VOBIZ_API_URL", nowhere.as_str()), "unavailable: no connection"),
+        (("VOBIZ_AUTH_TOKEN", "tok_old"), "denied: 401"),
+    ] {
+        let database = Database::new().await;
+        let vobiz = vobiz(options()).await;
+        let api = vobiz.api_url();
+        let settings = settings(&database.url, &api);
+        let fetching = |settings: &[(&str, &str)]| {
+            let mut command = program(&["serve", "--only", "fetch"]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            Serve::start_by(command, 0, settings)
+        };
+        let healthy = fetching(&settings);
+        let broken = fetching(&[settings.clone(), vec![wrong]].concat());
+        let broken_pid = format!("pid {}", broken.id());
+        let ops: SocketAddr = healthy.ops.parse().unwrap();
+        let acts = async || page(ops, "/status").await.1;
+        // Until it is said at the other process who is wrong, and why.
+        until("the other one says who cannot work", async || {
+            let said = acts().await;
+            said.contains("one replica asks for no calls")
+                && said.contains(&broken_pid)
+                && said.contains(error)
+        })
+        .await;
+        // Until both had said that they are there, either may have been the only one.
+        let pauses = "select count(*) from vobiz.account_pause";
+        let before = database.count(pauses).await;
+        for stored in 1..=40 {
+            let call = vobiz.place_call(CallSpec::default());
+            database.owe(&[&call.call_id], true).await;
+            until_is("it is fetched", stored, async || {
+                database.count("select count(*) from vobiz.cdr").await
+            })
+            .await;
+        }
+        assert_eq!(database.count(pauses).await, before, "nobody was paused for all");
+        drop(broken);
+        database.run("update vobiz.account_replica set seen_at = now() - interval '1 hour' where pause_reason is not null").await;
+        until("and all is well without it", async || page(ops, "/status").await.0 == 200).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_goes_away_means_503_and_costs_no_call_anything() {
     let folder = tempfile::Builder::new().prefix("vobiz-cdr-away.").tempdir().unwrap();

@@ -4,6 +4,7 @@
 
 mod account;
 mod cli;
+mod clock;
 mod db;
 mod docs;
 mod faults;

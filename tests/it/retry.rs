@@ -64,6 +64,11 @@ fn missing(seconds: u64) -> Known {
     (History { not_yet_for: Some(s(seconds)), ..after(NotYet, 9).0 }, false)
 }
 
+/// A certain call that was unavailable for so many hours, while others came or not.
+fn unavailable_for(hours: u64, others_succeed: bool) -> Known {
+    (History { failing_for: Some(s(hours * HOUR)), others_succeed, ..after(Unavailable, 300).0 }, false)
+}
+
 fn speculative((history, sip): Known) -> Known {
     (History { certain: false, ..history }, sip)
 }
@@ -179,6 +184,13 @@ fn table() -> Vec<Row> {
         (down(), after(NotYet, 5), vec![once(Unavailable)], Wait(Unavailable, s(2))),
         (down(), missing(1000 * HOUR), vec![once(Unavailable)], Wait(Unavailable, s(2))),
         (down(), speculative(missing(1000 * HOUR)), vec![once(Unavailable)], Wait(Unavailable, s(2))),
+        // Alone for three days, while others come: it is the call.
+        (down(), unavailable_for(71, true), vec![once(Unavailable)], Wait(Unavailable, s(900))),
+        (down(), unavailable_for(72, true), vec![once(Unavailable)], Bury(Unavailable)),
+        (down(), unavailable_for(900, false), vec![once(Unavailable)], Wait(Unavailable, s(900))),
+        (down(), speculative(unavailable_for(72, true)), vec![once(Unavailable)], Close(Unavailable)),
+        (not_yet(), unavailable_for(900, true), vec![once(NotYet)], Wait(NotYet, s(4))),
+        (down(), unavailable_for(900, true), vec![counted(Unavailable, 20), question("unavailable", List, Paused)], Release(s(0))),
         (down(), fresh(), vec![counted(Unavailable, 20), question("unavailable", List, CallAlone)], Wait(Unavailable, s(2))),
         (down(), fresh(), vec![counted(Unavailable, 20), question("unavailable", List, AccessChanged)], Release(s(0))),
         (down(), fresh(), vec![counted(Unavailable, 20), question("unavailable", List, Paused)], Release(s(0))),

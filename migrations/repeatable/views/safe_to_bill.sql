@@ -2,7 +2,7 @@ create or replace view vobiz.safe_to_bill as
   with zone as (
     select billing_zone from vobiz.setting
   ), began as (
-    select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, a.ledger_since) as first_day, vobiz.provider_day_of(a.account_id, vobiz.now()) as today
+    select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, least(a.ledger_since, vobiz.now())) as first_day, vobiz.provider_day_of(a.account_id, vobiz.now()) as today
     from vobiz.account a
   ), unsettled as (
     -- The first day that is not settled. Days before the ledger began do not count. Where several zones fit the lists, its calls may
@@ -18,13 +18,18 @@ create or replace view vobiz.safe_to_bill as
                 when d.state = 'open'
                 then format('day %s is compared with Vobiz at %s', d.day,
                             vobiz.time_in_words(d.check_at, z.billing_zone))
+                when d.state = 'settled'
+                then format('day %s was compared before it was over, or under a clock that was ahead, and is compared again', d.day)
                 when d.state = 'unproven' then format('day %s is unproven: %s', d.day, k.reason)
                 else format('day %s differs: %s', d.day, k.reason) end as words
     from began a cross join zone z
     cross join lateral (
       select d.day, d.from_at, d.to_at, d.state, d.reopened_at, d.check_id, d.check_at, d.error
       from vobiz.provider_day d
-      where d.account_id = a.account_id and (d.state <> 'settled' or d.reopened_at is not null) and d.day >= a.first_day
+      where d.account_id = a.account_id
+        -- A check under a clock that was ahead proves nothing.
+        and (d.state <> 'settled' or d.reopened_at is not null or d.began_at < d.to_at or greatest(d.to_at, d.checked_at) > vobiz.now())
+        and d.day >= a.first_day
       order by d.day limit 1) d
     left join vobiz.ledger_check k on k.id = d.check_id
     union all

@@ -3,14 +3,16 @@
 
 mod pause;
 mod rate;
+mod replica;
 mod sweep;
 
 use sqlx::PgConnection;
 
 use crate::vobiz::AccountId;
 
-pub use pause::{AccountStatus, is_paused, pause, probe_soon, resume, status};
+pub use pause::{AccountStatus, Pause, is_paused, pause, probe_soon, resume, status};
 pub use rate::{Slots, reserve};
+pub use replica::{Replica, ReplicaSnapshot, answered, replicas};
 pub use sweep::{SweepPlan, plan_sweep, swept, try_lock_sweep};
 
 /// Makes a row for each configured account that has none.
@@ -39,7 +41,8 @@ pub async fn registered(
 /// Takes back what [`register`] did for an account that turned out to be none: a slip of the pen in its id.
 pub async fn unregister(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "with pauses as (delete from vobiz.account_pause where account_id = $1)
+        "with pauses as (delete from vobiz.account_pause where account_id = $1),
+              replicas as (delete from vobiz.account_replica where account_id = $1)
          delete from vobiz.account where account_id = $1",
         account.as_str()
     )
@@ -69,16 +72,4 @@ pub async fn api_path(
         .fetch_optional(connection)
         .await?
         .flatten())
-}
-
-/// Writes down a good answer of the API.
-pub async fn answered(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update vobiz.account set last_answer_at = vobiz.now()
-         where account_id = $1 and (last_answer_at is null or last_answer_at < vobiz.now() - interval '10 seconds')",
-        account.as_str()
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -32,7 +32,7 @@ pub async fn reserve(
 ) -> Result<Slots, sqlx::Error> {
     let row = sqlx::query!(
         r#"with limiter as (
-             select account_id, greatest(next_slot, vobiz.now()) as first_slot,
+             select account_id, vobiz.first_slot(a, $2 * vobiz.rate_in_force(a)) as first_slot,
                     $2 * vobiz.rate_in_force(a) as rate
              from vobiz.account a where account_id = $1 for no key update
            ), free as (
@@ -42,7 +42,8 @@ pub async fn reserve(
                     end as slots
              from limiter cross join lateral vobiz.reserved_within($4, rate) as within
            ), taken as (
-             update vobiz.account a set next_slot = r.first_slot + make_interval(secs => r.slots / r.rate)
+             update vobiz.account a set next_slot = r.first_slot + make_interval(secs => r.slots / r.rate),
+                    rate_share_at = least(a.rate_share_at, vobiz.now())
              from free r where a.account_id = r.account_id and r.slots > 0
            )
            select slots as "slots!", case when slots > 0 then wait else greatest(wait - extract(epoch from within), 0)::float8 end as "wait!",

@@ -39,13 +39,19 @@ pub async fn plan_sweep(
 ) -> Result<Option<SweepPlan>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select vobiz.now() as "now!",
-                  swept_at is null or swept_at <= vobiz.now() - $2::interval as "due!",
-                  swept_wide_at is null or swept_wide_at <= vobiz.now() - interval '1 hour' as "wide!",
-                  coalesce(sweep_from, registered_at) - interval '1 hour' as "narrow_to!",
+                  swept_at is null or swept_at > vobiz.now() or swept_at <= vobiz.now() - $2::interval as "due!",
+                  swept_wide_at is null or swept_wide_at > vobiz.now() or swept_wide_at <= vobiz.now() - interval '1 hour' as "wide!",
+                  began - interval '1 hour' as "narrow_to!",
                   -- A wide one that had to wait (see narrowed) still covers what it was to cover.
-                  least(coalesce(sweep_from, registered_at) - interval '26 hours',
-                        coalesce(swept_wide_at, registered_at) - interval '25 hours') as "wide_to!"
-           from vobiz.account where account_id = $1"#,
+                  least(began - interval '26 hours',
+                        case when swept_wide_at <= vobiz.now() then swept_wide_at else least(registered_at, began) end - interval '25 hours') as "wide_to!"
+           from vobiz.account
+           -- A sweep that began later than now began when a clock was ahead, and it is not known when; what lies further back than
+           -- this is found by the checks of the days.
+           cross join lateral (
+             select case when sweep_from > vobiz.now() then vobiz.now() - interval '26 hours'
+                         else coalesce(sweep_from, least(registered_at, vobiz.now())) end as began) b
+           where account_id = $1"#,
         account.as_str(),
         interval(every) as _
     )

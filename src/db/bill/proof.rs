@@ -183,7 +183,7 @@ pub async fn is_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> 
     sqlx::query_scalar!(
         r#"select not exists (
              select from vobiz.task
-             where name = $1 and finished_at > vobiz.now() - interval '1 day' and detail->>'database' = vobiz.database_identity())
+             where name = $1 and finished_at > vobiz.now() - interval '1 day' and finished_at <= vobiz.now() and detail->>'database' = vobiz.database_identity())
              or exists (select from vobiz.task where name = $1 and finished_at is null) as "due!""#,
         TASK
     )

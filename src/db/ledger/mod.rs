@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
+use tracing::warn;
 
 use crate::db::base::time::interval;
 use crate::vobiz::AccountId;
@@ -107,7 +108,7 @@ pub struct Due {
     pub cause: CheckCause,
 }
 
-/// Makes the rows of an account's days up to today, and returns the day that has been due for longest, if one is and has been
+/// Makes the rows of an account's days up to today, opens those that were compared under a clock that was ahead, and returns the day that has been due for longest, if one is and has been
 /// for at least so long.
 pub async fn due(
     connection: &mut PgConnection,
@@ -121,13 +122,19 @@ pub async fn due(
          from vobiz.account a
          cross join lateral (
            select g::date as day
-           from generate_series(vobiz.provider_day_of($1, a.ledger_since), vobiz.provider_day_of($1, vobiz.now()), interval '1 day') g) d
+           from generate_series(vobiz.provider_day_of($1, least(a.ledger_since, vobiz.now())), vobiz.provider_day_of($1, vobiz.now()), interval '1 day') g) d
          where a.account_id = $1 and not exists (select from vobiz.provider_day x where x.account_id = $1 and x.day = d.day)
          on conflict do nothing",
         account.as_str()
     )
     .execute(&mut *connection)
     .await?;
+    let mended = sqlx::query_scalar!(r#"select vobiz.mend_days($1) as "day!""#, account.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+    if !mended.is_empty() {
+        warn!(%account, days = ?mended, "days that were compared before they were over, or under a clock that was ahead, are open again");
+    }
     let row = sqlx::query!(
         r#"select day, state, to_at, reopened_at is not null as "reopened!", vobiz.now() as "now!"
            from vobiz.provider_day

@@ -56,8 +56,8 @@ pub async fn snapshot(
         BacklogSnapshot,
         r#"with bound as (
              select greatest(25, ceil(3 * $2::float8 * vobiz.rate_in_force(a)))::bigint as threshold,
-                    coalesce(listing_until > vobiz.now(), false) as reserved,
-                    case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above
+                    vobiz.reserved_to(a) is not null as reserved,
+                    coalesce(vobiz.reserved_to(a), '-infinity') as above
              from vobiz.account a where account_id = $1
            )
            select threshold as "threshold!", reserved as "reserved!",

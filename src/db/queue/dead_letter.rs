@@ -15,7 +15,7 @@ pub struct DeadLetter {
     pub call_id: String,
     /// The account that was asked.
     pub account_id: String,
-    /// Why it died: never_appeared, refused, unreadable or unstorable.
+    /// Why it died: never_appeared, refused, unavailable, unreadable or unstorable.
     pub class: String,
     /// The last failure in words.
     pub last_error: String,
@@ -54,6 +54,48 @@ pub async fn list(
            from vobiz.cdr_queue
            where dead_at is not null and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
            order by dead_at desc, call_id
+           limit $3"#,
+        which.account_id,
+        which.class,
+        most
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A certain call that is owed and not dead.
+#[derive(Debug, Clone, Serialize)]
+pub struct StillOwed {
+    /// The call.
+    pub call_id: String,
+    /// The account that is asked.
+    pub account_id: String,
+    /// Class of its last failure; none where it has not failed.
+    pub class: Option<String>,
+    /// The last failure in words.
+    pub last_error: Option<String>,
+    /// Requests answered for it.
+    pub attempts: i32,
+    /// When it was owed first.
+    pub enqueued_at: DateTime<Utc>,
+    /// When its present class of failure began.
+    pub first_failed_at: Option<DateTime<Utc>>,
+    /// When it is asked for next.
+    pub due_at: DateTime<Utc>,
+}
+
+/// Lists certain calls that are owed and not dead, those that have been for longest first.
+pub async fn list_owed(
+    connection: &mut PgConnection,
+    which: Which<'_>,
+    most: i64,
+) -> Result<Vec<StillOwed>, sqlx::Error> {
+    sqlx::query_as!(
+        StillOwed,
+        r#"select call_id, account_id, error_class as class, last_error, attempts, enqueued_at, first_failed_at, due_at
+           from vobiz.cdr_queue
+           where dead_at is null and certain and ($1::text is null or account_id = $1) and ($2::text is null or error_class = $2)
+           order by enqueued_at, call_id
            limit $3"#,
         which.account_id,
         which.class,

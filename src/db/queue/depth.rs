@@ -2,17 +2,19 @@
 
 use sqlx::PgConnection;
 
+use crate::db::account::Replica;
 use crate::vobiz::AccountId;
 
-/// Whether any call is due whose account is not paused and which no reservation keeps for the list.
-pub async fn any_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Whether any call is due whose account is not paused for a replica and which no reservation keeps for the list.
+pub async fn any_due(connection: &mut PgConnection, replica: &Replica) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (
              select from vobiz.cdr_queue q join vobiz.account a using (account_id)
              where q.dead_at is null and q.due_at <= vobiz.now()
-               and q.due_at > case when a.listing_until > vobiz.now() then a.listed_due_to else '-infinity' end
-               and not vobiz.is_paused(a)
-           ) as "due!""#
+               and q.due_at > coalesce(vobiz.reserved_to(a), '-infinity')
+               and not vobiz.is_paused_for(a, $1)
+           ) as "due!""#,
+        replica.id
     )
     .fetch_one(connection)
     .await

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use tracing::error;
 
-use crate::db::account::Slots;
+use crate::db::account::{Replica, Slots};
 use crate::db::base::clock::Clock;
 use crate::db::base::time::{interval, seconds};
 use crate::retry::{ErrorClass, History};
@@ -62,7 +63,7 @@ impl Lease {
 /// for.
 pub async fn lease(
     connection: &mut PgConnection,
-    account: &AccountId,
+    (account, replica): (&AccountId, &Replica),
     most: u32,
     max_rps: f64,
     ahead: Duration,
@@ -73,13 +74,13 @@ pub async fn lease(
     let rows = sqlx::query!(
         r#"with limiter as (
              -- The account's row is the limiter of all replicas: who holds it reserves, the others wait a moment.
-             select greatest(next_slot, vobiz.now()) as first_slot,
+             select vobiz.first_slot(a, $3 * vobiz.rate_in_force(a)) as first_slot,
                     -- Reserved calls are left to the reader of the list.
-                    case when listing_until > vobiz.now() then listed_due_to else '-infinity' end as above,
+                    coalesce(vobiz.reserved_to(a), '-infinity') as above,
                     $3 * vobiz.rate_in_force(a) as rate
              from vobiz.account a
              where account_id = $1
-               and not vobiz.is_paused(a)
+               and not vobiz.is_paused_for(a, $7)
              for no key update
            ), free as (
              select first_slot, rate, above > '-infinity' as beside_reservation,
@@ -114,12 +115,15 @@ pub async fn lease(
              returning q.*, due.stored, due.due_at as was_due_at
            ), taken as (
              update vobiz.account a
-             set next_slot = r.first_slot + make_interval(secs => (select count(*) from leased where not stored) / r.rate)
+             set next_slot = r.first_slot + make_interval(secs => (select count(*) from leased where not stored) / r.rate),
+                 rate_share_at = least(a.rate_share_at, vobiz.now())
              from free r where a.account_id = $1 and exists (select from leased where not stored)
            )
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
                   case when first_not_yet_at is not null
                        then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
+                  case when error_class = 'unavailable'
+                       then extract(epoch from vobiz.unpaused_age(account_id, first_failed_at))::float8 end as failing_for,
                   announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_reservation as "beside_reservation!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
            from leased, free
@@ -130,6 +134,7 @@ pub async fn lease(
         interval(ahead) as _,
         interval(lease_for) as _,
         scan_start,
+        replica.id,
     )
     .fetch_all(connection)
     .await?;
@@ -141,8 +146,14 @@ pub async fn lease(
             wait: seconds(row.wait),
             every: seconds(1.0 / row.rate),
         };
-        // The table holds no other ids: every way in goes through CallId.
-        let Ok(call_id) = CallId::new(&row.call_id) else { continue };
+        // The table holds no other ids, by its CHECK.
+        let Ok(call_id) = CallId::new(&row.call_id) else {
+            error!(
+                call_id = row.call_id,
+                "a row of vobiz.cdr_queue that no CallId can be: it is not fetched"
+            );
+            continue;
+        };
         leases.push(Lease {
             call_id,
             account_id: account.clone(),
@@ -154,6 +165,8 @@ pub async fn lease(
                 class: row.error_class.as_deref().and_then(ErrorClass::parse),
                 failures: u32::try_from(row.failures).unwrap_or(0),
                 not_yet_for: row.not_yet_for.map(seconds),
+                failing_for: row.failing_for.map(seconds),
+                others_succeed: false,
             },
             announced_at: row.announced_at,
             sip_call_id: row.sip_call_id,
@@ -163,4 +176,28 @@ pub async fn lease(
         });
     }
     Ok((leases, slots))
+}
+
+/// Calls that are due further ahead than any rule puts them were written under a clock that was ahead: they are due now, at most so many at a
+/// time. Returns how many. The rules: 15 minutes where the API is away, 40 where it refuses (`crate::retry`); an hour for the wait for
+/// another account, and at most for `CDR_FIRST_FETCH_DELAY`.
+pub async fn mend_due(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    most: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "update vobiz.cdr_queue q set due_at = vobiz.now()
+         from (select call_id from vobiz.cdr_queue
+               where account_id = $1 and certain in (true, false) and dead_at is null and due_at > vobiz.now() + interval '16 minutes'
+                 and due_at > vobiz.now() + case error_class when 'unavailable' then interval '16 minutes' when 'refused' then interval '41 minutes'
+                                                             when 'unreadable' then interval '41 minutes' else interval '61 minutes' end
+               order by call_id limit $2 for update skip locked) far
+         where q.call_id = far.call_id",
+        account.as_str(),
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -73,8 +73,9 @@ pub(super) async fn postpone(connection: &mut PgConnection, failed: &[&Failed]) 
            due_at = vobiz.now() + f.wait,
            attempts = q.attempts + 1,
            failures = case when q.error_class = f.class then q.failures + 1 else 1 end,
-           first_failed_at = case when q.error_class = f.class then q.first_failed_at else vobiz.now() end,
-           first_not_yet_at = case when f.class = 'not_yet' then coalesce(q.first_not_yet_at, vobiz.now())
+           -- One that lies ahead was written under a clock that was.
+           first_failed_at = case when q.error_class = f.class then least(q.first_failed_at, vobiz.now()) else vobiz.now() end,
+           first_not_yet_at = case when f.class = 'not_yet' then least(q.first_not_yet_at, vobiz.now())
                                    else q.first_not_yet_at end,
            error_class = f.class,
            last_error = f.error,
@@ -134,6 +135,7 @@ pub(super) async fn close(connection: &mut PgConnection, failed: &[&Failed]) -> 
         .map(|f| match f.class {
             ErrorClass::Refused => "refused",
             ErrorClass::Unreadable => "unreadable",
+            ErrorClass::Unavailable => "unavailable",
             _ => "not_found",
         })
         .collect();

@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use vobiz_cdr::db::account::{self, AccountStatus, Slots};
+use vobiz_cdr::db::account::{self, AccountStatus, Pause, Slots};
 use vobiz_cdr::db::queue;
 use vobiz_cdr::retry::PauseReason;
 
-use crate::support::calls::{LEASE, account};
+use crate::support::calls::{LEASE, account, replica};
 use crate::support::database::Database;
 use crate::support::wait::until;
 
@@ -21,11 +21,18 @@ async fn reserve(db: &Database, max_rps: f64, most: u32) -> Slots {
 }
 
 async fn pause(db: &Database, reason: PauseReason, length: Duration) {
-    account::pause(&mut *db.connection().await, &account(), reason, length).await.unwrap();
+    account::pause(
+        &mut *db.connection().await,
+        &account(),
+        &replica(),
+        Pause { reason, length, error: "said so" },
+    )
+    .await
+    .unwrap();
 }
 
 async fn status(db: &Database) -> AccountStatus {
-    account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap()
+    account::status(&mut *db.connection().await, &account(), &replica()).await.unwrap().unwrap()
 }
 
 /// Requests a second that are in force now.
@@ -60,8 +67,16 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
             db.stop_clock(now).await;
             let most = random.random_range(0..8);
             let slots = if random.random_bool(0.5) {
-                let result =
-                    queue::lease(&mut connection, &account(), most, max_rps, AHEAD, LEASE, None).await;
+                let result = queue::lease(
+                    &mut connection,
+                    (&account(), &replica()),
+                    most,
+                    max_rps,
+                    AHEAD,
+                    LEASE,
+                    None,
+                )
+                .await;
                 let (leases, slots) = result.unwrap();
                 assert_eq!(leases.len(), slots.count as usize);
                 slots
@@ -124,7 +139,7 @@ async fn an_account_that_nobody_registered_gets_no_slot() {
     let db = Database::empty().await;
     vobiz_cdr::db::base::migration::apply(&db.pool, MINUTE).await.unwrap();
     assert_eq!(reserve(&db, 10.0, 5).await.count, 0);
-    assert!(account::status(&mut *db.connection().await, &account()).await.unwrap().is_none());
+    assert!(account::status(&mut *db.connection().await, &account(), &replica()).await.unwrap().is_none());
     pause(&db, PauseReason::Denied, MINUTE).await;
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 0);
 }
@@ -180,10 +195,10 @@ async fn a_pause_is_extended_and_never_shortened() {
     assert_eq!(db.count(until).await, 10);
     assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 2);
     db.stop_clock(begun + TimeDelta::seconds(95)).await;
-    account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), &replica(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5);
     assert_eq!(status(&db).await.pause_reason, None);
-    account::resume(&mut *db.connection().await, &account(), "throttled").await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), &replica(), "throttled").await.unwrap();
     assert_eq!(db.count(&format!("{history} order by started_at desc limit 1")).await, 5, "it was over");
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account;
+use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::overview::{self, AccountSnapshot};
 use vobiz_cdr::db::queue::backlog;
 use vobiz_cdr::retry::PauseReason;
 
-use crate::support::calls::account as id;
+use crate::support::calls::{account as id, replica};
 use crate::support::database::{ACCOUNT, Database};
 
 async fn of_the_account(db: &Database) -> AccountSnapshot {
@@ -51,7 +51,14 @@ async fn a_throttling_pause_is_over_when_its_time_is_and_counts_for_fifteen_minu
     let now = db.now().await;
     db.stop_clock(now).await;
     let ninety = Duration::from_secs(90);
-    account::pause(&mut *db.connection().await, &id(), PauseReason::Throttled, ninety).await.unwrap();
+    account::pause(
+        &mut *db.connection().await,
+        &id(),
+        &replica(),
+        Pause { reason: PauseReason::Throttled, length: ninety, error: "said so" },
+    )
+    .await
+    .unwrap();
     assert_eq!(of_the_account(&db).await.pause_reason.as_deref(), Some("throttled"));
     for (minutes, share) in [(2, 0.1), (15, 0.1), (20, 0.0)] {
         db.stop_clock(now + TimeDelta::minutes(minutes)).await;
@@ -60,7 +67,14 @@ async fn a_throttling_pause_is_over_when_its_time_is_and_counts_for_fifteen_minu
         assert!((seen.throttled_share - share).abs() < 1e-9, "after {minutes} min: {}", seen.throttled_share);
     }
     // Any other pause lasts until a probe ends it, however long nobody probes.
-    account::pause(&mut *db.connection().await, &id(), PauseReason::Denied, ninety).await.unwrap();
+    account::pause(
+        &mut *db.connection().await,
+        &id(),
+        &replica(),
+        Pause { reason: PauseReason::Denied, length: ninety, error: "said so" },
+    )
+    .await
+    .unwrap();
     db.stop_clock(now + TimeDelta::minutes(80)).await;
     let seen = of_the_account(&db).await;
     assert_eq!((seen.pause_reason.as_deref(), seen.paused_seconds), (Some("denied"), Some(3600.0)));

@@ -98,10 +98,11 @@ async fn a_speculative_call_is_closed_without_asking_other_accounts() {
 #[tokio::test]
 async fn an_account_that_cannot_be_asked_is_asked_later_but_not_for_ever() {
     let (world, _) = three_accounts().await;
+    world.vobiz.set_token(THIRD, "rotated away");
     world
         .database
         .run(&format!(
-            "update vobiz.account set pause_reason = 'denied', paused_since = now(), paused_until = now() + interval '7 days'
+            "update vobiz.account set pause_reason = 'denied', paused_since = now(), paused_until = now()
              where account_id = '{THIRD}'"
         ))
         .await;
@@ -122,10 +123,11 @@ async fn an_account_that_cannot_be_asked_is_asked_later_but_not_for_ever() {
 #[tokio::test]
 async fn who_has_answered_is_not_asked_again_while_another_one_is_away() {
     let (world, _) = three_accounts().await;
+    world.vobiz.set_token(THIRD, "rotated away");
     world
         .database
         .run(&format!(
-            "update vobiz.account set pause_reason = 'denied', paused_since = now(), paused_until = now() + interval '7 days'
+            "update vobiz.account set pause_reason = 'denied', paused_since = now(), paused_until = now()
              where account_id = '{THIRD}'"
         ))
         .await;
@@ -138,10 +140,8 @@ async fn who_has_answered_is_not_asked_again_while_another_one_is_away() {
     }
     // Each time its own account, and the second one no more.
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 7);
-    world
-        .database
-        .run("update vobiz.account set pause_reason = null, paused_since = null, paused_until = null")
-        .await;
+    world.vobiz.set_token(THIRD, "tok_third");
+    world.end_pauses().await;
     world.database.shift_clock("31 hours").await;
     world.drain().await;
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 9);

@@ -28,11 +28,12 @@ async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were
     let stored = async |call_id: &str| world.status(call_id).await == "∅" && world.stored().await > 0;
     until("the first is stored", async || stored(&first).await).await;
 
-    let due_to = world.database.now().await + TimeDelta::minutes(10);
-    let hour = Duration::from_secs(3600);
-    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, hour).await.unwrap();
+    let due_to = world.database.now().await + TimeDelta::seconds(40);
+    // No longer: a reservation that ends later than any is made for is not believed.
+    let length = Duration::from_secs(115);
+    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, length).await.unwrap();
     let held = world.owed_call().await.call_id;
-    world.advance(TimeDelta::minutes(20)).await;
+    world.advance(TimeDelta::seconds(50)).await;
     let newer = world.owed_call().await.call_id;
     until_is("the newer one is stored", 2, async || world.stored().await).await;
     assert_ne!(world.status(&held).await, "∅", "the held one waits for the list");

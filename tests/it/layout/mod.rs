@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("db::ledger", &["db::base", "vobiz"]),
     ("db::bill", &["db::base"]),
     ("db::reconcile", &["vobiz"]),
-    ("db::overview", &["db::base", "db::ledger", "db::bill"]),
+    ("db::overview", &["db::base", "db::account", "db::ledger", "db::bill"]),
     ("account", &["config", "db", "vobiz", "retry", "watch"]),
     ("receive", &["db", "vobiz", "watch"]),
     ("fetch", &["account", "db", "vobiz", "retry", "watch"]),
@@ -82,7 +82,8 @@ const SHARED_BY_COMMANDS: &[&str] = &["accounts", "args", "csv", "database", "ou
 const NO_COMMANDS: &[&str] = &["logs"];
 
 /// Tests of no one room, and what they are of.
-const WHOLE: [(&str, &str); 5] = [
+const WHOLE: [(&str, &str); 6] = [
+    ("clock", "what a clock that was ahead leaves behind"),
     ("docs", "what the pages say is so"),
     ("faults", "the whole service when something of it dies"),
     ("layout", "the house itself"),

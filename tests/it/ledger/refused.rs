@@ -187,10 +187,7 @@ async fn a_list_of_which_nothing_can_be_read_fails_as_a_whole_and_soon() {
     assert!(asked < 12, "{asked} requests");
     // A word that is no refusal of a page stays what it was: an outage pauses.
     world.vobiz.script_account(ACCOUNT, Some(Answer::server_error()));
-    world
-        .database
-        .run("update vobiz.account set paused_until = null, pause_reason = null, paused_since = null")
-        .await;
+    world.end_pauses().await;
     let failed =
         checker(&world).check_day(&world.accounts[0], due, Origin::Manual, &CancellationToken::new()).await;
     assert!(matches!(failed, Err(ListError::Paused)), "{failed:?}");

@@ -62,7 +62,7 @@ async fn a_scrape_reads_no_table_however_many_calls_are_owed() {
     database
         .run(
             "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
-             select 'call-' || n, 'MA_TESTAB12', true, true, now() + interval '1 day' from generate_series(1, 300000) n",
+             select 'call-' || n, 'MA_TESTAB12', true, true, now() + interval '1 hour' from generate_series(1, 300000) n",
         )
         .await;
     let vobiz = vobiz(options()).await;

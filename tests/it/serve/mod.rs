@@ -155,7 +155,7 @@ async fn sighup_brings_accounts_tokens_and_secrets_anew_and_mistakes_change_noth
     // The probe of a minute later would try the new token as well: it is put off, so that only the reload is left to do it.
     until_is("the pause is put off", 1, async || {
         let put_off =
-            "with put_off as (update vobiz.account set paused_until = vobiz.now() + interval '1 day'
+            "with put_off as (update vobiz.account_replica set probe_at = vobiz.now() + interval '1 hour'
                                         where pause_reason = 'denied' returning account_id)
                        select count(*) from put_off";
         database.count(put_off).await

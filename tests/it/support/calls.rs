@@ -1,11 +1,13 @@
 //! Calls in all their states: announced, leased, failed, and CDRs to store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
+use vobiz_cdr::db::account::Replica;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin, Upserted};
 use vobiz_cdr::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Lease, StoredOutcomes, Then, dead_letter};
@@ -28,6 +30,11 @@ pub(crate) const DIFFERS_FROM_ITS_VERSIONS: &str = "
 
 pub(crate) fn account() -> AccountId {
     AccountId::new(ACCOUNT).unwrap()
+}
+
+/// The process that asks.
+pub(crate) fn replica() -> Arc<Replica> {
+    Replica::this()
 }
 
 pub(crate) fn call_id(text: &str) -> CallId {
@@ -72,7 +79,9 @@ pub(crate) async fn announce(
 /// Leases up to `most` calls of [`ACCOUNT`] with a rate limit that is never felt.
 pub(crate) async fn try_lease(connection: &mut PgConnection, most: u32) -> Result<Vec<Lease>, sqlx::Error> {
     let ahead = Duration::from_secs(1);
-    queue::lease(connection, &account(), most, 1e6, ahead, LEASE, None).await.map(|(leases, _)| leases)
+    queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, LEASE, None)
+        .await
+        .map(|(leases, _)| leases)
 }
 
 impl Database {

@@ -183,6 +183,16 @@ impl World {
         self.database.count("select count(*) from vobiz.cdr").await
     }
 
+    /// Ends all pauses, as if a probe had succeeded.
+    pub(crate) async fn end_pauses(&self) {
+        self.database
+            .run(
+                "update vobiz.account set paused_since = null, paused_until = null, pause_reason = null;
+                 update vobiz.account_replica set paused_since = null, error = null, pause_reason = null",
+            )
+            .await;
+    }
+
     pub(crate) async fn pause_reason(&self) -> String {
         self.text(&format!("select pause_reason from vobiz.account where account_id = '{ACCOUNT}'")).await
     }

@@ -259,10 +259,7 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     assert!(left > 0 && left + world.stored().await == 3000, "{left}");
     assert_eq!(run(100.0).await.unwrap().unwrap(), None, "a paused account is not drained");
     world.vobiz.set_token(ACCOUNT, TOKEN);
-    world
-        .database
-        .run("update vobiz.account set paused_since = null, paused_until = null, pause_reason = null")
-        .await;
+    world.end_pauses().await;
     let pages = world.vobiz.stats().requests_of(RequestKind::List);
     run(100.0).await.unwrap().unwrap().unwrap();
     let again = world.vobiz.stats().requests_of(RequestKind::List) - pages;

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use vobiz_cdr::db::queue::backlog;
 use vobiz_cdr::db::timed;
 
-use crate::support::calls::{account as id, try_lease};
+use crate::support::calls::{account as id, replica, try_lease};
 use crate::support::database::Database;
 
 #[tokio::test]
@@ -27,7 +27,8 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     };
     hold(due_to).await;
     assert!(db.lease(9).await.is_empty());
-    let any_due = async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await).await.unwrap();
+    let any_due =
+        async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await, &replica()).await.unwrap();
     assert!(!any_due().await, "a worker that drains the queue does not wait for the list");
     // What falls due later is leased, certain or not.
     db.owe(&["d"], true).await;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account;
+use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::queue::{self, FetchOutcome, QueueDepth, Then};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use super::HOUR;
-use crate::support::calls::{LEASE, account, failed, plain, try_lease, waiting};
+use crate::support::calls::{LEASE, account, failed, plain, replica, try_lease, waiting};
 use crate::support::database::Database;
 
 #[tokio::test]
@@ -89,18 +89,27 @@ async fn a_paused_account_leases_nothing_and_its_calls_stay_as_they_are() {
         let db = Database::new().await;
         db.owe(&["a", "b"], true).await;
         let before = (db.owed_row("a", &[]).await, db.owed_row("b", &[]).await);
-        account::pause(&mut *db.connection().await, &account(), reason, HOUR).await.unwrap();
+        account::pause(
+            &mut *db.connection().await,
+            &account(),
+            &replica(),
+            Pause { reason, length: HOUR, error: "said so" },
+        )
+        .await
+        .unwrap();
         assert!(db.lease(9).await.is_empty());
-        assert!(!queue::any_due(&mut *db.connection().await).await.unwrap());
+        assert!(!queue::any_due(&mut *db.connection().await, &replica()).await.unwrap());
         assert_eq!((db.owed_row("a", &[]).await, db.owed_row("b", &[]).await), before, "{reason:?}");
         db.shift_clock("61 minutes").await;
         // A throttling pause ends by itself, the others wait for a probe.
         let over = reason == PauseReason::Throttled;
-        assert_eq!(queue::any_due(&mut *db.connection().await).await.unwrap(), over);
+        assert_eq!(queue::any_due(&mut *db.connection().await, &replica()).await.unwrap(), over);
         assert_eq!(db.lease(9).await.len(), if over { 2 } else { 0 }, "{reason:?}");
         if !over {
             assert_eq!((db.owed_row("a", &[]).await, db.owed_row("b", &[]).await), before, "{reason:?}");
-            account::resume(&mut *db.connection().await, &account(), reason.as_str()).await.unwrap();
+            account::resume(&mut *db.connection().await, &account(), &replica(), reason.as_str())
+                .await
+                .unwrap();
             assert_eq!(db.lease(9).await.len(), 2);
         }
     }
@@ -111,8 +120,14 @@ async fn an_account_without_slots_leases_nothing() {
     let db = Database::new().await;
     db.owe(&["a"], true).await;
     let before = db.owed_row("a", &[]).await;
-    db.run("update vobiz.account set next_slot = vobiz.now() + interval '1 minute'").await;
-    assert!(db.lease(9).await.is_empty());
+    db.stop_clock(db.now().await).await;
+    db.run("update vobiz.account set next_slot = vobiz.now() + interval '900 milliseconds'").await;
+    let ahead = Duration::from_millis(250);
+    let (leases, _) =
+        queue::lease(&mut *db.connection().await, (&account(), &replica()), 9, 1e6, ahead, LEASE, None)
+            .await
+            .unwrap();
+    assert!(leases.is_empty());
     assert_eq!(db.owed_row("a", &[]).await, before);
     db.run("delete from vobiz.account").await;
     assert!(db.lease(9).await.is_empty(), "an account that nobody registered");
@@ -177,7 +192,9 @@ async fn a_lease_from_a_scan_start_leaves_what_fell_due_before_it() {
     let scan_start = Some(now - TimeDelta::seconds(30));
     let mut connection = db.connection().await;
     let (leases, _) =
-        queue::lease(&mut connection, &account(), 9, 1e6, ahead, LEASE, scan_start).await.unwrap();
+        queue::lease(&mut connection, (&account(), &replica()), 9, 1e6, ahead, LEASE, scan_start)
+            .await
+            .unwrap();
     let told: Vec<_> = leases.iter().map(|lease| lease.call_id().as_str()).collect();
     assert_eq!(
         told,
@@ -186,7 +203,8 @@ async fn a_lease_from_a_scan_start_leaves_what_fell_due_before_it() {
     );
     let late = (now - leases[1].due_at).num_seconds();
     assert_eq!(late, 10, "it says how many seconds ago it had fallen due");
-    let (leases, _) = queue::lease(&mut connection, &account(), 9, 1e6, ahead, LEASE, None).await.unwrap();
+    let (leases, _) =
+        queue::lease(&mut connection, (&account(), &replica()), 9, 1e6, ahead, LEASE, None).await.unwrap();
     assert_eq!(leases.len(), 1, "a search from the beginning finds it");
 }
 
@@ -198,7 +216,9 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     db.upsert(&[&plain("stored", now)]).await;
     let ahead = Duration::from_millis(250);
     let (leases, slots) =
-        queue::lease(&mut *db.connection().await, &account(), 10, 100.0, ahead, LEASE, None).await.unwrap();
+        queue::lease(&mut *db.connection().await, (&account(), &replica()), 10, 100.0, ahead, LEASE, None)
+            .await
+            .unwrap();
     let told: BTreeSet<_> = leases.iter().map(|lease| (lease.call_id().as_str(), lease.stored)).collect();
     assert_eq!(told, BTreeSet::from([("owed", false), ("stored", true)]));
     assert_eq!(slots.count, 1);

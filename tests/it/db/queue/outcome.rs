@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use vobiz_cdr::db::account;
+use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::cdr::{self, Origin};
 use vobiz_cdr::db::queue::{self, FetchOutcome, Then, enqueue};
 use vobiz_cdr::retry::{ErrorClass, PauseReason};
 
 use super::HOUR;
-use crate::support::calls::{account, announced, call_id, failed, plain, waiting};
+use crate::support::calls::{account, announced, call_id, failed, plain, replica, waiting};
 use crate::support::database::Database;
 
 #[tokio::test]
@@ -163,18 +163,32 @@ async fn age_stands_still_while_the_account_is_paused() {
     };
     set(2).await;
     assert_eq!(age().await, 2);
-    account::pause(&mut *db.connection().await, &account(), PauseReason::Throttled, 3 * HOUR).await.unwrap();
+    account::pause(
+        &mut *db.connection().await,
+        &account(),
+        &replica(),
+        Pause { reason: PauseReason::Throttled, length: 3 * HOUR, error: "said so" },
+    )
+    .await
+    .unwrap();
     set(4).await;
     assert_eq!(age().await, 2, "paused");
     set(6).await;
     assert_eq!(age().await, 3, "the pause ended by itself an hour ago");
-    account::pause(&mut *db.connection().await, &account(), PauseReason::Denied, HOUR).await.unwrap();
+    account::pause(
+        &mut *db.connection().await,
+        &account(),
+        &replica(),
+        Pause { reason: PauseReason::Denied, length: HOUR, error: "said so" },
+    )
+    .await
+    .unwrap();
     set(10).await;
-    let status = account::status(&mut *db.connection().await, &account()).await.unwrap().unwrap();
+    let status = account::status(&mut *db.connection().await, &account(), &replica()).await.unwrap().unwrap();
     assert!(status.probe);
     assert_eq!(age().await, 3, "nobody probed for hours, and it was paused all the same");
     set(12).await;
-    account::resume(&mut *db.connection().await, &account(), "denied").await.unwrap();
+    account::resume(&mut *db.connection().await, &account(), &replica(), "denied").await.unwrap();
     set(13).await;
     assert_eq!(age().await, 4);
     // Pauses from before the first 404 do not count, nor do those of another account.

@@ -15,7 +15,7 @@ use vobiz_cdr::db::queue::{self, FetchOutcome, Lease, Then, dead_letter, enqueue
 use vobiz_cdr::db::{Fault, fault};
 use vobiz_cdr::retry::ErrorClass;
 
-use crate::support::calls::{account, announce, failed, plain, single, try_lease};
+use crate::support::calls::{account, announce, failed, plain, replica, single, try_lease};
 use crate::support::database::Database;
 use crate::support::wait::LIMIT;
 
@@ -205,7 +205,8 @@ impl Walker<'_> {
         let most = self.random.random_range(1..8);
         let length = Duration::from_millis(self.random.random_range(0..40));
         let ahead = Duration::from_secs(1);
-        let (leases, _) = queue::lease(connection, &account(), most, 1e6, ahead, length, None).await?;
+        let (leases, _) =
+            queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, length, None).await?;
         // Vobiz takes its time; another walker may lease the same calls meanwhile.
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..30))).await;
         let now = Clock::read(connection).await?.now();

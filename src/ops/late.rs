@@ -1,0 +1,52 @@
+//! What a person must do about what is owed for too long, and about instants that no right clock can have written.
+
+use std::time::Duration;
+
+use super::evaluate::{Act, StatusSnapshot, whole};
+
+/// Calls that are asked for again and again, and do not come.
+pub(super) fn long_owed(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for owed in &snapshot.long_owed {
+        let (calls, are) = if owed.calls == 1 {
+            ("1 call".to_owned(), "has")
+        } else {
+            (format!("{} calls", owed.calls), "have")
+        };
+        let cure = match owed.class.as_str() {
+            "unavailable" => {
+                "Vobiz fails on just these: ask Vobiz, with `vobiz-cdr dead-letters list --owed`; after three days in which others come, \
+                 each becomes a dead letter"
+            }
+            "none" => {
+                "no request for them has failed: see that a process with fetch runs (--only), whether their account is paused, and whether \
+                 VOBIZ_MAX_RPS is too low; `vobiz-cdr dead-letters list --owed` shows them"
+            }
+            _ => {
+                "`vobiz-cdr dead-letters list --owed` shows what came back for each; ask Vobiz for those calls. What has been 404 for a day \
+                 becomes a dead letter once every account could be asked"
+            }
+        };
+        acts.push(Act {
+            what: format!(
+                "{calls} of account {} {are} been owed for over 36 hours: {}",
+                owed.account_id, owed.class
+            ),
+            for_seconds: whole(owed.oldest_seconds),
+            cure: cure.into(),
+        });
+    }
+}
+
+/// Instants that no right clock can have written.
+pub(super) fn ahead(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for ahead in &snapshot.ahead {
+        let far = humantime::format_duration(Duration::from_secs(whole(ahead.seconds).unwrap_or(0)));
+        acts.push(Act {
+            what: format!("instants of account {} lie up to {far} in the future: {}", ahead.account_id, ahead.columns),
+            for_seconds: None,
+            cure: "the clock of Postgres was ahead, or is behind now: see that it is right (timedatectl, chronyc tracking). The work goes on: what \
+                   no rule can have written is not believed, and each is written anew in its turn"
+                .into(),
+        });
+    }
+}
