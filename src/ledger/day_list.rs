@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::check::{COMPARE_TIMEOUT, DayCheck};
 use super::zone;
+use crate::db::base::work_lease::fenced;
 use crate::db::cdr::Incoming;
 use crate::db::ledger::bound::{self, InferredZone};
 use crate::db::ledger::compare::{self, DaySpan};
@@ -45,7 +46,13 @@ impl DayCheck<'_> {
         loop {
             let read = walk.next(None).await?;
             let rows: Vec<&Cdr> = read.ours.iter().map(|row| &row.cdr).chain(&read.foreign).collect();
-            list.new_owners |= in_time(listed::note(self.connection, account, day, &rows)).await?;
+            let note = fenced!(self.lease, self.connection, |transaction| listed::note(
+                transaction,
+                account,
+                day,
+                &rows
+            ));
+            list.new_owners |= in_time(note).await?;
             list.requests += read.requests;
             list.found.add(read.found);
             list.unreadable.extend(read.unreadable);
@@ -96,16 +103,16 @@ impl DayCheck<'_> {
     /// Infers from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
     pub(super) async fn infer_zone(&mut self, day: NaiveDate) -> Result<(InferredZone, i64), ListError> {
         let account = self.reader.account.id();
-        let (before, inferred, outside) = within(COMPARE_TIMEOUT, async {
-            let before = bound::inferred(&mut *self.connection, account, day).await?;
-            let extremes = listed::extremes(&mut *self.connection, account, day).await?;
+        let infer = fenced!(self.lease, self.connection, |transaction| async {
+            let before = bound::inferred(&mut *transaction, account, day).await?;
+            let extremes = listed::extremes(&mut *transaction, account, day).await?;
             let inferred = zone::infer(&before, day, &extremes);
             if inferred != before {
-                bound::write_down(&mut *self.connection, account, &inferred).await?;
+                bound::write_down(transaction, account, &inferred).await?;
             }
-            Ok((before, inferred, extremes.outside))
-        })
-        .await?;
+            Ok::<_, sqlx::Error>((before, inferred, extremes.outside))
+        });
+        let (before, inferred, outside) = within(COMPARE_TIMEOUT, infer).await?;
         if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {
             let zone = inferred.offset.map_or_else(|| "the billing zone".into(), zone::east);
             info!(%account, by = inferred.day_of, zone, "the lists say how Vobiz cuts its days");

@@ -73,6 +73,10 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
                 PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
         with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
+        with(|snapshot| {
+            snapshot.sums.unfolded = 2_000_000;
+            snapshot.sums.unfolded_seconds = 600.0;
+        }),
         // A day's backlog under a reservation: the list resolves it.
         with(|snapshot| {
             snapshot.accounts[0].oldest_due_seconds = 90_000.0;
@@ -101,6 +105,22 @@ fn every_condition_is_said_once_and_with_its_cure() {
     for (snapshot, what, cure) in [
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
+        (
+            with(|snapshot| {
+                snapshot.sums.unfolded = 1;
+                snapshot.sums.unfolded_seconds = 901.0;
+            }),
+            "1 change of the sums of the bill is not folded",
+            "the rollup cannot be folded",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.sums.unfolded = 7_000;
+                snapshot.sums.unfolded_seconds = 90_000.0;
+            }),
+            "7000 changes of the sums of the bill are not folded",
+            "vobiz.work_lease",
+        ),
         (paused("unavailable", 901.0), "paused: unavailable", "status page"),
         (
             with(|snapshot| {

@@ -11,7 +11,7 @@ use crate::vobiz::AccountId;
 
 pub use pause::{AccountStatus, is_paused, pause, probe_soon, resume, status};
 pub use rate::{Slots, reserve};
-pub use sweep::{SweepPlan, plan_sweep, swept, try_lock_sweep};
+pub use sweep::{SweepPlan, lease_name, plan_sweep, swept};
 
 /// Makes a row for each configured account that has none.
 pub async fn register(connection: &mut PgConnection, accounts: &[AccountId]) -> Result<(), sqlx::Error> {
