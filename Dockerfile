@@ -22,6 +22,9 @@ RUN awk '/^\[/ { skip = /^\[\[(test|bench|example)\]\]/ } !skip' Cargo.toml > ke
 COPY migrations migrations
 COPY .sqlx .sqlx
 COPY src src
+# docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD): `vobiz-cdr --version` and the metrics say it.
+ARG COMMIT=unknown
+ENV VOBIZ_CDR_COMMIT=$COMMIT
 # Cargo goes by file times, and those of a checkout may lie before the empty crate's.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 

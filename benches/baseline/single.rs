@@ -8,7 +8,7 @@ use sqlx::{Connection, PgPool};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::{self, cdr};
-use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, http_client};
+use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, Http, PathStyle};
 
 use crate::harness::role::{RoleArgs, ids_of, orders, read_ids, say};
 use crate::harness::{ACCOUNT, TOKEN, queue};
@@ -43,7 +43,7 @@ fn client(args: &RoleArgs) -> anyhow::Result<Client> {
         tokens: vec![SecretString::from(TOKEN)],
         styles: vec![PathStyle::Capital],
     };
-    let http = http_client(Duration::from_secs(15))?;
+    let http = Http::new(Duration::from_secs(15), None)?;
     Ok(Client::new(http, args.api_url.parse()?, credentials, HomeCountry::INDIA))
 }
 

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use super::Account;
 use crate::config::{AccountConfig, VobizConfig};
 use crate::db::{self, timed};
-use crate::vobiz::{AccountId, Client, HomeCountry, PathStyle, http_client};
+use crate::vobiz::{AccountId, Client, HomeCountry, Http, PathStyle};
 
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub async fn open(
         Ok(casings)
     })
     .await?;
-    let http = http_client(config.request_timeout)?;
+    let http = Http::new(config.request_timeout, config.proxy.as_ref())?;
     let mut accounts = Vec::with_capacity(ids.len());
     for (account, casing) in config.accounts.iter().zip(casings) {
         let AccountConfig { mut credentials, max_rps } = account.clone();

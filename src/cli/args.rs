@@ -14,7 +14,7 @@ pub(super) struct Usage(pub(super) String);
 /// Where a service on this machine answers.
 pub(super) struct OpsAddress {
     /// Address of the service's ops port
-    #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    #[arg(long, env = "CDR_OPS_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS", value_parser = crate::config::address)]
     pub(super) ops_listen: SocketAddr,
 }
 
@@ -29,11 +29,24 @@ pub(super) struct AuthorArgs {
 impl AuthorArgs {
     /// The name for the audit log; never empty.
     pub(super) fn name(&self) -> String {
-        let named =
-            self.by.clone().or_else(|| std::env::var("USER").ok()).or_else(|| std::env::var("LOGNAME").ok());
-        let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-        named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+        let given =
+            |name: Option<String>| name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        if let Some(name) = given(self.by.clone()) {
+            return name;
+        }
+        let uid = rustix::process::getuid();
+        // Whoever became root is a person with a name; what the environment says of others could be anybody's.
+        let before = given(std::env::var("SUDO_USER").ok()).filter(|_| uid.is_root());
+        let name = || given(name_of_user()).unwrap_or_else(|| format!("user {}", uid.as_raw()));
+        before.map_or_else(name, |before| format!("{before} by sudo"))
     }
+}
+
+/// Name of the user of this process, from wherever this machine has its users.
+fn name_of_user() -> Option<String> {
+    let said =
+        std::process::Command::new("id").arg("-un").stderr(std::process::Stdio::null()).output().ok()?;
+    said.status.success().then(|| String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
 /// Reads a day; what cannot be meant so says how to write one.

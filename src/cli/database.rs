@@ -1,5 +1,6 @@
 //! The database of a command: the one that was named, else a Postgres of our own; chosen here and nowhere else.
 
+use super::output;
 use crate::config::DatabaseArgs;
 use crate::db;
 use crate::db::base::migration;
@@ -24,9 +25,26 @@ pub(super) async fn open(args: &DatabaseArgs) -> anyhow::Result<(String, Option<
     Ok((url, Some(own)))
 }
 
-/// For a command that reads or mends, also beside a service that has our own Postgres running. Does a piece of work on a pool of so many connections, on a schema that this binary understands. `name` is what Postgres
-/// shows of us.
+/// For a command that reads or mends, also beside a service that has our own Postgres running. Does a piece of work on a pool of so
+/// many connections, on a schema that this binary understands. `name` is what Postgres shows of us.
+///
+/// # Errors
+/// Where neither a database is named nor a Postgres of our own is there: none is made.
 pub(crate) async fn on_pool<T>(
+    args: &DatabaseArgs,
+    name: &str,
+    size: u32,
+    work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    on_any_schema(args, name, size, async |pool| {
+        checked(pool).await?;
+        work(pool).await
+    })
+    .await
+}
+
+/// The same, whatever the schema is.
+pub(super) async fn on_any_schema<T>(
     args: &DatabaseArgs,
     name: &str,
     size: u32,
@@ -39,7 +57,7 @@ pub(crate) async fn on_pool<T>(
         (own.url(), Some(own))
     };
     let pool = db::connect(&url, name, size)?;
-    let done = checked(&pool, work).await;
+    let done = work(&pool).await;
     pool.close().await;
     if let Some(own) = own {
         own.release().await?;
@@ -47,14 +65,16 @@ pub(crate) async fn on_pool<T>(
     done
 }
 
-async fn checked<T>(
-    pool: &PgPool,
-    work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+/// Says which database is read: a report of another one looks as good as that of the right one.
+pub(super) fn say_place(args: &DatabaseArgs) -> anyhow::Result<()> {
+    output::stderr_line(&format!("read from {}", args.place()?));
+    Ok(())
+}
+
+/// A schema that this binary understands.
+async fn checked(pool: &PgPool) -> anyhow::Result<()> {
     let mut connection = db::open(pool).await?;
-    migration::check(&mut connection).await?;
-    drop(connection);
-    work(pool).await
+    Ok(migration::check(&mut connection).await?)
 }
 
 /// The same on one connection.

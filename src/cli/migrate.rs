@@ -27,7 +27,11 @@ pub(super) struct MigrateArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum MigrateVerb {
     /// Apply what is pending, and make the partitions
-    Apply,
+    Apply {
+        /// Make a Postgres of our own where there is none yet and no DATABASE_URL says another
+        #[arg(long)]
+        own: bool,
+    },
     /// List all migrations and what became of them
     Status,
     /// Exit 0 if this binary can work on the schema, else 1
@@ -38,12 +42,25 @@ enum MigrateVerb {
 
 /// Runs one of them. Exit code 1 where something is left to do.
 pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
-    let (url, own) = database::open(&args.database).await?;
-    let pool = db::connect(&url, "migrate", 1)?;
-    drop(db::open(&pool).await?);
-    let done = match args.verb {
-        MigrateVerb::Apply => {
-            let applied = migration::apply(&pool, Duration::from_secs(300)).await?;
+    if matches!(args.verb, MigrateVerb::Apply { own: true }) {
+        let (url, own) = database::open(&args.database).await?;
+        let pool = db::connect(&url, "migrate", 1)?;
+        let done = on_pool(&pool, args.verb).await;
+        pool.close().await;
+        if let Some(own) = own {
+            own.stop().await?;
+        }
+        return done;
+    }
+    // A slip in the settings must not make an empty database and call it the schema.
+    database::on_any_schema(&args.database, "migrate", 1, async |pool| on_pool(pool, args.verb).await).await
+}
+
+async fn on_pool(pool: &PgPool, verb: MigrateVerb) -> anyhow::Result<ExitCode> {
+    drop(db::open(pool).await?);
+    let done = match verb {
+        MigrateVerb::Apply { .. } => {
+            let applied = migration::apply(pool, Duration::from_secs(300)).await?;
             info!(applied, "the schema is up to date");
             true
         }
@@ -60,12 +77,8 @@ pub(super) async fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
             let mut connection = pool.acquire().await?;
             migration::check(&mut connection).await.inspect_err(|error| error!(%error, "check")).is_ok()
         }
-        MigrateVerb::Roles => make_roles(&pool).await?,
+        MigrateVerb::Roles => make_roles(pool).await?,
     };
-    pool.close().await;
-    if let Some(own) = own {
-        own.stop().await?;
-    }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -10,6 +10,7 @@ mod csv;
 mod database;
 mod dead_letters;
 mod demo;
+mod env_file;
 mod export;
 mod logs;
 mod migrate;
@@ -51,7 +52,7 @@ use verify::VerifyArgs;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version = crate::VERSION, max_term_width = 110)]
 pub struct Cli {
     /// Form of the logs on stderr
     #[arg(
@@ -66,6 +67,10 @@ pub struct Cli {
     /// What to log, such as info or vobiz_cdr=debug [default: info; for demo: error]
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
+    /// File with the settings of the service, one NAME=value a line; what the environment says wins [default:
+    /// /etc/vobiz-cdr/vobiz-cdr.env where this user may read it; not for demo and simulate]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    env_file: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -106,7 +111,11 @@ enum Command {
 
 impl Cli {
     /// Reads the command line of this process; exits with help, version or a usage error where that is what it asks for.
+    /// The settings of `--env-file` are in the environment when this returns.
     pub fn read() -> (Self, ArgMatches) {
+        if let Err(mistake) = env_file::load() {
+            Self::command().error(clap::error::ErrorKind::Io, mistake).exit();
+        }
         let matches = Self::command().get_matches();
         let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         (cli, matches)

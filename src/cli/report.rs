@@ -67,6 +67,7 @@ pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (report, filter) = checked(args)?;
+    database::say_place(&args.database)?;
     database::on_database(&args.database, "report", async |connection| {
         print(args, report, &filter, connection).await
     })

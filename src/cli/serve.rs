@@ -33,6 +33,9 @@ pub(super) async fn run(
     // From here on a SIGHUP is heard, and attended to once the service runs.
     let hangup = signal(SignalKind::hangup())?;
     let config = args.check()?;
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
     if args.check_only {
         return Ok(show(&config, command, matches));
     }

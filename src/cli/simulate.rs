@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::args::Usage;
 use crate::simulator::{
     Casing, Faults, SimulatedAccount, Simulator, SimulatorOptions, SummaryCurrencies, Traffic,
     TrafficProgress,
@@ -133,13 +134,15 @@ impl SimulateArgs {
     }
 }
 
-fn set_fault(faults: &mut Faults, text: &str) -> anyhow::Result<()> {
-    let (name, share) = text.split_once('=').context("--fault: write NAME=SHARE, such as late=0.05")?;
-    let share: f64 =
-        share.parse().with_context(|| format!("--fault {name}: {share:?} is no share from 0 to 1"))?;
-    if !(0.0..=1.0).contains(&share) {
-        bail!("--fault {name}: a share lies between 0 and 1");
-    }
+fn set_fault(faults: &mut Faults, text: &str) -> Result<(), Usage> {
+    let (name, share) = text
+        .split_once('=')
+        .ok_or_else(|| Usage(format!("--fault {text}: write NAME=SHARE, such as late=0.05")))?;
+    let share: f64 = share
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| Usage(format!("--fault {name}: {share:?} is no share from 0 to 1")))?;
     let place = match name {
         "late" => &mut faults.late,
         "lost_callback" => &mut faults.lost_callback,
@@ -167,7 +170,11 @@ fn set_fault(faults: &mut Faults, text: &str) -> anyhow::Result<()> {
         "other_currency" => &mut faults.other_currency,
         "no_id" => &mut faults.no_id,
         "upper_case_id" => &mut faults.upper_case_id,
-        _ => bail!("--fault: there is no fault {name:?}; `vobiz-cdr simulate --help` lists them"),
+        _ => {
+            return Err(Usage(format!(
+                "--fault: there is no fault {name:?}; `vobiz-cdr simulate --help` lists them"
+            )));
+        }
     };
     *place = share;
     Ok(())

@@ -92,6 +92,18 @@ fn rows<'a>(page: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
     page.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The callbacks of the last 15 minutes, in a line.
+fn callbacks(counts: &Value) -> String {
+    let counted: Vec<String> = counts
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(kind, count)| Some(format!("{} {}", count.as_u64()?, kind.replace('_', " "))))
+        .collect();
+    let counted = if counted.is_empty() { "none".to_owned() } else { counted.join(", ") };
+    format!("Callbacks of the last 15 minutes: {counted}")
+}
+
 /// The page for a person: first what must be done, then its status.
 fn in_words(page: &Value) -> String {
     let mut out = String::new();
@@ -115,6 +127,9 @@ fn in_words(page: &Value) -> String {
             text(act, "/do")
         );
     }
+    for warning in rows(page, "/process/warnings").filter_map(Value::as_str) {
+        let _ = writeln!(out, "\n  note: {warning}");
+    }
     let answers = page.pointer("/postgres/answers").and_then(Value::as_bool).unwrap_or(false);
     let _ = writeln!(
         out,
@@ -126,6 +141,9 @@ fn in_words(page: &Value) -> String {
     );
     if !answers {
         let _ = writeln!(out, "What follows was seen {} ago:", seconds(page, "/postgres/polled_seconds_ago"));
+    }
+    if let Some(counts) = page.pointer("/callbacks_last_15_minutes") {
+        let _ = writeln!(out, "{}", callbacks(counts));
     }
     let mut table = table::open(
         ["account", "paused", "due", "waiting", "dead", "oldest due", "swept", "API path", "rate"],

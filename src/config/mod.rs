@@ -19,6 +19,7 @@ mod accounts;
 mod mistakes;
 mod shown;
 mod vobiz;
+mod warnings;
 
 pub use mistakes::Mistakes;
 use mistakes::{duration, secret};
@@ -30,14 +31,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// Postgres to work on (version 15 or newer); without it, a Postgres of our own is started
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    /// Postgres to work on (version 15 or newer), or DATABASE_URL_FILE; without it, a Postgres of our own is started
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", global = true)]
     pub database_url: Option<SecretString>,
     /// Folder of our own Postgres [default: /var/lib/vobiz-cdr as root, else ~/.local/share/vobiz-cdr]
-    #[arg(long, env = "CDR_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "CDR_DATA_DIR", value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// Folder with the Postgres server programs [default: the newest found on this machine]
-    #[arg(long, env = "PG_BIN_DIR", value_name = "DIR")]
+    #[arg(long, env = "PG_BIN_DIR", value_name = "DIR", global = true)]
     pub pg_bin_dir: Option<PathBuf>,
 }
 
@@ -94,10 +95,10 @@ pub struct ServeArgs {
     /// The callback URL as configured at Vobiz, for checking signatures; several are separated by commas
     #[arg(long, env = "CDR_CALLBACK_URL", value_name = "URL")]
     pub callback_url: Option<String>,
-    /// Secret last segment of the callback path, for callbacks that Vobiz does not sign
+    /// Secret last segment of the callback path, for callbacks that Vobiz does not sign; or CDR_CALLBACK_SECRET_FILE
     #[arg(long, env = "CDR_CALLBACK_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub callback_secret: Option<SecretString>,
-    /// The previous secret, during a rotation
+    /// The previous secret, during a rotation; or CDR_CALLBACK_SECRET_PREVIOUS_FILE
     #[arg(long, env = "CDR_CALLBACK_SECRET_PREVIOUS", hide_env_values = true, value_name = "SECRET")]
     pub callback_secret_previous: Option<SecretString>,
     /// What a callback must prove: required, optional or off
@@ -140,6 +141,8 @@ pub struct ServeConfig {
     pub accounts: Vec<AccountConfig>,
     /// Base of the Vobiz API.
     pub api_url: Url,
+    /// Proxy on the way to the Vobiz API.
+    pub proxy: Option<Url>,
     /// Callback URLs as configured at Vobiz.
     pub callback_urls: Vec<String>,
     /// Secret path segments, the current one first.
@@ -168,6 +171,7 @@ impl ServeConfig {
         VobizConfig {
             accounts: self.accounts.clone(),
             api_url: self.api_url.clone(),
+            proxy: self.proxy.clone(),
             request_timeout: self.request_timeout,
         }
     }
@@ -230,7 +234,7 @@ impl ServeArgs {
             (Some(first_fetch_delay), Some(sweep_interval), Some((listen, ops_listen)), Some(concurrency)),
             Some(max_speculative_per_minute),
             Some(policy),
-            Some(VobizConfig { accounts, api_url, request_timeout }),
+            Some(VobizConfig { accounts, api_url, proxy, request_timeout }),
         ) = complete
         else {
             return Err(wrong);
@@ -246,6 +250,7 @@ impl ServeArgs {
             parts,
             accounts,
             api_url,
+            proxy,
             callback_urls,
             callback_secrets,
             policy,
@@ -284,9 +289,9 @@ impl ServeArgs {
     /// The public and the ops port.
     fn addresses(&self, wrong: &mut Mistakes) -> Option<(SocketAddr, SocketAddr)> {
         let public =
-            wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", self.listen.parse());
+            wrong.read("CDR_LISTEN", "write address and port such as 0.0.0.0:8080", address(&self.listen));
         let how = "write address and port such as 127.0.0.1:9090";
-        let ops = wrong.read("CDR_OPS_LISTEN", how, self.ops_listen.parse());
+        let ops = wrong.read("CDR_OPS_LISTEN", how, address(&self.ops_listen));
         let (public, ops): (SocketAddr, SocketAddr) = public.zip(ops)?;
         if public == ops && ops.port() != 0 {
             wrong.push("CDR_OPS_LISTEN: the ops port must not be the public one (CDR_LISTEN): give it a port of its own");
@@ -353,8 +358,21 @@ impl DatabaseArgs {
         let url = secret(wrong, "DATABASE_URL", self.database_url.as_ref())?;
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
             wrong.push("DATABASE_URL: write postgres://user:password@host/database");
+        } else if hosts(url.expose_secret()) > 1 {
+            wrong.push(
+                "DATABASE_URL: one host, not several: put a name or an address before them that follows the primary (a proxy, a virtual \
+                 address, the endpoint of the provider)",
+            );
         }
         Some(url)
+    }
+
+    /// The database in words, without a password: whose report it is.
+    pub fn place(&self) -> Result<String, Mistakes> {
+        Ok(match self.url()? {
+            Some(url) => shown::without_password(url.expose_secret()),
+            None => format!("our own Postgres in {}", self.own().data_dir.display()),
+        })
     }
 
     /// How a Postgres of our own is started, where there is no URL.
@@ -372,6 +390,22 @@ impl DatabaseArgs {
         let url = self.checked(&mut wrong);
         if wrong.is_empty() { Ok(url) } else { Err(wrong) }
     }
+}
+
+/// How many hosts a URL names (libpq takes several, separated by commas).
+fn hosts(url: &str) -> usize {
+    let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
+    let authority = behind.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let by_parameter = url.split(['?', '&']).find_map(|pair| pair.strip_prefix("host=")).unwrap_or_default();
+    host.split(',').count().max(by_parameter.split(',').count())
+}
+
+/// Reads an address and port to listen on; a name such as localhost stands for its first address.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    use std::net::ToSocketAddrs;
+    let mut addresses = text.trim().to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses.next().ok_or_else(|| "this name has no address".to_owned())
 }
 
 /// Variables of our prefixes that no setting reads: most likely a slip of the pen. Of those that end in `_FILE` only secrets

@@ -82,7 +82,7 @@ pub fn effective(command: &clap::Command, matches: &ArgMatches, config: &ServeCo
 }
 
 /// A database URL whose password is masked. Its query may hold one too, so of that only the names are shown.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else { return MASK.to_owned() };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
         return MASK.to_owned();

@@ -19,10 +19,10 @@ pub struct VobizArgs {
     /// Vobiz account whose calls these are (MA_… or SA_…)
     #[arg(long, env = "VOBIZ_AUTH_ID", value_name = "ID")]
     pub auth_id: Option<String>,
-    /// Its token
+    /// Its token; or VOBIZ_AUTH_TOKEN_FILE names the file that has it
     #[arg(long, env = "VOBIZ_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub auth_token: Option<SecretString>,
-    /// Its previous token, during a rotation
+    /// Its previous token, during a rotation; or VOBIZ_AUTH_TOKEN_PREVIOUS_FILE
     #[arg(long, env = "VOBIZ_AUTH_TOKEN_PREVIOUS", hide_env_values = true, value_name = "TOKEN")]
     pub auth_token_previous: Option<SecretString>,
     /// TOML file with several accounts, instead of the three settings above
@@ -31,6 +31,9 @@ pub struct VobizArgs {
     /// Base of the Vobiz API
     #[arg(long, env = "VOBIZ_API_URL", default_value = "https://api.vobiz.ai", value_name = "URL")]
     pub api_url: String,
+    /// HTTP proxy for requests to the Vobiz API, such as http://proxy:3128 [default: none; HTTPS_PROXY is not heeded]
+    #[arg(long, env = "VOBIZ_PROXY", value_name = "URL")]
+    pub proxy: Option<String>,
     /// Casing of the API path: auto, Account or account
     #[arg(long, env = "VOBIZ_ACCOUNT_PATH", default_value = "auto", value_name = "CASING")]
     pub account_path: String,
@@ -49,6 +52,8 @@ pub struct VobizConfig {
     pub accounts: Vec<AccountConfig>,
     /// Base of the Vobiz API.
     pub api_url: Url,
+    /// Proxy on the way there.
+    pub proxy: Option<Url>,
     /// Longest wait for one answer.
     pub request_timeout: Duration,
 }
@@ -69,11 +74,23 @@ impl VobizArgs {
             wrong.push("CDR_REQUEST_TIMEOUT: between 100ms and 30s, so that it ends before the lease of the call does");
         }
         let api_url = self.api_url(wrong);
+        let proxy = self.proxy(wrong);
         // Where it cannot be read, the accounts are checked as if it were right, so that it is said once.
         let max_rps = wrong.read("VOBIZ_MAX_RPS", RATE, self.max_rps.parse());
         let max_rps = max_rps.and_then(|rps| rate(wrong, "VOBIZ_MAX_RPS", rps)).unwrap_or(1.0);
         let accounts = self.accounts(max_rps, wrong);
-        Some(VobizConfig { accounts, api_url: api_url?, request_timeout: request_timeout? })
+        Some(VobizConfig { accounts, api_url: api_url?, proxy, request_timeout: request_timeout? })
+    }
+
+    fn proxy(&self, wrong: &mut Mistakes) -> Option<Url> {
+        let how = "write a URL such as http://proxy:3128";
+        let text = self.proxy.as_deref().filter(|text| !text.trim().is_empty())?;
+        let url = wrong.read("VOBIZ_PROXY", how, Url::parse(text))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            wrong.push(format!("VOBIZ_PROXY: http or https, with a host; {how}"));
+            return None;
+        }
+        Some(url)
     }
 
     fn api_url(&self, wrong: &mut Mistakes) -> Option<Url> {
@@ -113,6 +130,7 @@ mod tests {
             auth_token_previous: None,
             accounts_file: Some(file.to_owned()),
             api_url: "https://api.vobiz.ai".into(),
+            proxy: None,
             account_path: "auto".into(),
             max_rps: max_rps.into(),
             request_timeout: "15s".into(),

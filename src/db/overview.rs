@@ -50,6 +50,17 @@ pub struct AccountSnapshot {
     pub rows_lost: i64,
 }
 
+/// The newest calls of an account, of the last hour and 200 at most for each owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewestCalls {
+    /// The account.
+    pub account_id: String,
+    /// How many.
+    pub calls: i64,
+    /// Of which a callback announced.
+    pub announced: i64,
+}
+
 /// Dead letters of an account and class.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetterSnapshot {
@@ -94,6 +105,8 @@ pub struct Thorough {
     pub owed: Vec<OwedSnapshot>,
     /// Dead letters, sorted by account and class.
     pub dead: Vec<DeadLetterSnapshot>,
+    /// The newest calls, by account.
+    pub newest: Vec<NewestCalls>,
     /// The ledger of days.
     pub ledger: LedgerSnapshot,
     /// The sums of the bill.
@@ -183,6 +196,21 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     )
     .fetch_all(&mut *connection)
     .await?;
+    let newest = sqlx::query_as!(
+        NewestCalls,
+        r#"select a.account_id, count(n.call_id) as "calls!", count(n.first_callback_at) as "announced!"
+           from vobiz.account a
+           join vobiz.compared_owner o on o.account_id = a.account_id
+           cross join lateral (
+             select c.call_id, c.first_callback_at from vobiz.cdr c
+             where c.account_id = o.owner and (c.account_id = a.account_id or c.listed_by = a.account_id)
+               -- What was before the service could be told was announced to nobody.
+               and c.day_at >= greatest(a.registered_at, vobiz.now() - interval '1 hour') and c.day_at <= vobiz.now()
+             order by c.day_at desc limit 200) n
+           group by a.account_id order by a.account_id"#
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let ledger = status::read(&mut *connection).await?;
     let sums = proof::read(&mut *connection).await?;
     let unclear = unclear::read(&mut *connection).await?;
@@ -196,6 +224,7 @@ pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::E
     Ok(Thorough {
         owed,
         dead,
+        newest,
         ledger,
         sums,
         unclear,

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
-use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
+use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, NewestCalls, OwedSnapshot};
+use crate::watch::arrivals::ArrivalCounts;
 
 /// Clocks that differ by more than this, in seconds, are wrong.
 const SKEW: f64 = 30.0;
@@ -99,6 +100,10 @@ pub struct StatusSnapshot {
     pub owed: Vec<OwedSnapshot>,
     /// Dead letters, of all accounts.
     pub dead: Vec<DeadLetterSnapshot>,
+    /// The callbacks of the last 15 minutes; none for a process that takes none.
+    pub callbacks: Option<ArrivalCounts>,
+    /// The newest calls of the accounts of this process.
+    pub newest: Vec<NewestCalls>,
     /// The ledger of days, of all accounts.
     pub ledger: LedgerSnapshot,
     /// The sums of the bill.
@@ -146,6 +151,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         unconfigured(snapshot, &mut acts);
         stalled(snapshot, &mut acts);
     }
+    super::callbacks::callbacks(snapshot, &mut acts);
     for dead in &snapshot.dead {
         let cure = if dead.class == "never_appeared" {
             "Vobiz announced these calls and has not listed them in 24 h: ask Vobiz, with `vobiz-cdr dead-letters list`; `vobiz-cdr \
@@ -443,4 +449,4 @@ fn schema(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 
 #[cfg(test)]
 #[path = "evaluate_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -22,12 +22,14 @@ fn account() -> AccountSnapshot {
     }
 }
 
-fn well() -> StatusSnapshot {
+pub(crate) fn well() -> StatusSnapshot {
     StatusSnapshot {
         postgres: PostgresSnapshot { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
         accounts: vec![account()],
         owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
         dead: vec![],
+        callbacks: None,
+        newest: vec![],
         ledger: LedgerSnapshot::default(),
         sums: SumsSnapshot::default(),
         unclear: UnclearSnapshot::default(),

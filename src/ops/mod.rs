@@ -8,6 +8,7 @@
 //! receives, commit a callback, and nothing else: a load balancer must not throw callbacks away because Vobiz denies us.
 //! `/status`: 503 when a person must act, with what and how.
 
+mod callbacks;
 mod evaluate;
 mod gauges;
 mod poll;
@@ -56,6 +57,8 @@ pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send +
 pub struct OpsSettings {
     /// Names of the parts that this process runs: receive, fetch, sweep.
     pub parts: Vec<&'static str>,
+    /// What is set so that a person should know it is, in words.
+    pub warnings: Vec<String>,
     /// Pause between two sweeps.
     pub sweep_interval: Duration,
     /// Pause between two polls of Postgres.
@@ -125,6 +128,11 @@ impl Ops {
     /// The accounts of the process from now on.
     pub fn set_accounts(&self, accounts: Vec<Arc<Account>>) {
         *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+
+    /// Whether this process takes callbacks.
+    fn receives(&self) -> bool {
+        self.settings.parts.contains(&"receive")
     }
 
     fn accounts(&self) -> Vec<Arc<Account>> {

@@ -13,6 +13,7 @@ use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
 use crate::db::overview::{AccountSnapshot, DeadLetterSnapshot, OwedSnapshot};
+use crate::watch::arrivals::ArrivalCounts;
 
 /// The answer of `/status`.
 #[derive(Debug, Serialize)]
@@ -24,6 +25,8 @@ pub(super) struct StatusPage {
     process: Process,
     postgres: PostgresStatus,
     queue: Queue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callbacks_last_15_minutes: Option<ArrivalCounts>,
     dead_letters: Vec<DeadLetterSnapshot>,
     ledger: LedgerSnapshot,
     sums: SumsSnapshot,
@@ -39,6 +42,8 @@ struct Process {
     version: String,
     phase: String,
     parts: Vec<String>,
+    /// Settings that a person should know of.
+    warnings: Vec<String>,
     uptime_seconds: u64,
 }
 
@@ -90,6 +95,17 @@ impl Ops {
                 .unwrap_or_default(),
             owed: thorough.map(|thorough| thorough.owed.clone()).unwrap_or_default(),
             dead: thorough.map(|thorough| thorough.dead.clone()).unwrap_or_default(),
+            callbacks: self.receives().then(|| self.metrics.arrivals.counts()),
+            newest: thorough
+                .map(|thorough| {
+                    thorough
+                        .newest
+                        .iter()
+                        .filter(|newest| is_configured(&newest.account_id))
+                        .cloned()
+                        .collect()
+                })
+                .unwrap_or_default(),
             ledger: thorough.map(|thorough| thorough.ledger.clone()).unwrap_or_default(),
             sums: thorough.map(|thorough| thorough.sums.clone()).unwrap_or_default(),
             unclear: thorough.map(|thorough| thorough.unclear.clone()).unwrap_or_default(),
@@ -121,6 +137,18 @@ impl Ops {
         }
     }
 
+    /// What a person should know of settings and API.
+    fn warnings(&self) -> Vec<String> {
+        let of_api = self.accounts().into_iter().filter_map(|account| {
+            let said = account.client.going_away()?;
+            Some(format!(
+                "the Vobiz API says to account {} that it goes away ({said}): look for a newer release",
+                account.id()
+            ))
+        });
+        self.settings.warnings.iter().cloned().chain(of_api).collect()
+    }
+
     pub(super) fn page(&self) -> StatusPage {
         let snapshot = self.snapshot();
         let (phase, act) = (self.phase(), evaluate(&snapshot));
@@ -136,9 +164,10 @@ impl Ops {
             status: if act.is_empty() { "ok" } else { "act" },
             act,
             process: Process {
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: crate::VERSION.into(),
                 phase: format!("{phase:?}").to_lowercase(),
                 parts: self.settings.parts.iter().map(ToString::to_string).collect(),
+                warnings: self.warnings(),
                 uptime_seconds: self.started.elapsed().as_secs(),
             },
             postgres: PostgresStatus { snapshot: snapshot.postgres, version, polled_seconds_ago: polled },
@@ -149,6 +178,7 @@ impl Ops {
                 counted_seconds_ago: counted,
                 accounts: snapshot.owed,
             },
+            callbacks_last_15_minutes: snapshot.callbacks,
             dead_letters: snapshot.dead,
             ledger: snapshot.ledger,
             sums: snapshot.sums,

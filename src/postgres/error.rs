@@ -192,8 +192,9 @@ pub enum TaskError {
     Stop(#[from] StopError),
     /// No data, so most likely another folder is meant.
     #[error(
-        "there is no database in {}; name its folder with CDR_DATA_DIR, or make one with `vobiz-cdr serve` or \
-         `vobiz-cdr migrate apply`",
+        "no database: DATABASE_URL and DATABASE_URL_FILE are not set here, and there is no Postgres of our own in {}. Set one of them as \
+         the service has it (--env-file reads its settings), name the folder with CDR_DATA_DIR, or make a database with \
+         `vobiz-cdr serve` or `vobiz-cdr migrate apply --own`",
         .data_dir.display()
     )]
     NothingThere {

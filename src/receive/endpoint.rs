@@ -16,11 +16,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
+use super::differs::Destination;
 use super::group_commit::{COMMIT_WITHIN, GroupCommit};
 use super::refusal::{Refusal, Refusals};
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
+use crate::watch::arrivals::Arrival;
 use crate::watch::metrics::Metrics;
 
 /// Longest body, in bytes. A captured hang-up has 674.
@@ -41,6 +43,8 @@ pub struct EndpointSettings {
     pub policy: SignaturePolicy,
     /// The configured accounts.
     pub accounts: Vec<AccountId>,
+    /// The callback URLs as configured at Vobiz.
+    pub urls: Vec<String>,
     /// Tokens, URLs and secrets.
     pub verifier: Verifier,
 }
@@ -70,6 +74,17 @@ impl Endpoint {
     /// Callbacks that come from now on are checked by these settings; those under way by the ones that were in force when they came.
     pub fn reload(&self, settings: EndpointSettings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Counts a refusal, keeps how it differs from what is configured, and says whether to keep it in the sample.
+    fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
+        let arrival = refusal.arrival();
+        self.metrics.arrivals.count(arrival);
+        self.metrics.arrivals.differs(arrival, came.differs(refusal, configured));
+        if Arrival::REFUSED.contains(&arrival) {
+            self.metrics.refused.with_label_values(&[arrival.as_str()]).inc();
+        }
+        self.refusals.count(refusal, Instant::now())
     }
 
     fn settings(&self) -> Arc<EndpointSettings> {
@@ -105,15 +120,22 @@ async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Ne
         _ => "bad_request",
     };
     endpoint.metrics.callbacks.with_label_values(&[result]).inc();
+    match result {
+        "committed" => endpoint.metrics.arrivals.count(Arrival::Accepted),
+        "unavailable" => endpoint.metrics.arrivals.count(Arrival::Unavailable),
+        // Counted by its reason.
+        "refused" => {}
+        _ => endpoint.metrics.arrivals.count(Arrival::BadRequest),
+    }
     endpoint.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
     response
 }
 
 /// A slip in a URL at Vobiz loses callbacks, so it is counted and logged. Any other path that strangers ask for is not.
-async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri) -> StatusCode {
-    if uri.path().starts_with("/callbacks") {
+async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri, headers: HeaderMap) -> StatusCode {
+    if uri.path().starts_with("/callback") {
         endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
-        endpoint.refusals.count(Refusal::WrongPath, Instant::now());
+        endpoint.count(Refusal::WrongPath, &Destination::of(&headers, &uri), &[]);
     }
     StatusCode::NOT_FOUND
 }
@@ -169,12 +191,17 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
                 let announces = received.callback.ended.is_some();
                 let callback = attribute(&settings, &path, received, proof);
                 if announces && callback.owed.is_none() {
-                    endpoint.refusals.count(Refusal::NoAccount, Instant::now());
+                    endpoint.count(
+                        Refusal::NoAccount,
+                        &Destination::of(&parts.headers, &parts.uri),
+                        &settings.urls,
+                    );
                 }
                 Ok(callback)
             }
             Err(refusal) => {
-                if endpoint.refusals.count(refusal, Instant::now()) {
+                let came = Destination::of(&parts.headers, &parts.uri);
+                if endpoint.count(refusal, &came, &settings.urls) {
                     let note = Some(refusal.as_str().to_owned());
                     endpoint.group_commit.log(received.into_entry(
                         None,

@@ -5,6 +5,7 @@
 //!
 //! The promise: a 200 means committed to Postgres. If that cannot be, the answer is 503, and Vobiz calls again.
 
+mod differs;
 mod endpoint;
 mod group_commit;
 mod refusal;

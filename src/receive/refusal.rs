@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::watch::arrivals::Arrival;
+
 const MINUTE: Duration = Duration::from_secs(60);
 /// Refused callbacks kept in the log a minute, over all reasons.
 const SAMPLE: u32 = 20;
@@ -36,6 +38,18 @@ impl Refusal {
             }
             Self::WrongPath => "callback to an unknown path (404)",
             Self::NoAccount => "callback logged, but its call is not owed",
+        }
+    }
+
+    /// What it counts as.
+    pub(super) fn arrival(self) -> Arrival {
+        match self {
+            Self::NoProof => Arrival::NoProof,
+            Self::WrongSecret => Arrival::WrongSecret,
+            Self::WrongSignature => Arrival::WrongSignature,
+            Self::Replayed => Arrival::Replayed,
+            Self::WrongPath => Arrival::WrongPath,
+            Self::NoAccount => Arrival::NoAccount,
         }
     }
 

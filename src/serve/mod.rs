@@ -96,6 +96,7 @@ impl Service {
         let ops = Ops::new(
             OpsSettings {
                 parts: config.parts.iter().map(|part| part.as_str()).collect(),
+                warnings: config.warnings(),
                 sweep_interval: config.sweep_interval,
                 poll_every: POLL_EVERY,
             },
@@ -382,7 +383,9 @@ fn open_endpoint(
     })));
     let endpoint = Endpoint::new(setup::endpoint(config), group_commit, metrics.clone());
     let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
-    let serving = listen(listener, router(Arc::clone(&endpoint)), port::PUBLIC, heartbeat, stop.clone());
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limits = port::PUBLIC.within_open_files(open_files);
+    let serving = listen(listener, router(Arc::clone(&endpoint)), limits, heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);
     run_loop(loops, "group_commit", stop, writer);
     endpoint

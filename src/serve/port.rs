@@ -30,9 +30,23 @@ pub struct Limits {
     pub connections: usize,
 }
 
+/// Open files that are for other things than connections of clients: Postgres, the API, the log, the ops port.
+const OTHER_FILES: u64 = 64;
+
 /// The public port. The cap times the longest body is more memory than a container has, but a body is only read after headers
 /// that we may refuse, and an honest callback has 674 bytes.
 pub const PUBLIC: Limits = Limits { headers_within: Duration::from_secs(10), connections: 2048 };
+
+impl Limits {
+    /// No more connections than this process may open files for: else the files run out before the port is full, and with them
+    /// what Postgres and the API need.
+    #[must_use]
+    pub fn within_open_files(self, open_files: Option<u64>) -> Self {
+        let most = open_files.map(|files| files.saturating_sub(OTHER_FILES).max(16));
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        Self { connections: self.connections.min(most), ..self }
+    }
+}
 /// The ops port: a few scrapers and people.
 pub const OPS: Limits = Limits { headers_within: Duration::from_secs(10), connections: 64 };
 
@@ -134,5 +148,19 @@ async fn converse(
     };
     if let Err(error) = ended {
         debug!(%address, %error, "connection ended badly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        for (files, connections) in
+            [(Some(1024), 960), (Some(65_536), 2048), (Some(2112), 2048), (Some(70), 16), (None, 2048)]
+        {
+            assert_eq!(PUBLIC.within_open_files(files).connections, connections, "{files:?}");
+        }
     }
 }

@@ -112,6 +112,7 @@ pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
     EndpointSettings {
         policy: config.policy,
         accounts: ids(config),
+        urls: config.callback_urls.clone(),
         verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets),
     }
 }

@@ -3,7 +3,7 @@
 //! What to do about a failure is not decided here (see `crate::retry`). The promise: one call is one request, bounded in
 //! time and in size, to the configured host only. Redirects are not followed, because the token would travel along.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::header::{retry_after, skew_by};
+use super::transport::{Http, going_away};
 use super::{AccountId, CallId, Cdr, HomeCountry, ListPage, Single, Unreadable, decode_list, decode_single};
 
 /// Longest answer to a single fetch that is read, in bytes. A CDR has about 1.5 kB.
@@ -138,35 +139,31 @@ pub struct ListQuery {
 /// A client for one account.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: Arc<Http>,
     base: Url,
     credentials: Credentials,
     home: HomeCountry,
     access: Mutex<Option<Access>>,
     clock_skew: Mutex<Option<f64>>,
-}
-
-/// The HTTP client that all accounts share: bounded in time, no redirects.
-pub fn http_client(request_timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .user_agent(concat!("vobiz-cdr/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(5).min(request_timeout))
-        .timeout(request_timeout)
-        .pool_idle_timeout(Duration::from_secs(60))
-        .tcp_nodelay(true)
-        .no_proxy()
-        .build()
+    going_away: Mutex<Option<String>>,
 }
 
 impl Client {
     /// A client of `base` (such as `https://api.vobiz.ai`) for one account.
-    pub fn new(http: reqwest::Client, base: Url, credentials: Credentials, home: HomeCountry) -> Self {
+    pub fn new(http: Arc<Http>, base: Url, credentials: Credentials, home: HomeCountry) -> Self {
         let access = match credentials.styles.as_slice() {
             [style] if credentials.tokens.len() == 1 => Some(Access { style: *style, token: 0 }),
             _ => None,
         };
-        Self { http, base, credentials, home, access: Mutex::new(access), clock_skew: Mutex::default() }
+        Self {
+            http,
+            base,
+            credentials,
+            home,
+            access: Mutex::new(access),
+            clock_skew: Mutex::default(),
+            going_away: Mutex::default(),
+        }
     }
 
     /// The account whose CDRs this client asks for.
@@ -188,6 +185,11 @@ impl Client {
     /// that is how fine the header is. `None` before the first answer with one.
     pub fn clock_skew(&self) -> Option<f64> {
         *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last answer said of the end of the API, if anything.
+    pub fn going_away(&self) -> Option<String> {
+        self.going_away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The accesses worth trying, the present one first: every path style with every token.
@@ -282,6 +284,7 @@ impl Client {
         let token = self.credentials.tokens.get(token).map_or("", |token| token.expose_secret());
         let request = self
             .http
+            .client()
             .get(url)
             .header("X-Auth-ID", self.credentials.auth_id.as_str())
             .header("X-Auth-Token", token)
@@ -292,6 +295,7 @@ impl Client {
         if let Some(skew) = skew_by(&headers, std::time::SystemTime::now()) {
             *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
         }
+        *self.going_away.lock().unwrap_or_else(PoisonError::into_inner) = going_away(&headers);
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
             if body.len() + chunk.len() > limit {

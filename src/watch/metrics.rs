@@ -12,6 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::watch::arrivals::{Arrival, Arrivals};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeats;
 
@@ -27,6 +28,10 @@ pub struct Metrics {
     conditions: Arc<Mutex<Vec<Arc<Condition>>>>,
     /// `callbacks_total{result}`: answers at the callback path.
     pub callbacks: IntCounterVec,
+    /// `callbacks_refused_total{reason}`: of these, those that were refused.
+    pub refused: IntCounterVec,
+    /// The callbacks of the last 15 minutes.
+    pub arrivals: Arc<Arrivals>,
     /// `callback_duration_seconds`: from the last header to the answer.
     pub callback_seconds: Histogram,
     /// `fetch_total{outcome}`: answers of the API to single fetches.
@@ -97,6 +102,15 @@ impl Metrics {
                 &r,
                 counters("callbacks_total", "Answers at the callback path, by result.", &["result"]),
             ),
+            refused: add(
+                &r,
+                counters(
+                    "callbacks_refused_total",
+                    "Callbacks that were refused (403, 404), by reason.",
+                    &["reason"],
+                ),
+            ),
+            arrivals: Arc::default(),
             callback_seconds: add(
                 &r,
                 histogram(
@@ -229,10 +243,14 @@ impl Metrics {
 
     /// The first samples: a series that is there from the start.
     fn begin(&self) {
-        let build = gauges("build_info", "The running version.", &["version"]);
-        add(&self.registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let build = gauges("build_info", "The running version.", &["version", "commit"]);
+        let labels = [env!("CARGO_PKG_VERSION"), env!("VOBIZ_CDR_COMMIT")];
+        add(&self.registry, build).with_label_values(&labels).set(1);
         for result in CALLBACK_RESULTS {
             self.callbacks.with_label_values(&[result]);
+        }
+        for reason in Arrival::REFUSED {
+            self.refused.with_label_values(&[reason.as_str()]);
         }
         for outcome in FETCH_OUTCOMES {
             self.fetches.with_label_values(&[outcome]);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use sqlx::{Connection, PgPool};
 use tokio::sync::Notify;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin};
-use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, http_client};
+use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, Http};
 
 /// The `call_id` of a job that only shows that the queue works.
 pub(crate) const GREETING: &str = "";
@@ -31,7 +31,7 @@ impl Drain {
             tokens: vec![auth_token.to_owned().into()],
             styles: vec![PathStyle::Capital],
         };
-        let http = http_client(Duration::from_secs(15))?;
+        let http = Http::new(Duration::from_secs(15), None)?;
         let base = reqwest::Url::parse(api_url).context("--api-url is no URL")?;
         let client = Client::new(http, base, credentials, HomeCountry::INDIA);
         Ok(Self { client, pool, account, greeted: Notify::new() })

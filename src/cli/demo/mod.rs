@@ -168,6 +168,7 @@ fn service_config(api_url: &str) -> anyhow::Result<ServeConfig> {
             max_rps: 300.0,
         }],
         api_url: Url::parse(api_url)?,
+        proxy: None,
         callback_urls: vec![PUBLIC_URL.into()],
         callback_secrets: vec![SECRET.into()],
         policy: SignaturePolicy::Required,

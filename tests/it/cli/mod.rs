@@ -3,6 +3,7 @@
 mod backfill;
 mod dead_letters;
 mod demo;
+mod env_file;
 mod export;
 mod migrate;
 mod reconcile;

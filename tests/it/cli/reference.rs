@@ -133,7 +133,7 @@ fn the_reference_has_every_flag_variable_and_default_of_every_command() {
         found.unwrap_or_else(|| panic!("docs/reference.md has no heading {heading:?}"))
     };
     let mut settings: BTreeSet<Flag> = BTreeSet::new();
-    for group in ["Database", "Vobiz", "Service", "Ops", "Logs"] {
+    for group in ["Database", "Vobiz", "Service", "Ops", "Logs", "Settings from a file"] {
         settings.extend(section(group).flags());
     }
     let mut helps_found = Vec::new();
@@ -142,13 +142,21 @@ fn the_reference_has_every_flag_variable_and_default_of_every_command() {
     for Help { command, flags } in helps_found {
         // The program itself has only what each command has.
         let mut said = section("Logs").flags();
+        said.extend(section("Settings from a file").flags());
         if command != "vobiz-cdr" {
             let section = section(&command);
             said.extend(section.flags());
             // `Settings: [Group](#group), --flag.`
-            let named =
-                section.lines.iter().find_map(|line| line.strip_prefix("Settings: ")).unwrap_or_default();
-            for name in named.trim_end_matches('.').split(", ").filter(|name| !name.is_empty()) {
+            // A verb has the settings of its command as well.
+            let of_command = sections
+                .iter()
+                .find(|s| command.rsplit_once(' ').is_some_and(|(whole, _)| s.heading == whole));
+            let named = [Some(section), of_command.filter(|s| s.heading != "vobiz-cdr")]
+                .into_iter()
+                .flatten()
+                .filter_map(|section| section.lines.iter().find_map(|line| line.strip_prefix("Settings: ")))
+                .flat_map(|line| line.trim_end_matches('.').split(", "));
+            for name in named.filter(|name| !name.is_empty()) {
                 match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
                     Some((group, _)) => {
                         said.extend(sections.iter().filter(|s| s.heading == group).flat_map(Section::flags));

@@ -14,7 +14,7 @@ use crate::support::database::Database;
 use crate::support::process::{Finished, program, run};
 
 fn reparse(db: &Database, arguments: &[&str]) -> Finished {
-    run(program(&[&["reparse"], arguments].concat()).env("DATABASE_URL", &db.url).env("USER", "asha"))
+    run(program(&[&["reparse"], arguments].concat()).env("DATABASE_URL", &db.url).env("SUDO_USER", "asha"))
 }
 
 /// The counts of a reparse that ends with this code.

@@ -1,7 +1,7 @@
 //! `serve` before it runs: settings are checked, all at once, and shown without secrets.
 
-use crate::support::database::ACCOUNT;
-use crate::support::process::{program, run};
+use crate::support::database::{ACCOUNT, Database};
+use crate::support::process::{Serve, free_port, program, run};
 use crate::support::world::TOKEN;
 
 #[test]
@@ -141,4 +141,99 @@ fn parts_need_a_database_that_the_others_can_reach() {
     assert_eq!(with(&["serve", "--only", "everything"]).status.code(), Some(2));
     let thrice = with(&["serve", "--check", "--only", "fetch,fetch,fetch"]);
     assert!(thrice.stderr.contains("--only needs DATABASE_URL"), "{}", thrice.stderr);
+}
+
+#[test]
+fn what_is_most_likely_not_meant_so_is_warned_of() {
+    let with = |settings: &[(&str, &str)]| {
+        let mut command = program(&["serve", "--check"]);
+        command.env("VOBIZ_AUTH_ID", ACCOUNT).env("VOBIZ_AUTH_TOKEN", TOKEN);
+        let finished = run(command.envs(settings.iter().copied()));
+        assert!(finished.status.success(), "{settings:?}: {}", finished.stderr);
+        finished.stderr
+    };
+    let right = ("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz");
+    assert_eq!(with(&[right]), "");
+    for (settings, said) in [
+        (vec![("CDR_SIGNATURES", "off")], "no callback is checked"),
+        (vec![("CDR_CALLBACK_URL", "https://calls.example.com/webhook")], "none of this service's"),
+        (vec![right, ("VOBIZ_AUTH_ID", "nonsense")], "does not look like an account of Vobiz"),
+        (vec![right, ("HTTPS_PROXY", "http://proxy:3128")], "set VOBIZ_PROXY"),
+    ] {
+        let stderr = with(&settings);
+        assert!(stderr.contains(said), "{settings:?}: {stderr}");
+    }
+    assert_eq!(with(&[right, ("HTTPS_PROXY", "http://p:1"), ("VOBIZ_PROXY", "http://p:1")]), "");
+    let shown = run(program(&["serve", "--check", "--listen", "localhost:8080"])
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN", TOKEN)
+        .env(right.0, right.1));
+    assert!(shown.status.success(), "a name is an address, too: {}", shown.stderr);
+    let several = run(program(&["serve", "--check"])
+        .env("DATABASE_URL", "postgres://u:p@a.example,b.example:5433/cdr")
+        .env("VOBIZ_PROXY", "socks9://x"));
+    assert_eq!(several.status.code(), Some(2));
+    assert!(several.stderr.contains("one host, not several"), "{}", several.stderr);
+    assert!(several.stderr.contains("VOBIZ_PROXY: http or https"), "{}", several.stderr);
+}
+
+#[tokio::test]
+async fn a_billing_zone_is_written_into_an_empty_database_that_nobody_uses_yet_and_into_no_other() {
+    let database = Database::new().await;
+    let zone = async || database.text("select billing_zone from vobiz.setting").await;
+    let serve = |zone: &str| {
+        let mut command = program(&["serve"]);
+        command
+            .env("DATABASE_URL", &database.url)
+            .env("VOBIZ_AUTH_ID", ACCOUNT)
+            .env("VOBIZ_AUTH_TOKEN", TOKEN)
+            // It comes after the settings were compared.
+            .env("CDR_LISTEN", "203.0.113.1:1")
+            .env("CDR_BILLING_ZONE", zone)
+            .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz");
+        run(&mut command).stderr
+    };
+    let said = serve("Europe/Berlin");
+    assert!(said.contains("CDR_BILLING_ZONE=Europe/Berlin is written into the database"), "{said}");
+    assert_eq!(zone().await, "Europe/Berlin");
+    assert!(!serve("Europe/Berlin").contains("written into"), "it has it");
+
+    let named = |name: &str| {
+        sqlx::PgPool::connect_with(
+            database.url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().application_name(name),
+        )
+    };
+    let other = named("vobiz-cdr ops").await.unwrap();
+    let said = serve("Asia/Kolkata");
+    assert!(said.contains("another process of ours works on it"), "{said}");
+    other.close().await;
+    database
+        .run(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at)
+             values ('x', 'MA_TESTAB12', true, true, now())",
+        )
+        .await;
+    let said = serve("Asia/Kolkata");
+    assert!(said.contains("a call is owed there"), "{said}");
+    assert_eq!(zone().await, "Europe/Berlin");
+}
+
+#[tokio::test]
+async fn two_words_to_stop_at_once_are_one_and_sigusr1_is_none() {
+    let database = Database::new().await;
+    let port = free_port();
+    let mut serve = Serve::start(
+        port,
+        &[
+            ("DATABASE_URL", &database.url),
+            ("VOBIZ_AUTH_ID", ACCOUNT),
+            ("VOBIZ_AUTH_TOKEN", TOKEN),
+            ("VOBIZ_API_URL", "http://127.0.0.1:9"),
+            ("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz"),
+        ],
+    );
+    for signal in ["USR1", "USR2", "TERM", "INT", "TERM"] {
+        serve.signal(signal);
+    }
+    assert_eq!(serve.wait().code(), Some(0));
 }

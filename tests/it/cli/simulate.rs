@@ -39,11 +39,11 @@ async fn it_makes_the_calls_that_were_asked_for_lists_them_and_ends_on_sigterm()
 fn a_fault_that_there_is_not_and_a_share_that_is_none_are_refused() {
     for (fault, words) in [
         ("late", "write NAME=SHARE"),
-        ("late=2", "between 0 and 1"),
+        ("late=2", "no share from 0 to 1"),
         ("weather=0.5", "there is no fault \"weather\""),
     ] {
         let refused = run(&mut program(&["simulate", "--listen", "127.0.0.1:0", "--fault", fault]));
-        assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
         assert!(refused.stderr.contains(words), "{fault}: {}", refused.stderr);
     }
 }

@@ -53,6 +53,7 @@ async fn a_postgres_that_is_gone(gone: impl Fn(&ChaosProxy)) {
 fn no_page_but_readyz_waits_for_anything() {
     let settings = OpsSettings {
         parts: vec!["receive", "fetch"],
+        warnings: vec![],
         sweep_interval: Duration::from_secs(300),
         poll_every: Duration::from_secs(2),
     };
@@ -147,6 +148,7 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     let metrics = Metrics::new();
     let settings = OpsSettings {
         parts: vec!["receive"],
+        warnings: vec![],
         sweep_interval: Duration::from_secs(300),
         poll_every: Duration::from_millis(50),
     };
@@ -180,6 +182,7 @@ async fn a_stalled_loop_shows_in_status_and_ends_the_readiness_of_whom_it_serves
     let database = Database::new().await;
     let settings = OpsSettings {
         parts: vec!["fetch"],
+        warnings: vec![],
         sweep_interval: Duration::from_secs(300),
         poll_every: Duration::from_millis(50),
     };

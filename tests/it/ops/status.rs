@@ -173,3 +173,51 @@ async fn what_the_bill_cannot_say_is_counted_and_calls_nobody() {
     );
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_are_refused_call_a_person_who_hears_what_differs() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    running.all_is_well().await;
+    for n in 0..6 {
+        let forged = Callback::hangup(&format!("call-{n}")).by_v3("another-token");
+        assert_eq!(forged.send(running.public.unwrap()).await, 403);
+    }
+    let act = running.the_only_act().await;
+    assert_eq!(act, "6 of 6 callbacks were refused in the last 15 minutes (wrong_signature 6)");
+    let (_, page) = running.page("/status").await;
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let cure = page["act"][0]["do"].as_str().unwrap();
+    assert!(cure.contains("the newest came to 127.0.0.1:") && cure.contains("/callbacks/vobiz: "), "{cure}");
+    assert_eq!(page["callbacks_last_15_minutes"]["wrong_signature"], 6);
+    assert_eq!(
+        running.metric("vobiz_cdr_callbacks_refused_total{reason=\"wrong_signature\"}").await,
+        Some(6.0)
+    );
+    // What comes right is the most of it again, and nobody has to act.
+    for n in 0..6 {
+        let right = Callback::hangup(&format!("call-{n}")).by_v3(TOKEN);
+        assert_eq!(right.send(running.public.unwrap()).await, 200);
+    }
+    running.all_is_well().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_listed_and_never_announced_call_a_person() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    swept(&database).await;
+    database
+        .run(&insert(&format!(
+            "select 'c' || n, '{ACCOUNT}', 't', clock_timestamp(), 30, 0.10 from generate_series(1, 12) n"
+        )))
+        .await;
+    let act = running.the_only_act().await;
+    assert!(act.starts_with("no callback comes: Vobiz lists calls (12 of"), "{act}");
+    database.run("update vobiz.cdr set first_callback_at = now() where call_id = 'c7'").await;
+    running.all_is_well().await;
+    running.end().await;
+}

@@ -172,7 +172,7 @@ pub(super) fn fill(data_dir: &Path) {
 }
 
 pub(super) fn fill_with(bin_dir: Option<&Path>, data_dir: &Path) {
-    let mut migrate = with(bin_dir, program(&["migrate", "apply"]));
+    let mut migrate = with(bin_dir, program(&["migrate", "apply", "--own"]));
     let migrated = run(migrate.env("CDR_DATA_DIR", data_dir));
     assert!(migrated.status.success(), "{}", migrated.stderr);
     psql_with(

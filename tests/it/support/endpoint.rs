@@ -81,6 +81,7 @@ impl Setup<'_> {
         let settings = EndpointSettings {
             policy: self.policy,
             accounts: self.accounts.iter().map(|id| AccountId::new(id).unwrap()).collect(),
+            urls: urls.clone(),
             verifier: Verifier::new(&urls, &tokens, &secrets),
         };
         OpenEndpoint { router: router(Endpoint::new(settings, group_commit, metrics.clone())), metrics }

@@ -41,6 +41,14 @@ pub(crate) fn run(command: &mut Command) -> Finished {
     }
 }
 
+/// Who a command says has done it, where `SUDO_USER` says asha: whoever became root has a name, and nobody else may borrow one.
+pub(crate) fn author() -> String {
+    if rustix::process::getuid().is_root() {
+        return "asha by sudo".into();
+    }
+    run(Command::new("id").arg("-un").stdout(Stdio::piped())).stdout.trim().to_owned()
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -17,7 +17,7 @@ use vobiz_cdr::fetch::{FROM_BEGINNING_EVERY, FetchSettings, Fetcher};
 use vobiz_cdr::simulator::{self, Call, CallSpec, Simulator, SimulatorOptions};
 use vobiz_cdr::sweep::{Sweeper, Swept};
 use vobiz_cdr::vobiz::SignaturePolicy;
-use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, PathStyle, Proof, http_client};
+use vobiz_cdr::vobiz::{AccountId, CallId, Client, Credentials, HomeCountry, Http, PathStyle, Proof};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::database::{ACCOUNT, Database};
@@ -64,7 +64,7 @@ pub(crate) fn account_that_waits(
     credentials: Credentials,
     max_rps: f64,
 ) -> Arc<Account> {
-    let http = http_client(timeout).unwrap();
+    let http = Http::new(timeout, None).unwrap();
     let client = Client::new(http, Url::parse(api).unwrap(), credentials, HomeCountry::INDIA);
     Arc::new(Account::new(client, max_rps, pool.clone()))
 }
@@ -207,6 +207,7 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
             .map(|(id, token)| AccountConfig { credentials: credentials(id, &[token]), max_rps })
             .collect(),
         api_url: Url::parse(api).unwrap(),
+        proxy: None,
         callback_urls: vec!["https://calls.example.com/vobiz/hangup".into()],
         callback_secrets: vec!["test-secret-path-0123".into()],
         policy: SignaturePolicy::Required,

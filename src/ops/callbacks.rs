@@ -1,0 +1,142 @@
+//! The Acts about callbacks: refused ones are seen here and nowhere else, for Vobiz does not say that it was turned away. Pure.
+
+use super::evaluate::{Act, StatusSnapshot};
+use crate::watch::arrivals::{Arrival, ArrivalCounts};
+
+/// So many in 15 minutes are no stray request of a stranger.
+const MANY: u64 = 5;
+/// So many calls of an hour without a single callback are no chance.
+const UNHEARD: i64 = 10;
+
+/// What a person must do about callbacks; nothing for a process that takes none.
+pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    let Some(counts) = &snapshot.callbacks else { return };
+    let (calls, announced) = snapshot
+        .newest
+        .iter()
+        .fold((0, 0), |(calls, announced), newest| (calls + newest.calls, announced + newest.announced));
+    let unheard = calls > 0 && announced == 0;
+    let accepted = counts.of(Arrival::Accepted);
+    let refused: u64 = Arrival::REFUSED.iter().map(|kind| counts.of(*kind)).sum();
+    // A quiet service sees few of them: there it tells that no call of the last hour was announced.
+    if refused > accepted && (refused >= MANY || unheard) {
+        acts.push(Act {
+            what: format!(
+                "{refused} of {} callbacks were refused in the last 15 minutes ({})",
+                refused + accepted + counts.of(Arrival::Unavailable),
+                in_words(counts)
+            ),
+            for_seconds: None,
+            cure: format!(
+                "{}; if they are no requests of Vobiz, let only its addresses through. The calls are not lost: the sweep stores them, \
+                 later",
+                most_frequent(counts)
+            ),
+        });
+    } else if accepted == 0 && unheard && calls >= UNHEARD {
+        acts.push(Act {
+            what: format!(
+                "no callback comes: Vobiz lists calls ({calls} of the newest of the last hour), and none of them was announced"
+            ),
+            for_seconds: None,
+            cure: "see that the hang-up URL of the applications and trunks at Vobiz is this service's, and that it can be reached from \
+                   the internet (curl it from outside: 403 is an answer); the sweep stores the calls meanwhile, later"
+                .into(),
+        });
+    }
+    let nobodys = counts.of(Arrival::NoAccount);
+    if nobodys >= MANY && nobodys * 2 > accepted {
+        acts.push(Act {
+            what: format!("{nobodys} callbacks of the last 15 minutes announce calls of no configured account: nobody fetches these"),
+            for_seconds: None,
+            cure: "add the account to the settings, or name it in the path: /callbacks/vobiz/ACCOUNT/SECRET; vobiz.callback has what came"
+                .into(),
+        });
+    }
+}
+
+/// `wrong_signature 300, no_proof 21`, the most frequent first.
+fn in_words(counts: &ArrivalCounts) -> String {
+    let mut kinds: Vec<(u64, &str)> = Arrival::REFUSED
+        .iter()
+        .map(|kind| (counts.of(*kind), kind.as_str()))
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    kinds.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    kinds.iter().map(|(count, kind)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// How the requests that are refused most differ from what is configured.
+fn most_frequent(counts: &ArrivalCounts) -> &str {
+    Arrival::REFUSED
+        .iter()
+        .max_by_key(|kind| counts.of(**kind))
+        .and_then(|kind| counts.differs.get(kind.as_str()))
+        .map_or("see the log for `callback refused`", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::overview::NewestCalls;
+    use crate::ops::evaluate::tests::well;
+
+    fn acts(kinds: &[(Arrival, u64)], newest: (i64, i64)) -> Vec<String> {
+        let mut snapshot = well();
+        let mut counts = ArrivalCounts::default();
+        for (kind, count) in kinds {
+            counts.by_kind.insert(kind.as_str(), *count);
+            counts.differs.insert(kind.as_str(), format!("{} differs", kind.as_str()));
+        }
+        snapshot.callbacks = Some(counts);
+        snapshot.newest = vec![
+            NewestCalls { account_id: "MA_1".into(), calls: newest.0, announced: newest.1 },
+            NewestCalls { account_id: "MA_2".into(), calls: 0, announced: 0 },
+        ];
+        let mut acts = Vec::new();
+        callbacks(&snapshot, &mut acts);
+        acts.into_iter().map(|act| format!("{}: {}", act.what, act.cure)).collect()
+    }
+
+    #[test]
+    fn refused_callbacks_are_a_persons_matter_when_they_are_most_of_them() {
+        use Arrival::{Accepted, NoProof, WrongSecret, WrongSignature};
+        for (kinds, newest) in [
+            (vec![(WrongSignature, 300), (NoProof, 21)], (0, 0)),
+            (vec![(WrongSignature, 6), (Accepted, 5)], (50, 5)),
+            // Five calls an hour: the list says that they were not announced.
+            (vec![(WrongSecret, 1)], (2, 0)),
+        ] {
+            let acts = acts(&kinds, newest);
+            let reason = kinds[0].0.as_str();
+            assert_eq!(acts.len(), 1, "{kinds:?}");
+            assert!(acts[0].contains(&format!("{reason} {}", kinds[0].1)), "{acts:?}");
+            assert!(acts[0].contains(&format!(": {reason} differs; ")), "{acts:?}");
+        }
+        for (kinds, newest) in [
+            (vec![(Accepted, 1000), (NoProof, 900)], (100, 90)),
+            // A stranger asked, and nothing is listed.
+            (vec![(NoProof, 4)], (0, 0)),
+            (vec![(NoProof, 2)], (50, 45)),
+            (vec![], (0, 0)),
+        ] {
+            assert_eq!(acts(&kinds, newest), Vec::<String>::new(), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn calls_that_nothing_announces_are_said_once_they_are_no_chance() {
+        assert!(acts(&[], (10, 0))[0].starts_with("no callback comes"));
+        for (kinds, newest) in [(vec![], (9, 0)), (vec![], (10, 1)), (vec![(Arrival::Accepted, 1)], (10, 0))]
+        {
+            assert_eq!(acts(&kinds, newest).len(), 0, "{kinds:?} {newest:?}");
+        }
+    }
+
+    #[test]
+    fn calls_of_nobody_are_said() {
+        let found = acts(&[(Arrival::Accepted, 20), (Arrival::NoAccount, 15)], (10, 5));
+        assert!(found.len() == 1 && found[0].starts_with("15 callbacks"), "{found:?}");
+        assert_eq!(acts(&[(Arrival::Accepted, 40), (Arrival::NoAccount, 15)], (10, 5)).len(), 0);
+    }
+}

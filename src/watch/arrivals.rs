@@ -1,0 +1,188 @@
+//! What became of the callbacks of the last 15 minutes, by minute: a counter since the start says that a million were taken, not
+//! that of the last hundred none was.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Minutes that are kept.
+const MINUTES: usize = 15;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What became of one callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Committed (200).
+    Accepted,
+    /// Not committed (503).
+    Unavailable,
+    /// Not readable as a request: too long, too slow, broken off (400, 408, 413).
+    BadRequest,
+    /// Nothing in it proves anything (403).
+    NoProof,
+    /// A secret in the path that is not ours (403).
+    WrongSecret,
+    /// Signatures, none of which matches (403).
+    WrongSignature,
+    /// A signature that was used for another call (403).
+    Replayed,
+    /// A path under `/callbacks` that is none of ours (404).
+    WrongPath,
+    /// Committed, but its call is of no account that is configured: logged, not owed (200). Counted as accepted as well.
+    NoAccount,
+}
+
+impl Arrival {
+    /// All of them, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Unavailable,
+        Self::BadRequest,
+        Self::NoProof,
+        Self::WrongSecret,
+        Self::WrongSignature,
+        Self::Replayed,
+        Self::WrongPath,
+        Self::NoAccount,
+    ];
+    /// Those that were turned away, though Vobiz may have sent them.
+    pub const REFUSED: [Self; 5] =
+        [Self::NoProof, Self::WrongSecret, Self::WrongSignature, Self::Replayed, Self::WrongPath];
+
+    /// The word for it, in metrics and in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Unavailable => "unavailable",
+            Self::BadRequest => "bad_request",
+            Self::NoProof => "no_proof",
+            Self::WrongSecret => "wrong_secret",
+            Self::WrongSignature => "wrong_signature",
+            Self::Replayed => "replayed",
+            Self::WrongPath => "wrong_path",
+            Self::NoAccount => "no_account",
+        }
+    }
+}
+
+/// The callbacks of the last 15 minutes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ArrivalCounts {
+    /// How many, by what became of them; what did not happen has no entry.
+    #[serde(flatten)]
+    pub by_kind: BTreeMap<&'static str, u64>,
+    /// By kind of refusal, how the newest such request differs from what is expected, in words.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub differs: BTreeMap<&'static str, String>,
+}
+
+impl ArrivalCounts {
+    /// How many of a kind.
+    pub fn of(&self, kind: Arrival) -> u64 {
+        self.by_kind.get(kind.as_str()).copied().unwrap_or(0)
+    }
+}
+
+#[derive(Debug)]
+struct Window {
+    /// When the newest minute began.
+    began: Instant,
+    newest: usize,
+    minutes: [[u64; Arrival::ALL.len()]; MINUTES],
+    differs: BTreeMap<&'static str, String>,
+}
+
+/// Counts callbacks by minute. Memory: a little more than a kilobyte, whatever comes.
+#[derive(Debug)]
+pub struct Arrivals(Mutex<Window>);
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self(Mutex::new(Window {
+            began: Instant::now(),
+            newest: 0,
+            minutes: [[0; Arrival::ALL.len()]; MINUTES],
+            differs: BTreeMap::new(),
+        }))
+    }
+}
+
+impl Arrivals {
+    /// Counts one.
+    pub fn count(&self, kind: Arrival) {
+        self.count_at(kind, Instant::now());
+    }
+
+    /// Keeps how the newest refusal of a kind differs from what is expected.
+    pub fn differs(&self, kind: Arrival, words: String) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        window.differs.insert(kind.as_str(), words);
+    }
+
+    /// The last 15 minutes.
+    pub fn counts(&self) -> ArrivalCounts {
+        self.counts_at(Instant::now())
+    }
+
+    fn count_at(&self, kind: Arrival, now: Instant) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        window.turn(now);
+        let newest = window.newest;
+        window.minutes[newest][kind as usize] += 1;
+    }
+
+    fn counts_at(&self, now: Instant) -> ArrivalCounts {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        window.turn(now);
+        let mut counts = ArrivalCounts::default();
+        for kind in Arrival::ALL {
+            let sum: u64 = window.minutes.iter().map(|minute| minute[kind as usize]).sum();
+            if sum > 0 {
+                counts.by_kind.insert(kind.as_str(), sum);
+            }
+        }
+        // What was said of refusals that are out of the window is over.
+        window.differs.retain(|kind, _| counts.by_kind.contains_key(kind));
+        counts.differs.clone_from(&window.differs);
+        counts
+    }
+}
+
+impl Window {
+    /// Goes on to the minute of `now`; what is older than the window is forgotten.
+    fn turn(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.began).as_secs() / MINUTE.as_secs();
+        for _ in 0..passed.min(MINUTES as u64) {
+            self.newest = (self.newest + 1) % MINUTES;
+            self.minutes[self.newest] = [0; Arrival::ALL.len()];
+        }
+        self.began += Duration::from_secs(passed * MINUTE.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_quarter_of_an_hour_is_counted_and_no_more() {
+        let arrivals = Arrivals::default();
+        let start = Instant::now();
+        let at = |minutes: u64| start + Duration::from_secs(minutes * 60 + 1);
+        arrivals.count_at(Arrival::WrongSignature, at(0));
+        arrivals.differs(Arrival::WrongSignature, "another host".into());
+        for minute in 0..10 {
+            arrivals.count_at(Arrival::Accepted, at(minute));
+        }
+        let counts = arrivals.counts_at(at(10));
+        assert_eq!((counts.of(Arrival::Accepted), counts.of(Arrival::WrongSignature)), (10, 1));
+        assert_eq!(counts.differs.len(), 1);
+
+        let counts = arrivals.counts_at(at(16));
+        assert_eq!((counts.of(Arrival::Accepted), counts.of(Arrival::WrongSignature)), (8, 0));
+        assert!(counts.differs.is_empty(), "what was said of it is over with it");
+        assert_eq!(arrivals.counts_at(at(100_000)), ArrivalCounts::default(), "a long night");
+    }
+}
