@@ -162,7 +162,7 @@ async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>
     let result = match &taken {
         Ok(Some(lease)) => {
             let check = DayCheck { reader, due, lease, connection: session.connection() };
-            lease.hold(reader.pool, check.run()).await.map(Some)
+            lease.hold(reader.pool, Box::pin(check.run())).await.map(Some)
         }
         Ok(None) | Err(_) => Ok(None),
     };

@@ -63,7 +63,9 @@ async fn prove_if_due(
     let mut session = LeaseSession::open(pool).await?;
     let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
     let proved = match &taken {
-        Ok(Some(lease)) => lease.hold(pool, steps(lease, session.connection(), heartbeat, stop)).await,
+        Ok(Some(lease)) => {
+            lease.hold(pool, Box::pin(steps(lease, session.connection(), heartbeat, stop))).await
+        }
         Ok(None) | Err(_) => Ok(()),
     };
     session.close(taken?).await;

@@ -368,11 +368,9 @@ fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-/// Reports stay right without folding, and become slower and slower.
 fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    let sums = &snapshot.sums;
+    let (sums, n) = (&snapshot.sums, snapshot.sums.unfolded);
     if sums.unfolded_seconds > UNFOLDED {
-        let n = sums.unfolded;
         acts.push(Act {
             what: format!(
                 "{n} {} of the sums of the bill {} not folded into them: reports are right, and become slower",

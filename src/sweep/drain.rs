@@ -315,7 +315,7 @@ impl Sweeper {
                         None => Ok(None),
                     }
                 };
-                lease.hold(&self.pool, work).await
+                lease.hold(&self.pool, Box::pin(work)).await
             }
             Ok(None) | Err(_) => Ok(None),
         };

@@ -200,7 +200,8 @@ impl Sweeper {
         let result = match &taken {
             Ok(Some(lease)) => {
                 let reader = self.reader("sweep", account, heartbeat, stop);
-                lease.hold(&self.pool, self.sweep(reader, plan, lease, &mut session)).await.map(Some)
+                let sweep = Box::pin(self.sweep(reader, plan, lease, &mut session));
+                lease.hold(&self.pool, sweep).await.map(Some)
             }
             Ok(None) | Err(_) => Ok(None),
         };
@@ -230,12 +231,14 @@ impl Sweeper {
             None => None,
         };
         let Some((drain_lease, backlog)) = draining.zip(backlog) else {
-            sweep_down(reader, &plan, (lease, session), &mut None, &mut drained, &mut swept).await?;
+            Box::pin(sweep_down(reader, &plan, (lease, session), &mut None, &mut drained, &mut swept))
+                .await?;
             return Ok((swept, drained));
         };
         let plan = plan.narrowed();
         let mut drain = Some((&drain_lease, Drain::begin(reader, backlog).await?));
-        let work = sweep_down(reader, &plan, (lease, session), &mut drain, &mut drained, &mut swept);
+        let work =
+            Box::pin(sweep_down(reader, &plan, (lease, session), &mut drain, &mut drained, &mut swept));
         let result = drain_lease.hold(&self.pool, work).await;
         if let Some((_, drain)) = drain {
             drained = Some(drain.release().await);

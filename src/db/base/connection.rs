@@ -222,46 +222,60 @@ impl Acquired {
                 *kept = Some((self.connection, self.taken));
                 Ok(Ended::Done(done))
             }
-            Ok(Err(error)) => match remedy(&error) {
-                Some(Remedy::NewConnection) => {
-                    distrust_open_connections();
+            Ok(Err(error)) => {
+                if let Some(remedy) = remedy(&error) {
+                    // Boxed: each piece of work would be as large as what is hardly ever needed.
+                    return Box::pin(self.mend(pool, remedy, error)).await;
+                }
+                if error.as_database_error().is_none() {
                     self.connection.close_on_drop();
-                    let (mended, deadline, limit) = (self.mended, self.deadline, self.limit);
-                    drop(self);
-                    if mended {
-                        return Err(error.into());
-                    }
-                    debug!(%error, "a connection only errs: once more on a new one");
-                    let anew = acquire_by(pool, deadline, limit).await?;
-                    Ok(Ended::Again(Acquired { mended: true, ..anew }))
                 }
-                Some(Remedy::Partition) if !self.mended => {
-                    let made = partition::ensure(&mut self.connection);
-                    match tokio::time::timeout_at(self.deadline, made).await {
-                        Ok(Ok(made)) => {
-                            info!(made, "a partition was missing, and was made");
-                            Ok(Ended::Again(Self { mended: true, ..self }))
-                        }
-                        Ok(Err(why)) => {
-                            warn!(error = %why, "a partition is missing and could not be made");
-                            Err(error.into())
-                        }
-                        Err(_) => {
-                            self.connection.close_on_drop();
-                            Err(error.into())
-                        }
-                    }
-                }
-                _ => {
-                    if error.as_database_error().is_none() {
-                        self.connection.close_on_drop();
-                    }
-                    Err(error.into())
-                }
-            },
+                Err(error.into())
+            }
             Err(_) => {
                 self.connection.close_on_drop();
                 Err(DbError::TimedOut(self.limit))
+            }
+        }
+    }
+
+    /// Mends what stood in the way, unless that was tried before.
+    async fn mend<T>(
+        mut self,
+        pool: &PgPool,
+        remedy: Remedy,
+        error: sqlx::Error,
+    ) -> Result<Ended<T>, DbError> {
+        match remedy {
+            Remedy::NewConnection => {
+                distrust_open_connections();
+                self.connection.close_on_drop();
+                let (mended, deadline, limit) = (self.mended, self.deadline, self.limit);
+                drop(self);
+                if mended {
+                    return Err(error.into());
+                }
+                debug!(%error, "a connection only errs: once more on a new one");
+                let anew = acquire_by(pool, deadline, limit).await?;
+                Ok(Ended::Again(Acquired { mended: true, ..anew }))
+            }
+            Remedy::Partition if self.mended => Err(error.into()),
+            Remedy::Partition => {
+                let made = partition::ensure(&mut self.connection);
+                match tokio::time::timeout_at(self.deadline, made).await {
+                    Ok(Ok(made)) => {
+                        info!(made, "a partition was missing, and was made");
+                        Ok(Ended::Again(Self { mended: true, ..self }))
+                    }
+                    Ok(Err(why)) => {
+                        warn!(error = %why, "a partition is missing and could not be made");
+                        Err(error.into())
+                    }
+                    Err(_) => {
+                        self.connection.close_on_drop();
+                        Err(error.into())
+                    }
+                }
             }
         }
     }
