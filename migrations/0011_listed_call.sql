@@ -13,6 +13,8 @@ create unlogged table vobiz.listed_call (
   call_direction text,
   duration       integer,
   billsec        integer,
+  duration_stated numeric,
+  billsec_stated numeric,
   cost           numeric,
   streaming_cost numeric,
   total_cost     numeric,
@@ -32,6 +34,8 @@ comment on column vobiz.listed_call.updated_at is 'As listed.';
 comment on column vobiz.listed_call.call_direction is 'As listed.';
 comment on column vobiz.listed_call.duration is 'As listed, seconds.';
 comment on column vobiz.listed_call.billsec is 'As listed, seconds.';
+comment on column vobiz.listed_call.duration_stated is 'Seconds as the row writes them, before what cannot be is taken out or a fraction is rounded: Vobiz''s totals may count them so.';
+comment on column vobiz.listed_call.billsec_stated is 'The same of billsec.';
 comment on column vobiz.listed_call.cost is 'As listed.';
 comment on column vobiz.listed_call.streaming_cost is 'As listed.';
 comment on column vobiz.listed_call.total_cost is 'As listed.';

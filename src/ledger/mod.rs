@@ -10,6 +10,7 @@ mod day_list;
 mod evaluate;
 mod money;
 mod schedule;
+mod seconds;
 mod sums;
 mod words;
 mod zone;

@@ -2,7 +2,7 @@
 
 use super::words::calls;
 use crate::db::ledger::compare::{LedgerTotal, SideTotals};
-use crate::vobiz::{Half, Numeric};
+use crate::vobiz::{Half, Numeric, is_currency};
 
 /// The money of a summary that fits its rows, or of which that cannot be said.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub(super) struct Money {
 ///
 /// The summary has one figure and names no currency. Where the calls name several, it may be their numbers added up blindly, or one
 /// currency's alone; both show in the figure. If it is neither, Vobiz may have converted one into another at a rate that nobody knows:
-/// then nothing was compared, and the day says so. Calls that name no currency are no other currency: nothing can be converted there.
+/// then nothing was compared, and the day says so. Calls that name no currency, or one that nobody knows (`CREDITS`), are no other currency:
+/// nothing can be converted there, so the figure must be explained.
 pub(super) fn compare(
     said: Option<&Numeric>,
     rows: &SideTotals,
@@ -38,7 +39,7 @@ pub(super) fn compare(
     let fits = |sum| any(sum).filter(|fits| known.is_none_or(|known| *fits == "either" || *fits == known));
     let listed: Vec<&LedgerTotal> = totals.iter().filter(|total| total.there.calls > 0).collect();
     let named: Vec<&LedgerTotal> =
-        listed.iter().copied().filter(|total| !total.currency.is_empty()).collect();
+        listed.iter().copied().filter(|total| is_currency(&total.currency)).collect();
     let blind = fits(rows).map(|field| Money { summary_cost: Some(field), words: None });
     if listed.len() < 2 {
         return blind.ok_or(any(rows));
@@ -79,10 +80,14 @@ pub(super) fn compare(
     Ok(Money { summary_cost: None, words: Some(words) })
 }
 
-/// Whether a figure of the summary is this sum, at the decimals that are printed; more of them than the rows have are what a binary
-/// sum leaves over.
+/// Decimals of a paisa. A sum of money is printed to at least so many: JSON drops the zeros at its end, so 21 says 21.00, and 21.4 says
+/// 21.40. Else the fewer digits Vobiz printed, the less would be compared, and 21 would be 21.40.
+const LEAST_DECIMALS: usize = 2;
+
+/// Whether a figure of the summary is this sum, at the decimals that are printed, be they a paisa's; more of them than the rows have are
+/// what a binary sum leaves over.
 fn equals(said: &Numeric, sum: &Numeric) -> bool {
-    let decimals = said.scale().min(sum.scale().max(2));
+    let decimals = said.scale().min(sum.scale()).max(LEAST_DECIMALS);
     [Half::Up, Half::Even].into_iter().any(|half| sum.rounded(decimals, half) == said.rounded(decimals, half))
 }
 
@@ -113,7 +118,12 @@ mod tests {
             .iter()
             .map(|(currency, calls, total)| {
                 let side = side(*calls, "0.01", total);
-                LedgerTotal { currency: (*currency).into(), here: side.clone(), there: side }
+                LedgerTotal {
+                    currency: (*currency).into(),
+                    here: side.clone(),
+                    there: side,
+                    ..LedgerTotal::default()
+                }
             })
             .collect();
         let mut rows = side(0, "0", "0");
@@ -128,6 +138,7 @@ mod tests {
     #[test]
     fn several_currencies_are_compared_as_far_as_the_figure_can_be_explained() {
         let (inr, usd, none) = (("INR", 20, "9.00"), ("USD", 1, "0.05"), ("", 1, "0.45"));
+        let odd = ("CREDITS", 1, "0.45");
         let money =
             |summary_cost, words: Option<&str>| Ok(Money { summary_cost, words: words.map(str::to_owned) });
         let not_compared = |said: &str| {
@@ -147,9 +158,10 @@ mod tests {
             // One currency alone, and never that of a few calls.
             ("9.00", vec![inr, usd], left_out("9.00", "0.05 USD of 1 call")),
             ("9.00", vec![none, inr], left_out("9.00", "0.45 without a currency of 1 call")),
-            // At so few decimals both fit.
+            // Zeros at its end are not printed, and count.
             ("9", vec![inr, usd], left_out("9", "0.05 USD of 1 call")),
-            ("9.1", vec![inr, usd], money(Some("total_cost"), None)),
+            ("9.1", vec![inr, usd], not_compared("9.1")),
+            ("9.1", vec![inr], Err(None)),
             // No explanation but a conversion: what was not compared is said.
             ("99.00", vec![inr, usd], not_compared("99.00")),
             ("0.05", vec![inr, usd], not_compared("0.05")),
@@ -157,6 +169,11 @@ mod tests {
             ("99.00", vec![none, inr], Err(None)),
             ("0.45", vec![none, inr], Err(None)),
             ("99.00", vec![inr], Err(None)),
+            // Nor can calls whose currency nobody knows.
+            ("9.45", vec![inr, odd], money(Some("total_cost"), None)),
+            ("99.00", vec![inr, odd], Err(None)),
+            ("9.00", vec![inr, odd], left_out("9.00", "0.45 CREDITS of 1 call")),
+            ("99.00", vec![inr, ("$", 1, "0.05")], Err(None)),
             ("null", vec![none, inr], Err(None)),
             ("null", vec![inr, usd], not_compared("nothing")),
         ] {
@@ -166,6 +183,55 @@ mod tests {
         assert_eq!(mixed("0.02", &[inr, usd], Some("total_cost")), not_compared("0.02"));
         assert_eq!(mixed("0.02", &[inr, none], Some("total_cost")), Err(Some("cost")));
         assert_eq!(mixed("9.05", &[inr, usd], Some("total_cost")), money(Some("total_cost"), None));
+    }
+
+    #[test]
+    fn the_digits_that_a_summary_does_not_print_are_zeros() {
+        let is = |said: &str, rows: &str| equals(&said.parse().unwrap(), &rows.parse().unwrap());
+        for (said, rows) in [
+            ("21.4", "21.40"),
+            ("21", "21.00"),
+            ("21", "21"),
+            ("0", "0.00000"),
+            ("31.08", "31.08356"),
+            ("48", "47.99661"),
+            ("1.4500000000000002", "1.45"),
+            ("-0.9", "-0.90"),
+        ] {
+            assert!(is(said, rows), "{said} {rows}");
+        }
+        for (said, rows) in [
+            ("21", "21.40"),
+            ("0", "0.45"),
+            ("1", "0.90"),
+            ("1", "1.01"),
+            ("1.5", "1.45"),
+            ("48", "47.99461"),
+            ("0.9", "0.906"),
+        ] {
+            assert!(!is(said, rows), "{said} {rows}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever is printed: beyond half of its last digit, and never beyond half a paisa, it is another sum.
+        #[test]
+        fn no_difference_beyond_half_of_the_last_digit_is_equal(rows in -1_000_000i64..1_000_000, decimals in 0usize..6, said in -1_000_000i64..1_000_000, near in -600i64..600, printed in 0usize..6, is_near: bool) {
+            let number = |whole: i64, decimals: usize| -> Numeric { format!("{whole}e-{decimals}").parse().unwrap() };
+            let rows = number(rows, decimals);
+            let said = if is_near { &rows.rounded(printed, Half::Up) + &number(near, 5) } else { number(said, printed) }.normalize();
+            let last = said.scale().min(rows.scale()).max(2);
+            let off = rows.minus(&said).abs();
+            if off > number(5, last + 1) {
+                proptest::prop_assert!(!equals(&said, &rows) || said.scale() > last, "{said} {rows}");
+            }
+            if off > number(1, 2) {
+                proptest::prop_assert!(!equals(&said, &rows), "{said} {rows}");
+            }
+            // Rounded at whatever it prints, if that is a paisa or less, it is the sum; zeros that JSON drops change nothing.
+            let kept = rows.rounded(printed.max(2), Half::Up).normalize();
+            proptest::prop_assert!(equals(&kept, &rows), "{kept} {rows}");
+        }
     }
 
     #[test]

@@ -211,7 +211,7 @@ pub(super) fn time(text: &str, spelling: Option<Spelling>, now: DateTime<Utc>) -
 /// The code of a currency, whatever it is written as.
 pub(super) fn currency(text: &str) -> String {
     let known = CURRENCIES.iter().find(|(sign, _)| text.eq_ignore_ascii_case(sign));
-    known.map_or_else(|| text.to_uppercase(), |(_, code)| (*code).to_owned())
+    known.map_or_else(|| written::currency(text), |(_, code)| (*code).to_owned())
 }
 
 /// What came, not too much of it.

@@ -179,7 +179,9 @@ mod tests {
         };
         assert_eq!(said(&[("cost", "Cost (INR)", "0.45", Some("INR"))]).0, "INR");
         assert_eq!(said(&[("cost", "Cost", "₹0.45", None)]).0, "INR");
-        assert_eq!(said(&[("currency", "currency", "Rs.", None)]).0, "INR");
+        for rupees in ["Rs.", "INR.", "Indian Rupees"] {
+            assert_eq!(said(&[("currency", "currency", rupees, None)]).0, "INR");
+        }
         assert_eq!(
             said(&[("currency", "currency", "inr", None), ("cost", "Cost", "0.45 INR", None)]),
             ("INR".into(), String::new())

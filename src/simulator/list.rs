@@ -142,8 +142,10 @@ fn unprocessable(field: &str, value: &str) -> String {
 struct ListSummary {
     answered: u64,
     talked: u64,
-    lasted: u64,
+    billable: Decimal,
+    lasted: Decimal,
     cost: Decimal,
+    decimals: Option<u32>,
     last_call_at: Option<DateTime<Utc>>,
 }
 
@@ -176,7 +178,9 @@ impl Listing {
         let summary = &mut self.summary;
         summary.answered += u64::from(call.billsec > 0);
         summary.talked += u64::from(call.billsec);
-        summary.lasted += call.duration();
+        summary.billable += sums.seconds(call, "billsec", call.billsec.into());
+        summary.lasted += sums.seconds(call, "duration", call.duration());
+        summary.decimals = sums.decimals;
         summary.cost += sums.of(call);
         let place = self.rows.partition_point(|other| key(other) < key(row));
         self.rows.insert(place, Arc::clone(row));
@@ -355,9 +359,9 @@ impl ListSummary {
             out,
             format_args!(
                 r#","totalCalls":{total},"total_billable_seconds":{},"total_cost":{},"total_duration_seconds":{}}}"#,
-                self.talked,
-                self.cost.normalize(),
-                self.lasted,
+                self.billable.normalize(),
+                self.decimals.map_or(self.cost, |decimals| self.cost.round_dp(decimals)).normalize(),
+                self.lasted.normalize(),
             ),
         );
     }

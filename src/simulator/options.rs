@@ -112,6 +112,10 @@ pub struct SimulatorOptions {
     pub summary_cost: SummaryCost,
     /// What it does with several currencies.
     pub summary_currencies: SummaryCurrencies,
+    /// Decimals to which it rounds that; a zero at the end is not printed.
+    pub summary_decimals: Option<u32>,
+    /// Its seconds are those that rows state, as impossible as they may be; else what they were.
+    pub summary_counts_stated: bool,
     /// Every page says that none follows, whatever it says of their number.
     pub denies_next: bool,
     /// A parent's list, and its single fetches, also show the calls of its sub-accounts.
@@ -134,7 +138,12 @@ pub struct SimulatorOptions {
 impl SimulatorOptions {
     /// What summaries add up.
     pub(super) fn summary(&self) -> SummaryRule {
-        SummaryRule { cost: self.summary_cost, currencies: self.summary_currencies }
+        SummaryRule {
+            cost: self.summary_cost,
+            currencies: self.summary_currencies,
+            decimals: self.summary_decimals,
+            counts_stated: self.summary_counts_stated,
+        }
     }
 }
 
@@ -143,9 +152,19 @@ impl SimulatorOptions {
 pub(super) struct SummaryRule {
     pub(super) cost: SummaryCost,
     pub(super) currencies: SummaryCurrencies,
+    pub(super) decimals: Option<u32>,
+    pub(super) counts_stated: bool,
 }
 
 impl SummaryRule {
+    /// The seconds that a call adds to the summary: what they were, or the number that its row states.
+    pub(super) fn seconds(self, call: &Call, key: &str, were: u64) -> Decimal {
+        let stated = call.set.get(key).filter(|_| self.counts_stated).map(|json| {
+            json.as_deref().and_then(|json| json.trim_matches('"').parse().ok()).unwrap_or_default()
+        });
+        stated.unwrap_or_else(|| were.into())
+    }
+
     /// What a call adds to the summary.
     pub(super) fn of(self, call: &Call) -> Decimal {
         let cost = match self.cost {
@@ -179,6 +198,8 @@ impl Default for SimulatorOptions {
             keeps_days: None,
             summary_cost: SummaryCost::TotalCost,
             summary_currencies: SummaryCurrencies::Blind,
+            summary_decimals: None,
+            summary_counts_stated: false,
             denies_next: false,
             parent_sees_subs: false,
             cdr_delay: Duration::ZERO,

@@ -7,7 +7,7 @@ use super::cdr::{self, Cdr, Unreadable};
 use super::json::{self, Member};
 use super::number::HomeCountry;
 use super::value::Notes;
-use super::{AccountId, CallId, Numeric, Payload};
+use super::{AccountId, CallId, Numeric, Payload, stated};
 
 /// Bytes that are read while the next row of a broken page is looked for: each try may read to the end of the page.
 const MOST_READ: usize = 64 << 20;
@@ -55,10 +55,10 @@ pub struct RowError {
 pub struct Summary {
     /// `totalCalls`.
     pub calls: Option<i64>,
-    /// `total_duration_seconds`.
-    pub duration_seconds: Option<i64>,
+    /// `total_duration_seconds`. Where rows state seconds that are no whole number, so may their sum be.
+    pub duration_seconds: Option<Numeric>,
     /// `total_billable_seconds`.
-    pub billable_seconds: Option<i64>,
+    pub billable_seconds: Option<Numeric>,
     /// `total_cost`, with the decimals that were printed (its `scale()`).
     pub total_cost: Option<Numeric>,
     /// The summary as it came, all its keys.
@@ -109,8 +109,8 @@ fn page(answer: &RawObject<'_>, rows: Vec<Result<Cdr, RowError>>) -> ListPage {
     let pagination = answer.object("pagination").map_or_else(RawObject::default, |(object, _)| object);
     let summary = answer.object("summary").map(|(summary, text)| Summary {
         calls: summary.read("totalCalls"),
-        duration_seconds: summary.read("total_duration_seconds"),
-        billable_seconds: summary.read("total_billable_seconds"),
+        duration_seconds: summary.get("total_duration_seconds").and_then(stated::seconds),
+        billable_seconds: summary.get("total_billable_seconds").and_then(stated::seconds),
         total_cost: summary.read("total_cost"),
         text: text.to_owned(),
     });
@@ -255,7 +255,10 @@ mod tests {
         assert_eq!(page.account_id.unwrap().as_str(), "MA_XXXXXXXX");
         let summary = page.summary.unwrap();
         assert_eq!(summary.calls, Some(4500));
-        assert_eq!((summary.duration_seconds, summary.billable_seconds), (Some(118_234), Some(61_211)));
+        assert_eq!(
+            (summary.duration_seconds, summary.billable_seconds),
+            (Some(118_234.into()), Some(61_211.into()))
+        );
         assert_eq!(summary.total_cost, "1564.51".parse().ok());
         assert!(summary.text.contains("\"avgCallDuration\": \"28s\""));
         let rows: Vec<_> = page.rows.into_iter().map(Result::unwrap).collect();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
-use super::value::Notes;
+use super::value::{Notes, shorten};
 
 /// The country whose national numbers arrive without a calling code, as that code: `91` is India.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,34 +69,52 @@ pub fn e164(raw: &str, home: HomeCountry) -> Option<String> {
     read(raw, None, home).0
 }
 
-/// The number as `+` and 7 to 15 digits, or None where that would be a guess; and what there is to say about the guess.
+/// The number as `+` and 7 to 15 digits, or None where that would be a guess; and what there is to say about the guess: whatever looks
+/// like a phone number is read or has a note.
 ///
-/// Spaces and `- ( ) .` are dropped; any other character that is no digit (a SIP address, a name, a second `+`) makes
-/// it no number. Then the first rule that fits decides:
+/// Blanks, dashes and `( ) .` are dropped, and `tel:` before it; any other character that is no digit (a SIP address, a name, a second
+/// `+`) makes it no number. Then the first rule that fits decides:
 ///
-/// 1. `+` and digits: kept.
+/// 1. `+` and digits: kept. A `(0)` behind the country's code is in the number or not, as its country has it.
 /// 2. `00` and digits: the same with `+`.
 /// 3. `0` and a national number: home number (captured: inbound `To` comes as `0` and ten digits).
 /// 4. More than ten digits that start with the home code and go on as a national number: `+` was left out (captured:
 ///    `From` comes as 12 digits without `+`).
 /// 5. Digits that are a number of the home country and of no other: home number without its 0.
-/// 6. Digits that are a number with a country's code and none without it: that one, if the code is the home country's, or if the
-///    `other` number of the same record shows that numbers are written so. Only the record is asked, so that it is read the same
-///    for ever.
-/// 7. Anything else: None. Ten digits with a note, since they may be two numbers (6591234567 in India and in Singapore) or a
-///    series that is newer than what is known here.
+/// 6. Digits that are a number with a country's code and none without it: that one, if the code is the home country's, if they are
+///    more than ten and too many for a number at home, or if the `other` number of the same record shows that numbers are written so.
+///    Only the record is asked, so that it is read the same for ever.
+/// 7. Anything else: None, with a note: they may be two numbers (6591234567 in India and in Singapore) or a series that is newer than
+///    what is known here. Fewer than seven digits without `+` are a short code, which has no such form.
 ///
 /// What is a number of which country is what libphonenumber calls valid, not merely possible.
 fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, Option<String>) {
+    let unread = || (None, Some(format!("not read as a number: {}", shorten(&format!("{raw:?}")))));
     let digits = match written(raw) {
+        Some(Introduced::International(digits)) if raw.contains("(0)") => {
+            let without = written(&raw.replacen("(0)", "", 1));
+            let Some(Introduced::International(without)) = without else { return unread() };
+            return match (valid(format!("+{digits}")), valid(format!("+{without}"))) {
+                (Some(number), None) | (None, Some(number)) => (Some(number), None),
+                _ => unread(),
+            };
+        }
         Some(Introduced::International(digits)) => {
             let fits = (7..=15).contains(&digits.len()) && !digits.starts_with('0');
-            return (fits.then(|| format!("+{digits}")), None);
+            return if fits { (Some(format!("+{digits}")), None) } else { unread() };
         }
         Some(Introduced::National(rest)) => {
-            return (home.has_numbers_of(rest.len()).then(|| format!("+{home}{rest}")), None);
+            let number = format!("+{home}{rest}");
+            return if home.has_numbers_of(rest.len()) || valid(number.clone()).is_some() {
+                (Some(number), None)
+            } else if rest.len() + 1 < FEWEST {
+                (None, None)
+            } else {
+                unread()
+            };
         }
         Some(Introduced::Bare(digits)) => digits,
+        None if looks_like_a_number(raw) => return unread(),
         None => return (None, None),
     };
     if home.begins(&digits) {
@@ -104,19 +122,31 @@ fn read(raw: &str, other: Option<&str>, home: HomeCountry) -> (Option<String>, O
     }
     let here = valid(format!("+{home}{digits}"));
     let abroad = valid(format!("+{digits}"));
-    let ten = digits.len() == 10;
     match (here, abroad) {
         (Some(here), Some(abroad)) => (None, Some(format!("not certain: may be {here} or {abroad}"))),
-        (Some(here), None) => (home.has_numbers_of(digits.len()).then_some(here), None),
+        (Some(here), None) => (Some(here), None),
         (None, Some(abroad))
             if digits.starts_with(&home.to_string())
+                || digits.len() > 10 && !home.has_numbers_of(digits.len())
                 || other.is_some_and(|other| has_code_without_plus(other, home)) =>
         {
             (Some(abroad), None)
         }
-        (None, Some(abroad)) => (None, ten.then(|| format!("not certain: may be {abroad}"))),
-        (None, None) => (None, ten.then(|| format!("no number of +{home} that is known: {digits}"))),
+        (None, Some(abroad)) => (None, Some(format!("not certain: may be {abroad}"))),
+        (None, None) if digits.len() < FEWEST => (None, None),
+        (None, None) => (None, Some(format!("no number of +{home} that is known: {}", shorten(&digits)))),
     }
+}
+
+/// Fewer digits are a short code or an extension.
+const FEWEST: usize = 7;
+
+/// Whether somebody may have meant a phone number, although it has other characters: enough digits, and no address or name.
+fn looks_like_a_number(raw: &str) -> bool {
+    let digits = raw.chars().filter(|c| c.is_numeric()).count();
+    let letters = raw.chars().filter(|c| c.is_alphabetic()).count();
+    let begins = raw.trim().starts_with(|c: char| c.is_numeric() || c == '+');
+    digits >= FEWEST && !raw.contains('@') && (letters == 0 || begins && letters * 2 <= digits)
 }
 
 /// Caller and destination of one record; what is not certain is noted.
@@ -150,15 +180,28 @@ enum Introduced {
 fn written(raw: &str) -> Option<Introduced> {
     let mut plus = false;
     let mut digits = String::with_capacity(raw.len().min(32));
+    let raw =
+        raw.get(..4).filter(|uri| uri.eq_ignore_ascii_case("tel:")).map_or(raw, |uri| &raw[uri.len()..]);
     for c in raw.chars() {
         match c {
             '0'..='9' => digits.push(c),
-            '+' if digits.is_empty() && !plus => plus = true,
-            ' ' | '-' | '(' | ')' | '.' => {}
+            '+' | '\u{ff0b}' if digits.is_empty() && !plus => plus = true,
+            // With dashes of print, and the marks that come along where a number is copied from a screen.
+            '-'
+            | '('
+            | ')'
+            | '.'
+            | '\u{2010}'..='\u{2015}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => {}
+            _ if c.is_whitespace() => {}
             _ => return None,
         }
     }
     Some(match digits.strip_prefix('0') {
+        _ if digits.is_empty() => return None,
         _ if plus => Introduced::International(digits),
         None => Introduced::Bare(digits),
         Some(rest) => match rest.strip_prefix('0') {
@@ -203,7 +246,14 @@ mod tests {
             ("9198765432", Some("+919198765432")),
             ("+14155550100", Some("+14155550100")),
             ("0014155550100", Some("+14155550100")),
-            ("14155550100", None),
+            ("+91\u{a0}98765\u{2011}43210", Some("+919876543210")),
+            ("\u{202a}+919876543210\u{202c}", Some("+919876543210")),
+            ("tel:+919876543210", Some("+919876543210")),
+            ("Tel:9876543210", Some("+919876543210")),
+            ("+44 (0)7911 123456", Some("+447911123456")),
+            ("+39 (0)6 6982 1234", Some("+390669821234")),
+            ("14155550100", Some("+14155550100")),
+            ("447911123456", Some("+447911123456")),
             ("91987654321", None),
             ("9198765432101", None),
             ("0123456789", None),
@@ -309,10 +359,69 @@ mod tests {
             }
         }
         reads("971501234567", CODE, Some("+971501234567"), "");
-        reads("971501234567", PLUS, None, "");
         reads("5061234567", CODE, None, "no number of +91 that is known: 5061234567");
         // Toll-free in India, and in the United States.
         reads("18002345678", CODE, None, "not certain: may be +9118002345678 or +18002345678");
+    }
+
+    #[test]
+    fn more_digits_than_a_number_at_home_has_are_read_with_their_code_whatever_the_other_number_is() {
+        for (digits, number) in [
+            ("447911123456", "+447911123456"),
+            ("971501234567", "+971501234567"),
+            ("14155550100", "+14155550100"),
+            ("4915112345678", "+4915112345678"),
+        ] {
+            for other in [PLUS, CODE, NATIONAL, "", "anonymous"] {
+                reads(digits, other, Some(number), "");
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_is_lost_without_a_note() {
+        for (raw, note) in [
+            ("91987654321", "no number of +91 that is known: 91987654321"),
+            ("9198765432101", "no number of +91 that is known: 9198765432101"),
+            ("1234567", "no number of +91 that is known: 1234567"),
+            ("0123456789", "not read as a number: \"0123456789\""),
+            ("0919876543210", "not read as a number: \"0919876543210\""),
+            ("+0919876543210", "not read as a number: \"+0919876543210\""),
+            ("+123456", "not read as a number: \"+123456\""),
+            ("+1234567890123456", "not read as a number: \"+1234567890123456\""),
+            ("++919876543210", "not read as a number: \"++919876543210\""),
+            ("91+9876543210", "not read as a number: \"91+9876543210\""),
+            ("+919876543210 ext 12", "not read as a number: \"+919876543210 ext 12\""),
+            ("९८७६५४३२१०", "not read as a number: \"९८७६५४३२१०\""),
+        ] {
+            for other in [PLUS, CODE, ""] {
+                reads(raw, other, None, note);
+            }
+        }
+        reads("29022158", PLUS, None, "not certain: may be +29022158");
+        // A short code, a name and an address have no such form.
+        for raw in [
+            "1800",
+            "112",
+            "0800",
+            "",
+            "+",
+            "anonymous",
+            "Asha 2",
+            "sip:919876543210@0a1b2c3d.sip.vobiz.ai",
+            "0a1b2c3d4e5f6789",
+            "agent1234567",
+        ] {
+            reads(raw, PLUS, None, "");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn digits_are_read_or_noted(raw in "[+]?[0-9 ()-]{0,4}[0-9]{7,17}", other in "[+]?[0-9]{0,12}") {
+            let (number, note) = read(&raw, Some(&other), HomeCountry::INDIA);
+            proptest::prop_assert!(number.is_some() != note.is_some(), "{raw} {number:?} {note:?}");
+        }
     }
 
     #[test]

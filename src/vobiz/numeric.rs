@@ -44,6 +44,21 @@ impl Numeric {
         &self.0
     }
 
+    /// A sum of such numbers as Postgres prints it. It may have more digits than one number is read with.
+    pub fn of_sum(text: &str) -> Result<Self, InvalidNumeric> {
+        let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (whole, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+            return Err(InvalidNumeric::NoNumber);
+        }
+        Ok(Self::of(negative, whole.trim_start_matches('0'), fraction))
+    }
+
+    /// Digits before the point.
+    pub(super) fn whole_digits(&self) -> usize {
+        self.parts().1.len()
+    }
+
     /// Decimals that were printed.
     pub fn scale(&self) -> usize {
         self.parts().2.len()
@@ -258,6 +273,20 @@ mod tests {
         assert_eq!("x".parse::<Numeric>(), Err(InvalidNumeric::NoNumber));
         assert_eq!("1e100".parse::<Numeric>(), Err(InvalidNumeric::Digits));
         assert_eq!("1e-1101".parse::<Numeric>(), Err(InvalidNumeric::Digits));
+    }
+
+    #[test]
+    fn a_sum_may_have_more_digits_than_its_numbers() {
+        let most = "9".repeat(MOST_WHOLE);
+        let sum = &number(&most) + &number(&most);
+        assert_eq!(sum.as_str().len(), MOST_WHOLE + 1);
+        assert_eq!(sum.as_str().parse::<Numeric>(), Err(InvalidNumeric::Digits));
+        for text in [sum.as_str(), "-0.450", "0", "12.5"] {
+            assert_eq!(Numeric::of_sum(text).map(|sum| sum.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["", "-", ".5", "NaN", "Infinity", "1e5", "1.2.3", "+1", "--1"] {
+            assert_eq!(Numeric::of_sum(text), Err(InvalidNumeric::NoNumber), "{text}");
+        }
     }
 
     #[test]

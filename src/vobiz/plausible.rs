@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::cdr::CdrFields;
+use super::currency;
 use super::id::{is_placeholder, uuid_in_lower_case};
 use super::json;
 use super::numeric::{Half, Numeric};
@@ -16,6 +17,8 @@ use super::value::{Notes, shorten};
 const SECONDS: [&str; 3] = ["duration", "billsec", "ring_time"];
 /// No call is longer: 30 days.
 const LONGEST_CALL: i32 = 30 * 86_400;
+/// Digits before the point of an amount: a number beyond the atoms of the earth is none, and sums of amounts have to be numbers, too.
+const LONGEST_AMOUNT: usize = 50;
 /// What another clock and another zone explain. A time further ahead was never measured.
 const AHEAD: TimeDelta = TimeDelta::days(2);
 /// `updated_at` orders versions: one that lies ahead would keep every correction out until then.
@@ -97,22 +100,37 @@ pub(super) fn bound(fields: &mut CdrFields, notes: &mut Notes) {
         notes.add(key, &complaint);
         *field = None;
     }
+    for (key, field) in [
+        ("cost", &mut fields.cost),
+        ("streaming_cost", &mut fields.streaming_cost),
+        ("total_cost", &mut fields.total_cost),
+    ] {
+        if let Some(amount) = field.take_if(|amount| amount.whole_digits() > LONGEST_AMOUNT) {
+            notes.add(key, &format!("more digits than an amount has: {}", shorten(amount.as_str())));
+        }
+    }
     fields.currency = fields.currency.take().and_then(|word| currency(&word, notes));
     fields.call_direction = fields.call_direction.take().and_then(|word| direction(&word, notes));
     fields.bridge_uuid = fields.bridge_uuid.take().and_then(|id| bridge(&id, notes));
 }
 
-/// A code of three letters in upper case.
+/// The code of a currency. A word that certainly names none is kept, as a line of the bill of its own.
 fn currency(word: &str, notes: &mut Notes) -> Option<String> {
-    let code = word.trim().to_uppercase();
-    if code.is_empty() {
+    let plain = word.trim().to_uppercase();
+    if plain.is_empty() {
         return None;
     }
-    let none = is_placeholder(&code);
-    if none || code.len() != 3 || !code.bytes().all(|b| b.is_ascii_uppercase()) {
-        notes.add("currency", &format!("no code of three letters: {}", quoted(word)));
+    if let Some(code) = currency::code(word) {
+        if code != plain {
+            notes.add("currency", &format!("read as {code}: {}", quoted(word)));
+        }
+        return Some(code.to_owned());
     }
-    (!none).then_some(code)
+    let why =
+        if plain.chars().count() == 3 { "no currency that is known" } else { "no code of three letters" };
+    notes.add("currency", &format!("{why}: {}", quoted(word)));
+    let says_something = plain.chars().any(|c| !c.is_ascii_punctuation() || c == '$');
+    (says_something && !is_placeholder(&plain)).then_some(plain)
 }
 
 fn direction(word: &str, notes: &mut Notes) -> Option<String> {
@@ -274,6 +292,18 @@ mod tests {
             let kept = [fields.mos, fields.jitter, fields.packet_loss];
             assert_eq!(kept.iter().flatten().count(), 3 - expected.len());
         }
+        for (digits, kept) in [(50, true), (51, false), (100, false)] {
+            let amount: Option<Numeric> = format!("-{}.5", "9".repeat(digits)).parse().ok();
+            let fields =
+                CdrFields { cost: amount.clone(), total_cost: amount.clone(), ..CdrFields::default() };
+            let (fields, notes) = bounded(fields);
+            assert_eq!((fields.cost.is_some(), fields.total_cost.is_some()), (kept, kept), "{digits}");
+            assert_eq!(notes.len(), if kept { 0 } else { 2 }, "{notes:?}");
+            assert!(
+                notes.iter().all(|note| note.contains(": more digits than an amount has: -999")),
+                "{notes:?}"
+            );
+        }
         // An amount below zero is a credit.
         let credit: Option<Numeric> = "-0.45".parse().ok();
         let (fields, notes) = bounded(CdrFields { cost: credit.clone(), ..CdrFields::default() });
@@ -288,8 +318,15 @@ mod tests {
             ("\u{a0}Usd", Some("USD"), ""),
             ("", None, ""),
             ("  ", None, ""),
-            ("Rupees", Some("RUPEES"), "currency: no code of three letters: \"Rupees\""),
-            ("₹", Some("₹"), "currency: no code of three letters: \"₹\""),
+            ("Rupees", Some("INR"), "currency: read as INR: \"Rupees\""),
+            ("₹", Some("INR"), "currency: read as INR: \"₹\""),
+            ("INR.", Some("INR"), "currency: read as INR: \"INR.\""),
+            ("US$", Some("USD"), "currency: read as USD: \"US$\""),
+            ("$", Some("$"), "currency: no code of three letters: \"$\""),
+            ("Credits", Some("CREDITS"), "currency: no code of three letters: \"Credits\""),
+            ("irn", Some("IRN"), "currency: no currency that is known: \"irn\""),
+            (".", None, "currency: no code of three letters: \".\""),
+            ("N/A", Some("N/A"), "currency: no currency that is known: \"N/A\""),
             ("null", None, "currency: no code of three letters: \"null\""),
         ] {
             let (fields, notes) = bounded(CdrFields { currency: Some(came.into()), ..CdrFields::default() });

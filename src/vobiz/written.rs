@@ -23,6 +23,11 @@ pub fn by_the_clock(text: &str) -> Option<Numeric> {
     plausible::by_the_clock(text.trim())
 }
 
+/// The code of a currency; a word that names none in upper case, as those of a CDR.
+pub fn currency(text: &str) -> String {
+    super::currency::code(text).map_or_else(|| text.trim().to_uppercase(), str::to_owned)
+}
+
 /// A time with its zone or without one, in a spelling that says it exactly; None if it is not written like that.
 pub fn moment(text: &str) -> Option<Moment> {
     let text = text.trim();

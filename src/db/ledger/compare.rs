@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
-use crate::vobiz::{AccountId, InvalidNumeric, Numeric};
+use crate::vobiz::{AccountId, Numeric};
 
 /// Differences that are kept of one check; all are counted.
 pub const MOST: usize = 1000;
@@ -169,6 +169,18 @@ pub struct LedgerTotal {
     pub here: SideTotals,
     /// In Vobiz's rows.
     pub there: SideTotals,
+    /// The seconds of Vobiz's rows in other ways of adding them up.
+    pub stated: StatedSums,
+}
+
+/// Sums of seconds as Vobiz's rows state them, each with what no call can have counted where our sums leave it out, and then with fractions
+/// not rounded either.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatedSums {
+    /// Of `duration`.
+    pub duration: [Numeric; 2],
+    /// Of `billsec`.
+    pub billsec: [Numeric; 2],
 }
 
 /// One side.
@@ -195,17 +207,23 @@ pub async fn totals(
         r#"with listed as (
              select * from vobiz.listed_call where account_id = $1 and list_day = $5
            ), both_sides as (
-             select coalesce(currency, '') as currency, 0 as here, 1 as there, duration, billsec, cost, total_cost from listed
+             select coalesce(currency, '') as currency, 0 as here, 1 as there, duration, billsec, cost, total_cost,
+                    duration_stated, billsec_stated
+             from listed
              union all
-             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null
              from listed l join vobiz.cdr c on c.call_id = l.call_id
              union all
-             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null
              from vobiz.unlisted_call($1, $2, $3, $4) c
            )
            select currency as "currency!", sum(here) as "calls_here!", sum(there) as "calls_there!",
                   coalesce(sum(here * duration), 0)::bigint as "duration_here!", coalesce(sum(there * duration), 0)::bigint as "duration_there!",
                   coalesce(sum(here * billsec), 0)::bigint as "billsec_here!", coalesce(sum(there * billsec), 0)::bigint as "billsec_there!",
+                  coalesce(sum(coalesce(duration, duration_stated)) filter (where there = 1), 0)::text as "duration_whole!",
+                  coalesce(sum(duration_stated), 0)::text as "duration_stated!",
+                  coalesce(sum(coalesce(billsec, billsec_stated)) filter (where there = 1), 0)::text as "billsec_whole!",
+                  coalesce(sum(billsec_stated), 0)::text as "billsec_stated!",
                   coalesce(sum(cost) filter (where here = 1), 0)::text as "cost_here!",
                   coalesce(sum(cost) filter (where there = 1), 0)::text as "cost_there!",
                   coalesce(sum(total_cost) filter (where here = 1), 0)::text as "total_here!",
@@ -219,7 +237,7 @@ pub async fn totals(
     )
     .fetch_all(connection)
     .await?;
-    let sum = |text: &str| text.parse().map_err(|error: InvalidNumeric| sqlx::Error::Decode(error.into()));
+    let sum = |text: &str| Numeric::of_sum(text).map_err(|error| sqlx::Error::Decode(error.into()));
     rows.into_iter()
         .map(|row| -> Result<LedgerTotal, sqlx::Error> {
             Ok(LedgerTotal {
@@ -237,6 +255,10 @@ pub async fn totals(
                     billsec: row.billsec_there,
                     cost: sum(&row.cost_there)?,
                     total: sum(&row.total_there)?,
+                },
+                stated: StatedSums {
+                    duration: [sum(&row.duration_whole)?, sum(&row.duration_stated)?],
+                    billsec: [sum(&row.billsec_whole)?, sum(&row.billsec_stated)?],
                 },
             })
         })

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
 use crate::db::base::columns::{column, numbered};
-use crate::vobiz::{AccountId, Cdr};
+use crate::vobiz::{AccountId, Cdr, Numeric, StatedSeconds};
 
 /// Forgets what was listed for an account.
 pub async fn clear(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
@@ -29,24 +29,28 @@ pub async fn note(
     let rows: BTreeMap<&str, &Cdr> = keys.iter().map(String::as_str).zip(rows.iter().copied()).collect();
     let (keys, rows): (Vec<&str>, Vec<&Cdr>) = rows.into_iter().unzip();
     let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
+    let stated: Vec<StatedSeconds> = rows.iter().map(|row| row.stated_seconds()).collect();
     macro_rules! upsert {
         ($([$n:tt $type:tt $field:tt ($rust:ty) ($read:expr)])*) => {
             sqlx::query!(
-                "insert into vobiz.listed_call as l (account_id, list_day, call_id, owner" + $(", " + $field +)* ")
-                 select $1, $2, n.* from unnest($3::text[], $4::text[]" + $(", " + $n + "::" + $type + "[]" +)* ")
-                   as n (call_id, owner" + $(", " + $field +)* ")
+                "insert into vobiz.listed_call as l (account_id, list_day, call_id, owner, duration_stated, billsec_stated" + $(", " + $field +)* ")
+                 select $1, $2, n.* from unnest($3::text[], $4::text[], $5::text[]::numeric[], $6::text[]::numeric[]" + $(", " + $n + "::" + $type + "[]" +)* ")
+                   as n (call_id, owner, duration_stated, billsec_stated" + $(", " + $field +)* ")
                  on conflict (account_id, call_id, list_day) do update set
-                   " + $($field + " = excluded." + $field + ", " +)* "owner = excluded.owner",
+                   " + $($field + " = excluded." + $field + ", " +)* "owner = excluded.owner,
+                   duration_stated = excluded.duration_stated, billsec_stated = excluded.billsec_stated",
                 account.as_str(),
                 day,
                 &keys as &[&str],
                 &column(rows.iter(), owner) as &[String],
+                &column(stated.iter(), |seconds| seconds.duration.as_ref().map(Numeric::as_str)) as &[Option<&str>],
+                &column(stated.iter(), |seconds| seconds.billsec.as_ref().map(Numeric::as_str)) as &[Option<&str>],
                 $(&column(rows.iter().map(|row| &row.fields), $read) as &[$rust],)*
             )
         };
     }
     let upsert = numbered! {
-        upsert: _; _; _; _;
+        upsert: _; _; _; _; _; _;
         start_time: DateTime<Utc> = "start_time";
         end_time: DateTime<Utc> = "end_time";
         created_at: DateTime<Utc> = "created_at";

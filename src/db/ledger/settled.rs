@@ -153,7 +153,7 @@ async fn differing(
     .fetch_all(&mut *connection)
     .await?;
     set_scans(connection, &scans).await?;
-    let numeric = |text: &String| text.parse::<Numeric>().map_err(|error| sqlx::Error::Decode(error.into()));
+    let numeric = |text: &String| Numeric::of_sum(text).map_err(|error| sqlx::Error::Decode(error.into()));
     rows.into_iter()
         .map(|row| {
             let here: Vec<Numeric> = row.here.iter().map(numeric).collect::<Result<_, _>>()?;

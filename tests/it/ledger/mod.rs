@@ -11,6 +11,7 @@ mod refused;
 mod safe_to_bill;
 pub(crate) mod settled;
 mod sub_accounts;
+mod summary;
 mod zone;
 
 use std::time::Duration;

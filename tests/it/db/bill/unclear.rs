@@ -55,7 +55,7 @@ async fn what_cannot_be_read_is_shown_with_what_came_and_why() {
             ("not-a-number", r#""cost":NaN"#),
             ("no-amount", r#""cost":null,"total_cost":null"#),
             ("no-currency", r#""currency":"null""#),
-            ("odd-currency", r#""currency":"Rupees""#),
+            ("odd-currency", r#""currency":"Credits""#),
             (
                 "no-time",
                 r#""start_time":"1970-01-01T00:00:00Z","end_time":null,"created_at":"2026-03-10T06:00:00Z""#,
@@ -80,7 +80,7 @@ async fn what_cannot_be_read_is_shown_with_what_came_and_why() {
             "no-time | day_at | neither start nor end: billed by when the record was made | - | billed | lost",
             "no-time | start_time | no time | \"1970-01-01T00:00:00Z\" | lost",
             "not-a-number | cost | no JSON, taken as null | NaN | billed | lost",
-            "odd-currency | currency | no code of three letters | \"Rupees\"",
+            "odd-currency | currency | no code of three letters | \"Credits\"",
             // Who may look at this view may not see who called.
             "odd-name | caller_id_name | control characters are in it | -",
             "odd-quality | mos | more than 5 | 7 | lost",
