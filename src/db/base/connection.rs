@@ -119,10 +119,11 @@ pub fn move_to(pool: &PgPool, url: &str) -> Result<(), sqlx::Error> {
 
 /// A connection for a person who waits for it: a failure says why, which the pool alone does not. A pooler that mixes sessions is refused.
 pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
-    match tokio::time::timeout(OPENED_WITHIN, session::check_pooling(pool, SessionUser::Command)).await {
-        Ok(Err(sqlx::Error::Configuration(refused))) => anyhow::bail!("{refused}"),
-        // A Postgres that starts, or is away: the pool waits for it for a while.
-        Ok(Ok(()) | Err(_)) | Err(_) => {}
+    // For a Postgres that starts, or is away, the pool waits for a while.
+    let checked =
+        tokio::time::timeout(OPENED_WITHIN, session::check_pooling(pool, SessionUser::Command)).await;
+    if let Ok(Err(sqlx::Error::Configuration(refused))) = checked {
+        anyhow::bail!("{refused}");
     }
     let error = match pool.acquire().await {
         Ok(connection) => return Ok(connection),

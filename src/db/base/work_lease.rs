@@ -176,7 +176,7 @@ async fn renew_until_lost(leases: &[WorkLease], pool: &PgPool) -> LostLease {
                 Ok(false) if lease.given_back.load(Ordering::Relaxed) => {}
                 Ok(false) => return LostLease(lease.name.clone()),
                 Err::<bool, DbError>(error) => {
-                    debug!(name = lease.name, %error, "a lease could not be renewed")
+                    debug!(name = lease.name, %error, "a lease could not be renewed");
                 }
             }
         }
