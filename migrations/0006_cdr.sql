@@ -70,6 +70,8 @@ create table vobiz.cdr (
                      generated always as (coalesce(start_time, end_time, created_at, stored_at)) stored
 );
 create index cdr_day_at on vobiz.cdr (account_id, day_at);
+-- Calls of more than a day: by its end such a one lies in a day that no look a day back finds.
+create index cdr_long on vobiz.cdr (account_id, end_time) where end_time - start_time > interval '1 day';
 -- As vobiz.unclear says it.
 create index cdr_unclear on vobiz.cdr (account_id, day_at)
   where notes <> '{}' or duration is null or billsec is null or (start_time is null and end_time is null);

@@ -22,12 +22,14 @@ create table vobiz.ledger_check (
   recovered      integer     not null,
   revised        integer     not null,
   billed_elsewhere integer   not null,
+  listed_twice   integer     not null,
   wrong_sums     integer     not null,
   unannounced    integer     not null,
   money          text
 );
 create index ledger_check_day on vobiz.ledger_check (account_id, day, id);
 create index ledger_check_money on vobiz.ledger_check (account_id, day) where money is not null;
+create index ledger_check_listed_twice on vobiz.ledger_check (account_id, day) where listed_twice > 0;
 
 comment on table  vobiz.ledger_check is 'Every comparison of a provider day with what we hold; append only.';
 comment on column vobiz.ledger_check.id is 'Order of checking.';
@@ -51,6 +53,7 @@ comment on column vobiz.ledger_check.unreadable is 'Rows of the list that could 
 comment on column vobiz.ledger_check.recovered is 'Calls that this check stored first and nothing had owed.';
 comment on column vobiz.ledger_check.revised is 'Calls of which this check brought a newer version.';
 comment on column vobiz.ledger_check.billed_elsewhere is 'Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.';
+comment on column vobiz.ledger_check.listed_twice is 'Calls that lie in a day beside this one, whose list shows them as well. The bill counts each once; the day settles all the same.';
 comment on column vobiz.ledger_check.wrong_sums is 'Sums of the bill, of the billing days that this one touches, that did not equal their calls.';
 comment on column vobiz.ledger_check.unannounced is 'Calls of the day for which no callback had come until then.';
 comment on column vobiz.ledger_check.money is 'Where the calls name several currencies and Vobiz''s total_cost was not compared with all of their money: in words, which of it. NULL: it was.';
@@ -85,10 +88,32 @@ comment on column vobiz.ledger_total.cost_there is 'The same in Vobiz''s rows.';
 comment on column vobiz.ledger_total.total_here is 'Sum of total_cost here.';
 comment on column vobiz.ledger_total.total_there is 'The same in Vobiz''s rows.';
 
+create table vobiz.ledger_owner_total (
+  check_id bigint  not null references vobiz.ledger_check,
+  owner    text    not null,
+  currency text    not null,
+  calls    bigint  not null,
+  duration bigint  not null,
+  billsec  bigint  not null,
+  cost     numeric not null,
+  total    numeric not null,
+  primary key (check_id, owner, currency)
+);
+
+comment on table  vobiz.ledger_owner_total is 'What Vobiz''s list of a check showed, one row per owner of the calls and currency; a call that two lists show counts in the day in which it lies.';
+comment on column vobiz.ledger_owner_total.check_id is 'The check.';
+comment on column vobiz.ledger_owner_total.owner is 'Account that owns the calls.';
+comment on column vobiz.ledger_owner_total.currency is 'Currency of the costs; empty where the calls name none.';
+comment on column vobiz.ledger_owner_total.calls is 'Its calls.';
+comment on column vobiz.ledger_owner_total.duration is 'Their seconds, ringing and talking.';
+comment on column vobiz.ledger_owner_total.billsec is 'Their seconds talked.';
+comment on column vobiz.ledger_owner_total.cost is 'Sum of cost.';
+comment on column vobiz.ledger_owner_total.total is 'Sum of total_cost.';
+
 create table vobiz.ledger_difference (
   check_id bigint not null references vobiz.ledger_check,
   number   integer not null,
-  kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'billed_elsewhere', 'unreadable', 'summary', 'sums')),
+  kind     text   not null check (kind in ('missing_here', 'missing_there', 'differs', 'billed_elsewhere', 'listed_twice', 'unreadable', 'summary', 'sums')),
   call_id  text,
   field    text,
   here     text,
@@ -99,8 +124,8 @@ create table vobiz.ledger_difference (
 comment on table  vobiz.ledger_difference is 'What a check found to differ, call by call and field by field; the first thousand of a check.';
 comment on column vobiz.ledger_difference.check_id is 'The check.';
 comment on column vobiz.ledger_difference.number is 'Order within the check.';
-comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows), billed_elsewhere (a call is listed in this day and billed in another), sums (a sum of the bill does not equal its calls: `vobiz-cdr verify`).';
+comment on column vobiz.ledger_difference.kind is 'missing_here, missing_there, differs (a billed field of a call), unreadable (a row of the list), summary (Vobiz''s total does not equal its own rows), billed_elsewhere (a call is listed in this day and billed in another), listed_twice (the call lies in a day beside this one, whose list shows it as well), sums (a sum of the bill does not equal its calls: `vobiz-cdr verify`).';
 comment on column vobiz.ledger_difference.call_id is 'The call; null for unreadable, summary and sums.';
 comment on column vobiz.ledger_difference.field is 'The field that differs; for sums, whose and when.';
-comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows; for billed_elsewhere, the provider day in which the instant lies by which it is billed; for sums, what is kept.';
-comment on column vobiz.ledger_difference.there is 'Its value at Vobiz; for billed_elsewhere, the day in which Vobiz lists it; for sums, what the calls add up to.';
+comment on column vobiz.ledger_difference.here is 'Its value here; for summary, the sum of Vobiz''s own rows; for billed_elsewhere, the provider day in which the instant lies by which it is billed; for listed_twice, the day in which it lies as Vobiz cuts its days; for sums, what is kept.';
+comment on column vobiz.ledger_difference.there is 'Its value at Vobiz; for billed_elsewhere, the day in which Vobiz lists it; for listed_twice, both days; for sums, what the calls add up to.';

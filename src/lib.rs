@@ -24,9 +24,6 @@
 //! What the bill says is SQL, and lies in `migrations/repeatable/`: `bill/` (customers, days, sums), `views/` (the reports, `safe_to_bill.sql`; masking
 //! is `views/cdr_masked.sql`), `ledger/` (days of the provider, what reopens them), `cdr/` (triggers). Metrics are all in `src/watch/metrics.rs`.
 
-/// Version and commit of this build.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VOBIZ_CDR_COMMIT"), ")");
-
 pub mod account;
 pub mod cli;
 pub mod config;

@@ -27,7 +27,7 @@ begin
     vobiz.billing_day, vobiz.billing_month, vobiz.billing_account_day, vobiz.billing_trunk, vobiz.billing_campaign,
     vobiz.billing_region, vobiz.billing_hangup, vobiz.billing_sub_account,
     vobiz.cost_gap, vobiz.unclear, vobiz.conversation, vobiz.traffic_day, vobiz.quality_day, vobiz.cdr_masked,
-    vobiz.cdr_change, vobiz.safe_to_bill, vobiz.ledger_day, vobiz.callback_loss,
+    vobiz.cdr_change, vobiz.safe_to_bill, vobiz.billable_day, vobiz.ledger_day, vobiz.callback_loss,
     vobiz.prefix, vobiz.hangup_cause,
     -- Whether a command of ours understands the schema.
     vobiz._sqlx_migrations, vobiz.repeatable,
@@ -41,7 +41,7 @@ begin
     vobiz.billing_destination, vobiz.cost_per_minute,
     vobiz.cdr, vobiz.leg, vobiz.stream, vobiz.billing_number, vobiz.customer_cdr, vobiz.customer_rule, vobiz.customer_rule_use,
     vobiz.cdr_revision, vobiz.rollup_day, vobiz.rollup_part, vobiz.rollup_day_part, vobiz.rollup_base, vobiz.provider_day,
-    vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_difference, vobiz.safe_to_bill_move, vobiz.wrong_sum,
+    vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_owner_total, vobiz.ledger_difference, vobiz.safe_to_bill_move, vobiz.wrong_sum,
     vobiz.compared_owner, vobiz.listed_owner,
     vobiz.closed_call, vobiz.audit
     to vobiz_finance;

@@ -4,9 +4,14 @@ use std::net::SocketAddr;
 
 use chrono::NaiveDate;
 use clap::Args;
+use sqlx::PgConnection;
+
+use crate::db::account;
+use crate::db::bill::billing;
+use crate::vobiz::AccountId;
 
 /// What was asked for cannot be meant so; the words say what to write instead. Exit code 2.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
@@ -64,6 +69,14 @@ pub(super) fn is_among(what: &str, asked: &str, all: &[String]) -> Result<(), Us
     }
     let all = if all.is_empty() { "nobody has".into() } else { all.join(", ") };
     Err(Usage(format!("no call of the {what} {asked:?} is stored; who has any: {all}")))
+}
+
+/// Fails where an account has neither a stored call nor ever been configured: a slip of the pen, not an account where nothing is.
+pub(super) async fn is_account(connection: &mut PgConnection, asked: &str) -> anyhow::Result<()> {
+    let owners = billing::accounts(&mut *connection).await?;
+    let Err(slip) = is_among("account", asked, &owners) else { return Ok(()) };
+    let asked = AccountId::new(asked).map_err(|_| slip.clone())?;
+    if account::registered(connection, &[asked]).await?.is_empty() { Err(slip.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

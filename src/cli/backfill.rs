@@ -89,8 +89,9 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
                 let work = open.ledger.backfill(account, &range, &stop);
                 let done =
                     Box::pin(watched(&open, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
-                settled &=
-                    print_outcome(pool, account.id(), &range, &done, args.json).await? && done.not_over == 0;
+                let began = backfill::started_at(&mut *pool.acquire().await?, range.id).await?;
+                settled &= print_outcome(pool, account.id(), (&range, began), &done, args.json).await?
+                    && done.not_over == 0;
             }
             Ok::<_, anyhow::Error>(settled)
         };

@@ -12,7 +12,7 @@ use crate::db::queue::dead_letter::{self, Closing, DeadLetter, Which};
 use crate::vobiz::{CallId, written};
 use sqlx::PgConnection;
 
-use crate::cli::args::AuthorArgs;
+use crate::cli::args::{AuthorArgs, is_account};
 use crate::cli::database;
 
 /// Flags of `dead-letters`.
@@ -143,6 +143,9 @@ async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> a
         DeadLettersVerb::List { which, limit, json } => {
             let which = Which { account_id: which.account.as_deref(), class: which.class.map(Class::as_str) };
             let letters = dead_letter::list(connection, which, i64::from(*limit)).await?;
+            if letters.is_empty() {
+                is_of_somebody(connection, which).await?;
+            }
             if *json {
                 for letter in &letters {
                     output::stdout_line(&serde_json::to_string(letter)?);
@@ -165,6 +168,9 @@ async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> a
         DeadLettersVerb::Revive { call_id, all: _, account, class } if call_id.is_empty() => {
             let which = Which { account_id: account.as_deref(), class: class.map(Class::as_str) };
             let revived = dead_letter::revive_all(connection, which).await?;
+            if revived == 0 {
+                is_of_somebody(connection, which).await?;
+            }
             output::stderr_line(&format!("{revived} revived: due now"));
             Ok(ExitCode::SUCCESS)
         }
@@ -181,11 +187,22 @@ async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> a
             if call_id.is_empty() {
                 let which = Which { account_id: account.as_deref(), class: class.map(Class::as_str) };
                 let closed = dead_letter::close_all(connection, which, closing).await?;
+                if closed == 0 {
+                    is_of_somebody(connection, which).await?;
+                }
                 output::stderr_line(&format!("{closed} closed by {by}"));
                 return Ok(ExitCode::SUCCESS);
             }
             close(connection, call_id, closing).await
         }
+    }
+}
+
+/// Fails where there is no dead letter because there is no such account.
+async fn is_of_somebody(connection: &mut PgConnection, which: Which<'_>) -> anyhow::Result<()> {
+    match which.account_id {
+        Some(account) => is_account(connection, account).await,
+        None => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use crate::cli::output::{self, completeness as words};
 use crate::config::DatabaseArgs;
-use crate::db::bill::billing::ReportFilter;
+use crate::db::bill::billing::{self, ReportFilter};
 use crate::db::bill::completeness::{self, Completeness};
 use crate::db::bill::itemised::{self, COLUMNS, TOTALS};
 use anyhow::{Context, bail};
@@ -24,7 +24,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
-use crate::cli::args::Usage;
+use crate::cli::args::{Usage, is_account, is_among};
 use crate::cli::csv::{CsvDialect, CsvFile};
 use crate::cli::database;
 
@@ -64,7 +64,8 @@ fn month(text: &str) -> Result<NaiveDate, &'static str> {
     day.ok().filter(|_| text.len() == 7).ok_or("write a month such as 2026-03")
 }
 
-/// Writes the files. Exit code 1 where the customer has no call in the month, or the month is not complete.
+/// Writes the files. Exit code 1 where the customer has no call in the month, or the month is not complete; 2 where nobody has ever heard
+/// of the customer or the account.
 pub(in crate::cli) async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.customer.trim().is_empty() {
         bail!(Usage("--customer: say whose calls".to_owned()));
@@ -97,6 +98,11 @@ async fn write(args: &ExportArgs, connection: &mut PgConnection) -> anyhow::Resu
     let complete_to = known.complete_to.as_deref();
     let totals = itemised::totals(connection, &args.customer, args.month, account, complete_to).await?;
     if totals.is_empty() {
+        // A slip of the pen is no month without calls.
+        if let Some(account) = account {
+            is_account(connection, account).await?;
+        }
+        is_among("customer", &args.customer, &billing::customers(connection).await?)?;
         let named = itemised::customers(connection, args.month).await?;
         let named = if named.is_empty() { "nobody".to_owned() } else { named.join(", ") };
         let of = account.map(|account| format!(" of account {account}")).unwrap_or_default();

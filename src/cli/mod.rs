@@ -52,7 +52,7 @@ use verify::VerifyArgs;
 
 /// Every Vobiz call, exact and complete, in your own Postgres
 #[derive(Debug, Parser)]
-#[command(version = crate::VERSION, max_term_width = 110)]
+#[command(version = crate::watch::VERSION, max_term_width = 110)]
 pub struct Cli {
     /// Form of the logs on stderr
     #[arg(
@@ -114,10 +114,10 @@ impl Cli {
     /// The settings of `--env-file` are in the environment when this returns.
     pub fn read() -> (Self, ArgMatches) {
         if let Err(mistake) = env_file::load() {
-            Self::command().error(clap::error::ErrorKind::Io, mistake).exit();
+            refused(&Self::command().error(clap::error::ErrorKind::Io, mistake));
         }
-        let matches = Self::command().get_matches();
-        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let matches = Self::command().try_get_matches().unwrap_or_else(|error| refused(&error));
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| refused(&error));
         (cli, matches)
     }
 
@@ -134,10 +134,29 @@ impl Cli {
     }
 }
 
-/// Runs the command and turns what came of it into an exit code; a failure is said on stderr.
+/// Prints help, version or what is wrong with the command line, and ends the process.
+fn refused(error: &clap::Error) -> ! {
+    let printed = error.print();
+    let lost = printed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    std::process::exit(if lost { 1 } else { error.exit_code() })
+}
+
+/// Runs the command and turns what came of it into an exit code; a failure is said on stderr. Where its data could not be written it
+/// has failed, whatever it has done.
 pub async fn run(cli: Cli, matches: &ArgMatches) -> ExitCode {
     let failed =
         if matches!(cli.command, Command::Reconcile(_)) { ExitCode::from(3) } else { ExitCode::FAILURE };
+    let code = done(cli, matches, failed).await;
+    match output::ended() {
+        Ok(()) => code,
+        Err(error) => {
+            output::stderr_line(&format!("vobiz-cdr: not all of the output could be written: {error}"));
+            failed
+        }
+    }
+}
+
+async fn done(cli: Cli, matches: &ArgMatches, failed: ExitCode) -> ExitCode {
     match dispatch(cli.command, matches).await {
         Ok(code) => code,
         Err(error) => {

@@ -1,7 +1,6 @@
 //! `vobiz-cdr postgres …`: a person's hand on the Postgres of our own.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -136,7 +135,7 @@ fn end(child: &tokio::process::Child) {
 
 async fn dump(options: &PostgresOptions, file: Option<&Path>, force: bool) -> anyhow::Result<ExitCode> {
     let Some(file) = file.filter(|file| *file != Path::new("-")) else {
-        if std::io::stdout().is_terminal() {
+        if output::is_terminal() {
             output::stderr_line(
                 "vobiz-cdr: a dump is no text for a terminal; name a FILE, or send it on with > or |",
             );

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tracing::warn;
 
@@ -10,7 +11,7 @@ use super::accounts::OpenAccounts;
 use super::output::progress::Progress;
 use super::output::{self, table};
 use crate::account::Account;
-use crate::db::ledger::backfill::DayRange;
+use crate::db::ledger::backfill::{self, DayRange};
 use crate::db::ledger::summary::{self, DayLine};
 use crate::ledger::Backfilled;
 use crate::list::ListError;
@@ -65,17 +66,17 @@ pub(super) async fn watched(
     }
 }
 
-/// Prints the ledger of the range; whether all of it that is over is settled: also what was listed before an interruption.
+/// Prints the ledger of the range, with what was found since the work on it began; whether all of it that is over is settled: also what was listed before an interruption.
 pub(super) async fn print_outcome(
     pool: &PgPool,
     account: &AccountId,
-    range: &DayRange,
+    (range, began): (&DayRange, Option<DateTime<Utc>>),
     done: &Backfilled,
     json: bool,
 ) -> anyhow::Result<bool> {
     let Backfilled { days, unsettled, not_over, unread, calls, new, revised, requests } = *done;
     let mut connection = pool.acquire().await?;
-    let lines = summary::lines(&mut connection, account, range.first, range.last).await?;
+    let lines = summary::lines(&mut connection, account, range.first, range.last, began).await?;
     let (ledger, _) = summary::range_of_ledger(&mut connection, account).await?;
     print_lines(&lines, json)?;
     output::stderr_line(&format!(
@@ -93,10 +94,16 @@ pub(super) async fn print_outcome(
         ));
     }
     if range.first < ledger && unread == 0 {
-        output::stderr_line(&format!(
-            "{account}: the ledger begins with {ledger}: before it Vobiz lists no call that joins on, and whether there was none or \
-             its records do not go back so far cannot be told"
-        ));
+        output::stderr_line(&match backfill::gap(&mut connection, account, range.first).await? {
+            Some((from, to)) => format!(
+                "{account}: the ledger begins with {ledger} still: days before it were never compared, so what was listed now does not join \
+                 it: `vobiz-cdr backfill --account {account} --from {from} --to {to}`"
+            ),
+            None => format!(
+                "{account}: the ledger begins with {ledger}: on the days before it Vobiz lists no call, and whether there was none or \
+                 its records do not go back so far cannot be told"
+            ),
+        });
     }
     Ok(unread == 0 && unsettled == 0)
 }

@@ -47,10 +47,11 @@ pub(super) async fn run(args: RecoverArgs, stop: CancellationToken) -> anyhow::R
             let days = summary::range(&mut *pool.acquire().await?, account.id(), args.since).await?;
             let range = DayRange { id: 0, first: days.0, last: days.1, next: days.1 };
             let calls = count(&open, account, &range).await;
+            let began = Clock::read(&mut *pool.acquire().await?).await?.now();
             let work = open.ledger.recover(account, args.since, &stop);
             let again = "`serve`, or the same command,";
             let done = Box::pin(watched(&open, &range, calls, work, again)).await?;
-            settled &= print_outcome(pool, account.id(), &range, &done, args.json).await?;
+            settled &= print_outcome(pool, account.id(), (&range, Some(began)), &done, args.json).await?;
         }
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))

@@ -14,7 +14,7 @@ use crate::db::base::work_lease::WorkLease;
 use crate::db::cdr::reparse::{self, Reparsed};
 use sqlx::{Connection, PgConnection};
 
-use crate::cli::args::AuthorArgs;
+use crate::cli::args::{AuthorArgs, is_account};
 use crate::cli::database;
 
 /// Name of the task, and of its lease.
@@ -51,6 +51,11 @@ pub(in crate::cli) async fn run(args: &ReparseArgs) -> anyhow::Result<ExitCode> 
 
 async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     let account = args.account.as_deref();
+    if let Some(account) = account
+        && reparse::count(connection, Some(account), None).await? == 0
+    {
+        is_account(connection, account).await?;
+    }
     let lease = if args.dry_run { None } else { WorkLease::take_soon(connection, TASK).await? };
     let task = if args.dry_run {
         None
@@ -152,10 +157,11 @@ fn show(done: &Reparsed, args: &ReparseArgs) -> anyhow::Result<()> {
         (_, true) => format!("{changed} of {calls} calls would change; nothing was written"),
         (_, false) => format!("{changed} of {calls} calls changed"),
     });
-    if done.pruned > 0 {
+    if done.versions_missing > 0 {
         output::stderr_line(&format!(
-            "{} calls left as they are: some of their versions were pruned",
-            done.pruned
+            "{} calls left as they are: some of their versions are not in vobiz.cdr_revision any more; vobiz.audit says who deleted them, \
+             unless it was past the triggers",
+            done.versions_missing
         ));
     }
     if done.unreadable > 0 {

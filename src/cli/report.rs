@@ -124,8 +124,7 @@ async fn print(
         }
         Format::Csv => {
             let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
-            // A reader that went away (`| head`) is no error.
-            let _ = std::io::stdout().write_all(&sheet(filter, &known, &columns, &lines, reader)?);
+            output::Stdout.write_all(&sheet(filter, &known, &columns, &lines, reader)?)?;
         }
         Format::Json => output::stdout_line(&json(report, filter, &known, &columns, &lines)?),
     }

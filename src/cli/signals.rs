@@ -21,7 +21,7 @@ pub(super) enum OnHangup {
 
 /// A word to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum StopWord {
     /// SIGINT: Ctrl-C.
     Interrupt,
     /// SIGTERM, or SIGHUP where it means so.
@@ -30,7 +30,7 @@ enum Word {
 
 /// What follows from a word to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Reaction {
     /// Begin to stop.
     Stop,
     /// It is under way.
@@ -47,13 +47,17 @@ struct Words {
 }
 
 impl Words {
-    fn hear(&mut self, word: Word, now: Instant) -> Step {
-        self.interrupts += u32::from(word == Word::Interrupt);
+    fn hear(&mut self, word: StopWord, now: Instant) -> Reaction {
+        self.interrupts += u32::from(word == StopWord::Interrupt);
         let Some(first) = self.first else {
             self.first = Some(now);
-            return Step::Stop;
+            return Reaction::Stop;
         };
-        if self.interrupts > 1 || now.duration_since(first) >= ONE_WORD { Step::EndNow } else { Step::GoOn }
+        if self.interrupts > 1 || now.duration_since(first) >= ONE_WORD {
+            Reaction::EndNow
+        } else {
+            Reaction::GoOn
+        }
     }
 }
 
@@ -70,16 +74,16 @@ pub(super) fn stop_on_signal(on_hangup: OnHangup) -> anyhow::Result<Cancellation
         let mut words = Words::default();
         loop {
             let word = tokio::select! {
-                _ = term.recv() => Word::Terminate,
-                _ = interrupt.recv() => Word::Interrupt,
-                _ = hangup.recv(), if on_hangup == OnHangup::Stop => Word::Terminate,
+                _ = term.recv() => StopWord::Terminate,
+                _ = interrupt.recv() => StopWord::Interrupt,
+                _ = hangup.recv(), if on_hangup == OnHangup::Stop => StopWord::Terminate,
                 _ = first.recv() => { info!("SIGUSR1 means nothing here"); continue }
                 _ = second.recv() => { info!("SIGUSR2 means nothing here"); continue }
             };
             match words.hear(word, Instant::now()) {
-                Step::Stop => token.cancel(),
-                Step::GoOn => {}
-                Step::EndNow => std::process::exit(130),
+                Reaction::Stop => token.cancel(),
+                Reaction::GoOn => {}
+                Reaction::EndNow => std::process::exit(130),
             }
         }
     });
@@ -92,8 +96,8 @@ mod tests {
 
     #[test]
     fn two_words_at_once_are_one_and_a_second_ctrl_c_is_not() {
-        use Step::{EndNow, GoOn, Stop};
-        use Word::{Interrupt, Terminate};
+        use Reaction::{EndNow, GoOn, Stop};
+        use StopWord::{Interrupt, Terminate};
         let start = Instant::now();
         for (heard, steps) in [
             (vec![(Terminate, 0), (Terminate, 1)], vec![Stop, GoOn]),
@@ -103,7 +107,7 @@ mod tests {
             (vec![(Terminate, 0), (Interrupt, 5000)], vec![Stop, EndNow]),
         ] {
             let mut words = Words::default();
-            let followed: Vec<Step> = heard
+            let followed: Vec<Reaction> = heard
                 .iter()
                 .map(|(word, after)| words.hear(*word, start + Duration::from_millis(*after)))
                 .collect();

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::args::OpsAddress;
-use super::output::table;
+use super::output::{self, table};
 
 /// A service on this machine answers from memory, so this is long.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,8 +40,7 @@ pub(super) async fn run(StatusArgs { ops, json }: StatusArgs) -> anyhow::Result<
     let page: Value =
         serde_json::from_str(&text).with_context(|| format!("/status says {code}, and no JSON"))?;
     let shown = if json { text } else { in_words(&page) };
-    // A reader that went away is no error.
-    let _ = write!(std::io::stdout(), "{shown}");
+    write!(output::Stdout, "{shown}")?;
     Ok(if code == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -198,8 +197,9 @@ fn in_words(page: &Value) -> String {
         if unclear + without_cost > 0 {
             let _ = writeln!(
                 out,
-                "{} has {unclear} unclear calls (vobiz.unclear) and {without_cost} without an amount (vobiz.cost_gap) since {}",
+                "{} has {unclear} unclear {} (vobiz.unclear) and {without_cost} without an amount (vobiz.cost_gap) since {}",
                 text(owner, "/account_id"),
+                if unclear == 1 { "call" } else { "calls" },
                 text(page, "/unclear/since"),
             );
         }

@@ -101,7 +101,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         // By itself: a check holds the row of its day while it waits for its turn to prove.
         settled::reopen(&mut *connection, &settled.differences).await?;
     }
-    show(args, &verified, &days, &settled, repaired);
+    show(args, &verified, &days, &settled, (repaired, money));
     if money > 0 {
         output::stderr_line(&format!(
             "money not compared with Vobiz's summary, or not all of it, on {money} settled {}: see money in vobiz.ledger_day",
@@ -120,14 +120,15 @@ fn show(
     verified: &Verified,
     days: &[rollup_day::RollupDayDifference],
     settled: &SettledDays,
-    repaired: bool,
+    (repaired, money): (bool, i64),
 ) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({
             "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
             "differences": differences, "days": days,
-            "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences},
+            "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences,
+                        "money_not_compared": money},
         });
         output::stdout_line(&all.to_string());
     } else {
@@ -193,11 +194,12 @@ fn show(
     }
 }
 
-/// What is left of the settled days, a line for each currency of a day.
+/// What is left of the settled days, a line for each owner and currency of a day.
 fn settled_table(settled: &SettledDays) -> Table {
     let heads = [
         "account",
         "day at Vobiz",
+        "calls of",
         "currency",
         "calls",
         "listed",
@@ -206,12 +208,13 @@ fn settled_table(settled: &SettledDays) -> Table {
         "total_cost",
         "listed",
     ];
-    let mut table = table::open(heads, 3..9);
+    let mut table = table::open(heads, 4..10);
     for day in settled.differences.iter().take(SHOWN) {
         let currency = if day.currency.is_empty() { "-" } else { &day.currency };
         table.add_row([
             day.account_id.clone(),
             day.day.to_string(),
+            day.owner.clone(),
             currency.to_owned(),
             day.calls_here.to_string(),
             day.calls_there.to_string(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Checked, Ledger};
 use crate::account::Account;
@@ -22,6 +22,10 @@ use crate::vobiz::{FetchError, ListQuery};
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// A list that is odd so often stays odd: the other days go on without it.
 const ODD: u32 = 3;
+/// From so many new calls on, what Postgres knows of its tables is out of date.
+const MANY: usize = 1000;
+/// To look at tables of any size takes it less.
+const ANALYZE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Days are reopened by others, and these by others again: so often in the end.
 const ROUNDS: u32 = 3;
 
@@ -101,8 +105,21 @@ impl Ledger {
         if let Some(since) = began {
             info!(account = %account.id(), %since, "the ledger begins earlier now");
         }
+        if done.new >= MANY {
+            self.analyze().await;
+        }
         self.count_unsettled(account, (range.first, range.last), &mut done).await?;
         Ok(done)
+    }
+
+    /// Has Postgres look at what was filled; if it may not or cannot, it does so by itself in a while.
+    async fn analyze(&self) {
+        let analyzed = timed!(&self.pool, ANALYZE_TIMEOUT, |connection| backfill::analyze(connection));
+        match analyzed.await {
+            Ok(true) => {}
+            Ok(false) => debug!("not the owner of the tables: what they hold is looked at by autovacuum"),
+            Err(error) => debug!(%error, "what the tables hold is looked at by autovacuum"),
+        }
     }
 
     /// Compares the days of a range once more that changed here after they were compared: a day that was listed later brought a call that

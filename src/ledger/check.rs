@@ -67,6 +67,8 @@ pub struct Checked {
     pub recovered: usize,
     /// Calls with a new version.
     pub revised: usize,
+    /// Calls that lie in a day beside it, whose list shows them as well.
+    pub listed_twice: u32,
 }
 
 impl super::Ledger {
@@ -196,8 +198,7 @@ impl DayCheck<'_> {
         let begun = Begun { at: began_at, writers: in_time(ledger::writers(self.connection)).await? };
         self.wait_for(&begun.writers).await?;
         let mut list = self.read_list(day).await?;
-        let zone;
-        (zone, list.outside) = self.infer_zone(day).await?;
+        let zone = self.infer_zone(&mut list).await?;
         self.read_beside(&mut list, &zone).await?;
         within(
             COMPARE_TIMEOUT,
@@ -307,6 +308,7 @@ impl DayCheck<'_> {
             missing_there: differences.missing_there,
             differing: differences.differing,
             billed_elsewhere: differences.billed_elsewhere,
+            listed_twice: differences.listed_twice,
             wrong_sums: count(wrong_sums.len()),
             unreadable: count(list.unreadable.len()),
             recovered: count(list.found.recovered),
@@ -331,6 +333,7 @@ impl DayCheck<'_> {
             new: list.found.new,
             recovered: list.found.recovered,
             revised: list.found.revised,
+            listed_twice: differences.listed_twice,
         })
     }
 }
@@ -365,6 +368,10 @@ fn count(n: usize) -> u32 {
 fn log_outcome(account: &Account, why: CheckCause, checked: &Checked) {
     let (account, day, cause) = (account.id(), checked.day, why.as_str());
     let &Checked { calls, requests, recovered, revised, .. } = checked;
+    if checked.listed_twice > 0 {
+        let calls = checked.listed_twice;
+        warn!(%account, %day, calls, "the list of this day shows calls of a day beside it, whose list shows them as well: the bill counts them once, Vobiz's days twice");
+    }
     match (checked.state, &checked.reason) {
         (DayState::Settled, _) if checked.money.is_some() => {
             let money = checked.money.as_deref().unwrap_or("");

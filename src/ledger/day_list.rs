@@ -75,18 +75,26 @@ impl DayCheck<'_> {
         list: &mut DayList,
         zone: &InferredZone,
     ) -> Result<(), ListError> {
-        if self.unlisted(zone).await? == 0 {
+        if list.beside > 0 || self.unlisted(zone).await? == 0 {
             return Ok(());
         }
+        for neighbour in self.read_neighbours(list).await? {
+            self.learn_from(neighbour, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the lists of the days beside, and returns which these are.
+    async fn read_neighbours(&mut self, list: &mut DayList) -> Result<Vec<NaiveDate>, ListError> {
         let day = self.due.day;
-        for neighbour in [day.pred_opt(), day.succ_opt()].into_iter().flatten() {
-            let its = self.read_list(neighbour).await?;
+        let neighbours: Vec<NaiveDate> = [day.pred_opt(), day.succ_opt()].into_iter().flatten().collect();
+        for neighbour in &neighbours {
+            let its = self.read_list(*neighbour).await?;
             list.beside += its.requests;
             list.refused_beside.extend(its.refused);
             list.new_owners |= its.new_owners;
-            self.infer_zone(neighbour).await?;
         }
-        Ok(())
+        Ok(neighbours)
     }
 
     /// How many calls of the day that its list ought to show were not listed.
@@ -100,13 +108,40 @@ impl DayCheck<'_> {
         .await
     }
 
-    /// Infers from the list of a day how Vobiz cuts its days. Also returns how many of its rows lie in no zone's version of the day.
-    pub(super) async fn infer_zone(&mut self, day: NaiveDate) -> Result<(InferredZone, i64), ListError> {
+    /// Infers from the list of the day how Vobiz cuts its days. Rows that do not lie in the day as it is thought to lie are believed only
+    /// once the lists of the days beside it were read: what two lists show says nothing of the cut, and what it has taught before, when one
+    /// of them was read alone, is forgotten.
+    pub(super) async fn infer_zone(&mut self, list: &mut DayList) -> Result<InferredZone, ListError> {
+        let (account, day) = (self.reader.account.id(), self.due.day);
+        let strays = within(COMPARE_TIMEOUT, async {
+            let zone = bound::inferred(&mut *self.connection, account, day).await?;
+            let span = bound::span(&mut *self.connection, account, day).await?;
+            listed::strays(&mut *self.connection, (account, day), &zone.day_of, span).await
+        });
+        if strays.await? == 0 {
+            let (zone, outside) = self.learn_from(day, false).await?;
+            list.outside = outside;
+            return Ok(zone);
+        }
+        let neighbours = self.read_neighbours(list).await?;
+        let twice = in_time(listed::twice(&mut *self.connection, account, day)).await?;
+        let (mut zone, outside) = self.learn_from(day, twice > 0).await?;
+        list.outside = outside;
+        for neighbour in neighbours {
+            (zone, _) = self.learn_from(neighbour, false).await?;
+        }
+        Ok(zone)
+    }
+
+    /// Infers from the list of a day that was read; `anew` forgets what the lists before have told. Also returns how many of its rows lie
+    /// in no zone's version of the day.
+    async fn learn_from(&mut self, day: NaiveDate, anew: bool) -> Result<(InferredZone, i64), ListError> {
         let account = self.reader.account.id();
         let infer = fenced!(self.lease, self.connection, |transaction| async {
             let before = bound::inferred(&mut *transaction, account, day).await?;
             let extremes = listed::extremes(&mut *transaction, account, day).await?;
-            let inferred = zone::infer(&before, day, &extremes);
+            let known = if anew { InferredZone { bounds: vec![], ..before.clone() } } else { before.clone() };
+            let inferred = zone::infer(&known, day, &extremes);
             if inferred != before {
                 bound::write_down(transaction, account, &inferred).await?;
             }

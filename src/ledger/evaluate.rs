@@ -2,7 +2,7 @@
 
 use super::money::{self, Money};
 use super::seconds::{are_seconds, stated};
-use super::words::{in_words, on_refused_pages};
+use super::words::{in_words, on_refused_pages, on_two_lists};
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
 use crate::vobiz::Summary;
@@ -91,6 +91,8 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
             value(&difference.here)
         )
     }));
+    // That a call is in two lists is said beside what differs, and is by itself no difference: the bill counts it once.
+    let twice = on_two_lists(seen.differences);
     if reasons.is_empty() && !seen.over {
         let reason = "it equals Vobiz's list, but it has not been over for an hour";
         return DayDecision { summary_cost, money, ..decide(DayState::Unproven, Some(reason.into())) };
@@ -98,6 +100,7 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     if reasons.is_empty() {
         return DayDecision { summary_cost, money, ..decide(DayState::Settled, None) };
     }
+    reasons.extend(twice);
     DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, money, besides }
 }
 
@@ -213,6 +216,7 @@ mod tests {
             missing_there: 0,
             differing: 0,
             billed_elsewhere: 0,
+            listed_twice: 0,
             first: Vec::new(),
         };
         CheckSnapshot {

@@ -1,7 +1,7 @@
 //! Why a day is not settled, in words. Pure.
 
 use super::evaluate::CheckSnapshot;
-use crate::db::ledger::compare::{LedgerDifferences, LedgerTotal};
+use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal};
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
@@ -22,6 +22,14 @@ pub(super) fn on_refused_pages(seen: &CheckSnapshot<'_>) -> Option<String> {
         }
     }
     Some(reasons.join("; "))
+}
+
+/// Calls that two lists show.
+pub(super) fn on_two_lists(found: &LedgerDifferences) -> Option<String> {
+    let n = found.listed_twice;
+    let verb = if n == 1 { "is" } else { "are" };
+    (n > 0)
+        .then(|| format!("{} {verb} in the lists of two days: {}", calls(n), named(found, "listed_twice", n)))
 }
 
 pub(super) fn calls(n: u32) -> String {
@@ -50,8 +58,8 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
             found.billed_elsewhere,
             verb(
                 found.billed_elsewhere,
-                "is listed in this day and billed in another",
-                "are listed in this day and billed in others",
+                "is listed in one day and billed in another",
+                "are listed in one day and billed in others",
             ),
         ),
     ] {
@@ -107,10 +115,25 @@ fn sums_beside_rows(seen: &CheckSnapshot<'_>) -> Vec<String> {
 }
 
 fn named(found: &LedgerDifferences, kind: &str, n: u32) -> String {
-    let mut ids: Vec<&str> =
-        found.first.iter().filter(|d| d.kind == kind).filter_map(|d| d.call_id.as_deref()).collect();
+    let mut ids: Vec<String> = found
+        .first
+        .iter()
+        .filter(|d| d.kind == kind)
+        .filter_map(|d| Some(with_days(d, d.call_id.as_deref()?)))
+        .collect();
     ids.dedup();
     ids.truncate(NAMED);
     let more = if n as usize > ids.len() { ", …" } else { "" };
     format!("{}{more}", ids.join(", "))
+}
+
+/// A call, and the days between which it stands.
+fn with_days(difference: &LedgerDifference, call_id: &str) -> String {
+    let (here, there) =
+        (difference.here.as_deref().unwrap_or("no day"), difference.there.as_deref().unwrap_or("no day"));
+    match difference.kind.as_str() {
+        "billed_elsewhere" => format!("{call_id} (listed {there}, billed {here})"),
+        "listed_twice" => format!("{call_id} ({there})"),
+        _ => call_id.to_owned(),
+    }
 }

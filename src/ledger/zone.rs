@@ -13,8 +13,8 @@ const WIDEST: (i64, i64) = (-12 * 3600, 14 * 3600 + 1);
 const DAY: i64 = 24 * 3600;
 /// India's, where Vobiz is at home.
 const INDIA: i64 = 19_800;
-/// All zones of today are whole quarters of an hour.
-const QUARTER: i64 = 900;
+/// All zones of today are whole quarters of an hour, most of them whole hours, and few of them odd quarters.
+const STEPS: [i64; 3] = [3600, 1800, 900];
 
 /// The times that may decide the day of a call, the likeliest first.
 const DAY_OFS: [&str; 3] = ["start_time", "end_time", "created_at"];
@@ -51,8 +51,9 @@ fn tighten(zone: &InferredZone, day: NaiveDate, extremes: &Extremes, anew: bool)
     DAY_OFS.iter().map(bound).collect()
 }
 
-/// The likeliest of what is possible: first a zone that people use, then any quarter of an hour. What was inferred before stays
-/// while it can.
+/// The likeliest of what is possible: first a zone that people use, then a whole hour, a half, a quarter; of several the one in the
+/// middle. What was inferred before stays while it can. How far it is safe to bill goes by
+/// the earliest of all that are possible (`vobiz.provider_day_start_earliest`).
 fn likeliest<'a>(bounds: &'a [Bound], zone: &InferredZone) -> (&'a str, Option<i64>) {
     let fits = |bound: &Bound, offset: i64| bound.least <= offset && offset < bound.most;
     let present = bounds.iter().find(|bound| bound.day_of == zone.day_of);
@@ -66,12 +67,19 @@ fn likeliest<'a>(bounds: &'a [Bound], zone: &InferredZone) -> (&'a str, Option<i
             return (&bound.day_of, inferred);
         }
     }
-    let quarter = |bound: &Bound| -bound.least.saturating_neg().div_euclid(QUARTER) * QUARTER;
-    if let Some(bound) = bounds.iter().find(|bound| fits(bound, quarter(bound))) {
-        return (&bound.day_of, Some(quarter(bound)));
+    for step in STEPS {
+        if let Some((bound, offset)) = bounds.iter().find_map(|bound| Some((bound, middle(bound, step)?))) {
+            return (&bound.day_of, Some(offset));
+        }
     }
     let any = bounds.iter().find(|bound| bound.least < bound.most);
     any.map_or(("start_time", None), |bound| (&bound.day_of, Some(bound.least)))
+}
+
+/// The multiple of a step nearest to the middle of what is possible, if one is possible.
+fn middle(bound: &Bound, step: i64) -> Option<i64> {
+    let (first, last) = (-(-bound.least).div_euclid(step), (bound.most - 1).div_euclid(step));
+    (first <= last).then(|| (first + last).div_euclid(2) * step)
 }
 
 /// `UTC+05:30`, for a person.
@@ -149,6 +157,30 @@ mod tests {
     }
 
     #[test]
+    fn of_several_zones_that_fit_a_whole_hour_is_taken() {
+        for (first, last, expected) in [
+            // Midnight eight hours west is 08:00 UTC.
+            ("2026-11-20T08:40:00Z", "2026-11-21T07:10:00Z", -8),
+            ("2026-11-20T08:00:00Z", "2026-11-21T07:20:00Z", -8),
+            // Nine and eight fit, and half past eight between them.
+            ("2026-11-20T09:10:00Z", "2026-11-21T07:50:00Z", -9),
+            ("2026-11-19T16:05:00Z", "2026-11-20T15:55:00Z", 8),
+        ] {
+            let zone = inferred(&nothing(), first, last);
+            assert_eq!(
+                (zone.day_of.as_str(), zone.offset),
+                ("start_time", Some(expected * 3600)),
+                "{first} {last}"
+            );
+        }
+        let bound = |least, most| Bound { day_of: "start_time".into(), least, most };
+        assert_eq!(middle(&bound(1800, 3600), 3600), None);
+        assert_eq!(middle(&bound(1800, 3600), 1800), Some(1800));
+        assert_eq!(middle(&bound(-3600, -3599), 3600), Some(-3600));
+        assert_eq!(middle(&bound(7, 7), 1), None);
+    }
+
+    #[test]
     fn a_zone_that_changes_is_inferred_anew() {
         let utc = inferred(&nothing(), "2026-11-20T00:00:00Z", "2026-11-20T23:59:59Z");
         assert_eq!(utc.offset, Some(0));
@@ -159,7 +191,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_fits_all_lists_is_never_ruled_out(zone in -48i64..57, firsts in proptest::collection::vec((0i64..DAY, 0i64..DAY), 1..20)) {
-            let (offset, mut zone) = (zone * QUARTER, nothing());
+            let (offset, mut zone) = (zone * 900, nothing());
             for (n, (a, b)) in firsts.into_iter().enumerate() {
                 let day = NaiveDate::from_ymd_opt(2026, 1, 1).unwrap() + chrono::Days::new(n as u64);
                 let midnight = day.and_time(NaiveTime::MIN).and_utc() - chrono::TimeDelta::seconds(offset);

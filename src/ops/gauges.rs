@@ -34,8 +34,14 @@ impl Ops {
             for (class, calls) in classes {
                 metrics.dead_letters.with_label_values(&[class]).set(calls);
             }
-            let DifferenceCounts { missing_here, missing_there, differing, billed_elsewhere, unreadable } =
-                thorough.ledger.differences;
+            let DifferenceCounts {
+                missing_here,
+                missing_there,
+                differing,
+                billed_elsewhere,
+                unreadable,
+                listed_twice,
+            } = thorough.ledger.differences;
             for (kind, calls) in [
                 ("missing_here", missing_here),
                 ("missing_there", missing_there),
@@ -43,6 +49,7 @@ impl Ops {
                 ("billed_elsewhere", billed_elsewhere),
                 ("sums", thorough.sums.wrong_sums),
                 ("unreadable", unreadable),
+                ("listed_twice", listed_twice),
             ] {
                 metrics.ledger_difference.with_label_values(&[kind]).set(calls);
             }

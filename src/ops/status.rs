@@ -164,7 +164,7 @@ impl Ops {
             status: if act.is_empty() { "ok" } else { "act" },
             act,
             process: Process {
-                version: crate::VERSION.into(),
+                version: crate::watch::VERSION.into(),
                 phase: format!("{phase:?}").to_lowercase(),
                 parts: self.settings.parts.iter().map(ToString::to_string).collect(),
                 warnings: self.warnings(),

@@ -1,42 +1,18 @@
 //! Single values as other programs write them: amounts with their currency and grouped digits, seconds by the clock, times in any
 //! common order. Pure. A value is read exactly or not at all, and why not is said with what to do.
 
-use std::borrow::Cow;
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 
 use super::date::{self, DateOrder, NoMoment};
-use super::header::{CURRENCIES, shown};
+use super::decimal::{DecimalMark, no_number, plain};
+use super::heading::{CURRENCIES, shown};
 use crate::vobiz::{Moment, Numeric, written};
-
-/// What stands between a number and its decimals.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DecimalMark {
-    /// 1,234.56
-    #[default]
-    Point,
-    /// 1.234,56
-    Comma,
-}
-
-impl FromStr for DecimalMark {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "." | "point" => Ok(Self::Point),
-            "," | "comma" => Ok(Self::Comma),
-            _ => Err("write . or ,".to_owned()),
-        }
-    }
-}
 
 /// How values are written, as far as they do not say so themselves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spelling {
-    /// In numbers.
-    pub decimal: DecimalMark,
+    /// In numbers; where nobody says, a point, as far as the numbers allow.
+    pub decimal: Option<DecimalMark>,
     /// In dates of numbers.
     pub dates: Option<DateOrder>,
 }
@@ -107,70 +83,21 @@ fn without_currency(text: &str) -> Option<(&str, &'static str)> {
     })
 }
 
-fn no_number(text: &str, decimal: DecimalMark) -> String {
-    let other = match decimal {
-        DecimalMark::Point => DecimalMark::Comma,
-        DecimalMark::Comma => DecimalMark::Point,
-    };
-    let hint = match other {
-        _ if amount_digits(text, other).is_none() => "",
-        DecimalMark::Comma => "; if the comma stands before the decimals, say --decimal ,",
-        DecimalMark::Point => "; if the point stands before the decimals, leave --decimal away",
-    };
-    format!("not a number: {:?}{hint}", shorten(text))
-}
-
-fn amount_digits(text: &str, decimal: DecimalMark) -> Option<String> {
-    let digits = text.trim_matches(|c: char| !c.is_ascii_digit());
-    plain(digits, decimal)
-}
-
-/// The number as a program writes it; None if its digits are not grouped as people do, by threes or as in 1,23,456.
-fn plain(text: &str, decimal: DecimalMark) -> Option<String> {
-    let (mark, group) = match decimal {
-        DecimalMark::Point => ('.', ','),
-        DecimalMark::Comma => (',', '.'),
-    };
-    let (whole, fraction) = text.split_once(mark).map_or((text, None), |(whole, rest)| (whole, Some(rest)));
-    let is_group = |c: char| c == group || "\u{20}\u{a0}\u{202f}\u{2009}'’".contains(c);
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let whole: Cow<'_, str> = match whole.find(is_group) {
-        None => whole.into(),
-        Some(at) => {
-            let separator = whole[at..].chars().next()?;
-            let unsigned = whole.strip_prefix('+').unwrap_or(whole);
-            let groups: Vec<&str> = unsigned.split(separator).collect();
-            let (first, rest) = groups.split_first()?;
-            let (last, between) = rest.split_last()?;
-            let of = |length: usize| between.iter().all(|group| group.len() == length);
-            let sound = groups.iter().all(|group| digits(group)) && last.len() == 3;
-            if !(sound && ((first.len() <= 3 && of(3)) || (first.len() <= 2 && of(2)))) {
-                return None;
-            }
-            groups.concat().into()
-        }
-    };
-    match fraction {
-        None => Some(whole.into_owned()),
-        Some(fraction) if fraction.contains(is_group) => None,
-        Some(fraction) => Some(format!("{whole}.{fraction}")),
-    }
-}
-
 /// The same, or without a spelling a number as Postgres writes it.
 pub(super) fn amount_or_number(
     text: &str,
     spelling: Option<Spelling>,
 ) -> Result<(Numeric, Option<&'static str>), String> {
     match spelling {
-        Some(spelling) => amount(text, spelling.decimal),
+        Some(spelling) => amount(text, spelling.decimal.unwrap_or_default()),
         None => written::decimal(text).map(|number| (number, None)),
     }
 }
 
 /// Seconds, in a file also by the clock (`00:01:12`). Nothing is rounded.
 pub(super) fn seconds(text: &str, spelling: Option<Spelling>) -> Result<Numeric, String> {
-    let Some(Spelling { decimal, .. }) = spelling else { return written::decimal(text) };
+    let Some(spelling) = spelling else { return written::decimal(text) };
+    let decimal = spelling.decimal.unwrap_or_default();
     let lower = text.trim().to_ascii_lowercase();
     let unit = ["seconds", "secs", "sec", "s"].into_iter().find_map(|unit| lower.strip_suffix(unit));
     let number = unit.unwrap_or(&lower).trim();
@@ -214,8 +141,13 @@ pub(super) fn currency(text: &str) -> String {
     known.map_or_else(|| written::currency(text), |(_, code)| (*code).to_owned())
 }
 
+/// Whether a text is a currency that we know.
+pub(super) fn is_currency(text: &str) -> bool {
+    CURRENCIES.iter().any(|(sign, _)| text.eq_ignore_ascii_case(sign))
+}
+
 /// What came, not too much of it.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     let short: String = shown(text).chars().take(80).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
 }
@@ -226,10 +158,10 @@ mod tests {
 
     use super::*;
 
-    const POINT: Option<Spelling> = Some(Spelling { decimal: DecimalMark::Point, dates: None });
-    const COMMA: Option<Spelling> = Some(Spelling { decimal: DecimalMark::Comma, dates: None });
+    const POINT: Option<Spelling> = Some(Spelling { decimal: Some(DecimalMark::Point), dates: None });
+    const COMMA: Option<Spelling> = Some(Spelling { decimal: Some(DecimalMark::Comma), dates: None });
     const DAY_FIRST: Option<Spelling> =
-        Some(Spelling { decimal: DecimalMark::Point, dates: Some(DateOrder::DayMonthYear) });
+        Some(Spelling { decimal: Some(DecimalMark::Point), dates: Some(DateOrder::DayMonthYear) });
 
     #[test]
     fn an_amount_is_read_in_each_spelling() {
@@ -280,6 +212,8 @@ mod tests {
             "12,34.5",
             "1234,567.8",
             ",123",
+            "0,034",
+            "00,123",
             "1,,234",
             "1,234 567.8",
             "0;45",
@@ -368,7 +302,7 @@ mod tests {
         #[test]
         fn any_text_is_an_amount_or_none(text in "[0-9.,₹Rs ()-]{0,20}|.{0,20}") {
             for mark in [DecimalMark::Point, DecimalMark::Comma] {
-                let _ = (amount(&text, mark), seconds(&text, Some(Spelling { decimal: mark, dates: None })));
+                let _ = (amount(&text, mark), seconds(&text, Some(Spelling { decimal: Some(mark), dates: None })));
             }
         }
 

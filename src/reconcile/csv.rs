@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::Wrong;
 use super::cell::{self, Spelling};
-use super::header::{self, Header, Unit};
+use super::decimal::{Marks, UnclearNumber};
+use super::header::{self, HeadedColumn, Header};
 use super::quotes::{Quotes, is_a_row};
 use super::row::{self, SaidValue};
 use super::text::{self, Text};
-use super::total::{self, TotalRow, Totals};
-use crate::db::reconcile::TheirCall;
+use super::total::{self, SaidTotal, TotalRows, Totals};
+use crate::db::reconcile::{AMOUNTS, NUMBERS, TheirCall};
 use crate::vobiz::{CallId, Moment, Numeric, written};
 
 /// The header is among so many bytes.
@@ -36,7 +37,7 @@ pub struct FileFacts {
     /// The header line again.
     pub repeated_headers: i64,
     /// Rows that sum up others.
-    pub totals: Vec<TotalRow>,
+    pub totals: TotalRows,
     /// Times that mean none: before 2000, or in the future.
     pub no_times: i64,
     /// Times that name no zone.
@@ -45,8 +46,27 @@ pub struct FileFacts {
     pub zone: Option<(String, &'static str)>,
     /// Columns that were read by another name, and the name.
     pub read_as: Vec<(String, &'static str)>,
-    /// Columns that were not read, because another one says the same.
-    pub not_read: Vec<String>,
+    /// Columns that were not compared, because another one was.
+    pub not_read: Vec<NotRead>,
+    /// Columns that may hold seconds or amounts, and were not compared because nobody knows which.
+    pub not_known: Vec<String>,
+    /// A number that may be two: its point was taken for that before the decimals, which no other number of the file shows.
+    pub unclear_number: Option<UnclearNumber>,
+}
+
+/// A column beside one that was read for the same thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NotRead {
+    /// How it is headed.
+    pub column: String,
+    /// The one that was read.
+    pub read: String,
+    /// Whether its values could be held against those that were read.
+    pub checked: bool,
+    /// Rows in which the two do not say the same.
+    pub differing: i64,
+    /// The first of them.
+    pub first: Option<i64>,
 }
 
 /// The text of a file from its header on.
@@ -64,6 +84,7 @@ pub struct Export<R: BufRead> {
     now: DateTime<Utc>,
     facts: FileFacts,
     totals: Totals,
+    marks: Marks,
     /// The last line that was read.
     line: i64,
     record: ByteRecord,
@@ -81,8 +102,13 @@ impl<R: BufRead> std::fmt::Debug for Export<R> {
 }
 
 impl<R: BufRead> Export<R> {
-    /// Reads up to the header line; None if there is nothing at all. `now` bounds times.
-    pub fn open(input: R, spelling: Spelling, now: DateTime<Utc>) -> Result<Option<Self>, Wrong> {
+    /// Reads up to the header line; None if there is nothing at all. `now` bounds times, `slack` is what an amount may be off.
+    pub fn open(
+        input: R,
+        spelling: Spelling,
+        slack: Option<Numeric>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, Wrong> {
         let mut text = Text::open(input)?;
         let mut start = Vec::new();
         (&mut text).take(LOOKED_AT).read_to_end(&mut start)?;
@@ -92,7 +118,18 @@ impl<R: BufRead> Export<R> {
             title_lines: found.title_lines,
             blank_rows: found.blank_lines,
             read_as: found.header.read_as.clone(),
-            not_read: found.header.not_read.clone(),
+            not_read: found
+                .header
+                .beside
+                .iter()
+                .map(|beside| NotRead {
+                    column: beside.column.title.clone(),
+                    read: beside.read.clone(),
+                    checked: beside.can_be_checked(),
+                    ..NotRead::default()
+                })
+                .collect(),
+            not_known: found.header.not_known.clone(),
             ..FileFacts::default()
         };
         let (zone, dates) = found.header.times()?;
@@ -114,7 +151,8 @@ impl<R: BufRead> Export<R> {
             zone,
             now,
             facts,
-            totals: Totals::default(),
+            totals: Totals::new(slack),
+            marks: Marks::default(),
             line: 0,
             record: ByteRecord::new(),
             slipped: false,
@@ -128,12 +166,17 @@ impl<R: BufRead> Export<R> {
     /// Whether the file has a column of this name of ours.
     pub fn has(&self, name: &str) -> bool {
         let of_amounts = || {
-            ["cost", "streaming_cost", "total_cost"]
+            AMOUNTS
                 .iter()
                 .flat_map(|name| self.header.columns(name))
-                .any(|column| matches!(column.unit, Unit::Currency(_)))
+                .any(|column| column.unit.currency().is_some())
         };
         !self.header.columns(name).is_empty() || name == "currency" && of_amounts()
+    }
+
+    /// Whether it has a column of currencies.
+    pub fn has_currency(&self) -> bool {
+        !self.header.columns("currency").is_empty()
     }
 
     /// The zone that the headings name.
@@ -153,7 +196,7 @@ impl<R: BufRead> Export<R> {
                 self.facts.repeated_headers += 1;
             } else if self.is_total() {
                 let row = self.total(line)?;
-                self.totals.say(row);
+                self.totals.say(row, self.spelling.decimal.unwrap_or_default());
             } else {
                 let call = self.call(line)?;
                 self.totals.add(&call);
@@ -163,10 +206,13 @@ impl<R: BufRead> Export<R> {
         Ok(calls)
     }
 
-    /// What there is to say of the file, once it was read to its end. `slack` is what an amount may be off.
-    pub fn facts(mut self, slack: Option<&Numeric>) -> FileFacts {
-        self.facts.totals = self.totals.judge(slack);
-        self.facts
+    /// What there is to say of the file, once it was read to its end. Fails where its numbers may be other ones.
+    pub fn facts(mut self) -> Result<FileFacts, Wrong> {
+        if self.spelling.decimal.is_none() {
+            self.facts.unclear_number = self.marks.judge()?;
+        }
+        self.facts.totals = self.totals.judge(self.spelling.decimal.unwrap_or_default());
+        Ok(self.facts)
     }
 
     /// Reads a record; the line on which it begins.
@@ -192,19 +238,29 @@ impl<R: BufRead> Export<R> {
     }
 
     fn says(&self, name: &str) -> Vec<SaidValue<'_>> {
-        let columns = self.header.columns(name).iter();
-        let said = columns.filter_map(|column| {
-            let text = match text::cell(self.record.get(column.at)?).0 {
-                Cow::Borrowed(text) => cell::bare(text).into(),
-                Cow::Owned(text) => cell::bare(&text).to_owned().into(),
-            };
-            let currency = match column.unit {
-                Unit::Currency(code) => Some(code),
-                _ => None,
-            };
-            Some(SaidValue { title: column.title.as_str().into(), text, currency })
-        });
-        said.collect()
+        self.header.columns(name).iter().filter_map(|column| said_in(&self.record, column)).collect()
+    }
+
+    /// Looks at how numbers are written, and at columns beside those that are read.
+    fn look_beside(&mut self, line: i64) {
+        for name in NUMBERS {
+            if let Some(column) = self.header.columns(name).first()
+                && let Some(said) = said_in(&self.record, column)
+            {
+                self.marks.see(line, &said.title, &said.text);
+            }
+        }
+        for (beside, facts) in self.header.beside.iter().zip(&mut self.facts.not_read) {
+            let read =
+                self.header.columns(beside.name).first().and_then(|column| said_in(&self.record, column));
+            if let (true, Some(read), Some(other)) =
+                (facts.checked, read, said_in(&self.record, &beside.column))
+                && !read.says_the_same(&other, beside.name, self.spelling)
+            {
+                facts.differing += 1;
+                facts.first.get_or_insert(line);
+            }
+        }
     }
 
     fn says_something(&self, name: &str) -> bool {
@@ -222,18 +278,49 @@ impl<R: BufRead> Export<R> {
             && !self.says("started_at").iter().any(|said| said.text.contains(':'))
     }
 
-    fn total(&self, line: i64) -> Result<TheirCall, Wrong> {
-        if !self.fits() {
-            let why = "its cells do not stand under the columns: it was not held against the rows";
-            return Ok(TheirCall { line, unreadable: Some(why.to_owned()), ..TheirCall::default() });
+    /// What a row of sums says: under columns of ours, and elsewhere.
+    fn total(&mut self, line: i64) -> Result<SaidTotal, Wrong> {
+        let mut cells = Vec::new();
+        for (at, cell) in self.record.iter().enumerate() {
+            let text = cell::bare(&text::cell(cell).0).to_owned();
+            if !written::is_nothing(&text) {
+                cells.push((at, text));
+            }
         }
-        let numbers = ["duration", "billsec", "cost", "streaming_cost", "total_cost"];
-        let says = |name: &str| {
-            let said = if numbers.contains(&name) { self.says(name) } else { Vec::new() };
-            // The label may stand under an amount.
-            said.into_iter().filter(|said| !total::is_label(&said.text)).collect()
+        let label = if cells.is_empty() { String::new() } else { cells.remove(0).1 };
+        if !self.fits() {
+            // Which cell stands under which column is not known.
+            let others = cells.into_iter().map(|(_, text)| text).collect();
+            return Ok(SaidTotal { call: TheirCall { line, ..TheirCall::default() }, label, others });
+        }
+        self.look_beside(line);
+        let is_currency = |text: &str| {
+            text.len() == 3 && text.bytes().all(|b| b.is_ascii_alphabetic()) || cell::is_currency(text)
         };
-        row::read(line, says, Some(self.spelling), self.now).map(|row| row.call)
+        let says = |name: &str| {
+            let said =
+                if NUMBERS.contains(&name) || name == "currency" { self.says(name) } else { Vec::new() };
+            // The label may stand under an amount.
+            let counts = |said: &SaidValue<'_>| {
+                !total::is_label(&said.text) && (name != "currency" || is_currency(&said.text))
+            };
+            said.into_iter().filter(counts).collect()
+        };
+        let call = row::read(line, says, Some(self.spelling), self.now)?.call;
+        let is_read = |at: usize| {
+            let names = NUMBERS.iter().chain(&["currency"]);
+            names.flat_map(|name| self.header.columns(name)).any(|column| column.at == at)
+        };
+        let others = cells.into_iter().filter(|(at, text)| {
+            // A sum under a column that we do not read may be one of anything, unless it names a currency.
+            let in_currency = || {
+                cell::amount(text, self.spelling.decimal.unwrap_or_default())
+                    .is_ok_and(|(_, sign)| sign.is_some())
+            };
+            !is_read(*at) && in_currency()
+        });
+        let others = others.map(|(_, text)| text).collect();
+        Ok(SaidTotal { call, label, others })
     }
 
     /// Whether each cell stands under its heading. Cells behind the last heading may be there if they are empty.
@@ -279,6 +366,7 @@ impl<R: BufRead> Export<R> {
             let why = self.swallowed(line, why);
             return Ok(TheirCall { line, unreadable: Some(why), ..TheirCall::default() });
         }
+        self.look_beside(line);
         let row = row::read(line, |name| self.says(name), Some(self.spelling), self.now)?;
         let mut call = row.call;
         self.facts.no_times += row.no_times;
@@ -297,6 +385,16 @@ impl<R: BufRead> Export<R> {
         call.unreadable = call.unreadable.map(|why| self.swallowed(line, why));
         Ok(call)
     }
+}
+
+/// What a row says in a column.
+fn said_in<'a>(record: &'a ByteRecord, column: &'a HeadedColumn) -> Option<SaidValue<'a>> {
+    let text = match text::cell(record.get(column.at)?).0 {
+        Cow::Borrowed(text) => cell::bare(text).into(),
+        Cow::Owned(text) => cell::bare(&text).to_owned().into(),
+    };
+    let (currency, places) = (column.unit.currency(), column.unit.places());
+    Some(SaidValue { title: column.title.as_str().into(), text, currency, places })
 }
 
 fn uuid_of(id: &str) -> &str {

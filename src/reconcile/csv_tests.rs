@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 fn open(text: &[u8]) -> Result<Option<Export<&[u8]>>, Wrong> {
-    Export::open(text, Spelling::default(), "2026-11-27T00:00:00Z".parse().unwrap())
+    Export::open(text, Spelling::default(), None, "2026-11-27T00:00:00Z".parse().unwrap())
 }
 
 fn read(text: &[u8]) -> Vec<TheirCall> {
@@ -14,7 +14,7 @@ fn read(text: &[u8]) -> Vec<TheirCall> {
 fn facts(text: &[u8]) -> (Vec<i64>, FileFacts) {
     let mut export = open(text).unwrap().unwrap();
     let lines = export.read(usize::MAX).unwrap().iter().map(|call| call.line).collect();
-    (lines, export.facts(None))
+    (lines, export.facts().unwrap())
 }
 
 #[test]
@@ -91,17 +91,65 @@ fn what_is_no_call_is_counted_and_keeps_no_line_from_its_number() {
         let (lines, facts) = facts(text.as_bytes());
         assert_eq!(lines, [4, 7, 9], "{end:?}");
         assert_eq!((facts.title_lines, facts.blank_rows, facts.repeated_headers), (1, 5, 1), "{end:?}");
-        assert_eq!(facts.totals.len(), 1);
-        assert_eq!((facts.totals[0].line, facts.totals[0].right, facts.totals[0].wrong.len()), (11, 1, 0));
+        let total = &facts.totals.shown[0];
+        assert_eq!((facts.totals.rows, total.line, total.right, total.wrong.len()), (1, 11, 1, 0));
     }
     let (lines, facts) =
-        facts(b"uuid,cost,note\na,0.45,Total\n,0.45,Total\n,0.45,\nGrand total,0.9\nGrand total,0.5,\n");
+        facts(b"uuid,cost,note\na,0.45,Total\n,0.45,Total\n,0.45,\nGrand total,1.3\nGrand total,0.5,\n");
     assert_eq!(
         lines,
         [2, 3, 4],
         "a call, and two rows without an id that do not begin with a word for a sum"
     );
-    assert_eq!(facts.totals.iter().map(|row| row.wrong.len()).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(facts.totals.shown.iter().map(|row| row.wrong.len()).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_column_beside_the_one_that_is_read_is_held_against_it() {
+    let beside = |text: &str| facts(text.as_bytes()).1.not_read;
+    let same = beside(
+        "uuid,total_cost,Amount (INR),amount_paise,duration,duration_ms\na,0.45,₹0.450,45,47,47000\nb,,0,,0,\n",
+    );
+    assert_eq!(same.len(), 3, "{same:?}");
+    assert!(same.iter().all(|one| one.checked && one.differing == 0), "{same:?}");
+    for (text, first) in [
+        ("uuid,total_cost,Amount\na,0.45,0.45\nb,0.45,0.54\nc,0.45,\n", 3),
+        ("uuid,total_cost,Amount\na,,0.45\nb,1,x\n", 2),
+        ("uuid,billsec,Billed Duration (ms)\na,42,42000\nb,42,42\nc,42,1\n", 3),
+        ("uuid,currency,currency_code\na,INR,Rs\nb,INR,USD\nc,INR,EUR\n", 3),
+    ] {
+        let said = beside(text);
+        assert_eq!((said[0].differing, said[0].first), (2, Some(first)), "{text}: {said:?}");
+    }
+    let unit = beside("uuid,duration,duration_min\na,47,1\n");
+    assert!(!unit[0].checked && unit[0].read == "duration");
+}
+
+#[test]
+fn a_smaller_unit_is_read_in_ours() {
+    let call = &read(b"uuid,total_cost_paise,cost (cents),duration_ms\na,45.5,-7,47000\n")[0];
+    let said = [&call.total_cost, &call.cost, &call.duration].map(|said| said.as_ref().unwrap().to_string());
+    assert_eq!(said, ["0.455", "-0.07", "47"]);
+    assert_eq!((call.currency.as_deref(), call.unreadable.as_deref()), (Some("INR"), None));
+}
+
+#[test]
+fn a_number_that_may_be_a_thousand_times_as_much_is_never_guessed() {
+    let facts = |text: &[u8]| {
+        let mut export = open(text).unwrap().unwrap();
+        export.read(usize::MAX).unwrap();
+        export.facts()
+    };
+    for text in
+        [&b"uuid,cost\na,\"1,234\"\n"[..], b"uuid;billsec\na;12\nb;12,345\n", b"uuid;cost\na;0,45\nb;1,234\n"]
+    {
+        assert!(matches!(facts(text), Err(Wrong::AmbiguousNumber(_))));
+    }
+    let wrong = facts(b"uuid;cost;x\na;5;\nb;1,234;\n").unwrap_err().to_string();
+    assert!(wrong.contains("line 3, column cost: 1,234") && wrong.contains("--decimal ,"), "{wrong}");
+    assert_eq!(facts(b"uuid;cost\na;0.5\nb;1,234\n").unwrap().unclear_number, None);
+    assert_eq!(facts(b"uuid;cost\na;5\nb;1.234\n").unwrap().unclear_number.unwrap().line, 3);
+    assert_eq!(read(b"uuid;cost\na;0,034\n")[0].cost, None);
 }
 
 #[test]

@@ -4,68 +4,14 @@
 use ::csv::{ByteRecord, ReaderBuilder};
 
 use super::date::DateOrder;
+use super::heading::{NAMES, Unit, is_number, may_be_a_number, place, shown, squeezed};
 use super::{Wrong, text};
-
-/// What we read, and the names of its columns in exports, as they are without case, blanks and signs. The first is Vobiz's own. The
-/// start is taken as `vobiz.cdr.day_at` takes it.
-const NAMES: [(&str, &[&str]); 12] = [
-    ("call_id", &["uuid", "callid", "calluuid"]),
-    ("record_id", &["id"]),
-    ("account_id", &["accountid"]),
-    ("from", &["calleridnumber", "fromnumber", "callernumber", "from", "caller"]),
-    ("to", &["destinationnumber", "tonumber", "callednumber", "destination", "to"]),
-    (
-        "started_at",
-        &[
-            "starttime",
-            "startedat",
-            "calldatetime",
-            "datetime",
-            "timestamp",
-            "endtime",
-            "endedat",
-            "createdat",
-        ],
-    ),
-    ("duration", &["duration", "callduration", "totalduration"]),
-    (
-        "billsec",
-        &["billsec", "billseconds", "billableseconds", "billedseconds", "billedduration", "billduration"],
-    ),
-    ("cost", &["cost", "callcost"]),
-    ("streaming_cost", &["streamingcost"]),
-    (
-        "total_cost",
-        &["totalcost", "totalamount", "amount", "totalcharge", "totalcharges", "charge", "charges"],
-    ),
-    ("currency", &["currency", "currencycode"]),
-];
+use crate::db::reconcile::FIELDS;
 
 /// Lines that are looked at for the header.
 const LOOKED_AT: usize = 200;
 /// What separates columns; a spreadsheet saves with what its country uses.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
-
-/// Codes of currencies, and other ways in which they are written.
-pub(super) const CURRENCIES: [(&str, &str); 17] = [
-    ("₹", "INR"),
-    ("rupees", "INR"),
-    ("rupee", "INR"),
-    ("inr", "INR"),
-    ("rs.", "INR"),
-    ("rs", "INR"),
-    ("usd", "USD"),
-    ("€", "EUR"),
-    ("eur", "EUR"),
-    ("£", "GBP"),
-    ("gbp", "GBP"),
-    ("aed", "AED"),
-    ("sgd", "SGD"),
-    ("aud", "AUD"),
-    ("cad", "CAD"),
-    ("jpy", "JPY"),
-    ("chf", "CHF"),
-];
 
 /// A column of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +24,6 @@ pub(super) struct HeadedColumn {
     rank: usize,
 }
 
-/// What a heading says of the values below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unit {
-    Plain,
-    Currency(&'static str),
-    Zone(String),
-    Dates(DateOrder),
-    /// One that we cannot compare.
-    Other,
-}
-
 /// The header line.
 #[derive(Debug)]
 pub(super) struct Header {
@@ -98,9 +33,28 @@ pub(super) struct Header {
     pub(super) width: std::ops::RangeInclusive<usize>,
     /// Columns read by another name than Vobiz's, and the name.
     pub(super) read_as: Vec<(String, &'static str)>,
-    /// Columns that say the same as one that is read.
-    pub(super) not_read: Vec<String>,
+    /// Columns for what another one is read for, each with the title of that one.
+    pub(super) beside: Vec<Beside>,
+    /// Columns that may hold numbers, and are not known.
+    pub(super) not_known: Vec<String>,
     squeezed: Vec<String>,
+}
+
+/// A column beside one that is read for the same value.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) column: HeadedColumn,
+    /// The value.
+    pub(super) name: &'static str,
+    /// The title of the one that is read.
+    pub(super) read: String,
+}
+
+impl Beside {
+    /// Whether its values can be held against the other's.
+    pub(super) fn can_be_checked(&self) -> bool {
+        self.column.unit != Unit::Other && FIELDS.contains(&self.name)
+    }
 }
 
 /// Where it stands.
@@ -159,11 +113,6 @@ pub(super) fn find(start: &[u8]) -> Result<Option<FoundHeader>, Wrong> {
     }))
 }
 
-/// Text of a file as a terminal may be given it, and not too much of it.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 /// `sep=;`, by which Excel tells itself.
 fn separator_said(line: &[u8]) -> Option<u8> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -191,82 +140,9 @@ fn record(text: &[u8], separator: u8) -> Vec<String> {
 }
 
 /// A heading as it is shown: without marks and quotes around it, on one line.
-fn title(cell: &str) -> String {
+pub(super) fn title(cell: &str) -> String {
     let cell: Vec<&str> = cell.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     cell.join(" ").trim_matches(|c: char| c.is_whitespace() || "\u{feff}\"'".contains(c)).to_owned()
-}
-
-/// Without case, blanks and signs, but for those of a currency.
-fn squeezed(text: &str) -> String {
-    text.chars()
-        .filter(|c| c.is_alphanumeric() || "₹€£$%".contains(*c))
-        .flat_map(char::to_lowercase)
-        .collect()
-}
-
-/// Which of [`NAMES`] a heading is, by which of its names, and in which unit.
-fn place(title: &str) -> Option<(usize, usize, Unit)> {
-    let named = |name: &str| {
-        let name = squeezed(name);
-        NAMES
-            .iter()
-            .enumerate()
-            .find_map(|(field, (_, names))| Some((field, names.iter().position(|known| *known == name)?)))
-    };
-    if let Some((field, rank)) = named(title) {
-        return Some((field, rank, Unit::Plain));
-    }
-    let closed = title.strip_suffix([')', ']']);
-    if let Some((name, written)) = closed.and_then(|title| title.rsplit_once(['(', '[']))
-        && let Some((field, rank)) = named(name)
-    {
-        // An id or a number of a phone has no unit: `Call ID (SIP)` is another thing.
-        let has_unit = matches!(NAMES[field].0, "started_at") || is_number(field);
-        return has_unit.then(|| (field, rank, unit(field, written).unwrap_or(Unit::Other)));
-    }
-    title.rmatch_indices([' ', '_', '-', '/', ',']).find_map(|(at, _)| {
-        let (field, rank) = named(&title[..at])?;
-        let written = &title[at + 1..];
-        let written = written.strip_prefix("in ").or_else(|| written.strip_prefix("in_")).unwrap_or(written);
-        Some((field, rank, unit(field, written)?))
-    })
-}
-
-fn is_number(field: usize) -> bool {
-    is_money(field) || matches!(NAMES[field].0, "duration" | "billsec")
-}
-
-fn is_money(field: usize) -> bool {
-    matches!(NAMES[field].0, "cost" | "streaming_cost" | "total_cost")
-}
-
-fn unit(field: usize, written: &str) -> Option<Unit> {
-    let written = written.trim().to_lowercase();
-    if is_money(field) {
-        let code = CURRENCIES.iter().find(|(sign, _)| *sign == written);
-        return code.map(|(_, code)| Unit::Currency(code));
-    }
-    if is_number(field) {
-        let seconds = ["s", "sec", "secs", "second", "seconds", "hh:mm:ss", "h:mm:ss", "mm:ss", "hhmmss"]
-            .contains(&&*written);
-        return seconds.then_some(Unit::Plain);
-    }
-    if NAMES[field].0 != "started_at" {
-        return None;
-    }
-    match &*written {
-        "utc" | "gmt" | "z" => return Some(Unit::Zone("UTC".into())),
-        // Of India, where Vobiz is: which zone was taken is said.
-        "ist" | "asia/kolkata" | "asia/calcutta" | "utc+5:30" | "utc+05:30" | "gmt+5:30" | "gmt+05:30"
-        | "+05:30" => {
-            return Some(Unit::Zone("Asia/Kolkata".into()));
-        }
-        _ => {}
-    }
-    let order: String = written.split([' ', 't']).next()?.chars().filter(|c| "dmy".contains(*c)).collect();
-    let mut order: Vec<char> = order.chars().collect();
-    order.dedup();
-    order.into_iter().collect::<String>().parse().ok().map(Unit::Dates)
 }
 
 impl Header {
@@ -277,27 +153,38 @@ impl Header {
                 columns[field].push(HeadedColumn { at, title: shown(title), unit, rank });
             }
         }
-        let (mut read_as, mut not_read) = (Vec::new(), Vec::new());
+        let (mut read_as, mut beside) = (Vec::new(), Vec::new());
         for (field, columns) in columns.iter_mut().enumerate() {
-            columns.sort_by_key(|column| (column.unit == Unit::Other, column.rank));
+            let order = |column: &HeadedColumn| (column.unit.preference(), column.rank);
+            columns.sort_by_key(order);
             for (one, other) in columns.iter().zip(columns.iter().skip(1)) {
-                if one.rank == other.rank && (one.unit == Unit::Other) == (other.unit == Unit::Other) {
+                if order(one) == order(other) {
                     return Err(Wrong::TwiceThere(one.title.clone()));
                 }
             }
             // Of ids and times each row may have another; an amount beside the amount is another amount.
             if !matches!(NAMES[field].0, "call_id" | "started_at") {
-                not_read.extend(columns.drain(1.min(columns.len())..).map(|column| column.title));
+                let read = columns.first().map(|column| column.title.clone()).unwrap_or_default();
+                let others = columns.drain(1.min(columns.len())..);
+                beside.extend(others.map(|column| Beside {
+                    column,
+                    name: NAMES[field].0,
+                    read: read.clone(),
+                }));
             }
             if let Some(column) = columns.iter().find(|column| column.unit == Unit::Other) {
                 return Err(Wrong::OtherUnit(column.title.clone()));
             }
-            let named = columns.iter().filter(|column| is_number(field) && column.rank > 0);
+            let named = columns
+                .iter()
+                .filter(|column| is_number(field) && (column.rank > 0 || column.unit.places() > 0));
             read_as.extend(named.map(|column| (column.title.clone(), NAMES[field].0)));
         }
         let least = titles.iter().rposition(|title| !title.is_empty()).map_or(0, |at| at + 1);
         let squeezed = titles.iter().map(|title| squeezed(title)).collect();
-        Ok(Self { columns, width: least..=titles.len(), read_as, not_read, squeezed })
+        let not_known = titles.iter().filter(|title| place(title).is_none() && may_be_a_number(title));
+        let not_known = not_known.map(|title| shown(title)).collect();
+        Ok(Self { columns, width: least..=titles.len(), read_as, beside, not_known, squeezed })
     }
 
     /// The columns of one of our names.
@@ -337,51 +224,6 @@ impl Header {
 mod tests {
     use super::*;
 
-    fn placed(title: &str) -> Option<(&'static str, Unit)> {
-        place(title).map(|(field, _, unit)| (NAMES[field].0, unit))
-    }
-
-    #[test]
-    fn a_heading_is_found_however_it_is_spelt() {
-        for name in [
-            "uuid",
-            "UUID",
-            "Call UUID",
-            "call_uuid",
-            "CallUUID",
-            "Call Id",
-            "CALL-ID",
-            "call.id",
-            " call  id ",
-        ] {
-            assert_eq!(placed(&title(name)), Some(("call_id", Unit::Plain)), "{name}");
-        }
-        for (name, field, unit) in [
-            ("Amount (INR)", "total_cost", Unit::Currency("INR")),
-            ("Amount [₹]", "total_cost", Unit::Currency("INR")),
-            ("Total Cost in Rs.", "total_cost", Unit::Currency("INR")),
-            ("TOTAL_COST_INR", "total_cost", Unit::Currency("INR")),
-            ("Cost ₹", "cost", Unit::Currency("INR")),
-            ("Cost (USD)", "cost", Unit::Currency("USD")),
-            ("Cost (paise)", "cost", Unit::Other),
-            ("Amount (incl. GST)", "total_cost", Unit::Other),
-            ("Duration (min)", "duration", Unit::Other),
-            ("Duration (Sec)", "duration", Unit::Plain),
-            ("duration_seconds", "duration", Unit::Plain),
-            ("Bill Sec", "billsec", Unit::Plain),
-            ("Start Time (IST)", "started_at", Unit::Zone("Asia/Kolkata".into())),
-            ("Start Time UTC", "started_at", Unit::Zone("UTC".into())),
-            ("Start Time (DD/MM/YYYY HH:MM)", "started_at", Unit::Dates(DateOrder::DayMonthYear)),
-        ] {
-            assert_eq!(placed(name), Some((field, unit)), "{name}");
-        }
-        for name in
-            ["Cost Center", "SIP Call ID", "bridge_uuid", "UUID of bridge", "Call ID (SIP)", "Account", ""]
-        {
-            assert_eq!(placed(name), None, "{name}");
-        }
-    }
-
     #[test]
     fn the_header_is_the_line_that_names_most_of_what_we_read() {
         for (text, at, separator, titles, blank) in [
@@ -405,11 +247,18 @@ mod tests {
         let both = header("uuid,Amount,Total Cost,Duration (min),Duration (s)\n").unwrap();
         assert_eq!(both.columns("total_cost")[0].at, 2);
         assert_eq!(both.columns("duration")[0].at, 4);
-        assert_eq!(both.not_read, ["Duration (min)", "Amount"]);
+        let beside: Vec<_> = both.beside.iter().map(|beside| &*beside.column.title).collect();
+        assert_eq!(beside, ["Duration (min)", "Amount"]);
         let named = header("uuid,Amount (INR)\n").unwrap();
         assert_eq!(named.read_as, [("Amount (INR)".to_owned(), "total_cost")]);
         assert!(matches!(header("uuid,cost,Cost\n"), Err(Wrong::TwiceThere(_))));
         assert!(matches!(header("uuid,Cost (INR),Cost (USD)\n"), Err(Wrong::TwiceThere(_))));
-        assert!(matches!(header("uuid,Cost (paise)\n"), Err(Wrong::OtherUnit(_))));
+        let smaller = header("uuid,total_cost_paise,duration_ms,duration,Net Amount\n").unwrap();
+        assert_eq!(smaller.columns("duration")[0].title, "duration");
+        assert_eq!(smaller.columns("total_cost")[0].unit.places(), 2);
+        assert_eq!(smaller.read_as, [("total_cost_paise".to_owned(), "total_cost")]);
+        assert_eq!(smaller.not_known, ["Net Amount"]);
+        assert!(matches!(header("uuid,billsec_min\n"), Err(Wrong::OtherUnit(_))));
+        assert!(matches!(header("uuid,Cost (lakh)\n"), Err(Wrong::OtherUnit(_))));
     }
 }

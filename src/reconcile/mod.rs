@@ -6,7 +6,9 @@
 mod cell;
 mod csv;
 mod date;
+mod decimal;
 mod header;
+mod heading;
 mod map;
 mod quotes;
 mod row;
@@ -19,11 +21,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
-pub use cell::{DecimalMark, Spelling};
-pub use csv::{Export, FileFacts};
+pub use cell::Spelling;
+pub use csv::{Export, FileFacts, NotRead};
 pub use date::DateOrder;
+pub use decimal::{DecimalMark, UnclearNumber};
 pub use map::Map;
-pub use total::TotalRow;
+pub use total::{TotalRow, TotalRows};
 
 use crate::db::reconcile::{
     self, Closeness, CompareScope, Counts, FIELDS, InstantRange, ReconcileTotal, TableError,
@@ -53,7 +56,7 @@ pub enum Wrong {
     TwiceThere(String),
     /// Nothing that we can compare.
     #[error(
-        "the column {0:?} has a unit that is not compared: amounts are compared in a currency such as (INR), durations in seconds (s), \
+        "the column {0:?} has a unit that is not compared: amounts are compared in a currency such as (INR) or in (paise), durations in (s) or (ms), \
          times in (UTC) or (IST); head it so, convert it, or take the column out"
     )]
     OtherUnit(String),
@@ -69,6 +72,13 @@ pub enum Wrong {
         /// What it says.
         text: String,
     },
+    /// A thousand times as much or not, and nobody knows.
+    #[error(
+        "line {}, column {}: {} may be either of two numbers, and no other number of the file says what stands before the decimals: say \
+         --decimal . or --decimal ,",
+        .0.line, .0.column, .0.text
+    )]
+    AmbiguousNumber(UnclearNumber),
     /// The map does not do.
     #[error("the map: {0}")]
     Map(String),
@@ -124,7 +134,7 @@ pub struct ReconcileRequest {
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// Whether both sides say the same: never, where neither was asked for days nor theirs has a row, because nothing proves
-    /// nothing; nor where a row of totals contradicts the rows above it.
+    /// nothing; nor where a row of totals contradicts the rows above it, or a column is blank of which we have values.
     pub equal: bool,
     /// Rows of theirs, of whatever days.
     pub rows: i64,
@@ -134,8 +144,10 @@ pub struct Comparison {
     pub until: Option<DateTime<Utc>>,
     /// The accounts that were compared; None means all.
     pub accounts: Option<Vec<String>>,
-    /// Which values they have a column for.
+    /// Which values they have a column for that says something.
     pub compared: Vec<&'static str>,
+    /// Which they have a column for that every row of theirs leaves blank. Where we have such values, nothing is equal.
+    pub not_compared: Vec<&'static str>,
     /// How many calls came out how.
     pub counts: Counts,
     /// The sums, by currency.
@@ -151,7 +163,7 @@ pub async fn with_csv(
     request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     let here = reconcile::here(connection).await?;
-    let mut export = Export::open(input, request.spelling, here.now)?;
+    let mut export = Export::open(input, request.spelling, request.closeness.slack(), here.now)?;
     let in_file = export.as_ref().and_then(|export| export.zone()).map(str::to_owned);
     let (zone, by) = match (&request.zone, in_file) {
         (Some(zone), _) => (zone.clone(), "--zone"),
@@ -161,8 +173,10 @@ pub async fn with_csv(
     check_zone(connection, &zone).await?;
     reconcile::prepare(connection).await?;
     let mut compared = Vec::new();
+    let mut has_currency = false;
     if let Some(export) = &mut export {
         compared = FIELDS.into_iter().filter(|field| export.has(field)).collect();
+        has_currency = export.has_currency();
         loop {
             let calls = export.read(BATCH)?;
             if calls.is_empty() {
@@ -175,18 +189,26 @@ pub async fn with_csv(
             reconcile::load(connection, &calls, &zone).await?;
         }
     }
+    // Before minutes of comparing numbers that may be other ones.
+    let facts = export.map(Export::facts).transpose()?;
     let mut transaction = connection.begin_with(READ_ONLY).await?;
     reconcile::read_at_length(&mut transaction).await?;
     let range = asked_range(&mut transaction, request).await?;
-    let mut comparison = finish(&mut transaction, request, range, None, compared).await?;
+    let columns = ComparedColumns { compared, has_currency };
+    let mut comparison = finish(&mut transaction, request, range, None, columns).await?;
     transaction.commit().await?;
-    if let Some(export) = export {
-        let mut facts = export.facts(request.closeness.slack().as_ref());
+    if let Some(mut facts) = facts {
         facts.zone = (facts.zoneless > 0).then_some((zone, by));
-        comparison.equal &= facts.totals.iter().all(|total| total.wrong.is_empty());
+        comparison.equal &= facts.totals.wrong == 0;
         comparison.file = Some(facts);
     }
     Ok(comparison)
+}
+
+/// The columns of theirs that are compared.
+struct ComparedColumns {
+    compared: Vec<&'static str>,
+    has_currency: bool,
 }
 
 /// Compares with a table `schema.table` of the same database, in one snapshot of both; times without a zone are taken in the
@@ -216,7 +238,8 @@ pub async fn with_table(
         reconcile::load(&mut transaction, &calls, &map.zone).await?;
     }
     let compared = FIELDS.into_iter().filter(|field| map.has(field)).collect();
-    let comparison = finish(&mut transaction, request, range, Some(map.matching), compared).await?;
+    let columns = ComparedColumns { compared, has_currency: map.has("currency") };
+    let comparison = finish(&mut transaction, request, range, Some(map.matching), columns).await?;
     transaction.commit().await?;
     Ok(comparison)
 }
@@ -247,9 +270,11 @@ async fn finish(
     request: &ReconcileRequest,
     range: Option<InstantRange>,
     matching: Option<reconcile::Matching>,
-    compared: Vec<&'static str>,
+    columns: ComparedColumns,
 ) -> Result<Comparison, ReconcileError> {
     let span = reconcile::span(connection).await?;
+    let is_blank = |field: &&'static str| span.rows > 0 && span.blank.iter().any(|blank| blank == field);
+    let (blank, compared): (Vec<_>, Vec<_>) = columns.compared.into_iter().partition(is_blank);
     let accounts = match &request.account {
         Some(account) => Some(vec![account.as_str().to_owned()]),
         None => Some(span.accounts).filter(|named| !named.is_empty()),
@@ -270,21 +295,36 @@ async fn finish(
         accounts,
         is_theirs,
         closeness: request.closeness.clone(),
+        has_currency: columns.has_currency && !blank.contains(&"currency"),
+        compared,
     };
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
+    let totals = reconcile::totals(connection).await?;
+    let zero = |sum: &Option<String>| sum.as_deref().is_none_or(|sum| sum == "0");
+    let unproven = blank.iter().any(|field| {
+        totals.iter().any(|total| {
+            if *field == "currency" {
+                total.currency.is_some()
+            } else {
+                total.what == *field && !zero(&total.here)
+            }
+        })
+    });
     Ok(Comparison {
         // Nothing equals nothing: rows that were all left out prove nothing either.
         equal: counts.differences() == 0
+            && !unproven
             && (span.rows > 0 || request.days.is_some())
             && !(span.rows > 0 && counts.calls_here == 0 && counts.calls_there == 0),
         rows: span.rows,
         from: range.map(|range| range.from),
         until: range.map(|range| range.until),
         accounts: scope.accounts,
-        compared,
+        compared: scope.compared,
+        not_compared: blank,
         counts,
-        totals: reconcile::totals(connection).await?,
+        totals,
         file: None,
     })
 }

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 
 use super::cell::{self, Spelling, Time};
-use super::{Wrong, header};
-use crate::db::reconcile::{COLUMNS, TheirCall};
-use crate::vobiz::written;
+use super::{Wrong, heading};
+use crate::db::reconcile::{AMOUNTS, COLUMNS, TheirCall};
+use crate::vobiz::{Numeric, written};
 
 /// What a row says in one column.
 pub(super) struct SaidValue<'a> {
@@ -17,6 +17,51 @@ pub(super) struct SaidValue<'a> {
     pub(super) text: Cow<'a, str>,
     /// The currency in which the heading says that amounts are.
     pub(super) currency: Option<&'static str>,
+    /// Places by which the point stands too far to the right, where the heading says a smaller unit.
+    pub(super) places: u8,
+}
+
+impl SaidValue<'_> {
+    /// Seconds that it says.
+    fn seconds(&self, spelling: Option<Spelling>) -> Result<Numeric, String> {
+        cell::seconds(&self.text, spelling).and_then(|number| self.in_our_unit(number))
+    }
+
+    /// An amount that it says, and the currency that is written at it.
+    fn amount(&self, spelling: Option<Spelling>) -> Result<(Numeric, Option<&'static str>), String> {
+        let (number, sign) = cell::amount_or_number(&self.text, spelling)?;
+        Ok((self.in_our_unit(number)?, sign))
+    }
+
+    fn in_our_unit(&self, number: Numeric) -> Result<Numeric, String> {
+        if self.places == 0 {
+            return Ok(number);
+        }
+        let ours = format!("{}e-{}", number.as_str(), self.places).parse::<Numeric>();
+        ours.map(|number| number.normalize()).map_err(|error| error.to_string())
+    }
+
+    /// Whether another column says the same of a value of this name: the same number, or both nothing but zero.
+    pub(super) fn says_the_same(&self, other: &Self, name: &str, spelling: Spelling) -> bool {
+        let nothing = [self, other].map(|said| written::is_nothing(&said.text));
+        if name == "currency" {
+            return nothing[0] || nothing[1] || cell::currency(&self.text) == cell::currency(&other.text);
+        }
+        let number = |said: &Self| {
+            if written::is_nothing(&said.text) {
+                return Ok(Numeric::default());
+            }
+            let spelling = Some(spelling);
+            if AMOUNTS.contains(&name) {
+                said.amount(spelling).map(|(number, _)| number)
+            } else {
+                said.seconds(spelling)
+            }
+        };
+        // What cannot be read is said of the column that is read.
+        let ours = number(self);
+        ours.is_err() || ours == number(other)
+    }
 }
 
 /// A row that was read.
@@ -58,7 +103,7 @@ pub(super) fn read<'a>(
             }
             Time::Unreadable(why) => wrong.push(format!("{}: {why}", said.title)),
             Time::Ambiguous => {
-                let text = header::shown(&said.text);
+                let text = heading::shown(&said.text);
                 return Err(Wrong::AmbiguousDate { line, column: said.title.into_owned(), text });
             }
         }
@@ -66,14 +111,14 @@ pub(super) fn read<'a>(
     }
     let seconds = |name: &str, wrong: &mut Vec<String>| {
         let said = said(name).into_iter().next()?;
-        let read = cell::seconds(&said.text, spelling);
+        let read = said.seconds(spelling);
         read.map_err(|why| wrong.push(format!("{}: {why}", said.title))).ok()
     };
     let (duration, billsec) = (seconds("duration", &mut wrong), seconds("billsec", &mut wrong));
     let mut currency = text("currency", written::text, &mut wrong).map(|currency| cell::currency(&currency));
     let mut amount = |name: &str, wrong: &mut Vec<String>| {
         let said = said(name).into_iter().next()?;
-        match cell::amount_or_number(&said.text, spelling) {
+        match said.amount(spelling) {
             Ok((number, sign)) => {
                 for code in [sign, said.currency].into_iter().flatten() {
                     match &currency {
@@ -126,8 +171,12 @@ pub(super) fn of_table(
             .zip(texts)
             .find(|(column, _)| **column == name)
             .and_then(|(_, text)| text.as_deref());
-        let said =
-            text.map(|text| SaidValue { title: name.to_owned().into(), text: text.into(), currency: None });
+        let said = text.map(|text| SaidValue {
+            title: name.to_owned().into(),
+            text: text.into(),
+            currency: None,
+            places: 0,
+        });
         said.into_iter().collect()
     };
     read(line, says, None, now).map(|row| row.call)
@@ -145,6 +194,7 @@ mod tests {
                     title: (*title).into(),
                     text: (*text).into(),
                     currency: *currency,
+                    places: 0,
                 })
                 .collect()
         };

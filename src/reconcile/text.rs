@@ -50,11 +50,12 @@ pub(super) struct Text<R> {
     /// Decoded, up to the place from which on it was not given away yet.
     ready: Vec<u8>,
     given: usize,
+    /// CRs that may be the beginning of a line end: two at most.
     carriage_returns: usize,
     over: bool,
     written: u64,
-    /// Where the line ends lie that were given away, but not passed yet.
-    ends: VecDeque<u64>,
+    /// Where the line ends lie that were given away, but not passed yet: the first of some that follow each other, and how many.
+    ends: VecDeque<(u64, u64)>,
     line: i64,
 }
 
@@ -91,9 +92,15 @@ impl<R: BufRead> Text<R> {
 
     /// The line on which a byte of the text stands, counted from 1; bytes must be asked for in their order.
     pub(super) fn line_at(&mut self, byte: u64) -> i64 {
-        while self.ends.front().is_some_and(|end| *end < byte) {
-            self.ends.pop_front();
-            self.line += 1;
+        while let Some((first, count)) = self.ends.front_mut()
+            && *first < byte
+        {
+            let passed = (byte - *first).min(*count);
+            self.line += i64::try_from(passed).unwrap_or(i64::MAX);
+            (*first, *count) = (*first + passed, *count - passed);
+            if *count == 0 {
+                self.ends.pop_front();
+            }
         }
         self.line
     }
@@ -129,7 +136,12 @@ impl<R: BufRead> Text<R> {
         for byte in read {
             match byte {
                 b'\r' => {
-                    self.carriage_returns += 1;
+                    // The first of three is a line end of its own.
+                    if self.carriage_returns == 2 {
+                        self.ready.push(b'\n');
+                    } else {
+                        self.carriage_returns += 1;
+                    }
                     continue;
                 }
                 b'\n' => self.carriage_returns = 0,
@@ -153,7 +165,10 @@ impl<R: BufRead> Read for Text<R> {
         buffer[..length].copy_from_slice(&self.ready[self.given..self.given + length]);
         for (byte, at) in buffer[..length].iter().zip(self.written..) {
             if *byte == b'\n' {
-                self.ends.push_back(at);
+                match self.ends.back_mut() {
+                    Some((first, count)) if *first + *count == at => *count += 1,
+                    _ => self.ends.push_back((at, 1)),
+                }
             }
         }
         self.given += length;
@@ -223,10 +238,33 @@ mod tests {
             ("a\n\nb", "a\n\nb"),
             ("a\r\rb", "a\n\nb"),
             ("a\r\n\r\nb", "a\n\nb"),
+            ("a\r\r\r\nb", "a\n\nb"),
+            ("a\r\r\r\rb", "a\n\n\n\nb"),
             ("\r", "\n"),
             ("", ""),
         ] {
             assert_eq!(read(bytes.as_bytes()), lines, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn line_ends_without_number_take_no_room() {
+        for end in [b'\r', b'\n'] {
+            let many = [&b"a"[..], &vec![end; 3_000_000], b"b\nc"].concat();
+            let mut text = Text::open(&many[..]).unwrap();
+            let (mut read, mut buffer) = (0, [0; 8192]);
+            loop {
+                match text.read(&mut buffer).unwrap() {
+                    0 => break,
+                    length => read += length,
+                }
+                assert!(text.ready.len() <= 65_536 + 2 && text.ends.len() <= 2);
+            }
+            assert_eq!(read, many.len());
+            assert_eq!(
+                (text.line_at(3), text.line_at(3_000_001), text.last_line()),
+                (3, 3_000_001, 3_000_002)
+            );
         }
     }
 

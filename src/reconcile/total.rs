@@ -1,122 +1,360 @@
 //! Rows that are no call, but the sum of those before them. Pure. They are never taken for calls, and never believed: each is held against
 //! the rows that it sums up.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::db::reconcile::TheirCall;
+use super::cell;
+use super::decimal::DecimalMark;
+use super::heading::CURRENCIES;
+use crate::db::reconcile::{NUMBERS, SECONDS, TheirCall};
 use crate::vobiz::{Half, Numeric};
 
-/// What such a row can sum up.
-const SUMMED: [&str; 5] = ["duration", "billsec", "cost", "streaming_cost", "total_cost"];
+/// So many of them are told one by one.
+const SHOWN: usize = 100;
+/// So many that no rows before them explain are kept until all rows are known.
+const KEPT: usize = 1000;
 
 /// A row that sums up others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TotalRow {
     /// Where it stands.
     pub line: i64,
     /// What is wrong with it: its sums that are not those of the rows, or cannot be read.
     pub wrong: Vec<String>,
-    /// What is right about it only because it is rounded.
-    pub rounded: Vec<String>,
+    /// What is right about it, but only rounded or of other rows than it says, and what of it could not be held against rows.
+    pub remarks: Vec<String>,
     /// How many of its sums are those of the rows.
     pub right: i64,
 }
 
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TotalRows {
+    /// How many there are.
+    pub rows: i64,
+    /// How many have something wrong.
+    pub wrong: i64,
+    /// The first of them, those before that have something wrong.
+    pub shown: Vec<TotalRow>,
+}
+
+/// What such a row says.
+#[derive(Debug, Default)]
+pub(super) struct SaidTotal {
+    /// Its sums that stand under their columns, their currency, and what is unreadable among them.
+    pub(super) call: TheirCall,
+    /// The cell that makes it one.
+    pub(super) label: String,
+    /// Other cells that say something.
+    pub(super) others: Vec<String>,
+}
+
+/// Words that say a sum, and those that may stand beside them.
+const SUM: [&str; 8] = ["total", "totals", "subtotal", "subtotals", "sum", "sums", "gesamt", "summe"];
+const BEFORE_SUM: [&str; 6] = ["grand", "sub", "overall", "net", "report", "page"];
+const BEHIND_SUM: [&str; 13] =
+    ["of", "all", "amount", "cost", "costs", "calls", "call", "total", "rows", "records", "for", "the", "in"];
+
+fn words(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+fn currency_of(word: &str) -> Option<&'static str> {
+    let word = word.trim_matches(|c: char| "()[]:".contains(c)).to_lowercase();
+    CURRENCIES.iter().find(|(sign, _)| *sign == word).map(|(_, code)| *code)
+}
+
 /// Whether this is how the row of a sum is headed.
 pub(super) fn is_label(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let words = match words.as_slice() {
-        ["grand" | "sub" | "overall" | "net" | "report" | "page", rest @ ..] => rest,
-        all => all,
+    let words = words(text);
+    let words = match words.split_first() {
+        Some((first, rest)) if BEFORE_SUM.contains(&first.as_str()) => rest,
+        _ => &words[..],
     };
-    let (Some(first), rest) = (words.first(), words.get(1..).unwrap_or_default()) else { return false };
-    let more = [
-        "of", "all", "amount", "cost", "costs", "calls", "call", "total", "rows", "records", "for", "the",
-        "inr", "rs", "in",
-    ];
-    matches!(*first, "total" | "totals" | "subtotal" | "subtotals" | "sum" | "sums" | "gesamt" | "summe")
-        && rest.iter().all(|word| more.contains(word) || word.bytes().all(|b| b.is_ascii_digit()))
+    let Some((first, rest)) = words.split_first() else { return false };
+    let may_follow = |word: &String| {
+        BEHIND_SUM.contains(&word.as_str())
+            || word.bytes().all(|b| b.is_ascii_digit())
+            || currency_of(word.trim_end_matches(|c: char| c.is_ascii_digit())).is_some()
+    };
+    SUM.contains(&first.as_str()) && rest.iter().all(may_follow)
 }
 
-/// RowSums of rows.
+/// Whether it heads the sum of a part.
+fn is_of_a_part(label: &str) -> bool {
+    let words = words(label);
+    words.first().is_some_and(|word| ["sub", "page", "subtotal", "subtotals"].contains(&word.as_str()))
+}
+
+/// What is said behind the words for a sum: `109.97` of `Total: 109.97`; and the currency.
+fn behind_the_words(label: &str) -> (String, Option<&'static str>) {
+    let is_word = |word: &&str| {
+        let words = words(word);
+        let known = |word: &String| {
+            let word = word.as_str();
+            SUM.contains(&word) || BEFORE_SUM.contains(&word) || BEHIND_SUM.contains(&word)
+        };
+        currency_of(word).is_none() && words.iter().all(known) && !word.contains(|c: char| c.is_ascii_digit())
+    };
+    let words: Vec<&str> = label.split_whitespace().flat_map(|word| word.split_inclusive(':')).collect();
+    let currency = words.iter().find_map(|word| currency_of(word));
+    let rest: Vec<&str> = words.into_iter().skip_while(is_word).collect();
+    let rest = rest.join(" ");
+    if rest.contains(|c: char| c.is_ascii_digit()) { (rest, currency) } else { (String::new(), currency) }
+}
+
+/// Sums of rows, of amounts by currency: those of different ones are only added up by who wrote the file.
 #[derive(Debug, Clone, Default)]
-struct RowSums([Option<Numeric>; SUMMED.len()]);
-
-fn values(call: &TheirCall) -> [&Option<Numeric>; SUMMED.len()] {
-    [&call.duration, &call.billsec, &call.cost, &call.streaming_cost, &call.total_cost]
+struct RowSums {
+    rows: u32,
+    all: [Option<Numeric>; NUMBERS.len()],
+    by_currency: BTreeMap<String, [Option<Numeric>; NUMBERS.len()]>,
 }
 
-impl RowSums {
-    fn add(&mut self, call: &TheirCall) {
-        for (sum, value) in self.0.iter_mut().zip(values(call)) {
-            if let Some(value) = value {
-                *sum = Some(sum.as_ref().map_or_else(|| value.clone(), |sum| sum + value));
-            }
+fn add(sums: &mut [Option<Numeric>; NUMBERS.len()], call: &TheirCall) {
+    for (sum, value) in sums.iter_mut().zip(call.numbers()) {
+        if let Some(value) = value {
+            *sum = Some(sum.as_ref().map_or_else(|| value.clone(), |sum| sum + value));
         }
     }
 }
 
-struct Seen {
-    row: TheirCall,
+impl RowSums {
+    fn add(&mut self, call: &TheirCall) {
+        self.rows += 1;
+        add(&mut self.all, call);
+        let has_amount = call.numbers().into_iter().skip(SECONDS.len()).any(Option::is_some);
+        if has_amount {
+            let currency = call.currency.clone().unwrap_or_default();
+            add(self.by_currency.entry(currency).or_default(), call);
+        }
+    }
+
+    /// The sums that a total may be: of a currency, of all rows where they name none; without one, of each currency and of all.
+    fn of(&self, at: usize, currency: Option<&str>) -> Vec<&Numeric> {
+        let all = self.all[at].iter();
+        match currency.filter(|_| at >= SECONDS.len()) {
+            None => all.chain(self.by_currency.values().filter_map(|sums| sums[at].as_ref())).collect(),
+            Some(_) if self.by_currency.keys().all(String::is_empty) => all.collect(),
+            Some(code) => self.by_currency.get(code).and_then(|sums| sums[at].as_ref()).into_iter().collect(),
+        }
+    }
+}
+
+/// What there is to hold a row against.
+struct KnownSums<'a> {
+    /// Of the rows since the total row before it.
+    since: &'a RowSums,
     /// Of all rows before it.
+    before: &'a RowSums,
+    /// Of all rows; not known yet while the file is read.
+    all: Option<&'a RowSums>,
+    /// What one row may be off.
+    slack: &'a Numeric,
+}
+
+/// One sum that was found.
+struct FoundSum {
+    of_others: bool,
+    rounded: Option<Numeric>,
+}
+
+impl KnownSums<'_> {
+    fn find(
+        &self,
+        at: usize,
+        said: &Numeric,
+        currency: Option<&str>,
+        is_of_a_part: bool,
+    ) -> Option<FoundSum> {
+        let sums = [Some(self.since), Some(self.before), self.all];
+        let sums =
+            sums.into_iter().enumerate().filter_map(|(nth, sums)| Some((nth > 0 && is_of_a_part, sums?)));
+        let sums: Vec<(bool, &Numeric)> = sums
+            .flat_map(|(other, sums)| sums.of(at, currency).into_iter().map(move |sum| (other, sum)))
+            .collect();
+        let found = |of_others: bool, rounded| Some(FoundSum { of_others, rounded });
+        // Of no rows there is no sum.
+        if sums.is_empty() && *said == Numeric::default() {
+            return found(false, None);
+        }
+        if let Some((other, _)) = sums.iter().find(|(_, sum)| *sum == said) {
+            return found(*other, None);
+        }
+        if let Some((other, sum)) = sums.iter().find(|(_, sum)| sum.rounded(said.scale(), Half::Up) == *said)
+        {
+            return found(*other, Some(sum.normalize()));
+        }
+        let slack = times(self.slack, self.before.rows.max(self.all.map_or(0, |all| all.rows)) + 1);
+        let near = |sum: &Numeric| at >= SECONDS.len() && sum.minus(said).abs() <= slack;
+        sums.iter().find(|(_, sum)| near(sum)).and_then(|(other, _)| found(*other, None))
+    }
+
+    fn judge(&self, said: &SaidTotal, decimal: DecimalMark) -> TotalRow {
+        let mut row = TotalRow { line: said.call.line, ..TotalRow::default() };
+        row.wrong.extend(said.call.unreadable.clone());
+        let (behind, in_label) = behind_the_words(&said.label);
+        let currency = said.call.currency.as_deref().or(in_label);
+        if let (Some(label), Some(cells)) = (in_label, said.call.currency.as_deref())
+            && label != cells
+        {
+            row.wrong.push(format!("its words say {label}, its amounts {cells}"));
+        }
+        let is_of_a_part = is_of_a_part(&said.label);
+        for (at, (name, number)) in NUMBERS.iter().zip(said.call.numbers()).enumerate() {
+            let Some(number) = number else { continue };
+            let code = currency.filter(|_| at >= SECONDS.len());
+            let words =
+                code.map_or_else(|| format!("{name} {number}"), |code| format!("{name} {number} {code}"));
+            match self.find(at, number, currency, is_of_a_part) {
+                None => {
+                    let sum = self.before.of(at, currency).first().map(|sum| sum.normalize());
+                    row.wrong.push(match (sum, code) {
+                        (None, Some(code)) => format!("{words}, but no row before it is in {code}"),
+                        (sum, _) => {
+                            format!("{words}, but the rows before it add up to {}", sum.unwrap_or_default())
+                        }
+                    });
+                }
+                Some(found) => row.note(&words, found),
+            }
+        }
+        for other in [behind].iter().chain(&said.others).filter(|text| !text.is_empty()) {
+            self.judge_other(other, currency, decimal, is_of_a_part, &mut row);
+        }
+        if row == (TotalRow { line: row.line, ..TotalRow::default() }) {
+            row.remarks.push("it says no sum".to_owned());
+        }
+        row
+    }
+
+    /// A sum that stands under no column of ours: that of any of them, or how many rows there are.
+    fn judge_other(
+        &self,
+        text: &str,
+        currency: Option<&str>,
+        decimal: DecimalMark,
+        is_of_a_part: bool,
+        row: &mut TotalRow,
+    ) {
+        let shown = super::heading::shown(text);
+        let bare = text.trim_matches(|c: char| c.is_whitespace() || "()[]:=".contains(c));
+        let number = bare.split_whitespace().next().unwrap_or_default();
+        let counted = number.parse::<u32>().ok().filter(|_| {
+            let unit = bare[number.len()..].trim().to_lowercase();
+            ["", "calls", "call", "rows", "records"].contains(&&*unit)
+        });
+        let sets = [Some(self.since), Some(self.before), self.all];
+        if counted.is_some_and(|count| sets.into_iter().flatten().any(|sums| sums.rows == count)) {
+            row.right += 1;
+            return;
+        }
+        let Ok((said, sign)) = cell::amount(bare, decimal) else {
+            if counted.is_some() {
+                row.wrong.push(format!("{shown}, but {} rows are before it", self.before.rows));
+            } else if text.contains(|c: char| c.is_ascii_digit()) {
+                row.remarks.push(format!("{shown:?} was not held against the rows"));
+            }
+            return;
+        };
+        let code = sign.or(currency);
+        let first = if code.is_some() { SECONDS.len() } else { 0 };
+        let found = (first..NUMBERS.len())
+            .find_map(|at| Some((at, self.find(at, &said, code, is_of_a_part).filter(|_| self.has(at))?)));
+        match found {
+            Some((at, found)) => row.note(&format!("{} {said}", NUMBERS[at]), found),
+            None => row.wrong.push(format!("{shown:?} is no sum of the rows before it")),
+        }
+    }
+
+    fn has(&self, at: usize) -> bool {
+        [Some(self.before), self.all].into_iter().flatten().any(|sums| sums.all[at].is_some())
+    }
+}
+
+impl TotalRow {
+    fn note(&mut self, words: &str, found: FoundSum) {
+        self.right += 1;
+        if let Some(sum) = found.rounded {
+            self.remarks.push(format!("{words} is the sum of the rows, {sum}, rounded"));
+        }
+        if found.of_others {
+            self.remarks
+                .push(format!("{words} is the sum of all rows, not of those since the total row before it"));
+        }
+    }
+}
+
+/// One that waits for the rest of the file.
+struct WaitingTotal {
+    said: SaidTotal,
     before: RowSums,
-    /// Of the rows since the one before.
     since: RowSums,
 }
 
 /// The sums of a file that is being read.
 #[derive(Default)]
 pub(super) struct Totals {
+    /// What one row may be off.
+    slack: Numeric,
     all: RowSums,
     since: RowSums,
-    rows: u32,
-    seen: Vec<Seen>,
+    waiting: Vec<WaitingTotal>,
+    judged: TotalRows,
 }
 
 impl Totals {
+    /// Where each row may be off by `slack`.
+    pub(super) fn new(slack: Option<Numeric>) -> Self {
+        Self { slack: slack.unwrap_or_default(), ..Self::default() }
+    }
+
     /// A row of a call.
     pub(super) fn add(&mut self, call: &TheirCall) {
         self.all.add(call);
         self.since.add(call);
-        self.rows += 1;
     }
 
     /// A row that says sums.
-    pub(super) fn say(&mut self, row: TheirCall) {
+    pub(super) fn say(&mut self, said: SaidTotal, decimal: DecimalMark) {
         let since = std::mem::take(&mut self.since);
-        self.seen.push(Seen { row, before: self.all.clone(), since });
-    }
-
-    /// Each with what is to be said of it. `slack` is what one row may be off.
-    pub(super) fn judge(&self, slack: Option<&Numeric>) -> Vec<TotalRow> {
-        let slack = slack.map_or_else(Numeric::default, |slack| times(slack, self.rows + 1));
-        self.seen.iter().map(|seen| self.judge_one(seen, &slack)).collect()
-    }
-
-    fn judge_one(&self, seen: &Seen, slack: &Numeric) -> TotalRow {
-        let (mut wrong, mut rounded, mut right) = (Vec::new(), Vec::new(), 0);
-        wrong.extend(seen.row.unreadable.clone());
-        for (at, (name, said)) in SUMMED.iter().zip(values(&seen.row)).enumerate() {
-            let Some(said) = said else { continue };
-            let sums = [&seen.before, &seen.since, &self.all].map(|sums| sums.0[at].clone());
-            // Of no rows there is no sum.
-            let sums: Vec<Numeric> = sums.into_iter().flatten().collect();
-            let is_money = at >= 2;
-            if sums.iter().any(|sum| sum == said) || sums.is_empty() && *said == Numeric::default() {
-                right += 1;
-            } else if let Some(sum) = sums.iter().find(|sum| sum.rounded(said.scale(), Half::Up) == *said) {
-                right += 1;
-                rounded.push(format!("{name} {said} is the sum of the rows, {}, rounded", sum.normalize()));
-            } else if is_money && sums.iter().any(|sum| sum.minus(said).abs() <= *slack) {
-                right += 1;
-            } else {
-                let sum = seen.before.0[at].clone().unwrap_or_default();
-                wrong.push(format!("{name} {said}, but the rows before it add up to {}", sum.normalize()));
-            }
+        let known = KnownSums { since: &since, before: &self.all, all: None, slack: &self.slack };
+        let row = known.judge(&said, decimal);
+        // A total may stand above its rows.
+        if !row.wrong.is_empty() && self.waiting.len() < KEPT {
+            self.waiting.push(WaitingTotal { said, before: self.all.clone(), since });
+        } else {
+            self.judged.add(row);
         }
-        TotalRow { line: seen.row.line, wrong, rounded, right }
+    }
+
+    /// All of them, with what is to be said of each.
+    pub(super) fn judge(mut self, decimal: DecimalMark) -> TotalRows {
+        for WaitingTotal { said, before, since } in std::mem::take(&mut self.waiting) {
+            let known =
+                KnownSums { since: &since, before: &before, all: Some(&self.all), slack: &self.slack };
+            self.judged.add(known.judge(&said, decimal));
+        }
+        self.judged.shown.sort_by_key(|row| row.line);
+        self.judged
+    }
+}
+
+impl TotalRows {
+    fn add(&mut self, row: TotalRow) {
+        self.rows += 1;
+        self.wrong += i64::from(!row.wrong.is_empty());
+        if self.shown.len() < SHOWN {
+            self.shown.push(row);
+        } else if !row.wrong.is_empty()
+            && let Some(fine) = self.shown.iter().rposition(|shown| shown.wrong.is_empty())
+        {
+            self.shown[fine] = row;
+        }
     }
 }
 
@@ -132,54 +370,5 @@ fn times(number: &Numeric, count: u32) -> Numeric {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn number(text: &str) -> Numeric {
-        text.parse().unwrap()
-    }
-
-    fn call(cost: &str) -> TheirCall {
-        TheirCall { cost: Some(number(cost)), ..TheirCall::default() }
-    }
-
-    #[test]
-    fn a_label_is_a_word_for_a_sum() {
-        for label in [
-            "Total",
-            "TOTAL:",
-            "Grand Total",
-            "grand-total",
-            "Sub total",
-            "Subtotal",
-            "Totals",
-            "Total (3 calls)",
-            "Total Amount (INR)",
-            "Sum",
-        ] {
-            assert!(is_label(label), "{label}");
-        }
-        for other in ["", "Totally", "Total Recall", "Summer", "a1", "Grand Hotel", "0.45"] {
-            assert!(!is_label(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_total_is_of_all_rows_or_of_those_since_the_last() {
-        let mut totals = Totals::default();
-        totals.say(call("1.35"));
-        totals.add(&call("0.45"));
-        totals.add(&call("0.45"));
-        totals.say(call("0.9"));
-        totals.add(&call("0.45"));
-        for said in ["0.45", "1.35", "1.4", "1.36"] {
-            totals.say(call(said));
-        }
-        let judged = totals.judge(None);
-        assert_eq!(judged.iter().map(|row| row.wrong.len()).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1]);
-        assert_eq!(judged[4].rounded, ["cost 1.4 is the sum of the rows, 1.35, rounded"]);
-        assert_eq!(judged[5].wrong, ["cost 1.36, but the rows before it add up to 1.35"]);
-        assert!(totals.judge(Some(&number("0.005"))).iter().all(|row| row.wrong.is_empty()));
-        assert_eq!(times(&number("0.005"), 1_000_003), number("5000.015"));
-    }
-}
+#[path = "total_tests.rs"]
+mod tests;

@@ -89,11 +89,12 @@ impl Filter {
     fn shows(&self, row: &Row) -> bool {
         let call = &row.call;
         let in_days = self.days.is_none_or(|(from, until)| {
-            let at = match self.day_of {
-                DayOf::Start => call.started_at,
-                DayOf::End => call.ended_at,
+            let (first, last) = match self.day_of {
+                DayOf::Start => (call.started_at, call.started_at),
+                DayOf::End => (call.ended_at, call.ended_at),
+                DayOf::Either => (call.started_at, call.ended_at),
             };
-            from <= at && at < until
+            from <= last && first < until
         });
         in_days
             && self.min_duration.is_none_or(|least| call.duration() >= least)

@@ -55,6 +55,8 @@ pub enum DayOf {
     Start,
     /// `end_time`.
     End,
+    /// Both, and what is between: a call over midnight is in the lists of two days.
+    Either,
 }
 
 /// Which field `summary.total_cost` adds up. Unpublished; they differ on calls with streaming.

@@ -86,7 +86,7 @@ impl ArrivalCounts {
 }
 
 #[derive(Debug)]
-struct Window {
+struct ByMinute {
     /// When the newest minute began.
     began: Instant,
     newest: usize,
@@ -96,11 +96,11 @@ struct Window {
 
 /// Counts callbacks by minute. Memory: a little more than a kilobyte, whatever comes.
 #[derive(Debug)]
-pub struct Arrivals(Mutex<Window>);
+pub struct Arrivals(Mutex<ByMinute>);
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Self(Mutex::new(Window {
+        Self(Mutex::new(ByMinute {
             began: Instant::now(),
             newest: 0,
             minutes: [[0; Arrival::ALL.len()]; MINUTES],
@@ -150,7 +150,7 @@ impl Arrivals {
     }
 }
 
-impl Window {
+impl ByMinute {
     /// Goes on to the minute of `now`; what is older than the window is forgotten.
     fn turn(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.began).as_secs() / MINUTE.as_secs();

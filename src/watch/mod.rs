@@ -4,3 +4,6 @@ pub mod arrivals;
 pub mod condition;
 pub mod heartbeat;
 pub mod metrics;
+
+/// Version and commit of this build.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VOBIZ_CDR_COMMIT"), ")");

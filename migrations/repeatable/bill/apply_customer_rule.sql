@@ -1,5 +1,6 @@
 create or replace function vobiz.apply_customer_rule() returns trigger
-  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  -- Rows go through text on their way into arrays: not every DateStyle reads what it writes.
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set datestyle = 'ISO'
   as $$
   declare
     removed  vobiz.customer_rule[] := '{}';

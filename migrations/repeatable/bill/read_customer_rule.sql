@@ -5,7 +5,7 @@ create or replace function vobiz.read_customer_rule() returns trigger
     zone constant text := (select s.billing_zone from vobiz.setting s);
     home constant text := (select s.home_country from vobiz.setting s);
   begin
-    new.forms := case when new.field = 'our_number' then vobiz.number_forms(new.value, home) else array[new.value] end;
+    new.forms := vobiz.forms_of_rule(new.field, new.value, home);
     if tg_op = 'INSERT' or new.valid_from is distinct from old.valid_from then
       new.valid_from := vobiz.instant_of_rule(new.valid_from, zone, current_query());
     end if;

@@ -1,17 +1,27 @@
 -- The only text that knows the sums of the bill. The others list them between two comments, as `./dev sums` writes them from here.
 
--- What a function returns cannot be replaced: where there is a further sum, the former function goes first, and the one view on it.
+-- What a function takes and returns cannot be replaced: where there is a further sum or input, each former function goes first, and the one
+-- view on it. There is one at most, unless somebody made others of the name: of two, nobody knows which one is meant.
 do $$
+declare
+  former regprocedure;
 begin
-  if (select p.proargnames[p.pronargs + 1:] from pg_catalog.pg_proc p where p.oid = to_regproc('vobiz.sums_of'))
-     <> array[
-       /* each sum: '{}' */
-       'calls', 'duration', 'billsec', 'pulse_minutes', 'cost', 'streaming_cost', 'total_cost', 'with_cost', 'without_cost',
-       'credits', 'unclear'
-       /* end */] then
-    drop view vobiz.rollup_base;
-    drop function vobiz.sums_of;
-  end if;
+  for former in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'vobiz'::regnamespace and p.proname = 'sums_of'
+      and p.proargnames is distinct from array[
+        /* each input: 'of_{}' */
+        'of_duration', 'of_billsec', 'of_cost', 'of_streaming_cost', 'of_total_cost', 'of_currency', 'of_start_time',
+        'of_end_time', 'of_notes'
+        /* end */,
+        /* each sum: '{}' */
+        'calls', 'duration', 'billsec', 'pulse_minutes', 'cost', 'streaming_cost', 'total_cost', 'with_cost', 'without_cost',
+        'credits', 'unclear'
+        /* end */]
+  loop
+    drop view if exists vobiz.rollup_base;
+    execute format('drop function %s', former);
+  end loop;
 end $$;
 
 create or replace function vobiz.sums_of(

@@ -17,8 +17,15 @@ create or replace function vobiz.recompute_provider_day(account text, start_deci
                                    (least(n.old_to, n.to_at), greatest(n.old_to, n.to_at))) as strip (first, last)
                cross join owner o
                join vobiz.cdr c on c.account_id = o.id and c.day_at < strip.last
+                 and c.day_at >= strip.first - case when start_decides then interval '0' else interval '1 day' end
+               where (o.id = account or c.listed_by = account)
                  -- By its end or its creation a call may belong to a later day than by its start.
-                 and c.day_at >= strip.first - case when start_decides then interval '0' else vobiz.longest_call() end
+                 and (start_decides or greatest(c.day_at, c.end_time, c.created_at) >= strip.first))
+             or start_decides is false and exists (
+               -- One that lasted longer than a day.
+               select from owner o
+               join vobiz.cdr c on c.account_id = o.id and c.end_time - c.start_time > interval '1 day'
+                 and c.end_time >= n.from_at and c.day_at < n.to_at
                where o.id = account or c.listed_by = account) as changes
       from recomputed n where start_decides is false or (n.old_from, n.old_to) is distinct from (n.from_at, n.to_at)
     )

@@ -6,6 +6,9 @@ create or replace trigger append_only before update or truncate on vobiz.ledger_
 create or replace trigger append_only before update or truncate on vobiz.ledger_total
   for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
 
+create or replace trigger append_only before update or truncate on vobiz.ledger_owner_total
+  for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
+
 create or replace trigger append_only before update or truncate on vobiz.ledger_difference
   for each statement execute function vobiz.refuse('what is in it is evidence; a further check appends to it');
 

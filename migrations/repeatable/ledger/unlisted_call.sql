@@ -3,8 +3,15 @@ create or replace function vobiz.unlisted_call(account text, day_of text, from_a
   as $$
     select c.*
     from vobiz.compared_owner o
-    -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
-    join vobiz.cdr c on c.account_id = o.owner and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
+    cross join lateral (
+      -- By whatever time its day is decided, a call began not much earlier …
+      select c.* from vobiz.cdr c
+      where c.account_id = o.owner and c.day_at >= from_at - interval '1 day' and c.day_at < to_at
+      union all
+      -- … but for one that lasted longer than a day.
+      select c.* from vobiz.cdr c
+      where c.account_id = o.owner and c.day_at < from_at - interval '1 day'
+        and c.end_time - c.start_time > interval '1 day' and c.end_time >= from_at - interval '1 day' and c.end_time < to_at) c
     cross join lateral (
       select case day_of when 'end_time' then coalesce(c.end_time, c.day_at)
                          when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i

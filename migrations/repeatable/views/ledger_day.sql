@@ -6,7 +6,7 @@ create or replace view vobiz.ledger_day as
          k.recovered, k.revised, k.missing_here, k.missing_there, k.differing, k.unannounced,
          coalesce(x.dead, 0) as dead,
          coalesce('the last check came to no end: ' || d.error, k.reason) as reason, d.from_at, d.to_at, k.day_of, k.summary_cost, d.checked_at, d.check_at as next_check_at, d.check_id,
-         k.billed_elsewhere, k.wrong_sums, k.money
+         k.billed_elsewhere, k.wrong_sums, k.money, k.listed_twice
   from vobiz.provider_day d
   left join vobiz.ledger_check k on k.id = d.check_id
   left join vobiz.ledger_total t on t.check_id = d.check_id
@@ -48,3 +48,4 @@ comment on column vobiz.ledger_day.check_id is 'The last comparison: vobiz.ledge
 comment on column vobiz.ledger_day.billed_elsewhere is 'Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.';
 comment on column vobiz.ledger_day.wrong_sums is 'Sums of the bill that did not equal their calls.';
 comment on column vobiz.ledger_day.money is 'Where the calls name several currencies and Vobiz''s total_cost was not compared with all of their money: in words, which of it, also where the day is settled. NULL: it was.';
+comment on column vobiz.ledger_day.listed_twice is 'Calls that lie in a day beside this one, whose list shows them as well: here they are on both sides of both days, in the bill once. vobiz.ledger_difference names them.';

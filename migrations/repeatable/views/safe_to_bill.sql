@@ -5,8 +5,9 @@ create or replace view vobiz.safe_to_bill as
     select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, a.ledger_since) as first_day, vobiz.provider_day_of(a.account_id, vobiz.now()) as today
     from vobiz.account a
   ), unsettled as (
-    -- The first day that is not settled. Days before the ledger began do not count.
-    select a.account_id, d.day, d.from_at as bound, 1 as place,
+    -- The first day that is not settled. Days before the ledger began do not count. Where several zones fit the lists, its calls may
+    -- begin with the earliest of them.
+    select a.account_id, d.day, vobiz.provider_day_start_earliest(a.account_id, d.day) as bound, 1 as place,
            case when d.to_at > vobiz.now() then format('day %s is not over', d.day)
                 when d.error is not null
                 then format('day %s cannot be compared: %s; it is tried again at %s', d.day, d.error,
@@ -28,7 +29,7 @@ create or replace view vobiz.safe_to_bill as
     left join vobiz.ledger_check k on k.id = d.check_id
     union all
     -- The first day of which there is no row.
-    select a.account_id, m.day, vobiz.provider_day_start(a.account_id, m.day), 1,
+    select a.account_id, m.day, vobiz.provider_day_start_earliest(a.account_id, m.day), 1,
            format('day %s has not been looked at: it takes a process that sweeps', m.day)
     from began a
     cross join lateral (
@@ -54,13 +55,13 @@ create or replace view vobiz.safe_to_bill as
     where t.names is not null
     union all
     -- Where it is not the start that decides, calls that began in the day before it may be listed in it.
-    select a.account_id, vobiz.provider_day_start(a.account_id, u.day - 1), 4,
+    select a.account_id, vobiz.provider_day_start_earliest(a.account_id, u.day - 1), 4,
            format('calls of day %s may be listed in the day after it: %s', u.day - 1, u.words)
     from began a join (select distinct on (account_id) account_id, day, words from unsettled order by account_id, day) u using (account_id)
     where a.day_of <> 'start_time' and u.day > a.first_day
     union all
     -- Calls that began in a day may run on after it.
-    select a.account_id, d.from_at, 4,
+    select a.account_id, vobiz.provider_day_start_earliest(a.account_id, d.day), 4,
            format('calls of day %s may be running still until %s', d.day,
                   vobiz.time_in_words((d.to_at + vobiz.longest_call()), z.billing_zone))
     from began a cross join zone z
@@ -71,7 +72,7 @@ create or replace view vobiz.safe_to_bill as
       order by d.day limit 1) d
     union all
     -- Dead letters. A call that is announced in the first hours of a day may have begun in the one before.
-    select q.account_id, vobiz.provider_day_start(q.account_id, q.day), 2,
+    select q.account_id, vobiz.provider_day_start_earliest(q.account_id, q.day), 2,
            format('%s of %s', case q.calls when 1 then '1 dead letter' else q.calls || ' dead letters' end,
                   vobiz.provider_day_of(q.account_id, q.first_at))
     from (select q.account_id,
@@ -80,7 +81,7 @@ create or replace view vobiz.safe_to_bill as
           from vobiz.cdr_queue q where q.dead_at is not null and q.certain group by 1, 2) q
     union all
     -- Calls that are owed.
-    select q.account_id, vobiz.provider_day_start(q.account_id, vobiz.provider_day_of(q.account_id, q.first_at - vobiz.longest_call())), 3,
+    select q.account_id, vobiz.provider_day_start_earliest(q.account_id, vobiz.provider_day_of(q.account_id, q.first_at - vobiz.longest_call())), 3,
            format('%s owed, the first announced at %s', case q.calls when 1 then '1 call is' else q.calls || ' calls are' end,
                   vobiz.time_in_words(q.first_at, z.billing_zone))
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at

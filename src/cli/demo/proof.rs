@@ -54,7 +54,7 @@ pub(super) async fn prove(
     let ledger = Ledger::new(pool.clone(), accounts.clone(), Duration::ZERO, Metrics::new());
     let done = ledger.backfill(account, &range, &CancellationToken::new()).await?;
     let lines =
-        timed!(pool, LIMIT, |connection| summary::lines(connection, account.id(), first, last)).await?;
+        timed!(pool, LIMIT, |connection| summary::lines(connection, account.id(), first, last, None)).await?;
     output::stdout_line(&format!(
         "\nThe {DAYS} days before, of which no callback told: listed with {} requests, and each compared with Vobiz's own rows and totals.\n",
         done.requests

@@ -13,6 +13,7 @@ pub(in crate::cli) fn lines(completeness: &Completeness) -> Vec<String> {
     }
     lines.extend(unread(completeness));
     lines.extend(money(completeness));
+    lines.extend(without_calls(completeness));
     lines
 }
 
@@ -26,6 +27,16 @@ fn money(completeness: &Completeness) -> impl Iterator<Item = String> {
             "{account}: on {days} the money was not compared with Vobiz's summary, or not all of it (several currencies): see money in \
              vobiz.ledger_day"
         )
+    })
+}
+
+/// Owners with settled days on which Vobiz listed no call: the day of a customer who did not call looks like one that Vobiz has forgotten.
+fn without_calls(completeness: &Completeness) -> impl Iterator<Item = String> {
+    let owners = completeness.owners.iter().filter(|owner| owner.days_without_calls > 0);
+    owners.map(|owner| {
+        let (account, days) = (&owner.account_id, owner.days_without_calls);
+        let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+        format!("{account}: {days} in which Vobiz listed no call")
     })
 }
 
@@ -92,6 +103,7 @@ mod tests {
             last_day_before: None,
             listed_by: Some(id.into()),
             money_not_compared: 0,
+            days_without_calls: 0,
             complete,
         }
     }
@@ -133,6 +145,13 @@ mod tests {
         assert!(held(&of(vec![]))[0].contains("nothing proves"));
         let mixed = of(vec![OwnerCompleteness { money_not_compared: 2, ..owner("MA_A", true) }]);
         assert!(lines(&mixed)[1].starts_with("MA_A: on 2 settled days the money was not compared"));
+        for (days, says) in [
+            (1, "MA_A: 1 day in which Vobiz listed no call"),
+            (30, "MA_A: 30 days in which Vobiz listed no call"),
+        ] {
+            let idle = of(vec![OwnerCompleteness { days_without_calls: days, ..owner("MA_A", true) }]);
+            assert_eq!(lines(&idle)[1..], [says]);
+        }
         let before = OwnerCompleteness {
             unproven_day: "2026-10-01".parse().ok(),
             last_day_before: "2026-10-04".parse().ok(),

@@ -44,7 +44,7 @@ pub(super) async fn run(
             };
             settled &=
                 checked.state == DayState::Settled || (checked.state == DayState::Unproven && !checked.over);
-            let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day).await?;
+            let ours = summary::lines(&mut *pool.acquire().await?, account.id(), day, day, None).await?;
             if checked.state == DayState::Differs {
                 output::stderr_line(&format!(
                     "{}: call by call: select * from vobiz.ledger_difference where check_id = {}",

@@ -23,6 +23,7 @@ use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::args::is_account;
 use crate::cli::database;
 
 /// Differences that a person is shown unless they ask for more.
@@ -63,7 +64,8 @@ pub(in crate::cli) struct ReconcileArgs {
     /// billing zone]
     #[arg(long, conflicts_with = "table", value_name = "ZONE")]
     zone: Option<String>,
-    /// What stands before the decimals of their numbers: a point or a comma [default: .]
+    /// What stands before the decimals of their numbers: a point or a comma; a number that may be two, such as 1,234, is refused
+    /// without it [default: . as far as the numbers show it]
     #[arg(long, conflicts_with_all = ["day", "table"], value_name = "MARK")]
     decimal: Option<DecimalMark>,
     /// Order of their dates of numbers: dmy (20/11/2026), mdy (11/20/2026) or ymd (26/11/20); a date that may be two days is refused
@@ -122,6 +124,12 @@ async fn on_database(args: &ReconcileArgs, connection: &mut PgConnection) -> any
         None => None,
     };
     let comparison = compare(args, connection).await?;
+    if let Some(account) = &args.account
+        && comparison.counts.calls_here + comparison.counts.calls_there == 0
+    {
+        // Neither side has a call of it: perhaps because there is no such account.
+        is_account(connection, account.as_str()).await?;
+    }
     if let Some(file) = out {
         let mut list = print::List::new(file)?;
         let mut differences = differences(connection, None, args);
@@ -141,7 +149,7 @@ async fn on_database(args: &ReconcileArgs, connection: &mut PgConnection) -> any
     } else {
         print::text(&comparison, differences, args.csv.is_some()).await?;
     }
-    for note in notes::all(&comparison) {
+    for note in notes::all(&comparison, args.decimals.is_some() || args.tolerance.is_some()) {
         output::stderr_line(&note);
     }
     Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -166,7 +174,7 @@ async fn compare(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow:
         days: args.from.zip(args.to),
         account: args.account.clone(),
         zone: args.zone.clone(),
-        spelling: Spelling { decimal: args.decimal.unwrap_or_default(), dates: args.dates },
+        spelling: Spelling { decimal: args.decimal, dates: args.dates },
         closeness: Closeness { decimals: args.decimals, tolerance: args.tolerance.clone() },
     };
     let comparison = if let Some(path) = &args.csv {

@@ -105,7 +105,11 @@ fn page(rows: &[ReconcileDifference], by_line: bool) {
     for row in rows {
         let text = |text: Option<&str>| text.map_or_else(|| "-".into(), table::plain);
         let differing = row.fields().map(|(field, here, there)| {
-            format!("{field} {} here, {} there", here.unwrap_or("nothing"), table::plain(there))
+            format!(
+                "{field} {} here, {} there",
+                here.unwrap_or("nothing"),
+                there.map_or_else(|| "nothing".into(), table::plain)
+            )
         });
         let details: Vec<String> = differing.chain(row.why.as_deref().map(table::plain)).collect();
         let mut cells = vec![
@@ -129,18 +133,16 @@ pub(super) async fn json(
     comparison: &Comparison,
     mut differences: DifferenceStream<'_>,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(output::Stdout);
     let head = serde_json::to_string(comparison)?;
-    // A reader that went away is no error.
-    let _ = write!(out, "{},\"differences\":[", head.strip_suffix('}').unwrap_or(&head));
+    write!(out, "{},\"differences\":[", head.strip_suffix('}').unwrap_or(&head))?;
     let mut separator = "";
     while let Some(difference) = differences.try_next().await? {
-        let _ = write!(out, "{separator}{}", in_json(&difference));
+        write!(out, "{separator}{}", in_json(&difference))?;
         separator = ",";
     }
-    let _ = writeln!(out, "]}}");
-    let _ = out.flush();
-    Ok(())
+    writeln!(out, "]}}")?;
+    Ok(out.flush()?)
 }
 
 fn in_json(row: &ReconcileDifference) -> Value {

@@ -1,6 +1,8 @@
 //! What is asked of each session, and what of it is in force. It is asked for in the session, not at its start: a pooler drops or refuses
 //! the options of a startup packet, and says nothing. And it is read back: a promise must not rest on what was only asked for.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
@@ -154,6 +156,9 @@ fn in_force(found: &PgRow, user: SessionUser) -> Result<(), sqlx::Error> {
 /// A server process is asked for so often: other clients of the pooler may come in between.
 const ROUNDS: usize = 5;
 
+/// A second session takes no longer than this, beside what the pool waited.
+const SECOND_OPENS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Opens a connection beside the pool and compares what both know of their server process: each must have one of its own, and keep it.
 /// An error of the first is the caller's to word; none is needed of a Postgres that is away.
 pub async fn check_pooling(pool: &PgPool, user: SessionUser) -> Result<(), sqlx::Error> {
@@ -161,7 +166,13 @@ pub async fn check_pooling(pool: &PgPool, user: SessionUser) -> Result<(), sqlx:
     prepare(&mut beside, user).await?;
     let mut ours = match pool.acquire().await {
         Ok(ours) => ours,
-        Err(sqlx::Error::PoolTimedOut) => return Err(refused(SessionRefused::OnlyOne)),
+        Err(sqlx::Error::PoolTimedOut) => {
+            // On a machine that is only busy it opens in the end.
+            let opens = tokio::time::timeout(SECOND_OPENS_WITHIN, async {
+                prepare(&mut pool.connect_options().connect().await?, user).await
+            });
+            return if opens.await.is_ok() { Ok(()) } else { Err(refused(SessionRefused::OnlyOne)) };
+        }
         Err(error) => return Err(error),
     };
     let (mut first, mut shared) = (None, false);

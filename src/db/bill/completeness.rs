@@ -29,6 +29,9 @@ pub struct OwnerCompleteness {
     pub listed_by: Option<String>,
     /// Settled days of the range in which the money of Vobiz's summary was not compared, or not all of it (several currencies).
     pub money_not_compared: i64,
+    /// Settled days of the range on which Vobiz listed no call: that there was none, or that its records do not go back so far, looks the
+    /// same.
+    pub days_without_calls: i64,
     /// Whether all days of the range are settled.
     pub complete: bool,
 }
@@ -68,7 +71,7 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
            select s.account_id as "account_id!", s.ledger_since as "ledger_since!", s.safe_to as "safe_to!",
                   to_char(s.safe_to at time zone span.billing_zone, 'YYYY-MM-DD HH24:MI:SS') as "safe_to_local!",
                   s.held_by as "held_by!", b.unproven_day as "unproven_day?", b.last_day_before as "last_day_before?",
-                  s.listed_by, y.days as "money_not_compared!", s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
+                  s.listed_by, y.days as "money_not_compared!", e.days as "days_without_calls!", s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
            from vobiz.safe_to_bill s cross join span
            -- What lies before the ledger may have been listed and settled all the same: a backfill moves its beginning to the first
            -- day that has a call.
@@ -85,6 +88,11 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
              select count(distinct d.day) as days from vobiz.ledger_day d
              where d.account_id = s.listed_by and d.money is not null and d.state = 'settled'
                and d.to_at > span.from_at and d.from_at < span.to_at) y
+           cross join lateral (
+             select count(*) as days
+             from (select d.day from vobiz.ledger_day d
+                   where d.account_id = s.listed_by and d.state = 'settled' and d.from_at >= span.from_at and d.from_at < span.to_at
+                   group by d.day having coalesce(sum(d.calls_there), 0) = 0) n) e
            where ($3::text is null or s.account_id = $3)
            order by 1"#,
         filter.from,

@@ -258,9 +258,13 @@ async fn next_day(
                     (select min(d.day) from vobiz.rollup_day d where $1::date is null or d.day > $1),
                     (select min(w.day) from vobiz.wrong_sum w where $1::date is null or w.day > $1),
                     -- Of whose calls nothing may be left.
-                    (select min(d.day) from vobiz.provider_day d
-                     where ($1::date is null or d.day > $1) and d.state = 'settled'
-                       and exists (select from vobiz.ledger_total t where t.check_id = d.check_id and t.calls_there > 0)),
+                    (select min(n.day) from vobiz.account a
+                     cross join lateral (
+                       -- Along the key, as far as the first: a pass over the days of years looks at each once.
+                       select d.day from vobiz.provider_day d
+                       where d.account_id = a.account_id and d.day > coalesce($1, '-infinity') and d.state = 'settled'
+                         and exists (select from vobiz.ledger_total t where t.check_id = d.check_id and t.calls_there > 0)
+                       order by d.day limit 1) n),
                     (select vobiz.billing_day_of(min(r.bucket), l.zone) from vobiz.rollup_part r where r.bucket >= l.at),
                     (select vobiz.billing_day_of(min(c.day_at), l.zone)
                      from vobiz.call_owner o

@@ -21,8 +21,8 @@ pub struct Reparsed {
     pub changed: u64,
     /// In how many of them each column has changed.
     pub columns: BTreeMap<String, u64>,
-    /// Calls left as they are, because some of their versions were pruned.
-    pub pruned: u64,
+    /// Calls left as they are, because some of their versions are no longer kept.
+    pub versions_missing: u64,
     /// Calls left as they are, because a version of them can no longer be read.
     pub unreadable: u64,
     /// Versions whose billed fields in vobiz.cdr_revision were read differently when they were kept. They stay.
@@ -34,7 +34,7 @@ impl Reparsed {
     pub fn add(&mut self, more: Self) {
         self.calls += more.calls;
         self.changed += more.changed;
-        self.pruned += more.pruned;
+        self.versions_missing += more.versions_missing;
         self.unreadable += more.unreadable;
         self.versions_read_differently += more.versions_read_differently;
         for (column, calls) in more.columns {
@@ -111,7 +111,7 @@ pub async fn reparse(
                 extra_differs.push(hash(row.extra.as_deref()) != hash(anew.cdr.extra.as_deref()));
                 rows.insert(row.call_id.as_str(), (anew, row.revision, row.fetched_at));
             }
-            Err(Impossible::Pruned) => done.pruned += 1,
+            Err(Impossible::Pruned) => done.versions_missing += 1,
             Err(Impossible::Unreadable) => done.unreadable += 1,
         }
     }

@@ -99,14 +99,72 @@ pub async fn extend_ledger(
                              (select d.day from began b join vobiz.provider_day d using (account_id, day) where d.checked_at is not null)) as day
            )
            update vobiz.account a set
-             ledger_since = vobiz.provider_day_start(a.account_id, r.day)
+             -- Where several zones fit the lists, from where on the day has begun in all of them.
+             ledger_since = vobiz.provider_day_start_latest(a.account_id, r.day)
            from reached r
-           where a.account_id = $1 and vobiz.provider_day_start(a.account_id, r.day) < a.ledger_since
+           where a.account_id = $1 and vobiz.provider_day_start_latest(a.account_id, r.day) < a.ledger_since
            returning a.ledger_since as "ledger_since!""#,
         account.as_str()
     )
     .fetch_optional(connection)
     .await
+}
+
+/// When a range was begun.
+pub async fn started_at(
+    connection: &mut PgConnection,
+    id: i64,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("select started_at from vobiz.backfill where id = $1", id)
+        .fetch_optional(connection)
+        .await
+}
+
+/// The last days in a row, from a day on and before the ledger begins, that were never compared: what was listed before them does not
+/// join it.
+pub async fn gap(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    first: NaiveDate,
+) -> Result<Option<(NaiveDate, NaiveDate)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"with day as (
+             select g::date as day, exists (
+                      select from vobiz.provider_day d where d.account_id = $1 and d.day = g::date and d.checked_at is not null) as compared
+             from vobiz.account a
+             cross join generate_series($2::date, vobiz.provider_day_of($1, a.ledger_since) - 1, interval '1 day') g
+             where a.account_id = $1
+           ), last as (
+             select max(day) as day from day where not compared
+           )
+           select coalesce((select max(d.day) + 1 from day d where d.compared and d.day < l.day), $2) as "first!", l.day as "last"
+           from last l"#,
+        account.as_str(),
+        first
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.last.map(|last| (row.first, last)))
+}
+
+/// Has Postgres look at what a backfill filled: the first one fills tables of which it knows nothing yet, and what is asked of them is slow
+/// until it looks by itself. Whether it was done: only the owner of the tables may.
+pub async fn analyze(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let may = sqlx::query_scalar!(
+        r#"select bool_and(pg_has_role(c.relowner, 'USAGE')) as "may!" from pg_catalog.pg_class c
+           where c.relnamespace = 'vobiz'::regnamespace and c.relkind in ('r', 'p')"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if may {
+        sqlx::query!(
+            "analyze vobiz.cdr, vobiz.cdr_revision, vobiz.rollup, vobiz.rollup_delta, vobiz.rollup_day, vobiz.provider_day,
+                     vobiz.ledger_check, vobiz.ledger_total, vobiz.ledger_owner_total, vobiz.listed_owner, vobiz.account"
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(may)
 }
 
 /// Days of a range that changed here after they were compared, the last one first.

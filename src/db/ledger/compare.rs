@@ -36,6 +36,8 @@ pub struct LedgerDifferences {
     pub differing: u32,
     /// Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.
     pub billed_elsewhere: u32,
+    /// Calls that lie in a day beside it, whose list shows them as well: the bill counts each once, so this alone keeps no day from settling.
+    pub listed_twice: u32,
     /// The first of them.
     pub first: Vec<LedgerDifference>,
 }
@@ -43,7 +45,7 @@ pub struct LedgerDifferences {
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerDifference {
-    /// missing_here, missing_there, differs, billed_elsewhere, unreadable, summary or sums.
+    /// missing_here, missing_there, differs, billed_elsewhere, listed_twice, unreadable, summary or sums.
     pub kind: String,
     /// The call.
     pub call_id: Option<String>,
@@ -91,6 +93,8 @@ pub async fn differences(
     let mut rows = sqlx::query!(
         r#"with listed as (
              select * from vobiz.listed_call where account_id = $1 and list_day = $5
+           ), twice as materialized (
+             select t.call_id, t.other_day, t.own_day from vobiz.listed_twice($1, $2, $5) t
            ), difference as (
              select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there
              from listed l where not exists (select from vobiz.cdr c where c.call_id = l.call_id)
@@ -121,9 +125,20 @@ pub async fn differences(
              select 'billed_elsewhere', l.call_id, 'day', vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
-             where c.day_at >= $4
-               or c.day_at < $3 - case $2 when 'start_time' then interval '0' when 'end_time' then vobiz.longest_call()
-                                          else interval '1 day' end
+             where (c.day_at >= $4
+                    or c.day_at < $3 - case $2 when 'start_time' then interval '0' when 'end_time' then vobiz.longest_call()
+                                               else interval '1 day' end)
+               -- One of any length, if its own record bears it out: it ended in the day, and lasted since its start. (Seconds beyond
+               -- what a call can last are read as none.)
+               and not ($2 <> 'start_time' and c.day_at < $3 and c.end_time < $4
+                        and c.end_time >= $3 - case $2 when 'end_time' then interval '0' else interval '1 day' end
+                        and coalesce(abs(extract(epoch from c.end_time - c.start_time) - c.duration) <= 60, false))
+               -- Or in the day in which it lies its list shows it as well.
+               and not exists (select from twice t where t.call_id = l.call_id and t.own_day = t.other_day)
+             union all
+             select 'listed_twice', t.call_id, 'day', t.own_day::text,
+                    format('%s and %s', least($5::date, t.other_day), greatest($5::date, t.other_day))
+             from twice t where t.own_day is distinct from $5
            )
            select kind as "kind!", call_id as "call_id!", field, here, there from difference
            order by kind, call_id, field"#,
@@ -143,6 +158,7 @@ pub async fn differences(
                 "missing_here" => found.missing_here += 1,
                 "missing_there" => found.missing_there += 1,
                 "billed_elsewhere" => found.billed_elsewhere += 1,
+                "listed_twice" => found.listed_twice += 1,
                 _ => found.differing += 1,
             }
         }

@@ -96,6 +96,44 @@ async fn keys(connection: &mut PgConnection, rows: &[&Cdr]) -> Result<Vec<String
     .await
 }
 
+/// How many rows of a day's list do not lie in it as Vobiz is thought to cut its days: by this time of a call, between these instants.
+pub async fn strays(
+    connection: &mut PgConnection,
+    (account, day): (&AccountId, NaiveDate),
+    day_of: &str,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "rows!"
+           from vobiz.listed_call l
+           cross join lateral (
+             select case $3 when 'end_time' then l.end_time when 'created_at' then l.created_at else l.start_time end as instant) i
+           where l.account_id = $1 and l.list_day = $2 and (i.instant < $4 or i.instant >= $5)"#,
+        account.as_str(),
+        day,
+        day_of,
+        from,
+        to
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// How many calls of a day's list the other lists that were read show as well.
+pub async fn twice(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    day: NaiveDate,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(distinct t.call_id) as "calls!" from vobiz.listed_twice($1, 'start_time', $2) t"#,
+        account.as_str(),
+        day
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in
 /// every zone of the world tells nothing of the zone, whatever the others of its row are. Nor does a row whose times contradict its
 /// duration, or one that the list of another day shows as well.

@@ -60,6 +60,8 @@ pub struct Check<'a> {
     pub differing: u32,
     /// Calls listed in the day and billed in another.
     pub billed_elsewhere: u32,
+    /// Calls that lie in a day beside it, whose list shows them as well.
+    pub listed_twice: u32,
     /// Sums of the bill that do not equal their calls.
     pub wrong_sums: u32,
     /// Rows that could not be read.
@@ -89,8 +91,8 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         r#"insert into vobiz.ledger_check
              (account_id, day, cause, began_at, state, reason, requests, day_of, from_at, to_at, summary, summary_cost,
               missing_here, missing_there, differing, unreadable, recovered, revised, billed_elsewhere,
-              wrong_sums, money, unannounced)
-           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+              wrong_sums, money, listed_twice, unannounced)
+           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::json, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
                   count(*) filter (where c.first_callback_at is null)
            from vobiz.listed_call l join vobiz.cdr c on c.call_id = l.call_id
            where l.account_id = $1 and l.list_day = $2
@@ -115,13 +117,15 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
         count(check.revised),
         count(check.billed_elsewhere),
         count(check.wrong_sums),
-        check.money
+        check.money,
+        count(check.listed_twice)
     )
     .fetch_one(&mut *connection)
     .await?;
     for total in check.totals {
         append_total(connection, id, total).await?;
     }
+    append_owner_totals(connection, id, span).await?;
     append_differences(connection, id, check.differences).await?;
     sqlx::query!(
         "update vobiz.provider_day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
@@ -163,6 +167,30 @@ async fn append_total(
         there.cost.as_str(),
         here.total.as_str(),
         there.total.as_str()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What the list showed of whom. A call that another list shows as well counts in the day in which it lies, so that it counts once.
+async fn append_owner_totals(
+    connection: &mut PgConnection,
+    id: i64,
+    span: &DaySpan<'_>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into vobiz.ledger_owner_total (check_id, owner, currency, calls, duration, billsec, cost, total)
+         select $1, l.owner, coalesce(l.currency, ''), count(*), coalesce(sum(l.duration), 0), coalesce(sum(l.billsec), 0),
+                coalesce(sum(l.cost), 0), coalesce(sum(l.total_cost), 0)
+         from vobiz.listed_call l
+         where l.account_id = $2 and l.list_day = $4
+           and l.call_id not in (select t.call_id from vobiz.listed_twice($2, $3, $4) t where t.own_day = t.other_day)
+         group by 2, 3",
+        id,
+        span.account.as_str(),
+        span.day_of,
+        span.day
     )
     .execute(connection)
     .await?;

@@ -7,13 +7,15 @@ use sqlx::PgConnection;
 
 use crate::vobiz::Numeric;
 
-/// One currency of a settled day, in which Vobiz listed something else than is here now.
+/// One owner and currency of a settled day, of which Vobiz listed something else than is here now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettledDifference {
     /// The account whose list was read.
     pub account_id: String,
     /// The day as Vobiz names it.
     pub day: NaiveDate,
+    /// Account that owns the calls: the same, or one whose calls its list shows.
+    pub owner: String,
     /// Currency; empty where the calls name none.
     pub currency: String,
     /// Calls here.
@@ -85,7 +87,7 @@ pub async fn compare(
     Ok(SettledDays { days: said.days, calls: said.calls, differences })
 }
 
-/// The days and currencies of a range in which another figure was listed than there is now, by account and currency.
+/// The days, owners and currencies of a range of which another figure was listed than there is now, by account, owner and currency.
 async fn differing(
     connection: &mut PgConnection,
     accounts: Option<&[String]>,
@@ -98,14 +100,24 @@ async fn differing(
         .await?;
     set_scans(connection, "off").await?;
     let rows = sqlx::query!(
-        r#"with owner as materialized (
-             select o.account_id, o.owner, o.owner <> o.account_id as by_list, 1 as sure from vobiz.compared_owner o
+        r#"with day as materialized (
+             select d.account_id, d.day, d.from_at, d.to_at, k.day_of, d.check_id
+             from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
+             where d.state = 'settled' and d.reopened_at is null and ($1::text[] is null or d.account_id = any($1))
+               and ($2::date is null or d.day >= $2) and ($3::date is null or d.day <= $3)
+           ), whose as materialized (
+             select d.account_id, d.day, d.from_at, d.to_at, d.day_of, o.owner, o.owner = d.account_id as own, true as by_list
+             from day d join vobiz.compared_owner o on o.account_id = d.account_id
              union all
-             -- The list of a parent may repeat calls of a sub-account that is configured by itself: all, some or none.
-             select l.account_id, l.owner, false, 0
-             from vobiz.listed_owner l join vobiz.account a on a.account_id = l.owner where l.owner <> l.account_id
+             -- The list of a parent may repeat calls of a sub-account that is configured by itself: those of them that it showed, and
+             -- not how many there are, is what was listed.
+             select d.account_id, d.day, d.from_at, d.to_at, d.day_of, t.owner, false, false
+             from day d
+             join (select distinct t.check_id, t.owner from vobiz.ledger_owner_total t) t on t.check_id = d.check_id
+             join vobiz.account a on a.account_id = t.owner
+             where t.owner <> d.account_id
            ), figure as (
-             select s.account_id, s.day, y.currency,
+             select y.account_id, y.day, y.owner, y.currency,
                     array[sum(y.sure * y.calls), coalesce(sum(y.sure * y.duration), 0), coalesce(sum(y.sure * y.billsec), 0),
                           coalesce(sum(y.sure * y.cost), 0), coalesce(sum(y.sure * y.total), 0)] as sure,
                     array[sum(y.here * y.calls), coalesce(sum(y.here * y.duration), 0), coalesce(sum(y.here * y.billsec), 0),
@@ -113,39 +125,43 @@ async fn differing(
                     array[sum(y.there * y.calls), coalesce(sum(y.there * y.duration), 0), coalesce(sum(y.there * y.billsec), 0),
                           coalesce(sum(y.there * y.cost), 0), coalesce(sum(y.there * y.total), 0)] as there
              from (
-               select d.account_id, d.day, d.from_at, d.to_at, k.day_of, d.check_id
-               from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
-               where d.state = 'settled' and d.reopened_at is null and ($1::text[] is null or d.account_id = any($1))
-                 and ($2::date is null or d.day >= $2) and ($3::date is null or d.day <= $3)) s
-             cross join lateral (
-               select coalesce(c.currency, '') as currency, o.sure, 1 as here, 0 as there,
+               select w.account_id, w.day, w.owner, coalesce(c.currency, '') as currency,
+                      -- Of an owner that is not configured the list of another account may have shown it last.
+                      (w.own or w.by_list and c.listed_by = w.account_id)::int as sure, 1 as here, 0 as there,
                       1::numeric as calls, c.duration::numeric as duration, c.billsec::numeric as billsec, c.cost, c.total_cost as total
-               from owner o
-               -- No call lasts longer than a day: by whatever time its day is decided, it began not much earlier.
-               join vobiz.cdr c on c.account_id = o.owner and c.day_at >= s.from_at - interval '1 day' and c.day_at < s.to_at
+               from whose w
                cross join lateral (
-                 select case s.day_of when 'end_time' then coalesce(c.end_time, c.day_at)
+                 -- By whatever time its day is decided, a call began not much earlier, but for one that lasted longer than a day.
+                 select c.currency, c.listed_by, c.duration, c.billsec, c.cost, c.total_cost, c.day_at, c.end_time, c.created_at
+                 from vobiz.cdr c
+                 where c.account_id = w.owner and c.day_at >= w.from_at - interval '1 day' and c.day_at < w.to_at
+                 union all
+                 select c.currency, c.listed_by, c.duration, c.billsec, c.cost, c.total_cost, c.day_at, c.end_time, c.created_at
+                 from vobiz.cdr c
+                 where c.account_id = w.owner and c.day_at < w.from_at - interval '1 day'
+                   and c.end_time - c.start_time > interval '1 day' and c.end_time >= w.from_at - interval '1 day' and c.end_time < w.to_at) c
+               cross join lateral (
+                 select case w.day_of when 'end_time' then coalesce(c.end_time, c.day_at)
                                       when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
-               where o.account_id = s.account_id and (not o.by_list or c.listed_by = s.account_id)
-                 and i.instant >= s.from_at and i.instant < s.to_at
+               where i.instant >= w.from_at and i.instant < w.to_at
                union all
-               select t.currency, 0, 0, 1, t.calls_there, t.duration_there, t.billsec_there, t.cost_there, t.total_there
-               from vobiz.ledger_total t where t.check_id = s.check_id) y
-             group by s.account_id, s.day, y.currency
+               select d.account_id, d.day, t.owner, t.currency, 0, 0, 1, t.calls, t.duration, t.billsec, t.cost, t.total
+               from day d join vobiz.ledger_owner_total t on t.check_id = d.check_id) y
+             group by y.account_id, y.day, y.owner, y.currency
            ), nearest as (
              -- Of what may be listed, what is nearest to what was.
-             select f.account_id, f.day, f.currency, f.there,
+             select f.account_id, f.day, f.owner, f.currency, f.there,
                     array(select least(greatest(n.there, least(n.sure, n.here)), greatest(n.sure, n.here))
                           from unnest(f.sure, f.here, f.there) with ordinality n (sure, here, there, place) order by n.place) as here
              from figure f
            )
-           select n.account_id as "account_id!", n.day as "day!", n.currency as "currency!", n.here::text[] as "here!", n.there::text[] as "there!",
+           select n.account_id as "account_id!", n.day as "day!", n.owner as "owner!", n.currency as "currency!", n.here::text[] as "here!", n.there::text[] as "there!",
                   exists (select from vobiz.provider_day d
                           where d.account_id = n.account_id and d.day in (n.day - 1, n.day + 1)
                             and (d.state <> 'settled' or d.reopened_at is not null)) as "beside_open!"
            from nearest n
            where n.here <> n.there
-           order by n.account_id, n.currency, n.day"#,
+           order by n.account_id, n.owner, n.currency, n.day"#,
         accounts as Option<&[String]>,
         from,
         to
@@ -164,6 +180,7 @@ async fn differing(
             Ok(SettledDifference {
                 account_id: row.account_id,
                 day: row.day,
+                owner: row.owner,
                 currency: row.currency,
                 calls_here: count(&row.here[0])?,
                 calls_there: count(&row.there[0])?,
@@ -185,11 +202,12 @@ async fn set_scans(connection: &mut PgConnection, setting: &str) -> Result<(), s
         .map(drop)
 }
 
-/// What is left of days that differ, by account, currency and day, once those are taken out that are right together and those of which
+/// What is left of days that differ, by account, owner, currency and day, once those are taken out that are right together and those of which
 /// nothing can be told yet. Pure.
 fn unexplained(found: &[SettledDifference]) -> Vec<SettledDifference> {
     let follows = |a: &SettledDifference, b: &SettledDifference| {
-        (&a.account_id, &a.currency) == (&b.account_id, &b.currency) && a.day.succ_opt() == Some(b.day)
+        (&a.account_id, &a.owner, &a.currency) == (&b.account_id, &b.owner, &b.currency)
+            && a.day.succ_opt() == Some(b.day)
     };
     let mut left = Vec::new();
     for stretch in found.chunk_by(follows) {
@@ -201,7 +219,9 @@ fn unexplained(found: &[SettledDifference]) -> Vec<SettledDifference> {
             left.extend(stretch.iter().filter(|day| !day.beside_open).cloned());
         }
     }
-    left.sort_by(|a, b| (&a.account_id, a.day, &a.currency).cmp(&(&b.account_id, b.day, &b.currency)));
+    left.sort_by(|a, b| {
+        (&a.account_id, a.day, &a.owner, &a.currency).cmp(&(&b.account_id, b.day, &b.owner, &b.currency))
+    });
     left
 }
 

@@ -54,6 +54,8 @@ pub struct DifferenceCounts {
     pub billed_elsewhere: i64,
     /// Rows of the list that could not be read.
     pub unreadable: i64,
+    /// Calls that the lists of two days show, also where these are settled.
+    pub listed_twice: i64,
 }
 
 /// The status of the ledger.
@@ -90,6 +92,13 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
     )
     .fetch_one(&mut *connection)
     .await?;
+    let listed_twice = sqlx::query_scalar!(
+        r#"select coalesce(sum(k.listed_twice), 0) as "calls!"
+           from vobiz.ledger_check k join vobiz.provider_day d on d.account_id = k.account_id and d.day = k.day and d.check_id = k.id
+           where k.listed_twice > 0"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let safe_to_bill = sqlx::query_as!(
         SafeToBillSnapshot,
         r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at,
@@ -107,6 +116,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
             differing: sums.differing,
             billed_elsewhere: sums.billed_elsewhere,
             unreadable: sums.unreadable,
+            listed_twice,
         },
         safe_to_bill,
     })

@@ -25,7 +25,7 @@ pub struct DayLine {
     pub total_here: String,
     /// The same in Vobiz's rows.
     pub total_there: String,
-    /// Calls that the comparison stored first and nothing had owed.
+    /// Calls that the comparison, or those of one command, stored first and nothing had owed.
     pub recovered: i32,
     /// Calls of which it brought a newer version.
     pub revised: i32,
@@ -33,25 +33,31 @@ pub struct DayLine {
     pub reason: Option<String>,
 }
 
-/// Reads the ledger of some days.
+/// Reads the ledger of some days. With `since`, what was found and changed is that of all comparisons from then on, and not of the last.
 pub async fn lines(
     connection: &mut PgConnection,
     account: &AccountId,
     first: NaiveDate,
     last: NaiveDate,
+    since: Option<DateTime<Utc>>,
 ) -> Result<Vec<DayLine>, sqlx::Error> {
     sqlx::query_as!(
         DayLine,
         r#"select account_id as "account_id!", day as "day!", state as "state!", currency,
                   coalesce(calls_here, 0) as "calls_here!", coalesce(calls_there, 0) as "calls_there!",
                   coalesce(total_here, 0)::text as "total_here!", coalesce(total_there, 0)::text as "total_there!",
-                  coalesce(recovered, 0) as "recovered!", coalesce(revised, 0) as "revised!",
+                  coalesce(k.recovered, l.recovered, 0) as "recovered!", coalesce(k.revised, l.revised, 0) as "revised!",
                   nullif(concat_ws('; ', reason, money), '') as reason
-           from vobiz.ledger_day
+           from vobiz.ledger_day l
+           left join lateral (
+             select sum(c.recovered)::int as recovered, sum(c.revised)::int as revised
+             from vobiz.ledger_check c
+             where c.account_id = l.account_id and c.day = l.day and c.began_at >= $4::timestamptz) k on true
            where account_id = $1 and day between $2 and $3 order by day, currency"#,
         account.as_str(),
         first,
-        last
+        last,
+        since
     )
     .fetch_all(connection)
     .await

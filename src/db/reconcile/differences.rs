@@ -149,12 +149,12 @@ pub struct ReconcileDifference {
 
 impl ReconcileDifference {
     /// The fields that differ: name, ours, theirs. Only of calls that both sides have.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Option<&str>, &str)> {
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Option<&str>, Option<&str>)> {
         let both = self.kind == "differs";
         let values = FIELDS.into_iter().zip(self.here.iter().zip(&self.there));
         values.filter(move |_| both).filter_map(|(field, (here, there))| {
             let differs = self.differs.iter().any(|name| name == field);
-            differs.then_some((field, here.as_deref(), there.as_deref()?))
+            differs.then_some((field, here.as_deref(), there.as_deref()))
         })
     }
 }

@@ -21,7 +21,14 @@ use crate::vobiz::{Moment, Numeric};
 /// The values that are compared, as we name them, in the order of [`ReconcileDifference::here`].
 pub const FIELDS: [&str; 6] = ["duration", "billsec", "cost", "streaming_cost", "total_cost", "currency"];
 
-/// One row of theirs. What it does not say is not compared.
+/// Those of them that are numbers.
+pub const NUMBERS: &[&str] = FIELDS.split_at(5).0;
+/// Those of them that are seconds.
+pub const SECONDS: &[&str] = NUMBERS.split_at(2).0;
+/// Those of them that are amounts of money.
+pub const AMOUNTS: &[&str] = NUMBERS.split_at(2).1;
+
+/// One row of theirs. A number that it leaves blank where others say it is zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TheirCall {
     /// Where it stands: the line of the file, or the number of the row.
@@ -52,6 +59,13 @@ pub struct TheirCall {
     pub currency: Option<String>,
     /// Why the row could not be read, where it could not.
     pub unreadable: Option<String>,
+}
+
+impl TheirCall {
+    /// What it says of each of [`NUMBERS`].
+    pub fn numbers(&self) -> [&Option<Numeric>; NUMBERS.len()] {
+        [&self.duration, &self.billsec, &self.cost, &self.streaming_cost, &self.total_cost]
+    }
 }
 
 /// From an instant until before another.
@@ -215,13 +229,20 @@ pub struct InstantSpan {
     pub last: Option<DateTime<Utc>>,
     /// The accounts that are named.
     pub accounts: Vec<String>,
+    /// Those of [`FIELDS`] that no row says.
+    pub blank: Vec<String>,
 }
 
 /// Looks over what was loaded.
 pub async fn span(connection: &mut PgConnection) -> Result<InstantSpan, sqlx::Error> {
     sqlx::query_as(
         "select count(*) as rows, min(called_at) as first, max(called_at) as last,
-                coalesce(array_agg(distinct account_id) filter (where account_id is not null), '{}') as accounts
+                coalesce(array_agg(distinct account_id) filter (where account_id is not null), '{}') as accounts,
+                array_remove(array[
+                  case when count(duration) = 0 then 'duration' end, case when count(billsec) = 0 then 'billsec' end,
+                  case when count(cost) = 0 then 'cost' end, case when count(streaming_cost) = 0 then 'streaming_cost' end,
+                  case when count(total_cost) = 0 then 'total_cost' end, case when count(currency) = 0 then 'currency' end
+                ], null) as blank
          from pg_temp.reconcile_their",
     )
     .fetch_one(connection)

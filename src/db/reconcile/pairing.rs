@@ -18,6 +18,10 @@ pub struct CompareScope {
     pub is_theirs: bool,
     /// How near amounts must be to be the same.
     pub closeness: Closeness,
+    /// Those of [`FIELDS`](super::FIELDS) that their rows say. Where one of them leaves such a value blank it says zero.
+    pub compared: Vec<&'static str>,
+    /// They have a column of currencies.
+    pub has_currency: bool,
 }
 
 /// How near two amounts must be to be the same: exactly, unless something is said.
@@ -219,11 +223,21 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
          left join (select distinct call_id from pg_temp.reconcile_candidate where not sole) open_call
            on open_call.call_id = c.call_id
          cross join lateral (
-           -- What they do not say is no difference.
+           -- A value for which they have no column is no difference. A blank where other rows say something stands for nothing but zero,
+           -- and only an amount needs a currency.
            select coalesce(array_agg(v.name order by v.nth) filter (
-                    where v.theirs is not null and (v.ours is null or abs(v.theirs - v.ours) > v.apart)), '{}')
-                  || case when t.currency is not null and t.currency is distinct from c.currency then '{currency}'::text[] else '{}' end
-                  as differs
+                    where case
+                            when v.theirs is null then v.name = any ($7) and abs(v.ours) > v.apart
+                            else v.ours is null or abs(v.theirs - v.ours) > v.apart
+                          end), '{}')
+                  || case
+                       when t.currency is null then
+                         case when $8 and c.currency is not null
+                                   and (t.cost <> 0 or t.streaming_cost <> 0 or t.total_cost <> 0) then '{currency}'::text[]
+                              else '{}' end
+                       when t.currency is distinct from c.currency then '{currency}'
+                       else '{}'
+                     end as differs
            from (select nth, name, coalesce(round(ours, places), ours) as ours, coalesce(round(theirs, places), theirs) as theirs, apart
                  from (values (1, 'duration', c.duration::numeric, t.duration, null::int, 0::numeric), (2, 'billsec', c.billsec, t.billsec, null, 0),
                               (3, 'cost', c.cost, t.cost, $4, $5::text::numeric),
@@ -241,6 +255,8 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
     .bind(scope.closeness.decimals.map(i32::from))
     .bind(scope.closeness.tolerance.as_ref().map_or("0", Numeric::as_str))
     .bind(scope.is_theirs)
+    .bind(&scope.compared)
+    .bind(scope.has_currency)
     .execute(&mut *connection)
     .await?;
     sqlx::query("analyze pg_temp.reconcile_pair").execute(connection).await.map(drop)

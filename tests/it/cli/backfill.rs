@@ -168,6 +168,23 @@ async fn empty_days_beyond_the_first_call_prove_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_does_not_join_the_ledger_says_which_days_are_between() {
+    for (last_back, between) in [(4, 3), (2, 1)] {
+        let (world, first, last) = history(6, 2, Duration::ZERO).await;
+        let listed = last + Days::new(1) - Days::new(last_back);
+        let done = command(&world, &["backfill", "--from", &first.to_string(), "--to", &listed.to_string()]);
+        assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+        let (from, days) = (listed + Days::new(1), (last - listed).num_days());
+        assert_eq!(days, between);
+        let says =
+            format!("does not join it: `vobiz-cdr backfill --account {ACCOUNT} --from {from} --to {last}`");
+        assert!(done.stderr.contains(&says), "{}", done.stderr);
+        assert!(!done.stderr.contains("Vobiz lists no call"), "{}", done.stderr);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_backfill_answers_for_the_days_before_the_interruption_too() {
     let (world, first, last) = history(3, 2, Duration::ZERO).await;
     let range = start(&world, first, last).await;

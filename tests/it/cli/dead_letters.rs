@@ -97,6 +97,9 @@ async fn dead_letters_are_closed_with_a_reason_and_what_lives_stays() {
     assert!(
         close(&["--class", "refused", "--account", ACCOUNT, "--reason", "why"]).stderr.contains("1 closed")
     );
+    let slip = close(&["--account", "MA_NOBODY", "--reason", "why"]);
+    assert_eq!(slip.status.code(), Some(2), "{}", slip.stderr);
+    assert!(slip.stderr.contains("no call of the account \"MA_NOBODY\" is stored"), "{}", slip.stderr);
     assert!(close(&["--all", "--reason", "why"]).stderr.contains("1497 closed"));
     assert_eq!(
         database.count("select count(*) from vobiz.closed_call where reason = 'by_operator'").await,

@@ -33,8 +33,8 @@ async fn the_command_says_all_of_it_and_exits_by_the_result() {
 
     let silent = file("silent.csv", &(rows("ab") + &row('c').replace("0.45,INR", "NULL,INR")));
     let silent = reconcile(&db, &["--csv", &silent]);
-    assert_eq!(silent.status.code(), Some(0));
-    assert!(silent.stderr.contains("say nothing") && silent.stdout.contains("0.45"), "{}", silent.stderr);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(silent.stdout.contains("total_cost 0.45 here, nothing there"), "{}", silent.stdout);
 
     let other =
         file("other.csv", &(rows("a") + &row('b').replace("0.45", "0.50") + &row('d') + "?\u{1b}[31m\n"));
@@ -118,7 +118,11 @@ async fn a_list_of_another_program_is_read_and_what_was_left_out_is_said() {
                 c;25/03/2026 15:50;0,45 INR\nTotal;;TOTAL\n";
     for (total, code, word) in [
         ("1,35", 0, "line 8, the total row: its sums are those of the rows"),
-        ("1,36", 1, "line 8, the total row is wrong: total_cost 1.36, but the rows before it add up to 1.35"),
+        (
+            "1,36",
+            1,
+            "line 8, the total row is wrong: total_cost 1.36 INR, but the rows before it add up to 1.35",
+        ),
     ] {
         let done = compared(list.replace("TOTAL", total).as_bytes(), &["--decimal", ",", "--dates", "dmy"]);
         assert_eq!(done.status.code(), Some(code), "{}{}", done.stdout, done.stderr);
@@ -144,6 +148,153 @@ async fn a_list_of_another_program_is_read_and_what_was_left_out_is_said() {
         [(&[][..], 1), (&["--tolerance", "0.005"], 0), (&["--decimals", "2"], 0), (&["--decimals", "3"], 1)]
     {
         assert_eq!(compared(&near, more).status.code(), Some(code), "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_compared_is_said_and_is_not_equal_where_we_have_it() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let folder = tempfile::tempdir().unwrap();
+    let compared = |text: &str, more: &[&str]| {
+        let path = folder.path().join("list.csv");
+        std::fs::write(&path, text).unwrap();
+        reconcile(&db, &[&["--csv", path.to_str().unwrap()], more].concat())
+    };
+    let list = |header: &str, a: &str, b: &str| {
+        format!("uuid,start_time,{header}\na,2026-03-25T10:00:00Z,{a}\nb,2026-03-25T10:10:00Z,{b}\n")
+    };
+    for (text, code, word) in [
+        (list("total_cost", "", ""), 1, "not compared: total_cost. Every row of theirs leaves it blank"),
+        (list("billsec,total_cost", "42,", "42,NULL"), 1, "not compared: total_cost"),
+        (list("billsec,total_cost", ",0.45", "-,0.45"), 1, "not compared: billsec"),
+        (list("total_cost,currency", "0.45,", "0.45,"), 1, "not compared: currency"),
+        // We have nothing but zero there.
+        (list("total_cost,streaming_cost", "0.45,", "0.45,"), 0, "not compared: streaming_cost"),
+        (list("total_cost,Net Amount", "0.45,1", "0.45,2"), 0, "\"Net Amount\" was not compared"),
+        (
+            list("total_cost,Amount", "0.45,0.45", "0.45,0.54"),
+            0,
+            "do not say the same in 1 rows, first in line 3",
+        ),
+        (list("total_cost,Amount", "0.45,0.45", "0.45,0.450"), 0, "says the same in each row"),
+        (
+            list("total_cost_paise,duration_ms", "45,47000", "45,47000"),
+            0,
+            "\"total_cost_paise\" was read as total_cost",
+        ),
+        (list("total_cost_paise", "45", "46"), 1, "was read as total_cost"),
+        (list("billsec_min", "0.7", "0.7"), 2, "has a unit that is not compared"),
+        (list("total_cost", "\"1,234\"", "5"), 2, "say --decimal . or --decimal ,"),
+        (list("total_cost", "0.45", "0.45") + "TOTAL INR 0.90,,\n", 0, "its sums are those of the rows"),
+        (
+            list("total_cost", "0.45", "0.45") + "TOTAL INR 109.97\n",
+            1,
+            "\"INR 109.97\" is no sum of the rows",
+        ),
+    ] {
+        let done = compared(&text, &[]);
+        assert_eq!(done.status.code(), Some(code), "{text}\n{}{}", done.stdout, done.stderr);
+        assert!(done.stderr.contains(word), "{word}: {}", done.stderr);
+    }
+    let near = list("total_cost", "0.454", "0.45");
+    let done = compared(&near, &["--tolerance", "0.01"]);
+    assert_eq!(done.status.code(), Some(0));
+    assert!(
+        done.stderr.contains("the sums differ by what --decimals and --tolerance allow"),
+        "{}",
+        done.stderr
+    );
+    // However many total rows there are.
+    let many = list("total_cost", "0.45", "0.45") + &"Total,,0.9\n".repeat(30_000) + "Total,,0.8\n";
+    let done = compared(&many, &[]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        done.stderr.lines().count() < 40 && done.stderr.contains("line 30004, the total row is wrong"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("more total rows; of all 30001 total rows 1 are wrong"), "{}", done.stderr);
+    let nobody = compared(&near, &["--account", "MA_NOBODY11", "--from", "2026-03-25", "--to", "2026-03-25"]);
+    assert_eq!(nobody.status.code(), Some(1), "their rows name no account: they are that account's");
+    let other = compared(&rows("ab"), &["--account", "MA_NOBODY11"]);
+    assert_eq!(other.status.code(), Some(2), "{}", other.stderr);
+}
+
+#[tokio::test]
+async fn our_own_export_is_a_list_as_it_is() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let folder = tempfile::tempdir().unwrap();
+    for excel in [false, true] {
+        let dir = folder.path().join(format!("{excel}"));
+        let mut arguments = vec![
+            "export",
+            "--customer",
+            "unassigned",
+            "--month",
+            "2026-03",
+            "--anyway",
+            "--dir",
+            dir.to_str().unwrap(),
+        ];
+        arguments.extend(excel.then_some("--excel"));
+        let exported = run(program(&arguments).env("DATABASE_URL", &db.url));
+        assert_eq!(exported.status.code(), Some(0), "{}", exported.stderr);
+        let list = dir.join("unassigned-2026-03-incomplete-001.csv");
+        let done = reconcile(&db, &["--csv", list.to_str().unwrap()]);
+        assert_eq!(done.status.code(), Some(0), "{}{}", done.stdout, done.stderr);
+        assert!(
+            done.stdout.contains("compared: duration, billsec, cost, streaming_cost, total_cost, currency"),
+            "{}",
+            done.stdout
+        );
+        let text = std::fs::read_to_string(&list).unwrap();
+        std::fs::write(&list, text.replacen(",0.45", ",0.46", 1)).unwrap();
+        assert_eq!(reconcile(&db, &["--csv", list.to_str().unwrap()]).status.code(), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn data_that_cannot_be_written_is_a_failure_of_every_command() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list.csv");
+    std::fs::write(&path, rows("ab")).unwrap();
+    let list = path.to_str().unwrap();
+    let days = ["--from", "2026-03-01", "--to", "2026-03-31"];
+    let report = [&["report", "billing_day"][..], &days].concat();
+    for (arguments, code) in [
+        (vec!["reconcile", "--csv", list, "--json"], 3),
+        (vec!["reconcile", "--csv", list], 3),
+        (report.clone(), 1),
+        ([&report[..], &["--format", "csv"]].concat(), 1),
+        ([&report[..], &["--format", "json"]].concat(), 1),
+        (vec!["verify", "--json"], 1),
+        (vec!["migrate", "status"], 1),
+        (vec!["--help"], 1),
+        (vec!["--version"], 1),
+    ] {
+        let with = |out: std::process::Stdio| {
+            let child = program(&arguments)
+                .env("DATABASE_URL", &db.url)
+                .stdout(out)
+                .stderr(std::process::Stdio::piped())
+                .spawn();
+            child.unwrap().wait_with_output().unwrap()
+        };
+        let full = with(std::fs::File::options().write(true).open("/dev/full").unwrap().into());
+        let said = String::from_utf8_lossy(&full.stderr).into_owned();
+        assert_eq!(full.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(arguments[0].starts_with('-') || said.contains("could be written"), "{arguments:?}: {said}");
+        // A reader that went away wants no more.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = with(writer.into());
+        let said = String::from_utf8_lossy(&closed.stderr).into_owned();
+        assert_eq!(closed.status.code(), Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("could be written") && !said.contains("panicked"), "{arguments:?}: {said}");
     }
 }
 
@@ -195,6 +346,9 @@ async fn finance_may_compare_and_what_could_not_be_done_is_no_answer() {
     assert_eq!(differs.status.code(), Some(1), "{}", differs.stderr);
     assert!(differs.stdout.contains("missing there"), "{}", differs.stdout);
 
+    let repair = run(program(&["verify", "--repair"]).env("DATABASE_URL", as_role(&db, "vobiz_finance")));
+    assert_eq!(repair.status.code(), Some(1), "{}", repair.stderr);
+    assert!(repair.stderr.contains("what writes (verify --repair, "), "{}", repair.stderr);
     let refused =
         run(program(&["reconcile", "--csv", EXPORT]).env("DATABASE_URL", as_role(&db, "vobiz_masked")));
     assert_eq!(refused.status.code(), Some(3), "{}", refused.stderr);

@@ -179,12 +179,14 @@ async fn one_account_alone_is_rebuilt_where_it_is_named() {
     let db = Database::new().await;
     store(&db, 2).await;
     db.run("update vobiz.cdr set codec = 'x'").await;
-    assert_eq!(counts(&db, &["--account", "MA_NOBODY"], 0)["calls"], 0);
+    let nobody = reparse(&db, &["--account", "MA_NOBODY"]);
+    assert_eq!(nobody.status.code(), Some(2), "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("who has any: MA_TESTAB12"), "{}", nobody.stderr);
     assert_eq!(counts(&db, &["--account", "MA_TESTAB12"], 0)["changed"], 2);
 }
 
 #[tokio::test]
-async fn a_pruned_call_is_left_and_one_that_cannot_be_read_is_said() {
+async fn a_call_without_all_of_its_versions_is_left_and_one_that_cannot_be_read_is_said() {
     let db = Database::new().await;
     store(&db, 3).await;
     db.run("delete from vobiz.cdr_revision where call_id = 'call-0001' and revision = 1").await;
@@ -200,7 +202,7 @@ async fn a_pruned_call_is_left_and_one_that_cannot_be_read_is_said() {
     let done = counts(&db, &[], 1);
     assert_eq!(done["calls"], 3);
     assert_eq!(done["changed"], 1);
-    assert_eq!(done["pruned"], 1);
+    assert_eq!(done["versions_missing"], 1);
     assert_eq!(done["unreadable"], 1);
     assert_eq!(done["versions_read_differently"], 1);
     assert_eq!(db.texts("select cost::text from vobiz.cdr order by call_id").await, ["9", "9", "1.20"]);

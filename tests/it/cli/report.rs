@@ -71,6 +71,7 @@ async fn a_report_says_up_to_when_it_is_complete_and_what_it_says_nothing_of() {
         settled.stderr
     );
     assert!(!settled.stderr.contains("NOT COMPLETE"), "{}", settled.stderr);
+    assert!(settled.stderr.contains(" days in which Vobiz listed no call"), "{}", settled.stderr);
     let line = settled.stdout.lines().nth(1).unwrap();
     assert!(line.contains(",Asia/Kolkata,2026-04-"), "{line}");
     let rows = report(&db, "unclear", &["--format", "csv"]).stdout;

@@ -40,6 +40,7 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
     assert_eq!(wrong.status.code(), Some(1), "{}", wrong.stderr);
     let json: Value = serde_json::from_str(&wrong.stdout).unwrap();
     assert_eq!((&json["equal"], &json["repaired"]), (&false.into(), &false.into()));
+    assert_eq!(json["settled"]["money_not_compared"], 0);
     let found = json["differences"].as_array().unwrap();
     let seen: Vec<_> = found
         .iter()

@@ -12,12 +12,13 @@ const NUMBERED: &str = "migrations";
 const TEXT: &str = "migrations/repeatable";
 
 /// Files of `repeatable/` that make no object of their name, and why.
-const NO_OBJECT: [(&str, &str); 7] = [
+const NO_OBJECT: [(&str, &str); 8] = [
     ("base/triggers.sql", "triggers of a table are one page"),
     ("bill/triggers.sql", "triggers of a table are one page"),
     ("cdr/triggers.sql", "triggers of a table are one page"),
     ("cdr/revision_triggers.sql", "triggers of a table are one page"),
     ("ledger/triggers.sql", "triggers of a table are one page"),
+    ("bill/renew_forms.sql", "a statement that writes rules anew"),
     ("bill/first_sums.sql", "fills the sums where calls were there first"),
     ("grants.sql", "who may do what"),
 ];

@@ -154,6 +154,8 @@ async fn a_further_sum_is_a_numbered_file_the_text_of_sums_of_and_that_of_billin
     for table in ["rollup", "rollup_delta", "rollup_day"] {
         db.run(&format!("alter table vobiz.{table} add column long_calls bigint not null default 0")).await;
     }
+    // Another function of the name is not in the way.
+    db.run("create function vobiz.sums_of(integer) returns integer language sql as 'select 1'").await;
     // As `migrate apply` runs it: all of ORDER, in one transaction.
     let all = text().into_iter().map(|(file, old)| {
         files.get(&PathBuf::from(format!("migrations/repeatable/{file}"))).cloned().unwrap_or(old) + "\n"
@@ -180,6 +182,7 @@ async fn a_further_sum_is_a_numbered_file_the_text_of_sums_of_and_that_of_billin
         assert_eq!(db.text(&says).await, "Legs of a minute or longer.");
     }
     assert_eq!(db.text("select sum(long_calls)::text from vobiz.rollup_base").await, "2");
+    assert_eq!(db.count("select count(*) from pg_catalog.pg_proc where proname = 'sums_of'").await, 1);
     assert_eq!(drift(&db).await, 0);
 
     // What the service sends to Postgres has it as well.

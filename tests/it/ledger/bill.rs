@@ -6,8 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Connection;
 use vobiz_cdr::db::bill::proof::{self, ProofStep};
 use vobiz_cdr::db::bill::rollup::VerifyScope;
+use vobiz_cdr::db::ledger::settled::compare;
 use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 
+use super::settled::settled_days;
 use super::{at, check, hurry, ledger_world, safe_to, settled_day, states};
 use crate::db::bill::{drift, fold, insert};
 use crate::support::database::{ACCOUNT, Database};
@@ -47,7 +49,7 @@ async fn by_end() -> (World, DateTime<Utc>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_settles_only_if_each_listed_call_is_billed_in_it() {
     for (seconds, set) in [
-        // Longer than any call is thought to be, and a start of another month beside a right end.
+        // Longer than its record says, and a start of another month beside a right end.
         (5 * 3600, vec![]),
         (60, vec![("start_time", "\"2026-01-15T08:00:00Z\"")]),
         (60, vec![("start_time", "\"2025-11-30T08:00:00+05:30\""), ("created_at", "null")]),
@@ -59,12 +61,14 @@ async fn a_day_settles_only_if_each_listed_call_is_billed_in_it() {
         hurry(&world).await;
         check(&world).await;
         let first = states(&world).await.remove(0);
-        let says = format!("1 call is listed in this day and billed in another: {call}");
-        assert!(first.starts_with("differs") && first.ends_with(&says), "{first} {set:?}");
         let day = (began + TimeDelta::minutes(330)).date_naive();
         let billed = world
             .text(&format!("select (day_at at time zone 'Asia/Kolkata')::date::text from vobiz.cdr where call_id = '{call}'"))
             .await;
+        let says = format!(
+            "1 call is listed in one day and billed in another: {call} (listed {day}, billed {billed})"
+        );
+        assert!(first.starts_with("differs") && first.contains(&says), "{first} {set:?}");
         let found = world
             .text("select concat_ws(' ', kind, field, here, there) from vobiz.ledger_difference where kind = 'billed_elsewhere' limit 1")
             .await;
@@ -89,6 +93,62 @@ async fn a_call_over_midnight_is_billed_by_its_start_and_listed_by_its_end() {
     let first = states(&world).await.remove(0);
     assert!(first.starts_with("settled"), "{first}");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_any_length_settles_its_day_if_its_record_bears_it_out() {
+    for hours in [5, 30, 80] {
+        let (world, began) = by_end().await;
+        let ended = began + TimeDelta::minutes(30);
+        let call = world
+            .vobiz
+            .place_call(CallSpec {
+                started_at: Some(ended - TimeDelta::hours(hours)),
+                ended_at: Some(ended),
+                ring_time: Some(10),
+                billsec: Some(u32::try_from(hours * 3600 - 10).unwrap()),
+                ..CallSpec::default()
+            })
+            .call_id;
+        world.sweep().await;
+        check(&world).await;
+        hurry(&world).await;
+        check(&world).await;
+        let first = states(&world).await.remove(0);
+        assert!(first.starts_with("settled"), "{hours} {first}");
+        let (days, _) = settled_days(&world.database).await;
+        assert!(days >= 2, "{days}");
+        assert_ne!(safe_to(&world).await.0, began, "{hours}");
+        // It is missed where it is lost …
+        let lost = format!(
+            "begin; set local session_replication_role = replica; delete from vobiz.cdr where call_id = '{call}'; commit"
+        );
+        world.database.run(&lost).await;
+        let found =
+            compare(&mut *world.database.connection().await, None, None, None).await.unwrap().differences;
+        assert_eq!(found.len(), 1, "{hours} {found:?}");
+        // … and what is here alone is found, too.
+        world
+            .database
+            .run(&format!(
+                "insert into vobiz.cdr (call_id, account_id, listed_by, origin, attempts, fetched_at, revision, content_hash, start_time, end_time, duration)
+                 select 'long-alone', account_id, listed_by, origin, attempts, fetched_at, revision, content_hash,
+                        timestamptz '{0}' - interval '{hours} hours', timestamptz '{0}', {hours} * 3600 from vobiz.cdr limit 1",
+                (began + TimeDelta::hours(2)).to_rfc3339()
+            ))
+            .await;
+        world
+            .database
+            .run("update vobiz.provider_day set check_at = vobiz.now() where checked_at is not null")
+            .await;
+        check(&world).await;
+        let first = states(&world).await.into_iter().find(|state| state.contains("long-alone"));
+        assert!(
+            first.as_ref().is_some_and(|state| state.contains("missing at Vobiz: long-alone")),
+            "{hours} {first:?}"
+        );
+        world.vobiz.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,7 +100,7 @@ async fn a_list_that_contradicts_a_stored_version_on_three_checks_running_wins()
     let mut connection = world.database.connection().await;
     let (reparsed, _) =
         vobiz_cdr::db::cdr::reparse::reparse(&mut connection, None, None, 100, true).await.unwrap();
-    assert_eq!((reparsed.calls, reparsed.changed, reparsed.pruned), (20, 0, 0), "{reparsed:?}");
+    assert_eq!((reparsed.calls, reparsed.changed, reparsed.versions_missing), (20, 0, 0), "{reparsed:?}");
     world.end().await;
 }
 

@@ -130,7 +130,21 @@ async fn calls_of_another_configured_account_in_a_list_are_no_loss_of_the_others
         .await;
     world.database.run("update vobiz.provider_day set reopened_at = null").await;
     assert_eq!(settled_days(&world.database).await, (2, 20));
-    // But none of ours may be missing for it.
+    // But none of ours may be missing for it, however many there are of theirs.
+    for (lost, left) in [("call_id = (select min(call_id) from vobiz.cdr)", 19), ("call_id < '8'", -1)] {
+        let mut connection = world.database.connection().await;
+        let mut transaction = sqlx::Connection::begin(&mut *connection).await.unwrap();
+        let delete = format!("delete from vobiz.cdr where account_id <> 'MA_OTHER999' and {lost}");
+        for statement in ["set local session_replication_role = replica", &delete] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *transaction).await.unwrap();
+        }
+        let ours = "select count(*) from vobiz.cdr where account_id <> 'MA_OTHER999'";
+        let here: i64 = sqlx::query_scalar(ours).fetch_one(&mut *transaction).await.unwrap();
+        assert!(here < 20 && (left < 0 || here == left), "{here}");
+        let found = compare(&mut transaction, None, None, None).await.unwrap().differences;
+        let told: Vec<_> = found.iter().map(|day| (day.calls_here, day.calls_there)).collect();
+        assert_eq!(told, [(here, 20)], "{lost}");
+    }
     let lost = "begin; set local session_replication_role = replica;
                 delete from vobiz.cdr where account_id <> 'MA_OTHER999'; delete from vobiz.cdr where account_id = 'MA_OTHER999'; commit";
     world.database.run(lost).await;

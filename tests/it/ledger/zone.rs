@@ -143,3 +143,103 @@ async fn a_call_in_the_lists_of_two_days_is_not_listed_without_end() {
     assert!(up_to <= midnight, "{up_to} {held_by}");
     world.vobiz.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_two_lists_show_are_billed_once_and_said_and_teach_nothing() {
+    // In the billing zone, and where the zone is learnt on the way.
+    for zone in [330, 0] {
+        let options = SimulatorOptions { day_zone: zone, day_of: DayOf::Either, ..options() };
+        let (world, began) = ledger_world(options).await;
+        for hours in [0.1, 3.0, 12.0, 17.0, 23.9, 24.1, 30.0, 36.0, 42.0, 47.9] {
+            at(&world, began, hours);
+        }
+        let midnight = began + TimeDelta::hours(24);
+        let twice = world
+            .vobiz
+            .place_call(CallSpec {
+                started_at: Some(midnight - TimeDelta::minutes(10)),
+                ended_at: Some(midnight + TimeDelta::minutes(10)),
+                ring_time: Some(10),
+                billsec: Some(1190),
+                cost: Some("7".parse().unwrap()),
+                streaming_cost: Some("0".parse().unwrap()),
+                ..CallSpec::default()
+            })
+            .call_id;
+        world.sweep().await;
+        for _ in 0..3 {
+            check(&world).await;
+            hurry(&world).await;
+        }
+        let cut = world
+            .text("select concat_ws(' ', day_of, coalesce(extract(epoch from day_offset)::int / 60, 330)) from vobiz.account")
+            .await;
+        assert_eq!(cut, format!("start_time {zone}"));
+        let day = |days| (began + TimeDelta::minutes(zone.into()) + TimeDelta::days(days)).date_naive();
+        let ledger = world
+            .database
+            .texts("select concat_ws(' ', day, state, calls_there, listed_twice) from vobiz.ledger_day where to_at < vobiz.now() order by day")
+            .await;
+        assert_eq!(ledger, [format!("{} settled 6 0", day(0)), format!("{} settled 6 1", day(1))], "{zone}");
+        let found = world
+            .database
+            .texts("select distinct concat_ws(' ', kind, call_id, here, there) from vobiz.ledger_difference where kind = 'listed_twice'")
+            .await;
+        assert_eq!(found, [format!("listed_twice {twice} {} {} and {}", day(0), day(0), day(1))]);
+        // Once in the bill, which goes on, and in what settled days hold.
+        assert_eq!(
+            world.text("select (count(*) || ' ' || sum(total_cost)::numeric(9, 2)) from vobiz.cdr").await,
+            "11 11.50"
+        );
+        assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2), "{zone}");
+        crate::ledger::settled::settled_days(&world.database).await;
+        // And it stays so.
+        let checks = "select count(*) from vobiz.ledger_check";
+        let before = world.database.count(checks).await;
+        super::check_again(&world).await;
+        let states =
+            world.database.texts("select state from vobiz.ledger_day where to_at < vobiz.now()").await;
+        assert_eq!(states, ["settled", "settled"], "{zone}");
+        assert_eq!(world.database.count(checks).await, before + 2, "each once more");
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_several_zones_fit_the_bill_goes_as_far_as_the_earliest_of_them() {
+    // Eight hours west and four east, by few rows.
+    for (zone, first, last) in [(-480, 0.6, 23.2), (240, 0.7, 23.1)] {
+        let (world, began) = ledger_world(SimulatorOptions { day_zone: zone, ..options() }).await;
+        for hours in [first, 12.0, last, 36.0] {
+            at(&world, began, hours);
+        }
+        world.sweep().await;
+        for _ in 0..3 {
+            check(&world).await;
+            hurry(&world).await;
+        }
+        let cut = world
+            .text(
+                "select concat_ws(' ', day_of, extract(epoch from day_offset)::int / 60) from vobiz.account",
+            )
+            .await;
+        assert_eq!(cut, format!("start_time {zone}"), "whole hours before halves");
+        let (safe, _) = safe_to(&world).await;
+        let end = began + TimeDelta::days(2);
+        assert!(safe < end && safe >= end - TimeDelta::hours(1), "{zone}: {safe} {end}");
+        // Calls at midnight leave one answer.
+        for hours in [0.001, 23.999, 24.001, 47.999] {
+            at(&world, began, hours);
+        }
+        world.sweep().await;
+        world
+            .database
+            .run("update vobiz.provider_day set check_at = vobiz.now() where to_at < vobiz.now()")
+            .await;
+        check(&world).await;
+        hurry(&world).await;
+        check(&world).await;
+        assert_eq!(safe_to(&world).await.0, end, "{zone}");
+        world.end().await;
+    }
+}

@@ -38,7 +38,7 @@ async fn an_export_equals_the_calls_it_was_made_of() {
 async fn each_kind_of_difference_is_found_once_and_nothing_else() {
     let db = Database::new().await;
     db.store_plain("abcdef").await;
-    // a is equal in another spelling, b costs more, c is missing here, d has no seconds to say, e cannot be read, f is not there.
+    // a is equal in another spelling, b costs more, c is missing here, d leaves seconds and the total blank, e cannot be read, f is not there.
     let text = format!(
         "{HEADER}{ACCOUNT},a,2026-03-25 10:00:00Z,47.0,42,0.4500,-,0.45,INR\n{}{}{ACCOUNT},d,,NULL,null,0.45,,,INR\n{}",
         row('b').replace("0.45,INR", "0.5,INR"),
@@ -53,19 +53,24 @@ async fn each_kind_of_difference_is_found_once_and_nothing_else() {
             "differs b",
             "missing_here nobody",
             "missing_there c",
+            "differs d",
             "unreadable e",
             "missing_there f",
             "missing_here later"
         ]
     );
-    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), "0.5")]);
-    assert_eq!(differences[3].why.as_deref(), Some("cost: not a number: \"0;45\""));
-    assert_eq!(differences[3].line, Some(6));
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), Some("0.5"))]);
+    assert_eq!(
+        differences[3].fields().collect::<Vec<_>>(),
+        [("duration", Some("47"), None), ("billsec", Some("42"), None), ("total_cost", Some("0.45"), None)]
+    );
+    assert_eq!(differences[4].why.as_deref(), Some("cost: not a number: \"0;45\""));
+    assert_eq!(differences[4].line, Some(6));
     let counts = comparison.counts;
     assert!(!comparison.equal);
-    assert_eq!((counts.calls_here, counts.calls_there, counts.equal), (6, 6, 2));
+    assert_eq!((counts.calls_here, counts.calls_there, counts.equal), (6, 6, 1));
     assert_eq!((counts.missing_here, counts.missing_there), (2, 2));
-    assert_eq!((counts.differing, counts.unreadable, counts.differences()), (1, 1, 6));
+    assert_eq!((counts.differing, counts.unreadable, counts.differences()), (2, 1, 7));
     assert_eq!(total(&comparison, "calls"), [Some("6"), Some("6"), Some("0")]);
     assert_eq!(total(&comparison, "total_cost"), [Some("2.7"), Some("2.3"), Some("0.4")]);
 }
@@ -304,13 +309,16 @@ async fn amounts_are_the_same_if_they_are_as_near_as_was_asked() {
         let (comparison, differences) = db.with_csv(&text, "UTC", &near(decimals, tolerance)).await;
         assert_eq!(comparison.equal, equal, "{decimals:?} {tolerance:?} {differences:?}");
         if !equal {
-            assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("total_cost", Some("0.45"), "0.454")]);
+            assert_eq!(
+                differences[0].fields().collect::<Vec<_>>(),
+                [("total_cost", Some("0.45"), Some("0.454"))]
+            );
         }
     }
     // Seconds are whole, and a difference beside one that is near enough is alone.
     let text = rows("a") + &row('b').replace(",42,0.45,", ",41,0.454,");
     let (_, differences) = db.with_csv(&text, "UTC", &near(Some(0), Some("5"))).await;
-    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), "41")]);
+    assert_eq!(differences[0].fields().collect::<Vec<_>>(), [("billsec", Some("42"), Some("41"))]);
 }
 
 /// The word for each row that is not equal, by the name of its call.

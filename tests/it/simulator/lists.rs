@@ -82,6 +82,8 @@ async fn days_are_cut_in_the_zone_of_the_options() {
         (0, DayOf::Start, &["d", "c"][..]),
         (330, DayOf::Start, &["c", "b"]),
         (330, DayOf::End, &["c", "b", "a"]),
+        (0, DayOf::Either, &["d", "c"]),
+        (330, DayOf::Either, &["c", "b", "a"]),
     ];
     for (day_zone, day_of, expected) in days {
         let vobiz = start(SimulatorOptions { day_zone, day_of, ..options() }).await;

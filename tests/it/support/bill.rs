@@ -66,8 +66,8 @@ impl Database {
                from generate_series('2026-03-01', '2026-04-10', interval '1 day') g
              ), checked as (
                insert into vobiz.ledger_check (account_id, day, cause, began_at, state, requests, day_of, from_at, to_at, missing_here,
-                 missing_there, differing, unreadable, recovered, revised, billed_elsewhere, wrong_sums, unannounced)
-               select 'MA_TESTAB12', day, '1h', to_at, 'settled', 1, 'start_time', from_at, to_at, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                 missing_there, differing, unreadable, recovered, revised, billed_elsewhere, listed_twice, wrong_sums, unannounced)
+               select 'MA_TESTAB12', day, '1h', to_at, 'settled', 1, 'start_time', from_at, to_at, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
                from span where day < '{open}'
                returning id, day
              )

@@ -124,7 +124,7 @@ pub(super) async fn safe_to_bill_moved_on_and_back(world: &World) {
             assert_eq!(was, Some(before), "each move goes on from the one before: {moves:?}");
             // Back over the first day is back to where the ledger began, which was a moment after midnight.
             assert!(
-                (to == began || to == midnight(to.date_naive()))
+                (to < before && to == began || to == midnight(to.date_naive()))
                     && to + TimeDelta::hours(4) <= at + LONGEST_STEP,
                 "to the end of a day: {moves:?}"
             );
@@ -326,7 +326,12 @@ pub(super) async fn no_day_is_listed_too_often(world: &World) {
             assert!(is_scheduled || is_explained, "{account} {day}: {cause} at {began_at}, after {since}");
             // Of a list that changed while it was read, who knows.
             let pages = ((check.calls_there + 99) / 100).max(1);
-            assert!(check.state != "settled" || check.requests == pages, "{account} {day} at {began_at}");
+            // The first one learns how Vobiz cuts its days, and reads those beside it before it believes it.
+            let learns = *day == world.start.date_naive() && before.is_none() && check.requests > pages;
+            assert!(
+                check.state != "settled" || check.requests == pages || learns,
+                "{account} {day} at {began_at}"
+            );
             reopenings = match cause.as_str() {
                 "reopened" => (reopenings + 1).min(4),
                 "again" => reopenings,

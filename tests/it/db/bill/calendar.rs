@@ -34,6 +34,47 @@ async fn an_inferred_offset_moves_the_days_of_the_provider_alone() {
     assert_eq!(db.text(&starts).await, "2026-10-31 18:30:00 2026-11-01 00:00:00");
 }
 
+#[tokio::test]
+async fn a_day_of_the_provider_may_begin_where_any_zone_begins_it_that_fits() {
+    let db = Database::new().await;
+    let starts = format!(
+        "select concat_ws(' ', vobiz.provider_day_start_earliest('{ACCOUNT}', '2026-11-02') at time zone 'UTC',
+                          vobiz.provider_day_start_latest('{ACCOUNT}', '2026-11-02') at time zone 'UTC')"
+    );
+    assert_eq!(
+        db.text(&starts).await,
+        "2026-11-01 18:30:00 2026-11-01 18:30:00",
+        "the billing zone, as long as it fits"
+    );
+    for (offset, least, most, expected) in [
+        ("-08:00", "-08:40", "-07:10", "2026-11-02 07:15:00 2026-11-02 08:30:00"),
+        ("05:45", "05:45", "05:45:01", "2026-11-01 18:15:00 2026-11-01 18:15:00"),
+        ("00:00", "-00:10", "00:15", "2026-11-02 00:00:00 2026-11-02 00:00:00"),
+        // What nothing fits says nothing.
+        ("01:00", "03:00", "02:00", "2026-11-01 23:00:00 2026-11-01 23:00:00"),
+    ] {
+        db.run(&format!(
+            "update vobiz.account set day_offset = '{offset}';
+             insert into vobiz.provider_day_bound values ('{ACCOUNT}', 'start_time', '{least}', '{most}')
+             on conflict (account_id, day_of) do update set least = excluded.least, most = excluded.most"
+        ))
+        .await;
+        assert_eq!(db.text(&starts).await, expected, "{least} {most}");
+    }
+}
+
+#[tokio::test]
+async fn a_billable_day_lies_whole_between_the_beginning_of_the_ledger_and_what_is_safe() {
+    let db = Database::new().await;
+    db.with_settled_days(Some("2026-04-05")).await;
+    let days = "select concat_ws(' ', min(day), max(day), count(*)) from vobiz.billable_day where account_id = 'MA_TESTAB12'";
+    assert_eq!(db.text(days).await, "2026-03-01 2026-04-04 35");
+    db.run("update vobiz.account set ledger_since = '2026-03-10 00:01+05:30'").await;
+    assert_eq!(db.text(days).await, "2026-03-11 2026-04-04 25");
+    db.run("update vobiz.account set ledger_since = '2026-04-07 00:00+05:30'").await;
+    assert_eq!(db.text(days).await, "0");
+}
+
 /// All zones, and of each the days of 1990 to 2040 around every change of its clock (a change that is taken back within a week
 /// would be overlooked), and some between. Every single day would be eleven million, for minutes.
 const DAYS: &str = "

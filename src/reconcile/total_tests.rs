@@ -1,0 +1,137 @@
+//! Tests of `total.rs`.
+
+use super::*;
+
+fn number(text: &str) -> Numeric {
+    text.parse().unwrap()
+}
+
+fn call(cost: &str) -> TheirCall {
+    TheirCall { cost: Some(number(cost)), ..TheirCall::default() }
+}
+
+fn said(label: &str, cost: &str) -> SaidTotal {
+    let call = if cost.is_empty() { TheirCall::default() } else { call(cost) };
+    SaidTotal { call, label: label.to_owned(), others: Vec::new() }
+}
+
+#[test]
+fn a_label_is_a_word_for_a_sum() {
+    for label in [
+        "Total",
+        "TOTAL:",
+        "Grand Total",
+        "grand-total",
+        "Sub total",
+        "Subtotal",
+        "Totals",
+        "Total (3 calls)",
+        "Total Amount (INR)",
+        "Sum",
+        "TOTAL INR 109.97",
+        "Total: $5",
+        "Total USD 1,234.50",
+        "Total INR109.97",
+    ] {
+        assert!(is_label(label), "{label}");
+    }
+    for other in ["", "Totally", "Total Recall", "Summer", "a1", "Grand Hotel", "0.45", "Total a1"] {
+        assert!(!is_label(other), "{other}");
+    }
+}
+
+#[test]
+fn a_total_is_of_all_rows_or_of_those_since_the_last() {
+    let judged = |slack: Option<Numeric>| {
+        let mut totals = Totals::new(slack);
+        totals.say(said("Total", "1.35"), DecimalMark::Point);
+        totals.add(&call("0.45"));
+        totals.add(&call("0.45"));
+        totals.say(said("Total", "0.9"), DecimalMark::Point);
+        totals.add(&call("0.45"));
+        for of in ["0.45", "1.35", "1.4", "1.36"] {
+            totals.say(said("Total", of), DecimalMark::Point);
+        }
+        totals.judge(DecimalMark::Point)
+    };
+    let all = judged(None);
+    assert_eq!((all.rows, all.wrong), (6, 1));
+    let remarks: Vec<_> = all.shown.iter().flat_map(|row| &row.remarks).collect();
+    assert_eq!(remarks, ["cost 1.4 is the sum of the rows, 1.35, rounded"]);
+    let wrong: Vec<_> = all.shown.iter().flat_map(|row| &row.wrong).collect();
+    assert_eq!(wrong, ["cost 1.36, but the rows before it add up to 1.35"]);
+    assert_eq!(judged(Some(number("0.005"))).wrong, 0);
+    assert_eq!(times(&number("0.005"), 1_000_003), number("5000.015"));
+}
+
+fn judged(rows: &[(&str, &str)], total: SaidTotal) -> TotalRow {
+    let mut totals = Totals::default();
+    for (cost, currency) in rows {
+        let currency = Some((*currency).to_owned()).filter(|code| !code.is_empty());
+        totals.add(&TheirCall { currency, billsec: Some(42.into()), ..call(cost) });
+    }
+    totals.say(total, DecimalMark::Point);
+    totals.judge(DecimalMark::Point).shown.remove(0)
+}
+
+#[test]
+fn a_total_is_of_its_currency() {
+    let rows = [("0.45", "INR"), ("0.45", "INR"), ("2", "USD")];
+    let in_currency = |cost: &str, code: &str| {
+        let call = TheirCall { currency: Some(code.to_owned()), ..call(cost) };
+        judged(&rows, SaidTotal { call, ..said("Total", "") })
+    };
+    for right in [("0.9", "INR"), ("2", "USD")] {
+        assert_eq!((in_currency(right.0, right.1).right, in_currency(right.0, right.1).wrong.len()), (1, 0));
+    }
+    assert_eq!(in_currency("0.9", "USD").wrong, ["cost 0.9 USD, but the rows before it add up to 2"]);
+    assert_eq!(in_currency("2.9", "EUR").wrong, ["cost 2.9 EUR, but no row before it is in EUR"]);
+    assert_eq!(judged(&rows, said("Total USD", "0.9")).wrong.len(), 1);
+    assert_eq!(judged(&rows, said("Total (INR)", "0.9")).right, 1);
+    assert_eq!(judged(&[("0.45", ""), ("0.45", "")], said("Total INR", "0.9")).right, 1);
+}
+
+#[test]
+fn a_sum_that_stands_under_no_column_is_held_too() {
+    let rows = [("0.45", "INR"), ("0.45", "INR")];
+    for label in ["TOTAL INR 0.90", "Total: 0.9", "Total (2 calls)", "Total 84", "Grand Total ₹0.90/-"] {
+        let row = judged(&rows, said(label, ""));
+        assert_eq!((row.right, row.wrong.len()), (1, 0), "{label}: {row:?}");
+    }
+    for label in ["TOTAL INR 109.97", "Total: 0.91", "Total (3 calls)", "TOTAL USD 0.90", "Total 85"] {
+        let row = judged(&rows, said(label, ""));
+        assert_eq!((row.right, row.wrong.len()), (0, 1), "{label}: {row:?}");
+    }
+    let with =
+        |other: &str| judged(&rows, SaidTotal { others: vec![other.to_owned()], ..said("Total", "0.9") });
+    assert_eq!(with("INR 0.9").right, 2);
+    assert_eq!(with("INR 0.8").wrong, ["\"INR 0.8\" is no sum of the rows before it"]);
+    assert_eq!(with("as of 31 March").remarks, ["\"as of 31 March\" was not held against the rows"]);
+    assert_eq!(judged(&rows, said("Total", "")).remarks, ["it says no sum"]);
+}
+
+#[test]
+fn a_sum_of_a_part_that_is_that_of_all_is_said() {
+    let mut totals = Totals::default();
+    for (label, cost) in [("Subtotal", "0.45"), ("Subtotal", "0.90"), ("Sub-total", "0.45")] {
+        totals.add(&call("0.45"));
+        totals.say(said(label, cost), DecimalMark::Point);
+    }
+    let all = totals.judge(DecimalMark::Point);
+    assert_eq!(all.wrong, 0);
+    let remarks: Vec<usize> = all.shown.iter().map(|row| row.remarks.len()).collect();
+    assert_eq!(remarks, [0, 1, 0]);
+    assert!(all.shown[1].remarks[0].contains("sum of all rows, not of those since"));
+}
+
+#[test]
+fn however_many_there_are_they_take_little_room_and_none_goes_unheld() {
+    let mut totals = Totals::default();
+    for nth in 0..20_000 {
+        totals.add(&call("1"));
+        totals.say(said("Subtotal", if nth % 4 == 0 { "1" } else { "7000000" }), DecimalMark::Point);
+        assert!(totals.waiting.len() <= KEPT && totals.judged.shown.len() <= SHOWN);
+    }
+    let all = totals.judge(DecimalMark::Point);
+    assert_eq!((all.rows, all.wrong, all.shown.len()), (20_000, 15_000, SHOWN));
+}
