@@ -44,6 +44,7 @@ comment on column vobiz.rollup.unclear is 'Calls of which a field of the bill co
 
 create table vobiz.rollup_delta (
   like vobiz.rollup including defaults,
+  noted_at       timestamptz not null default vobiz.now(),
   constraint bucket_is_a_time check (isfinite(bucket)),
   -- Infinity and NaN: they would stay in the sums for good.
   constraint amounts_are_numbers check (abs(cost) < 'infinity' and abs(streaming_cost) < 'infinity' and abs(total_cost) < 'infinity')
@@ -51,6 +52,7 @@ create table vobiz.rollup_delta (
 create index rollup_delta_bucket on vobiz.rollup_delta (bucket);
 
 comment on table  vobiz.rollup_delta is 'What has changed since it was last folded into vobiz.rollup and vobiz.rollup_day; written by triggers in the transaction that changes vobiz.cdr or vobiz.customer_rule.';
+comment on column vobiz.rollup_delta.noted_at is 'When it was noted. It is folded within seconds.';
 comment on column vobiz.rollup_delta.account_id is 'Account that owns the calls.';
 comment on column vobiz.rollup_delta.customer is 'Customer they belong to, or ''unassigned''.';
 comment on column vobiz.rollup_delta.bucket is 'Start of the quarter of an hour in which their day_at lies.';
@@ -111,6 +113,11 @@ comment on column vobiz.rollup_day.with_cost is 'Calls whose total_cost is above
 comment on column vobiz.rollup_day.without_cost is 'Calls whose total_cost is NULL.';
 comment on column vobiz.rollup_day.credits is 'Sum of total_cost where it is below 0; total_cost contains it.';
 comment on column vobiz.rollup_day.unclear is 'Calls of which a field of the bill could not be read (vobiz.unclear_fields).';
+
+-- A publication over the schema must not stop the folding: what has no key is told by its whole row.
+alter table vobiz.rollup replica identity full;
+alter table vobiz.rollup_delta replica identity full;
+alter table vobiz.rollup_day replica identity full;
 
 create table vobiz.wrong_sum (
   account_id text        not null,

@@ -9,6 +9,9 @@ create table vobiz.hangup_cause (
   constraint code_or_cause check ((code is null) <> (cause is null))
 );
 
+-- Yours to edit also where it is published.
+alter table vobiz.hangup_cause replica identity full;
+
 comment on table  vobiz.hangup_cause is 'The published hangup codes and texts, and how we group them. Both lists are open: what is not here has the outcome unknown. Yours to edit.';
 comment on column vobiz.hangup_cause.code is 'hangup_cause_code of a CDR; NULL in a row about a text.';
 comment on column vobiz.hangup_cause.cause is 'hangup_cause of a CDR, used where its code is not listed; NULL in a row about a code.';

@@ -10,7 +10,7 @@ use super::range::{count, pages, print_outcome, watched};
 use super::{database, output};
 use crate::account::Account;
 use crate::config::{DatabaseArgs, VobizArgs};
-use crate::db::base::task;
+use crate::db::base::work_lease::{LeaseSession, WorkLease};
 use crate::db::ledger::backfill::{self, DayRange};
 use crate::db::ledger::summary;
 use crate::vobiz::AccountId;
@@ -57,14 +57,17 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
     Box::pin(database::on_pool(&args.database, "backfill", CONNECTIONS, async |pool| {
         let open = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
         let mut planned = Vec::new();
-        let mut holder = pool.acquire().await?;
+        let (mut session, mut leases) = (LeaseSession::open(pool).await?, Vec::new());
         for account in &open.accounts {
             let name = format!("backfill {}", account.id());
-            if !args.dry_run && !task::lock(&mut holder, &name).await? {
-                bail!(Usage(format!(
-                    "a backfill of {} is at work: wait for its end, or stop it",
-                    account.id()
-                )));
+            if !args.dry_run {
+                let Some(lease) = WorkLease::take_soon(session.connection(), &name).await? else {
+                    bail!(Usage(format!(
+                        "a backfill of {} is at work: wait for its end, or stop it",
+                        account.id()
+                    )));
+                };
+                leases.push(lease);
             }
             match plan(pool, account.id(), &args).await? {
                 Some(range) => planned.push((account, range)),
@@ -75,19 +78,25 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
         if !args.resume && !args.dry_run {
             start(pool, &mut planned, args.anew).await?;
         }
-        let mut settled = true;
-        for (account, range) in planned {
-            let calls = count(&open, account, &range).await;
-            print_cost(pool, account, &range, calls).await?;
-            if args.dry_run {
-                continue;
+        let work = async {
+            let mut settled = true;
+            for (account, range) in planned {
+                let calls = count(&open, account, &range).await;
+                print_cost(pool, account, &range, calls).await?;
+                if args.dry_run {
+                    continue;
+                }
+                let work = open.ledger.backfill(account, &range, &stop);
+                let done =
+                    Box::pin(watched(&open, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
+                let began = backfill::started_at(&mut *pool.acquire().await?, range.id).await?;
+                settled &= print_outcome(pool, account.id(), (&range, began), &done, args.json).await?
+                    && done.not_over == 0;
             }
-            let work = open.ledger.backfill(account, &range, &stop);
-            let done = Box::pin(watched(&open, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
-            let began = backfill::started_at(&mut *pool.acquire().await?, range.id).await?;
-            settled &= print_outcome(pool, account.id(), (&range, began), &done, args.json).await?
-                && done.not_over == 0;
-        }
+            Ok::<_, anyhow::Error>(settled)
+        };
+        let settled = Box::pin(WorkLease::hold_all(&leases, pool, work)).await?;
+        session.close(leases).await;
         Ok(if settled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))
     .await

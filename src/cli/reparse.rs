@@ -10,13 +10,14 @@ use crate::config::DatabaseArgs;
 use crate::db::base::audit;
 use crate::db::base::retry::on_conflict;
 use crate::db::base::task::{self, Task};
+use crate::db::base::work_lease::WorkLease;
 use crate::db::cdr::reparse::{self, Reparsed};
 use sqlx::{Connection, PgConnection};
 
 use crate::cli::args::{AuthorArgs, is_account};
 use crate::cli::database;
 
-/// Name of the task, and of its lock.
+/// Name of the task, and of its lease.
 const TASK: &str = "reparse";
 /// Calls in one transaction: what a running service may have to wait for.
 const BATCH: i64 = 500;
@@ -55,10 +56,11 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
     {
         is_account(connection, account).await?;
     }
+    let lease = if args.dry_run { None } else { WorkLease::take_soon(connection, TASK).await? };
     let task = if args.dry_run {
         None
     } else {
-        if !task::lock(connection, TASK).await? {
+        if lease.is_none() {
             output::stderr_line("another reparse is at work on this database: wait for its end");
             return Ok(ExitCode::from(2));
         }
@@ -75,7 +77,10 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
             None => Some(task::begin(connection, TASK, account).await?),
         }
     };
-    let done = work(args, connection, task).await?;
+    let done = work(args, connection, lease.as_ref(), task).await?;
+    if let Some(lease) = lease {
+        lease.give_back(connection).await?;
+    }
     show(&done, args)?;
     Ok(if done.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -84,6 +89,7 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
 async fn work(
     args: &ReparseArgs,
     connection: &mut PgConnection,
+    lease: Option<&WorkLease>,
     mut task: Option<Task>,
 ) -> anyhow::Result<Reparsed> {
     let mut position = task.as_ref().and_then(|task| task.position.clone());
@@ -94,7 +100,8 @@ async fn work(
     let by = args.person.name();
     loop {
         let (batch, last) =
-            on_conflict!(batch(args, connection, task.as_ref(), position.as_deref(), &by, &done)).await?;
+            on_conflict!(batch(args, connection, lease.zip(task.as_ref()), position.as_deref(), &by, &done))
+                .await?;
         progress.advance(batch.calls);
         done.add(batch);
         let Some(last) = last else { break };
@@ -111,16 +118,19 @@ async fn work(
 async fn batch(
     args: &ReparseArgs,
     connection: &mut PgConnection,
-    task: Option<&Task>,
+    task: Option<(&WorkLease, &Task)>,
     position: Option<&str>,
     by: &str,
     before: &Reparsed,
 ) -> Result<(Reparsed, Option<String>), sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    if let Some((lease, _)) = task {
+        lease.fence(&mut transaction).await?;
+    }
     audit::sign(&mut transaction, by).await?;
     let account = args.account.as_deref();
     let (batch, last) = reparse::reparse(&mut transaction, account, position, BATCH, task.is_none()).await?;
-    if let (Some(task), Some(last)) = (task, &last) {
+    if let (Some((_, task)), Some(last)) = (task, &last) {
         let mut all = before.clone();
         all.add(batch.clone());
         let detail = serde_json::to_string(&all).map_err(|error| sqlx::Error::Encode(error.into()))?;

@@ -1,18 +1,21 @@
 //! `vobiz-cdr serve`: the settings, the database, and the service until it is told to stop.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use super::database;
 use super::output;
 use super::signals::{OnHangup, stop_on_signal};
 use crate::config::{ServeArgs, ServeConfig, effective, unknown_variables};
+use crate::db::base::credentials;
 use crate::postgres::Postgres;
-use crate::serve::{Ending, Service};
+use crate::serve::{Ending, Reload, Service};
 
 /// Runs the service; or with `--check` prints its settings. `command` and `matches` are the whole command line, as it may be and
 /// as it is.
@@ -85,23 +88,56 @@ fn allow_many_connections() {
     }
 }
 
+/// After a refused login the file of the URL is read no sooner than this again.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
 /// The settings as they are read anew with each SIGHUP: files are, the environment of a process does not change. Settings that
-/// are wrong are said and change nothing.
-fn reload_on_hangup(args: ServeArgs, mut hangup: Signal) -> mpsc::Receiver<ServeConfig> {
+/// are wrong are said and change nothing. The file of the database's URL is also read when Postgres refuses the login.
+fn reload_on_hangup(args: ServeArgs, mut hangup: Signal) -> mpsc::Receiver<Reload> {
     let (newer, reloads) = mpsc::channel(1);
+    let has_file = std::env::var_os("DATABASE_URL_FILE").is_some();
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            match args.check() {
-                Ok(config) => {
-                    if newer.send(config).await.is_err() {
+        let mut read_next = Instant::now();
+        loop {
+            let reload = tokio::select! {
+                hung_up = hangup.recv() => {
+                    if hung_up.is_none() {
                         return;
                     }
+                    match args.check() {
+                        Ok(config) => {
+                            say_if_url_stays(&config, has_file);
+                            Reload::Settings(Box::new(config))
+                        }
+                        Err(mistakes) => {
+                            error!(%mistakes, "SIGHUP: not reloaded, the old settings stay");
+                            continue;
+                        }
+                    }
                 }
-                Err(mistakes) => error!(%mistakes, "SIGHUP: not reloaded, the old settings stay"),
+                () = credentials::refused(), if has_file && Instant::now() >= read_next => {
+                    read_next = Instant::now() + READ_AGAIN;
+                    // Nothing else is taken in unasked.
+                    let Some(url) = args.database.url().ok().flatten() else { continue };
+                    Reload::Database(url)
+                }
+                () = tokio::time::sleep_until(read_next), if Instant::now() < read_next => continue,
+            };
+            if newer.send(reload).await.is_err() {
+                return;
             }
         }
     });
     reloads
+}
+
+fn say_if_url_stays(config: &ServeConfig, has_file: bool) {
+    if !has_file && config.database_url.is_some() {
+        info!(
+            "DATABASE_URL stands in a variable or a flag, which stays as it was at the start: for another one restart, or use \
+             DATABASE_URL_FILE"
+        );
+    }
 }
 
 /// Waits until our own Postgres ends by itself; for ever, where there is none.

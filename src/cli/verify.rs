@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
-use crate::db::base::task;
+use crate::db::base::work_lease::WorkLease;
 use crate::db::bill::billing;
 use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
@@ -21,7 +21,7 @@ use sqlx::{Connection, PgConnection};
 use crate::cli::args::{AuthorArgs, Usage, is_among};
 use crate::cli::database;
 
-/// Name of the lock of those who repair.
+/// Name of the lease of those who repair.
 const TASK: &str = "verify";
 /// Keys that a person is shown.
 const SHOWN: usize = 50;
@@ -62,13 +62,18 @@ pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     // Two who repair at once would add what is missing twice.
-    if args.repair && !task::lock(connection, TASK).await? {
+    let lease = if args.repair { WorkLease::take_soon(connection, TASK).await? } else { None };
+    if args.repair && lease.is_none() {
         output::stderr_line("another verify --repair is at work on this database: wait for its end");
         return Ok(ExitCode::from(2));
     }
     let accounts = args.account.clone().map(|account| vec![account]);
     let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
     let mut transaction = connection.begin().await?;
+    if let Some(lease) = &lease {
+        // Its row stays locked until the repair is committed, so nobody takes it, however long that lasts.
+        lease.fence(&mut transaction).await?;
+    }
     reconcile::read_at_length(&mut transaction).await?;
     let settled = settled::compare(&mut transaction, scope.accounts, scope.from, scope.to).await?;
     if args.repair {
@@ -94,7 +99,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     transaction.commit().await?;
     if args.repair {
         // By itself: a check holds the row of its day while it waits for its turn to prove.
-        settled::reopen(connection, &settled.differences).await?;
+        settled::reopen(&mut *connection, &settled.differences).await?;
     }
     show(args, &verified, &days, &settled, (repaired, money));
     if money > 0 {

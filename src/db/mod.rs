@@ -17,7 +17,7 @@ pub mod reconcile;
 
 pub use crate::timed;
 pub use base::connection::{
-    Acquired, DbError, KeptConnection, acquire, acquire_again, check_server, connect, create_database, open,
-    unlock_all,
+    Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, connect, connect_service,
+    create_database, distrust_open_connections, move_to, open,
 };
 pub use base::fault::{Fault, fault};

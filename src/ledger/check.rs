@@ -19,6 +19,7 @@ use super::evaluate::{CheckSnapshot, evaluate};
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
+use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
 use crate::db::bill::proof;
 use crate::db::bill::rollup::VerifyScope;
 use crate::db::cdr::Origin;
@@ -27,7 +28,7 @@ use crate::db::ledger::compare::{self, DaySpan, LedgerDifference};
 use crate::db::ledger::record::{self, Check, DayState};
 use crate::db::ledger::{self, Begun, CheckCause, Due, Writers, contradiction, listed, refused};
 use crate::db::timed;
-use crate::list::{DB_TIMEOUT, ListError, ListReader, ListTally, close, in_time, within};
+use crate::list::{DB_TIMEOUT, ListError, ListReader, ListTally, in_time, within};
 use crate::vobiz::AccountId;
 
 /// Comparing the calls of a large day takes a second or two.
@@ -39,7 +40,7 @@ const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
 const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
 /// Another day is tried this long after one whose list could not be read.
 const PUT_OFF: Duration = Duration::from_secs(15 * 60);
-/// Between two tries to take the lock of the check, where a person waits for it.
+/// Between two tries to take the lease of the check, where a person waits for it.
 const ANOTHER_TRY: Duration = Duration::from_millis(500);
 
 /// What came of the check of a day.
@@ -91,8 +92,10 @@ impl super::Ledger {
         let wait = if reader.is_behind().await? { WAITS_FOR_A_BACKLOG } else { Duration::ZERO };
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_alone(reader, due).await;
-        if !matches!(checked, Ok(_) | Err(ListError::Stopped | ListError::Paused)) {
-            // Other days may fare better.
+        if !matches!(&checked, Ok(_) | Err(ListError::Stopped | ListError::Paused))
+            && !checked.as_ref().is_err_and(ListError::is_lost_lease)
+        {
+            // Other days may fare better. (Of a day that another replica has taken over, it speaks.)
             let why = checked.as_ref().err().map(ListError::brief).unwrap_or_default();
             let put_off = timed!(&self.pool, DB_TIMEOUT, |connection| record::put_off(
                 connection,
@@ -156,26 +159,28 @@ impl super::Ledger {
 
 /// Checks a day, unless another replica is at a day of the account.
 async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
-    // The lock lives on a connection of its own, outside the pool, for as long as the check takes. All that the check notes and
-    // compares goes through this connection, too: if it is lost, the lock is, and so is the check.
-    let mut connection = reader.pool.acquire().await?.detach();
-    let result = match in_time(ledger::try_lock(&mut connection, reader.account.id())).await {
-        Ok(true) => {
-            let contradicted = BTreeSet::new();
-            let check = DayCheck { reader, due, connection: &mut connection, contradicted };
-            Box::pin(check.run()).await.map(Some)
+    // All that the check notes and compares goes through the session of its lease: if it is lost, so is the check. And what it writes is
+    // fenced: a check whose lease has ended says nothing, though its session may still be there.
+    let mut session = LeaseSession::open(reader.pool).await?;
+    let taken =
+        in_time(WorkLease::take(session.connection(), &ledger::lease_name(reader.account.id()))).await;
+    let result = match &taken {
+        Ok(Some(lease)) => {
+            let (connection, contradicted) = (session.connection(), BTreeSet::new());
+            let check = DayCheck { reader, due, lease, connection, contradicted };
+            lease.hold(reader.pool, Box::pin(check.run())).await.map(Some)
         }
-        Ok(false) => Ok(None),
-        Err(error) => Err(error),
+        Ok(None) | Err(_) => Ok(None),
     };
-    close(connection).await;
+    session.close(taken?).await;
     result
 }
 
-/// A check under way, on the connection that holds its lock.
+/// A check under way, on the session of its lease.
 pub(super) struct DayCheck<'a> {
     pub(super) reader: ListReader<'a>,
     pub(super) due: Due,
+    pub(super) lease: &'a WorkLease,
     pub(super) connection: &'a mut PgConnection,
     /// Uuids of calls that the lists of the last checks have contradicted.
     pub(super) contradicted: BTreeSet<String>,
@@ -187,13 +192,30 @@ impl DayCheck<'_> {
             return Err(ListError::Paused);
         }
         let (account, day) = (self.reader.account.id(), self.due.day);
-        let begun = in_time(ledger::begin(self.connection, account, day)).await?;
+        in_time(fenced!(self.lease, self.connection, |transaction| listed::clear(transaction, account)))
+            .await?;
+        let began_at = in_time(fenced!(self.lease, self.connection, |transaction| ledger::begin(
+            transaction,
+            account,
+            day
+        )))
+        .await?;
+        // Asked for once that is committed.
+        let begun = Begun { at: began_at, writers: in_time(ledger::writers(self.connection)).await? };
         self.wait_for(&begun.writers).await?;
         self.contradicted = in_time(contradiction::calls(self.connection, account, day)).await?;
         let mut list = self.read_list(day).await?;
         let zone = self.infer_zone(&mut list).await?;
         self.read_beside(&mut list, &zone).await?;
-        within(COMPARE_TIMEOUT, record::keep_announcements(self.connection, account, day)).await?;
+        within(
+            COMPARE_TIMEOUT,
+            fenced!(self.lease, self.connection, |transaction| record::keep_announcements(
+                transaction,
+                account,
+                day
+            )),
+        )
+        .await?;
         if list.new_owners {
             // A writer that has just changed a call of theirs may not have known that this list shows it.
             let writers = in_time(ledger::writers(self.connection)).await?;
@@ -201,9 +223,13 @@ impl DayCheck<'_> {
         }
         self.let_the_list_win(&mut list).await?;
         let checked = self.compare(&begun, &list).await?;
-        in_time(listed::clear(self.connection, account)).await?;
-        for call_id in within(COMPARE_TIMEOUT, record::close_never_appeared(self.connection, account)).await?
-        {
+        in_time(fenced!(self.lease, self.connection, |transaction| listed::clear(transaction, account)))
+            .await?;
+        let closed = fenced!(self.lease, self.connection, |transaction| record::close_never_appeared(
+            transaction,
+            account
+        ));
+        for call_id in within(COMPARE_TIMEOUT, closed).await? {
             info!(call_id, "dead letter closed: the settled days around it lack the call");
         }
         log_outcome(self.reader.account, self.due.cause, &checked);
@@ -254,6 +280,7 @@ impl DayCheck<'_> {
         let (account, due) = (self.reader.account.id(), self.due);
         let mut transaction = self.connection.begin().await?;
         let connection = &mut *transaction;
+        self.lease.fence(connection).await?;
         // Before the writers of the day wait for us: each side of it is added up in one snapshot, whoever writes.
         let wrong_sums = prove_sums_of_day(connection, account, due.day).await?;
         let Some(tries) = compare::lock_soon(connection, account, due.day).await? else { return Ok(None) };

@@ -33,6 +33,7 @@ impl DayCheck<'_> {
         let (account, day) = (self.reader.account.id(), self.due.day);
         let mut transaction = self.connection.begin().await?;
         let connection = &mut *transaction;
+        self.lease.fence(connection).await?;
         let zone = bound::inferred(connection, account, day).await?;
         let (from, to) = bound::span(connection, account, day).await?;
         let span = DaySpan { account, day, day_of: &zone.day_of, from, to };

@@ -7,6 +7,7 @@ use tracing::info;
 use super::check::{COMPARE_TIMEOUT, DayCheck};
 use super::part::PartRead;
 use super::zone;
+use crate::db::base::work_lease::fenced;
 use crate::db::ledger::bound::{self, InferredZone};
 use crate::db::ledger::compare::{self, DaySpan};
 use crate::db::ledger::listed;
@@ -68,7 +69,14 @@ impl<'a> DayCheck<'a> {
         let account = self.reader.account.id();
         let mut page = part.walk.next(None).await?;
         let rows: Vec<&Cdr> = page.ours.iter().map(|row| &row.cdr).chain(&page.foreign).collect();
-        list.new_owners |= in_time(listed::note(self.connection, account, part.day, &rows)).await?;
+        let day = part.day;
+        let note = fenced!(self.lease, self.connection, |transaction| listed::note(
+            transaction,
+            account,
+            day,
+            &rows
+        ));
+        list.new_owners |= in_time(note).await?;
         list.found.add(page.found);
         part.read.add(&page);
         let contradicted = &self.contradicted;
@@ -172,17 +180,17 @@ impl<'a> DayCheck<'a> {
     /// in no zone's version of the day.
     async fn learn_from(&mut self, day: NaiveDate, anew: bool) -> Result<(InferredZone, i64), ListError> {
         let account = self.reader.account.id();
-        let (before, inferred, outside) = within(COMPARE_TIMEOUT, async {
-            let before = bound::inferred(&mut *self.connection, account, day).await?;
-            let extremes = listed::extremes(&mut *self.connection, account, day).await?;
+        let infer = fenced!(self.lease, self.connection, |transaction| async {
+            let before = bound::inferred(&mut *transaction, account, day).await?;
+            let extremes = listed::extremes(&mut *transaction, account, day).await?;
             let known = if anew { InferredZone { bounds: vec![], ..before.clone() } } else { before.clone() };
             let inferred = zone::infer(&known, day, &extremes);
             if inferred != before {
-                bound::write_down(&mut *self.connection, account, &inferred).await?;
+                bound::write_down(transaction, account, &inferred).await?;
             }
-            Ok((before, inferred, extremes.outside))
-        })
-        .await?;
+            Ok::<_, sqlx::Error>((before, inferred, extremes.outside))
+        });
+        let (before, inferred, outside) = within(COMPARE_TIMEOUT, infer).await?;
         if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {
             let zone = inferred.offset.map_or_else(|| "the billing zone".into(), zone::east);
             info!(%account, by = inferred.day_of, zone, "the lists say how Vobiz cuts its days");

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::base::task;
+use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
 use crate::db::bill::proof::{self, ProofStep, TASK};
 use crate::db::ledger::settled;
 use crate::db::timed;
-use crate::list::{DB_TIMEOUT, ListError, close, in_time, within};
+use crate::list::{DB_TIMEOUT, ListError, in_time, within};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
@@ -60,18 +60,20 @@ async fn prove_if_due(
     if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
         return Ok(());
     }
-    // The lock lives on a connection of its own, outside the pool, for as long as the steps go on.
-    let mut connection = pool.acquire().await?.detach();
-    let proved = match in_time(task::try_lock(&mut connection, TASK)).await {
-        Ok(true) => steps(&mut connection, heartbeat, stop).await,
-        Ok(false) => Ok(()),
-        Err(error) => Err(error),
+    let mut session = LeaseSession::open(pool).await?;
+    let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
+    let proved = match &taken {
+        Ok(Some(lease)) => {
+            lease.hold(pool, Box::pin(steps(lease, session.connection(), heartbeat, stop))).await
+        }
+        Ok(None) | Err(_) => Ok(()),
     };
-    close(connection).await;
+    session.close(taken?).await;
     proved
 }
 
 async fn steps(
+    lease: &WorkLease,
     connection: &mut PgConnection,
     heartbeat: &Heartbeat,
     stop: &CancellationToken,
@@ -80,7 +82,7 @@ async fn steps(
         heartbeat.beat();
         let begun = Instant::now();
         let done = tokio::select! {
-            done = within(STEP_WITHIN, step(connection)) => done?,
+            done = within(STEP_WITHIN, step(lease, connection)) => done?,
             // What it had begun is rolled back, and done again.
             () = stop.cancelled() => return Ok(()),
         };
@@ -102,16 +104,17 @@ async fn steps(
 }
 
 /// One step, in a transaction of its own.
-async fn step(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    let step = proof::prove_next_day(&mut transaction).await?;
-    transaction.commit().await?;
+async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
+    let step = fenced!(lease, connection, |transaction| proof::prove_next_day(transaction)).await?;
     if let ProofStep::Proved(day, _) = step {
         // The sums are right if they equal the calls; that the calls are those that were listed is another matter.
-        let mut transaction = connection.begin().await?;
-        let differing = settled::compare(&mut transaction, None, Some(day), Some(day)).await?.differences;
-        settled::reopen(&mut transaction, &differing).await?;
-        transaction.commit().await?;
+        let differing = fenced!(lease, connection, |transaction| async {
+            let differing =
+                settled::compare(&mut *transaction, None, Some(day), Some(day)).await?.differences;
+            settled::reopen(transaction, &differing).await?;
+            Ok::<_, sqlx::Error>(differing)
+        })
+        .await?;
         for found in differing {
             warn!(account = %found.account_id, %day, "a settled day is not what Vobiz listed of it: see `vobiz-cdr verify`");
         }

@@ -7,11 +7,10 @@ mod walk;
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
-use tracing::debug;
 
 use crate::db::base::retry::Faulty;
+use crate::db::base::work_lease;
 use crate::db::{self, Fault};
 use crate::vobiz::FetchError;
 pub(crate) use page::{Found, ListTally, StoredPage};
@@ -56,6 +55,11 @@ pub enum ListError {
 }
 
 impl ListError {
+    /// The lease on the work was lost: it is another process's.
+    pub(crate) fn is_lost_lease(&self) -> bool {
+        matches!(self, Self::Db(db::DbError::Sql(error)) if work_lease::is_lost(error))
+    }
+
     /// The failure for the log: without what Vobiz said, which may hold numbers.
     pub(crate) fn brief(&self) -> String {
         match self {
@@ -96,17 +100,5 @@ pub(crate) async fn within<T>(
     match timeout(limit, work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(db::DbError::TimedOut(limit).into()),
-    }
-}
-
-/// Ends a connection that held a lock. The lock goes first: a connection that closes keeps it for a moment, and the next one may
-/// begin at once.
-pub(crate) async fn close(mut locked: PgConnection) {
-    let closed = timeout(DB_TIMEOUT, async {
-        db::unlock_all(&mut locked).await?;
-        locked.close().await
-    });
-    if !matches!(closed.await, Ok(Ok(()))) {
-        debug!("the connection of a lock did not close well");
     }
 }

@@ -33,6 +33,8 @@ pub(super) const THROTTLED: f64 = 0.5;
 const SLOW_START: Duration = Duration::from_secs(300);
 /// A day that differs is compared again after 15 and 30 minutes: what differs then is no list that lags behind.
 const LASTING_TRIES: i32 = 3;
+/// What changes the sums of the bill is folded into them every five seconds.
+const UNFOLDED: f64 = 15.0 * 60.0;
 /// The queue is counted at least this often, however large it is.
 const UNCOUNTED: Duration = Duration::from_secs(1800);
 
@@ -185,6 +187,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
     ahead(snapshot, &mut acts);
     unsettled(snapshot, &mut acts);
     wrong_bill(snapshot, &mut acts);
+    unfolded(snapshot, &mut acts);
     schema(snapshot, &mut acts);
     for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
         if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
@@ -336,6 +339,23 @@ fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             cure: "`vobiz-cdr verify` shows them, `vobiz-cdr verify --repair` makes them right and keeps what they were; then find \
                    out what went past the triggers (data restored into a migrated database, a session with session_replication_role \
                    = replica, an update by hand)"
+                .into(),
+        });
+    }
+}
+
+fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    let (sums, n) = (&snapshot.sums, snapshot.sums.unfolded);
+    if sums.unfolded_seconds > UNFOLDED {
+        acts.push(Act {
+            what: format!(
+                "{n} {} of the sums of the bill {} not folded into them: reports are right, and become slower",
+                if n == 1 { "change" } else { "changes" },
+                if n == 1 { "is" } else { "are" },
+            ),
+            for_seconds: whole(sums.unfolded_seconds),
+            cure: "see that a process of the service runs, and its log for `the rollup cannot be folded`; if nothing is said there, see \
+                   in pg_locks who holds vobiz.work_lease (and that its row `rollup` is there)"
                 .into(),
         });
     }

@@ -91,6 +91,10 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
                 PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
         }),
         with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
+        with(|snapshot| {
+            snapshot.sums.unfolded = 2_000_000;
+            snapshot.sums.unfolded_seconds = 600.0;
+        }),
         // A day's backlog under a reservation: the list resolves it.
         with(|snapshot| {
             snapshot.accounts[0].oldest_due_seconds = 90_000.0;
@@ -343,5 +347,21 @@ fn a_bill_that_drifts_from_its_calls_is_said_with_its_cure() {
         let [act] = &evaluate(&snapshot)[..] else { panic!("{snapshot:?}") };
         assert_eq!(act.what, what);
         assert!(act.cure.contains(cure), "{act:?}");
+    }
+}
+
+#[test]
+fn changes_that_are_not_folded_for_long_are_said() {
+    for (unfolded, seconds, what) in [
+        (1, 901.0, "1 change of the sums of the bill is not folded"),
+        (7_000, 90_000.0, "7000 changes of the sums of the bill are not folded"),
+    ] {
+        let acts = evaluate(&with(|snapshot| {
+            snapshot.sums.unfolded = unfolded;
+            snapshot.sums.unfolded_seconds = seconds;
+        }));
+        assert_eq!(acts.len(), 1, "{acts:?}");
+        assert!(acts[0].what.starts_with(what), "{acts:?}");
+        assert!(acts[0].cure.contains("the rollup cannot be folded"), "{acts:?}");
     }
 }

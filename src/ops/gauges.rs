@@ -62,6 +62,7 @@ impl Ops {
             ] {
                 metrics.ledger_difference.with_label_values(&[kind]).set(calls);
             }
+            metrics.unfolded.set(thorough.sums.unfolded);
             metrics.safe_to_bill_seconds.reset();
             for safe in &thorough.ledger.safe_to_bill {
                 let at = safe.safe_to.timestamp();

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
-use crate::db::{self, DbError, Fault, KeptConnection};
+use crate::db::{self, DbError, Ended, Fault, KeptConnection};
 use crate::vobiz::AccountId;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
@@ -261,17 +261,22 @@ impl Writer {
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
-        let (connection, deadline) = acquired.parts();
-        let work = async {
-            let committed =
-                enqueue::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
-            if entries.is_empty() {
-                enqueue::probe(connection).await?;
+        loop {
+            let (connection, deadline) = acquired.parts();
+            let work = async {
+                let committed =
+                    enqueue::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
+                if entries.is_empty() {
+                    enqueue::probe(connection).await?;
+                }
+                Ok(committed)
+            };
+            let result = tokio::time::timeout_at(deadline, work).await;
+            match acquired.end_and_keep(&self.pool, &mut self.kept, result).await? {
+                Ended::Done(committed) => return Ok(committed),
+                Ended::Again(anew) => acquired = anew,
             }
-            Ok(committed)
-        };
-        let result = tokio::time::timeout_at(deadline, work).await;
-        acquired.end_and_keep(&mut self.kept, result)
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
+use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,6 +73,15 @@ struct OpsPort {
     stop: CancellationToken,
 }
 
+/// What a running service takes in.
+#[derive(Debug)]
+pub enum Reload {
+    /// Newer settings.
+    Settings(Box<ServeConfig>),
+    /// A newer database URL alone.
+    Database(SecretString),
+}
+
 /// A loop that ended. If it was told to, all is well.
 struct EndedLoop {
     name: &'static str,
@@ -93,7 +103,7 @@ impl Service {
             metrics.clone(),
         );
         let ops_port = open_ops_port(&config, &ops, &metrics).await?;
-        let pool = db::connect(url, "worker", config.concurrency.clamp(4, 8))?;
+        let pool = db::connect_service(url, "worker", config.concurrency.clamp(4, 8))?;
         let home = setup::database(&pool, &config, migrate).await?;
         let accounts = account::open(&pool, &config.vobiz(), home).await?;
         let public = if config.parts.contains(&Part::Receive) {
@@ -129,7 +139,7 @@ impl Service {
         self,
         stop: CancellationToken,
         ending: Ending,
-        mut reloads: mpsc::Receiver<ServeConfig>,
+        mut reloads: mpsc::Receiver<Reload>,
     ) -> anyhow::Result<()> {
         let mut running = self.start()?;
         running.until(&stop, &mut reloads).await?;
@@ -140,8 +150,8 @@ impl Service {
     /// Starts the loops.
     fn start(self) -> anyhow::Result<RunningService> {
         let Self { public, ops, ops_port, url, pool, config, home, accounts, metrics } = self;
-        let receive_pool = db::connect(&url, "receive", 2)?;
-        let poll_pool = db::connect(&url, "ops", 2)?;
+        let receive_pool = db::connect_service(&url, "receive", 2)?;
+        let poll_pool = db::connect_service(&url, "ops", 2)?;
         let (stop_endpoint, stop_rest) = (CancellationToken::new(), CancellationToken::new());
         let mut loops = JoinSet::new();
 
@@ -177,6 +187,7 @@ impl Service {
             stop_endpoint,
             stop_rest,
             home,
+            url,
             pool,
             receive_pool,
             poll_pool,
@@ -196,6 +207,8 @@ struct RunningService {
     stop_endpoint: CancellationToken,
     stop_rest: CancellationToken,
     home: HomeCountry,
+    /// Where the pools lead.
+    url: String,
     pool: PgPool,
     receive_pool: PgPool,
     poll_pool: PgPool,
@@ -206,7 +219,7 @@ impl RunningService {
     async fn until(
         &mut self,
         stop: &CancellationToken,
-        reloads: &mut mpsc::Receiver<ServeConfig>,
+        reloads: &mut mpsc::Receiver<Reload>,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
@@ -218,10 +231,31 @@ impl RunningService {
                 },
                 _ = &mut self.ops_port.server => bail!("the ops port ended by itself: this is a defect; start the service again"),
                 Some(newer) = reloads.recv() => tokio::select! {
-                    () = self.reload(&newer) => {}
+                    () = self.take_in(newer) => {}
                     () = stop.cancelled() => return Ok(()),
                 },
             }
+        }
+    }
+
+    async fn take_in(&mut self, newer: Reload) {
+        match newer {
+            Reload::Settings(newer) => self.reload(&newer).await,
+            Reload::Database(url) => self.move_to(&url).await,
+        }
+    }
+
+    /// Goes over to another database URL, if it is one and works.
+    async fn move_to(&mut self, url: &SecretString) {
+        let pools = [&self.pool, &self.receive_pool, &self.poll_pool];
+        match setup::database_anew(pools, &mut self.url, url).await {
+            Ok(true) => info!("reloaded: DATABASE_URL"),
+            Ok(false) => {}
+            Err(error) => warn!(
+                error = format!("{error:#}"),
+                "the new DATABASE_URL does not work, the old one stays: mend it, and send SIGHUP again; where Postgres refuses the old \
+                 one, it is tried again by itself"
+            ),
         }
     }
 
@@ -230,6 +264,9 @@ impl RunningService {
         // The endpoint needs no database: its new tokens and secrets count at once.
         if let Some(endpoint) = &self.endpoint {
             endpoint.reload(setup::endpoint(newer));
+        }
+        if let Some(url) = &newer.database_url {
+            self.move_to(url).await;
         }
         let accounts = match setup::accounts_anew(&self.pool, newer, self.home).await {
             Ok(accounts) => accounts,

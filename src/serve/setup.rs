@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use tracing::{info, warn};
 
@@ -56,6 +56,36 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
         warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
     }
     Ok(HomeCountry::new(&home)?)
+}
+
+/// Goes over to a newer database URL, if it is another one and works: a password that was changed, another host. Returns
+/// whether it did.
+pub(super) async fn database_anew(
+    pools: [&PgPool; 3],
+    url: &mut String,
+    newer: &SecretString,
+) -> anyhow::Result<bool> {
+    let newer = newer.expose_secret();
+    if newer == url.as_str() {
+        return Ok(false);
+    }
+    // On a pool of its own first: what does not work must not replace what may.
+    let tried = db::connect_service(newer, "reload", 1)?;
+    let checked = async {
+        let mut connection = db::open(&tried).await?;
+        migration::check(&mut connection).await?;
+        db::check_server(&mut connection).await
+    };
+    let checked = tokio::time::timeout(CHECKED_WITHIN, checked).await;
+    tried.close().await;
+    checked.context("Postgres does not answer")??;
+    for pool in pools {
+        db::move_to(pool, newer)?;
+    }
+    // What is open leads to the old place, or has the old rights.
+    db::distrust_open_connections();
+    newer.clone_into(url);
+    Ok(true)
 }
 
 /// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones.

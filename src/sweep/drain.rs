@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Sweeper;
 use crate::account::Account;
+use crate::db::base::work_lease::{LeaseSession, WorkLease};
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
 use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
@@ -302,18 +303,23 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let mut locked = self.pool.acquire().await?.detach();
-        let result = match list::in_time(backlog::try_lock(&mut locked, account.id())).await {
-            // The replica that held the lock before may just have drained.
-            Ok(true) => match reader.backlog().await {
-                Ok(Some(backlog)) => Self::drain(reader, backlog).await.map(Some),
-                Ok(None) => Ok(None),
-                Err(error) => Err(error),
-            },
-            Ok(false) => Ok(None),
-            Err(error) => Err(error),
+        let mut session = LeaseSession::open(&self.pool).await?;
+        let taken =
+            list::in_time(WorkLease::take(session.connection(), &backlog::lease_name(account.id()))).await;
+        let result = match &taken {
+            Ok(Some(lease)) => {
+                let work = async {
+                    // The replica that held the lease before may just have drained.
+                    match reader.backlog().await? {
+                        Some(backlog) => Self::drain(reader, backlog).await.map(Some),
+                        None => Ok(None),
+                    }
+                };
+                lease.hold(&self.pool, Box::pin(work)).await
+            }
+            Ok(None) | Err(_) => Ok(None),
         };
-        list::close(locked).await;
+        session.close(taken?).await;
         result
     }
 

@@ -4,7 +4,7 @@
 //! sweep minus an overlap (`plan_sweep` in `db/account/sweep.rs`), whatever is known on the way. Rows go through the same upsert
 //! as fetched CDRs and pay the same debts. Rows that shift between pages while calls end are harmless: they are seen twice.
 //!
-//! One sweeper at a time over all replicas, by an advisory lock; when it dies, its lock dies with its connection.
+//! One sweeper at a time over all replicas, by a lease ([`work_lease`](crate::db::base::work_lease)); when it dies, the lease is free.
 //!
 //! When more calls are due than single fetches get through, they are resolved by pages of the list: by a drain, or by the sweep
 //! itself if one is due (`drain.rs`).
@@ -15,18 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::account::{Account, Priority};
 use crate::db::account::{self, SweepPlan};
+use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
 use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
 use crate::db::timed;
 use crate::list::{
     DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListTally, ListWalk, MOST_PAGES, PER_PAGE,
-    close, in_time,
+    in_time,
 };
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
@@ -211,17 +212,17 @@ impl Sweeper {
         if account.is_paused().await? {
             return Ok(None);
         }
-        // The lock lives on a connection of its own, outside the pool, for as long as the sweep takes.
-        let mut locked = self.pool.acquire().await?.detach();
-        let result = match in_time(account::try_lock_sweep(&mut locked, account.id())).await {
-            Ok(true) => {
+        let mut session = LeaseSession::open(&self.pool).await?;
+        let taken = in_time(WorkLease::take(session.connection(), &account::lease_name(account.id()))).await;
+        let result = match &taken {
+            Ok(Some(lease)) => {
                 let reader = self.reader("sweep", account, heartbeat, stop);
-                self.sweep(reader, plan, &mut locked).await.map(Some)
+                let sweep = Box::pin(self.sweep(reader, plan, lease, &mut session));
+                lease.hold(&self.pool, sweep).await.map(Some)
             }
-            Ok(false) => Ok(None),
-            Err(error) => Err(error),
+            Ok(None) | Err(_) => Ok(None),
         };
-        close(locked).await;
+        session.close(taken?).await;
         result
     }
 
@@ -231,24 +232,35 @@ impl Sweeper {
         &self,
         reader: ListReader<'_>,
         plan: SweepPlan,
-        locked: &mut PgConnection,
+        lease: &WorkLease,
+        session: &mut LeaseSession,
     ) -> Result<(Swept, Option<Drained>), ListError> {
         let account = reader.account;
         if !account.ensure_access().await {
             return Err(ListError::Paused);
         }
         let backlog = reader.backlog().await?.filter(|backlog| backlog.calls >= SWEEP_DRAINS_FROM);
-        let (plan, mut drain) = match backlog {
-            Some(backlog) if in_time(backlog::try_lock(locked, account.id())).await? => {
-                (plan.narrowed(), Some(Drain::begin(reader, backlog).await?))
-            }
-            _ => (plan, None),
-        };
         let (mut swept, mut drained) = (Swept::default(), None);
-        let result = sweep_down(reader, &plan, locked, &mut drain, &mut drained, &mut swept).await;
-        if let Some(drain) = drain {
+        let draining = match backlog {
+            Some(_) => {
+                in_time(WorkLease::take(session.connection(), &backlog::lease_name(account.id()))).await?
+            }
+            None => None,
+        };
+        let Some((drain_lease, backlog)) = draining.zip(backlog) else {
+            Box::pin(sweep_down(reader, &plan, (lease, session), &mut None, &mut drained, &mut swept))
+                .await?;
+            return Ok((swept, drained));
+        };
+        let plan = plan.narrowed();
+        let mut drain = Some((&drain_lease, Drain::begin(reader, backlog).await?));
+        let work =
+            Box::pin(sweep_down(reader, &plan, (lease, session), &mut drain, &mut drained, &mut swept));
+        let result = drain_lease.hold(&self.pool, work).await;
+        if let Some((_, drain)) = drain {
             drained = Some(drain.release().await);
         }
+        in_time(drain_lease.give_back(session.connection())).await?;
         result.map(|()| (swept, drained))
     }
 }
@@ -258,27 +270,32 @@ impl Sweeper {
 async fn sweep_down<'a>(
     reader: ListReader<'a>,
     plan: &SweepPlan,
-    locked: &mut PgConnection,
-    drain: &mut Option<Drain<'a>>,
+    (lease, session): (&WorkLease, &mut LeaseSession),
+    drain: &mut Option<(&WorkLease, Drain<'a>)>,
     drained: &mut Option<Drained>,
     swept: &mut Swept,
 ) -> Result<(), ListError> {
     let account = reader.account;
     let mut walk = ListWalk::new(reader, "sweep", None);
     for number in 1.. {
-        let page = walk.next(drain.as_ref().map(Drain::due_to)).await?;
+        let page = walk.next(drain.as_ref().map(|(_, drain)| drain.due_to())).await?;
         swept.add(page.found);
-        if let Some(draining) = drain
+        if let Some((_, draining)) = drain
             && !draining.goes_on(number, &page, false).await?
-            && let Some(ended) = drain.take()
+            && let Some((drain_lease, ended)) = drain.take()
         {
             // From here on it is a sweep like any other.
             *drained = Some(ended.release().await);
-            in_time(backlog::unlock(locked, account.id())).await?;
+            in_time(drain_lease.give_back(session.connection())).await?;
         }
         if page.is_last || page.newest.is_some_and(|newest| newest < plan.down_to) {
-            timed!(reader.pool, DB_TIMEOUT, |connection| account::swept(connection, account.id(), plan))
-                .await?;
+            // One that lost its lease may be older than the one that holds it now: its mark would leave a gap.
+            in_time(fenced!(lease, session.connection(), |transaction| account::swept(
+                transaction,
+                account.id(),
+                plan
+            )))
+            .await?;
             return walk.end().await;
         }
     }

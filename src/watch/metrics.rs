@@ -56,6 +56,8 @@ pub struct Metrics {
     pub(crate) ledger_difference: IntGaugeVec,
     /// `safe_to_bill_timestamp_seconds{account}`.
     pub(crate) safe_to_bill_seconds: IntGaugeVec,
+    /// `unfolded_changes`.
+    pub(crate) unfolded: IntGauge,
     /// `unclear_calls{account}`.
     pub(crate) unclear_calls: IntGaugeVec,
     /// `without_cost_calls{account}`.
@@ -191,6 +193,13 @@ impl Metrics {
                     "Everything before this instant is complete and equals the provider's rows and totals.",
                     &["account"],
                 ),
+            ),
+            unfolded: add(
+                &r,
+                IntGauge::with_opts(opts(
+                    "unfolded_changes",
+                    "Changes of the sums of the bill that are not folded into them yet: a few, for seconds.",
+                )),
             ),
             unclear_calls: add(
                 &r,

@@ -9,7 +9,7 @@ create or replace function vobiz.recompute_rollup_day(first date default null, l
     to_at   timestamptz;
   begin
     -- Nobody folds meanwhile; and what was folded, and set, until now is seen by the statements below.
-    perform pg_advisory_xact_lock(hashtextextended('vobiz rollup', 0));
+    perform from vobiz.work_lease l where l.name = 'rollup' for no key update;
     perform vobiz.need_read_committed();
     select s.billing_zone into zone from vobiz.setting s;
     from_at := coalesce(vobiz.billing_day_start(first, zone), '-infinity');

@@ -1,4 +1,4 @@
-//! The marks of an account's sweep: when the next one is due, how far down it reads, and the lock of the one that sweeps.
+//! The marks of an account's sweep: when the next one is due, how far down it reads, and the name of the lease of the one that sweeps.
 
 use std::time::Duration;
 
@@ -65,14 +65,9 @@ pub async fn plan_sweep(
     }))
 }
 
-/// Takes the lock of the sweep of an account, for the life of the connection; false if another replica has it.
-pub async fn try_lock_sweep(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('vobiz sweep ' || $1, 0)) as "locked!""#,
-        account.as_str()
-    )
-    .fetch_one(connection)
-    .await
+/// Name of the lease of the one that sweeps an account.
+pub fn lease_name(account: &AccountId) -> String {
+    format!("sweep {account}")
 }
 
 /// Writes down a completed sweep.

@@ -1,6 +1,7 @@
 //! Connections, and how long they may take.
 
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -9,6 +10,14 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::Instant;
 use tokio::time::error::Elapsed;
+use tracing::{debug, info, warn};
+
+use super::fault::{Remedy, remedy};
+use super::session::{self, SessionUser};
+use super::{credentials, partition};
+
+/// A person waits no longer than this for what a pooler does.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a piece of work on the database did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -39,40 +48,56 @@ impl DbError {
     }
 }
 
-/// Reads a `DATABASE_URL` into options that acquire for every connection of ours: commits wait for the disk, and nobody else's
-/// default (a database's, a role's or a pooler's) turns that off.
+/// Reads a `DATABASE_URL` into options. What a session must have in force is asked for once it is open ([`session`]).
 fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?
-        .application_name(&format!("vobiz-cdr {name}"))
-        .options([
-            ("synchronous_commit", "on"),
-            // Each statement sees what was committed before it: the sums of the bill and the fences of the ledger need that.
-            ("default_transaction_isolation", "read committed"),
-            ("timezone", "UTC"),
-            ("lock_timeout", "30s"),
-            // A connection that waits in the pool, or holds a lock of ours, is not idle for nothing.
-            ("idle_session_timeout", "0"),
-            // Our statements go by key. A plan that was made and kept while the queue was empty would read all of a backlog
-            // for each group: 1.6k instead of 11k CDRs a second were measured until autovacuum looked in.
-            ("enable_seqscan", "off"),
-            // Short statements all: compiling one costs more than running it.
-            ("jit", "off"),
-        ])
+        .application_name(&format!("{APPLICATION} {name}"))
+        // No float is ours, and a pooler refuses startup options that it does not know.
+        .extra_float_digits(None)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::from_secs(60))
         .log_statements(tracing::log::LevelFilter::Off))
 }
 
+/// What Postgres shows of our sessions begins so.
+const APPLICATION: &str = "vobiz-cdr";
 /// A connection that has been idle for so long is asked whether it lives before it is used.
 const SURELY_ALIVE: Duration = Duration::from_secs(1);
 
-/// A pool of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
+/// Connections that were opened before this instant are not used again. One for the process: after a failover, or a change of a table
+/// under kept plans, each connection of each pool has the same to say, and an idle one costs milliseconds to replace.
+static DISTRUSTED: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// From now on, connections that are open already are closed instead of used.
+pub fn distrust_open_connections() {
+    *DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+fn is_distrusted(age: Duration) -> bool {
+    let since = *DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner);
+    since.is_some_and(|since| Instant::now().checked_sub(age).is_none_or(|opened| opened < since))
+}
+
+/// The pool of a command, of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
 pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+    connect_as(SessionUser::Command, url, name, size)
+}
+
+/// The same for the service.
+pub fn connect_service(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+    connect_as(SessionUser::Service, url, name, size)
+}
+
+fn connect_as(user: SessionUser, url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(size)
         // Asking each time would cost a round trip for each of the short statements.
         .test_before_acquire(false)
+        .after_connect(move |connection, _| Box::pin(session::prepare(connection, user)))
         .before_acquire(|connection, about| {
             Box::pin(async move {
+                if is_distrusted(about.age) {
+                    return Ok(false);
+                }
                 if about.idle_for > SURELY_ALIVE {
                     connection.ping().await?;
                 }
@@ -85,8 +110,21 @@ pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> 
         .connect_lazy_with(options(url, name)?))
 }
 
-/// A connection for a person who waits for it: a failure says why, which the pool alone does not.
+/// Goes over to another URL: what is open is closed when it comes back, or is taken out of the pool next.
+pub fn move_to(pool: &PgPool, url: &str) -> Result<(), sqlx::Error> {
+    let name = pool.connect_options().get_application_name().unwrap_or_default().to_owned();
+    pool.set_connect_options(options(url, name.trim_start_matches(APPLICATION).trim_start())?);
+    Ok(())
+}
+
+/// A connection for a person who waits for it: a failure says why, which the pool alone does not. A pooler that mixes sessions is refused.
 pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
+    // For a Postgres that starts, or is away, the pool waits for a while.
+    let checked =
+        tokio::time::timeout(OPENED_WITHIN, session::check_pooling(pool, SessionUser::Command)).await;
+    if let Ok(Err(sqlx::Error::Configuration(refused))) = checked {
+        anyhow::bail!("{refused}");
+    }
     let error = match pool.acquire().await {
         Ok(connection) => return Ok(connection),
         Err(sqlx::Error::PoolTimedOut) => {
@@ -107,19 +145,32 @@ pub struct Acquired {
     connection: PoolConnection<Postgres>,
     deadline: Instant,
     limit: Duration,
+    /// When it was taken out of the pool.
+    taken: Instant,
+    /// What stood in the way of the work was mended, and it is done for the second time.
+    mended: bool,
 }
 
 /// Takes a connection of the pool; waiting for it counts.
 pub async fn acquire(pool: &PgPool, limit: Duration) -> Result<Acquired, DbError> {
-    let deadline = Instant::now() + limit;
+    acquire_by(pool, Instant::now() + limit, limit).await
+}
+
+async fn acquire_by(pool: &PgPool, deadline: Instant, limit: Duration) -> Result<Acquired, DbError> {
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
-        Ok(connection) => Ok(Acquired { connection: connection?, deadline, limit }),
+        Ok(Ok(connection)) => {
+            Ok(Acquired { connection, deadline, limit, taken: Instant::now(), mended: false })
+        }
+        Ok(Err(error)) => {
+            credentials::note(&error);
+            Err(error.into())
+        }
         Err(_) => Err(DbError::TimedOut(limit)),
     }
 }
 
-/// A connection that is left from one piece of work for the next.
-pub type KeptConnection = Option<PoolConnection<Postgres>>;
+/// A connection that is left from one piece of work for the next, and when it was taken out of the pool.
+pub type KeptConnection = Option<(PoolConnection<Postgres>, Instant)>;
 
 /// The same with the connection that is left from the last piece of work, if one is.
 pub async fn acquire_again(
@@ -128,9 +179,20 @@ pub async fn acquire_again(
     limit: Duration,
 ) -> Result<Acquired, DbError> {
     match kept.take() {
-        Some(connection) => Ok(Acquired { connection, deadline: Instant::now() + limit, limit }),
-        None => acquire(pool, limit).await,
+        Some((connection, taken)) if !is_distrusted(taken.elapsed()) => {
+            Ok(Acquired { connection, deadline: Instant::now() + limit, limit, taken, mended: false })
+        }
+        _ => acquire(pool, limit).await,
     }
+}
+
+/// How a piece of work ended.
+#[derive(Debug)]
+pub enum Ended<T> {
+    /// It is done.
+    Done(T),
+    /// It failed by what has been mended since: the same again, on this connection.
+    Again(Acquired),
 }
 
 impl Acquired {
@@ -140,23 +202,32 @@ impl Acquired {
     }
 
     /// Ends the work. A connection that did not answer in time, or broke, is closed instead of going back to the pool: nobody
-    /// knows what it still does.
-    pub fn end<T>(self, result: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, DbError> {
-        self.end_and_keep(&mut None, result)
+    /// knows what it still does. Where the connection was to blame, or a partition was missing, there is one more try.
+    pub async fn end<T>(
+        self,
+        pool: &PgPool,
+        result: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<Ended<T>, DbError> {
+        self.end_and_keep(pool, &mut None, result).await
     }
 
     /// The same; after work that succeeded the connection is kept for the next one.
-    pub fn end_and_keep<T>(
+    pub async fn end_and_keep<T>(
         mut self,
+        pool: &PgPool,
         kept: &mut KeptConnection,
         result: Result<Result<T, sqlx::Error>, Elapsed>,
-    ) -> Result<T, DbError> {
+    ) -> Result<Ended<T>, DbError> {
         match result {
             Ok(Ok(done)) => {
-                *kept = Some(self.connection);
-                Ok(done)
+                *kept = Some((self.connection, self.taken));
+                Ok(Ended::Done(done))
             }
             Ok(Err(error)) => {
+                if let Some(remedy) = remedy(&error) {
+                    // Boxed: each piece of work would be as large as what is hardly ever needed.
+                    return Box::pin(self.mend(pool, remedy, error)).await;
+                }
                 if error.as_database_error().is_none() {
                     self.connection.close_on_drop();
                 }
@@ -168,10 +239,52 @@ impl Acquired {
             }
         }
     }
+
+    /// Mends what stood in the way, unless that was tried before.
+    async fn mend<T>(
+        mut self,
+        pool: &PgPool,
+        remedy: Remedy,
+        error: sqlx::Error,
+    ) -> Result<Ended<T>, DbError> {
+        match remedy {
+            Remedy::NewConnection => {
+                distrust_open_connections();
+                self.connection.close_on_drop();
+                let (mended, deadline, limit) = (self.mended, self.deadline, self.limit);
+                drop(self);
+                if mended {
+                    return Err(error.into());
+                }
+                debug!(%error, "a connection only errs: once more on a new one");
+                let anew = acquire_by(pool, deadline, limit).await?;
+                Ok(Ended::Again(Acquired { mended: true, ..anew }))
+            }
+            Remedy::Partition if self.mended => Err(error.into()),
+            Remedy::Partition => {
+                let made = partition::ensure(&mut self.connection);
+                match tokio::time::timeout_at(self.deadline, made).await {
+                    Ok(Ok(made)) => {
+                        info!(made, "a partition was missing, and was made");
+                        Ok(Ended::Again(Self { mended: true, ..self }))
+                    }
+                    Ok(Err(why)) => {
+                        warn!(error = %why, "a partition is missing and could not be made");
+                        Err(error.into())
+                    }
+                    Err(_) => {
+                        self.connection.close_on_drop();
+                        Err(error.into())
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Does a piece of work on a connection of a pool, within a limit for all of it: `timed!(pool, limit, |connection| future)`
-/// is a future of `Result<T, DbError>`, where the inner future is one of `Result<T, sqlx::Error>`.
+/// is a future of `Result<T, DbError>`, where the inner future is one of `Result<T, sqlx::Error>`. The work is done a second time where
+/// its connection was to blame, or a partition that has been made since.
 ///
 /// A macro, because an async closure over a borrowed connection is not `Send` enough to be spawned.
 #[macro_export]
@@ -179,26 +292,25 @@ macro_rules! timed {
     ($pool:expr, $limit:expr, |$connection:ident| $work:expr) => {
         async {
             let mut acquired = $crate::db::acquire($pool, $limit).await?;
-            let result = {
-                let ($connection, deadline) = acquired.parts();
-                tokio::time::timeout_at(deadline, $work).await
-            };
-            acquired.end(result)
+            loop {
+                let result = {
+                    let ($connection, deadline) = acquired.parts();
+                    tokio::time::timeout_at(deadline, $work).await
+                };
+                match acquired.end($pool, result).await? {
+                    $crate::db::Ended::Done(done) => break Ok::<_, $crate::db::DbError>(done),
+                    $crate::db::Ended::Again(anew) => acquired = anew,
+                }
+            }
         }
     };
-}
-
-/// Gives back all advisory locks that a connection holds.
-pub async fn unlock_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("select from pg_advisory_unlock_all()").execute(connection).await?;
-    Ok(())
 }
 
 /// Checks what a server must be for our promises to acquire: UTF-8, version 15, and a disk that is waited for.
 pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
     let row = sqlx::query!(
         r#"select current_setting('server_encoding') as "encoding!", current_setting('fsync') as "fsync!",
-                  current_setting('session_replication_role') as "role!", current_setting('server_version_num')::int as "version!""#
+                  current_setting('server_version_num')::int as "version!""#
     )
     .fetch_one(connection)
     .await?;
@@ -211,11 +323,6 @@ pub async fn check_server(connection: &mut PgConnection) -> anyhow::Result<()> {
         row.version >= 150_000,
         "Postgres 15 or newer is needed, this is {}",
         row.version / 10_000
-    );
-    anyhow::ensure!(
-        row.role != "replica",
-        "session_replication_role is replica in our sessions, so no trigger of vobiz.cdr fires and the bill does not follow the calls: \
-         take it out of the role, the database or postgresql.conf (`alter role … reset session_replication_role`)"
     );
     if row.fsync != "on" {
         tracing::warn!(

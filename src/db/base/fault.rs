@@ -1,4 +1,6 @@
-//! What a failure of Postgres means for the work at hand.
+//! What a failure of Postgres means for the work at hand, and what helps against it.
+
+use sqlx::postgres::PgDatabaseError;
 
 /// What a failure of Postgres means for the work at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +11,36 @@ pub enum Fault {
     Data,
     /// Everything else (Postgres away, disk full, no permission): our fault, it costs the calls nothing.
     Ours,
+}
+
+/// What helps at once against a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// The session is to blame, and would say the same each time.
+    NewConnection,
+    /// No partition takes the row.
+    Partition,
+}
+
+/// What helps at once against a failure; nothing, most of the time. Nothing of the failed statement was done then.
+pub(super) fn remedy(error: &sqlx::Error) -> Option<Remedy> {
+    if let sqlx::Error::Io(error) = error {
+        // The statement could not even be sent.
+        return (error.kind() == std::io::ErrorKind::BrokenPipe).then_some(Remedy::NewConnection);
+    }
+    let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    match error.code() {
+        // A kept plan that no longer fits its table. (Of other causes this one means what it says: not supported.)
+        "0A000" if error.routine() == Some("RevalidateCachedQuery") => Some(Remedy::NewConnection),
+        // A server that was the primary when the session began, or a session that was left read only or amid a transaction.
+        "25006" | "25001" | "25P01" | "25P02" | "25P03"
+        // Prepared statements that the other side does not have, or has already.
+        | "26000" | "42P05"
+        // The session was ended, or the server goes down or starts.
+        | "57P01" | "57P02" | "57P03" | "57P05" => Some(Remedy::NewConnection),
+        "23514" if error.constraint().is_none() => Some(Remedy::Partition),
+        _ => None,
+    }
 }
 
 /// Whose fault a failure is, by its SQLSTATE.

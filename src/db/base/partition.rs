@@ -54,7 +54,7 @@ async fn ensure_month(
     let name = format!("{table}_{}", month.format("%Y_%m"));
     let mut transaction = connection.begin().await?;
     // One replica at a time; the others find it done.
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('vobiz partitions', 0))")
+    sqlx::query!("select from vobiz.work_lease where name = 'partitions' for no key update")
         .execute(&mut *transaction)
         .await?;
     let attached = sqlx::query_scalar!(

@@ -1,11 +1,6 @@
-//! Checkpoints of long tasks: killed, a task goes on where it stopped.
-
-use std::time::{Duration, Instant};
+//! Checkpoints of long tasks: killed, a task goes on where it stopped. That one process does it is [`work_lease`](super::work_lease).
 
 use sqlx::PgConnection;
-
-/// The server notices within this time that a session has ended.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A task and how far it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,30 +11,6 @@ pub struct Task {
     pub position: Option<String>,
     /// Further counts as JSON, as the last step left them.
     pub detail: Option<String>,
-}
-
-/// Takes the lock of a kind of task, for the life of the connection; false if another session has it.
-pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('vobiz task ' || $1, 0)) as "locked!""#,
-        name
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// The same, waiting a little: a session that has just ended may hold it for a moment more.
-pub async fn lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    let asked = Instant::now();
-    loop {
-        if try_lock(&mut *connection, name).await? {
-            return Ok(true);
-        }
-        if asked.elapsed() > LOCK_TIMEOUT {
-            return Ok(false);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// The task of this kind that was begun and not finished, for one account or for all.

@@ -301,9 +301,13 @@ pub struct SumsSnapshot {
     pub disabled_triggers: Vec<String>,
     /// When all sums were last proved; none before the first time.
     pub proved_at: Option<DateTime<Utc>>,
+    /// Changes of the sums that are not folded into them yet. Bills are right, and read them all.
+    pub unfolded: i64,
+    /// For how many seconds the oldest of them has been waiting; zero if none is.
+    pub unfolded_seconds: f64,
 }
 
-/// Reads it: a few rows of small tables.
+/// Reads it: a few rows of small tables, and what is not folded.
 pub async fn read(connection: &mut PgConnection) -> Result<SumsSnapshot, sqlx::Error> {
     let wrong = sqlx::query_as!(
         WrongDay,
@@ -314,7 +318,10 @@ pub async fn read(connection: &mut PgConnection) -> Result<SumsSnapshot, sqlx::E
     let row = sqlx::query!(
         r#"select (select coalesce(sum(sums), 0)::bigint from vobiz.wrong_sum) as "wrong_sums!",
                   array(select t.name from vobiz.disabled_trigger() t (name) where t.name is not null order by 1) as "disabled!",
-                  (select max(finished_at) from vobiz.task where name = $1) as proved_at"#,
+                  (select max(finished_at) from vobiz.task where name = $1) as proved_at,
+                  delta.unfolded as "unfolded!",
+                  greatest(0, extract(epoch from vobiz.now() - delta.oldest))::float8 as "unfolded_seconds!"
+           from (select count(*) as unfolded, min(noted_at) as oldest from vobiz.rollup_delta) delta"#,
         TASK
     )
     .fetch_one(connection)
@@ -324,5 +331,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<SumsSnapshot, sqlx::E
         wrong_sums: row.wrong_sums,
         disabled_triggers: row.disabled,
         proved_at: row.proved_at,
+        unfolded: row.unfolded,
+        unfolded_seconds: row.unfolded_seconds,
     })
 }

@@ -18,14 +18,15 @@ use crate::db::base::audit;
 pub async fn fold(connection: &mut PgConnection, most: i64) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let ours = sqlx::query_scalar!(
-        r#"select pg_try_advisory_xact_lock(hashtextextended('vobiz rollup', 0)) as "ours!" from vobiz.need_read_committed()"#
+        r#"select l.name from vobiz.work_lease l cross join vobiz.need_read_committed() n
+           where l.name = 'rollup' for no key update of l skip locked"#
     )
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if !ours {
+    if ours.is_none() {
         return Ok(0);
     }
-    // The lock is held: this statement sees the zone by which all that is folded was cut.
+    // The row is locked: this statement sees the zone by which all that is folded was cut.
     let row = sqlx::query!(
         r#"with taken as (
              delete from vobiz.rollup_delta

@@ -191,23 +191,20 @@ pub struct Begun {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writers(Vec<String>);
 
-/// Writes down that a check of a day begins: from now on a writer that changes a call of the day says so on its row. Forgets what an
-/// earlier check left behind. Not to be called in a transaction: what it writes must be committed when it returns.
+/// Writes down that a check of a day begins: from when that is committed, a writer that changes a call of the day says so on its row, and
+/// the [`writers`] are to be asked for.
 pub async fn begin(
     connection: &mut PgConnection,
     account: &AccountId,
     day: NaiveDate,
-) -> Result<Begun, sqlx::Error> {
-    listed::clear(connection, account).await?;
-    let at = sqlx::query_scalar!(
+) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"update vobiz.provider_day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
         account.as_str(),
         day
     )
-    .fetch_one(&mut *connection)
-    .await?;
-    // Asked for once that is committed.
-    Ok(Begun { at, writers: writers(connection).await? })
+    .fetch_one(connection)
+    .await
 }
 
 /// Who is writing to `vobiz.cdr` just now. A statement locks the table before its triggers look at the days, and the lock stays
@@ -256,14 +253,9 @@ pub async fn is_settled_since(
     .await
 }
 
-/// Takes the lock of the checks of an account, for the life of the connection; false if another session has it.
-pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('vobiz day ' || $1, 0)) as "locked!""#,
-        account.as_str()
-    )
-    .fetch_one(connection)
-    .await
+/// Name of the lease of the one that checks days of an account.
+pub fn lease_name(account: &AccountId) -> String {
+    format!("day {account}")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
 //! minute and is renewed with every page: if the replica that made it dies, it runs out, and the calls are leased as ever.
 //!
-//! Only the replica that holds the lock of the drain ([`try_lock`]) makes a reservation.
+//! Only the replica that holds the lease of the drain ([`lease_name`]) makes a reservation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -100,25 +100,9 @@ pub async fn measure(
     }))
 }
 
-/// Takes the lock of the drain of an account, for the life of the connection; false if another session has it.
-pub async fn try_lock(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('vobiz drain ' || $1, 0)) as "locked!""#,
-        account.as_str()
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// Gives that lock back.
-pub async fn unlock(connection: &mut PgConnection, account: &AccountId) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!(
-        "select pg_advisory_unlock(hashtextextended('vobiz drain ' || $1, 0))",
-        account.as_str()
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(())
+/// Name of the lease of the one that drains an account.
+pub fn lease_name(account: &AccountId) -> String {
+    format!("drain {account}")
 }
 
 /// Reserves the calls that fell due at or before an instant, from now on for `length`; also renews a reservation.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Days;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::db::base::task;
+use vobiz_cdr::db::base::work_lease::WorkLease;
 use vobiz_cdr::db::ledger::backfill::DayRange;
 use vobiz_cdr::simulator::RequestKind;
 
@@ -113,7 +113,7 @@ async fn the_command_is_clear_about_what_it_cannot_do() {
     assert_eq!(world.database.texts("select account_id from vobiz.safe_to_bill").await, [ACCOUNT]);
     // Two at once would list each day twice.
     let mut other = world.database.connection().await;
-    assert!(task::try_lock(&mut other, &format!("backfill {ACCOUNT}")).await.unwrap());
+    assert!(WorkLease::take(&mut other, &format!("backfill {ACCOUNT}")).await.unwrap().is_some());
     for arguments in [vec!["backfill", "--resume"], vec!["backfill", "--from", &from, "--anew"]] {
         let refused = command(&world, &arguments);
         assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use serde_json::Value;
 use sqlx::Connection;
 use vobiz_cdr::db::base::task::{self, Task};
+use vobiz_cdr::db::base::work_lease::WorkLease;
 use vobiz_cdr::db::cdr;
 
 use crate::support::calls::{DIFFERS_FROM_ITS_VERSIONS, listed, single};
@@ -241,7 +242,7 @@ async fn one_that_was_stopped_goes_on_where_it_came_to_and_counts_all() {
 async fn one_at_a_time_works_on_a_database() {
     let db = Database::new().await;
     let mut connection = db.connection().await;
-    assert!(task::try_lock(&mut connection, "reparse").await.unwrap());
+    assert!(WorkLease::take(&mut connection, "reparse").await.unwrap().is_some());
     let refused = reparse(&db, &[]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stderr.contains("another reparse is at work"), "{}", refused.stderr);

@@ -11,7 +11,6 @@ use vobiz_cdr::retry::PauseReason;
 
 use crate::support::calls::{LEASE, account, replica};
 use crate::support::database::Database;
-use crate::support::wait::until;
 
 const AHEAD: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -281,11 +280,4 @@ async fn a_sweep_is_planned_when_it_is_due_and_wide_once_an_hour() {
     swept(&third).await;
     let wide = plan(61).await.unwrap();
     assert_eq!((wide.wide, wide.down_to), (true, third.now - TimeDelta::hours(26)));
-
-    let (mut mine, mut theirs) = (db.connection().await, db.connection().await);
-    assert!(account::try_lock_sweep(&mut mine, &account()).await.unwrap());
-    assert!(!account::try_lock_sweep(&mut theirs, &account()).await.unwrap());
-    mine.close().await.unwrap();
-    // The server notices the end of a connection a little later.
-    until("the lock is free", async || account::try_lock_sweep(&mut theirs, &account()).await.unwrap()).await;
 }

@@ -60,13 +60,11 @@ async fn a_writer_after_it_began_reopens_the_day() {
     let (world, _) = one_call(Duration::ZERO).await;
     let mut connection = world.database.connection().await;
     let due = ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap().unwrap();
-    let check = ledger::begin(&mut connection, &id(), due.day).await.unwrap();
+    ledger::begin(&mut connection, &id(), due.day).await.unwrap();
+    let writers = ledger::writers(&mut connection).await.unwrap();
     let mut late = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("late").execute(&mut *late).await.unwrap();
-    assert!(
-        check.writers.have_ended(&mut connection).await.unwrap(),
-        "it is none of those that are waited for"
-    );
+    assert!(writers.have_ended(&mut connection).await.unwrap(), "it is none of those that are waited for");
     let held =
         sqlx::query("select from vobiz.provider_day where day = $1 for no key update nowait").bind(due.day);
     assert!(held.execute(&mut *connection).await.is_err(), "it holds the row of the day until it commits");
@@ -91,9 +89,7 @@ async fn a_check_that_loses_its_connection_says_nothing() {
     let mut early = world.database.pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("early").execute(&mut *early).await.unwrap();
     let cut = async {
-        let holder = "select count(pg_terminate_backend(pid)) from pg_locks
-             where locktype = 'advisory' and mode = 'ExclusiveLock'
-               and database = (select oid from pg_database where datname = current_database())";
+        let holder = "select count(pg_terminate_backend(pid)) from vobiz.work_lease where name like 'day %' and pid is not null";
         until("its connection is cut", async || {
             world.database.count("select count(*) from vobiz.provider_day where began_at is not null").await
                 == 1
@@ -119,6 +115,42 @@ async fn a_check_that_loses_its_connection_says_nothing() {
         0
     );
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_lost_its_lease_writes_nothing() {
+    // Another process takes it: as the check begins, as it stores a page, and after it has noted one.
+    for at in ["vobiz.provider_day", "vobiz.cdr", "vobiz.listed_call"] {
+        let (world, _) = one_call(Duration::ZERO).await;
+        let (ledger, stop) = (checker(&world), CancellationToken::new());
+        world
+            .database
+            .run(&format!(
+                "create function vobiz.take_away() returns trigger language plpgsql as $$
+                   begin update vobiz.work_lease set fence = fence + 1 where name like 'day %'; return null; end $$;
+                 create trigger take_away after insert or update on {at} for each statement execute function vobiz.take_away()"
+            ))
+            .await;
+        let checked = ledger.check_if_due(&world.accounts[0], &stop).await;
+        let error = checked.unwrap_err().to_string();
+        assert!(error.contains("was lost to another process"), "{at}: {error}");
+        assert_eq!(world.database.count("select count(*) from vobiz.ledger_check").await, 0, "{at}");
+        let said = "select count(*) from vobiz.provider_day where error is not null";
+        assert_eq!(world.database.count(said).await, 0, "{at}: of that day the other one speaks");
+        // The other one.
+        world.database.run("drop function vobiz.take_away cascade").await;
+        until("its session is gone", async || {
+            world.database.count(
+                "select count(*) from vobiz.work_lease l where name like 'day %' and exists (select from pg_stat_activity a where a.pid = l.pid)",
+            )
+            .await
+                == 0
+        })
+        .await;
+        let checked = ledger.check_if_due(&world.accounts[0], &stop).await.unwrap().unwrap();
+        assert_eq!(checked.state.as_str(), "settled", "{at}");
+        world.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use vobiz_cdr::db;
+use vobiz_cdr::db::base::partition;
+use vobiz_cdr::db::{self, cdr, timed};
 use vobiz_cdr::vobiz::SignaturePolicy;
 
+use crate::support::calls::plain;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::{Answer, Callback, OpenEndpoint, Setup, TOKEN};
-use crate::support::wait::{until, until_is};
+use crate::support::wait::{LIMIT, until, until_is};
 
 /// Vobiz waits for three seconds, and the timers of the service end before. How long an answer takes is a matter of the benchmark
 /// `refusal`; here it must not hang.
@@ -73,6 +75,8 @@ async fn a_pool_that_was_closed_is_our_fault_not_the_callers() {
 async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
     let database = Database::new().await;
     let endpoint = Setup::default().open(&database.pool);
+    // Nor can one be made.
+    database.run("drop function vobiz.make_partition").await;
     database.shift_clock("3 years").await;
     let answers = endpoint.answers((0..5).map(|n| Callback::hangup(&format!("c{n}")).by_v3(TOKEN))).await;
     assert!(answers.iter().all(is_busy), "{answers:?}");
@@ -80,6 +84,96 @@ async fn a_month_without_a_partition_is_our_fault_not_the_callers() {
     database.shift_clock("0").await;
     assert_eq!(endpoint.status(Callback::hangup("c1").by_v3(TOKEN)).await, 200);
     database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_missing_partition_is_made_at_once() {
+    let database = Database::new().await;
+    let endpoint = Setup::default().open(&database.pool);
+    for (clock, call) in [("3 years", "a"), ("7 years", "b")] {
+        database.shift_clock(clock).await;
+        assert_eq!(endpoint.status(Callback::hangup(call).by_v3(TOKEN)).await, 200, "{clock}");
+        let missing = partition::missing(&mut *database.connection().await).await.unwrap();
+        assert_eq!(missing, [""; 0]);
+    }
+    // A CDR needs one of its own.
+    database
+        .run(
+            "do $$ declare month text; begin
+               for month in select inhrelid::regclass::text from pg_inherits where inhparent = 'vobiz.cdr_revision'::regclass loop
+                 execute 'drop table ' || month;
+               end loop;
+             end $$",
+        )
+        .await;
+    let now = database.now().await;
+    let cdr = plain("a", now);
+    let stored = timed!(&database.pool, LIMIT, |connection| async {
+        let mut transaction = connection.begin().await?;
+        cdr::upsert(&mut transaction, &[&cdr]).await?;
+        transaction.commit().await
+    });
+    stored.await.unwrap();
+    assert_eq!(database.count("select count(*) from vobiz.cdr_revision").await, 1);
+    database.every_certain_call_is_somewhere().await;
+}
+
+/// What a session may be left with: each costs nothing but a new connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_only_errs_is_replaced_and_costs_no_answer() {
+    let database = Database::new().await;
+    let pool = db::connect_service(&database.url, "receive", 1).unwrap();
+    let endpoint = Setup::default().open(&pool);
+    let sessions = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'vobiz-cdr receive'";
+    for (n, spoil) in [
+        "set default_transaction_read_only = on",
+        "deallocate all",
+        "set session characteristics as transaction read only",
+        "begin; select 1/0",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(endpoint.status(Callback::hangup(&format!("before{n}")).by_v3(TOKEN)).await, 200);
+        let spoilt: i32 = {
+            let mut connection = pool.acquire().await.unwrap();
+            let pid =
+                sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
+            let _ = sqlx::raw_sql(spoil).execute(&mut *connection).await;
+            pid
+        };
+        let calls = (0..3).map(|more| Callback::hangup(&format!("after{n}.{more}")).by_v3(TOKEN));
+        let answers: Vec<u16> = endpoint.answers(calls).await.iter().map(|answer| answer.status).collect();
+        assert_eq!(answers, [200; 3], "{spoil}");
+        until_is("the session is closed", 0, async || {
+            database.count(&format!("select count(*) from pg_stat_activity where pid = {spoilt}")).await
+        })
+        .await;
+        assert_eq!(database.count(sessions).await, 1, "{spoil}");
+    }
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_kept_plan_that_no_longer_fits_its_table_is_made_anew() {
+    let database = Database::new().await;
+    let pool = db::connect_service(&database.url, "receive", 2).unwrap();
+    database.run("create table vobiz.kept (a integer); insert into vobiz.kept values (1)").await;
+    let read = || async {
+        timed!(&pool, LIMIT, |connection| sqlx::query("select * from vobiz.kept").fetch_one(connection)).await
+    };
+    for change in
+        ["alter table vobiz.kept alter column a type bigint", "alter table vobiz.kept add column b text"]
+    {
+        // Postgres keeps it on each of them.
+        let (one, two) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        for mut connection in [one, two] {
+            sqlx::query("select * from vobiz.kept").fetch_one(&mut *connection).await.unwrap();
+        }
+        database.run(change).await;
+        read().await.unwrap();
+        read().await.unwrap();
+    }
 }
 
 #[tokio::test]

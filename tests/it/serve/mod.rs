@@ -1,7 +1,9 @@
 //! The whole service: split over processes, and told to read its settings anew.
 
 mod log;
+mod pooler;
 mod port;
+mod rotation;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

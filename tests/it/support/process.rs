@@ -12,6 +12,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
         if text.starts_with("CDR_")
             || text.starts_with("VOBIZ_")
             || text == "DATABASE_URL"
+            || text == "DATABASE_URL_FILE"
             || text == "RUST_LOG"
         {
             command.env_remove(&name);

@@ -279,3 +279,32 @@ async fn a_sweep_releases_its_calls_as_soon_as_the_list_is_no_longer_worth_it() 
     assert_eq!(world.database.count("select count(*) from vobiz.cdr where origin = 'sweep'").await, 1500);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_or_drain_whose_lease_another_process_took_leaves_no_mark_of_it() {
+    // The list of the sweep alone, and one that it reads as a drain.
+    for backlog in [0, 1100] {
+        let world = World::new().await;
+        if backlog > 0 {
+            outage(&world, backlog, 1).await;
+        }
+        world.vobiz.place_call(CallSpec::default());
+        world
+            .database
+            .run(
+                "create function vobiz.take_away() returns trigger language plpgsql as $$
+                   begin update vobiz.work_lease set fence = fence + 1 where name like 'sweep %'; return null; end $$;
+                 create trigger take_away after insert on vobiz.cdr for each statement execute function vobiz.take_away()",
+            )
+            .await;
+        let (pool, stop) = (world.database.pool.clone(), CancellationToken::new());
+        let sweeper = Sweeper::new(pool, world.accounts.clone(), Duration::ZERO, Metrics::new());
+        let error = sweeper.sweep_if_due(&world.accounts[0], &stop).await.unwrap_err().to_string();
+        assert!(error.contains("was lost to another process"), "{error}");
+        let swept = "select count(*) from vobiz.account where swept_at is not null or sweep_from is not null";
+        assert_eq!(world.database.count(swept).await, 0, "where it came to is not where all is known");
+        let held = "select count(*) from vobiz.work_lease where name like 'drain %' and holder is not null";
+        assert_eq!(world.database.count(held).await, 0);
+        world.end().await;
+    }
+}

@@ -5,3 +5,5 @@ mod migration;
 mod partition;
 pub(crate) mod role;
 mod schema;
+mod session;
+mod work_lease;

@@ -1,8 +1,11 @@
 //! The schema: described to its readers, and states that cannot be are refused.
 
 use sqlx::AssertSqlSafe;
+use vobiz_cdr::db::bill::rollup;
+use vobiz_cdr::db::cdr;
 use vobiz_cdr::vobiz::CdrFields;
 
+use crate::support::calls::plain;
 use crate::support::database::Database;
 
 #[tokio::test]
@@ -173,5 +176,29 @@ async fn the_queue_takes_just_the_ids_that_a_call_can_have() {
         .await;
         let is_one = vobiz_cdr::vobiz::CallId::new(id).is_ok_and(|call_id| call_id.as_str() == id);
         assert_eq!(inserted.is_ok(), is_one, "{id:?}: {inserted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_publication_of_the_schema_stops_nothing() {
+    // What tools that copy a database ask for.
+    for publication in ["for tables in schema vobiz", "for all tables"] {
+        let db = Database::new().await;
+        db.run(&format!("create publication copied {publication}")).await;
+        let keyless = db
+            .texts(
+                "select c.oid::regclass::text from pg_class c
+                 where c.relnamespace = 'vobiz'::regnamespace and c.relkind in ('r', 'p') and c.relreplident <> 'f'
+                   and not exists (select from pg_index i where i.indrelid = c.oid and (i.indisprimary and c.relreplident = 'd' or i.indisreplident))",
+            )
+            .await;
+        assert_eq!(keyless, [""; 0], "their rows could not be changed");
+        let now = db.now().await;
+        for call in ["a", "b"] {
+            cdr::upsert(&mut *db.connection().await, &[&plain(call, now)]).await.unwrap();
+            assert_eq!(rollup::fold(&mut *db.connection().await, 100).await.unwrap(), 1);
+        }
+        assert_eq!(db.count("select sum(calls)::bigint from vobiz.rollup").await, 2);
+        db.run("update vobiz.hangup_cause set outcome = 'busy' where code = 1000; delete from vobiz.hangup_cause where code = 2000").await;
     }
 }

@@ -18,7 +18,7 @@ async fn a_zone_that_changes_waits_for_a_folding_and_the_next_folding_goes_by_it
 
     let pool = db.pool.clone();
     let changing = tokio::spawn(async move { try_run(&pool, &set_zone("UTC")).await });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let database = &db;
     until_is("the zone waits", 1, async || database.count(waiting).await).await;
     // A writer does not.
