@@ -121,6 +121,7 @@ impl Report {
     }
 
     /// Prints everything and writes the JSON; whether all bars hold.
+    #[expect(clippy::disallowed_methods, reason = "a failed write fails it")]
     pub(crate) fn finish(&self, file: Option<&Path>) -> anyhow::Result<bool> {
         let mut out = std::io::stdout().lock();
         for (name, value) in &self.machine {

@@ -119,8 +119,9 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table with a few lines for each condition")]
 fn every_condition_is_said_once_and_with_its_cure() {
-    for (snapshot, what, cure) in [
+    for (snapshot, what, cure) in vec![
         (paused("denied", 1.0), "account MA_1 is paused: denied", "token"),
         (paused("unreadable", 1.0), "paused: unreadable", "newer release"),
         (paused("unavailable", 31.0), "paused: unavailable", "status page"),

@@ -67,7 +67,7 @@ pub(super) fn paused_alone(account: &AccountSnapshot, snapshot: &StatusSnapshot,
 /// No good answer came since the account is known.
 pub(super) fn unanswered(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     let is_said = account.pause_reason.as_deref().is_some_and(|reason| reason != "throttled")
-        || replicas_of(account, snapshot).any(|replica| is_paused(replica));
+        || replicas_of(account, snapshot).any(is_paused);
     if account.last_answer_at.is_some()
         || !snapshot.asks
         || is_said

@@ -313,11 +313,11 @@ impl<R: BufRead> Export<R> {
         };
         let others = cells.into_iter().filter(|(at, text)| {
             // A sum under a column that we do not read may be one of anything, unless it names a currency.
-            let in_currency = || {
+            let has_sign = || {
                 cell::amount(text, self.spelling.decimal.unwrap_or_default())
                     .is_ok_and(|(_, sign)| sign.is_some())
             };
-            !is_read(*at) && in_currency()
+            !is_read(*at) && has_sign()
         });
         let others = others.map(|(_, text)| text).collect();
         Ok(SaidTotal { call, label, others })

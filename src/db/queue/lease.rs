@@ -61,6 +61,7 @@ impl Lease {
 /// no more than may be asked for within `ahead` (further at a slow rate: `vobiz.reserved_within`). None while the account is paused,
 /// and none that a reservation keeps for the list ([`super::backlog`]). Certain calls that fell due before `scan_start` are not looked
 /// for.
+#[expect(clippy::too_many_lines, reason = "one statement, and its rows")]
 pub async fn lease(
     connection: &mut PgConnection,
     (account, replica): (&AccountId, &Replica),
