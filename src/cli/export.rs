@@ -70,8 +70,8 @@ pub(in crate::cli) async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.customer.trim().is_empty() {
         bail!(Usage("--customer: say whose calls".to_owned()));
     }
-    database::say_place(&args.database)?;
     database::on_database(&args.database, "export", async |connection| {
+        database::say_place(&args.database)?;
         itemised::begin_snapshot(connection).await?;
         let done = write(args, connection).await;
         // After a failure the connection is closed, which ends it too; a second error would hide the first.

@@ -55,9 +55,11 @@ pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if args.from.zip(args.to).is_some_and(|(from, to)| from > to) {
         return Err(Usage("--from lies after --to: swap them".into()).into());
     }
-    database::say_place(&args.database)?;
-    database::on_database(&args.database, "verify", async |connection| on_database(args, connection).await)
-        .await
+    database::on_database(&args.database, "verify", async |connection| {
+        database::say_place(&args.database)?;
+        on_database(args, connection).await
+    })
+    .await
 }
 
 async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
@@ -17,6 +17,8 @@ use crate::db::timed;
 use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
+/// Two short statements, at the end of a process.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 /// A few short statements.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// All checks of the database, the making of partitions included.
@@ -98,6 +100,14 @@ pub(super) async fn accounts_anew(
     let ids = ids(config);
     timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
     Ok(accounts)
+}
+
+/// Takes back what this process has said of its accounts. Where that fails, it counts no more after a few minutes either.
+pub(super) async fn leave(pool: &PgPool) {
+    let left = timed!(pool, LEAVE_WITHIN, |connection| db::account::leave(connection, &Replica::this()));
+    if let Err(error) = left.await {
+        debug!(%error, "the row of this process could not be taken back");
+    }
 }
 
 /// What callbacks are checked by.

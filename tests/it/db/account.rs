@@ -202,7 +202,7 @@ async fn a_pause_is_extended_and_never_shortened() {
 }
 
 #[tokio::test]
-async fn the_graver_reason_wins() {
+async fn the_newest_reason_counts_but_throttling_hides_none() {
     use PauseReason::{Denied, Throttled, Unavailable, Unreadable};
     for (first, second, expected) in [
         (Throttled, Denied, "denied"),
@@ -210,7 +210,9 @@ async fn the_graver_reason_wins() {
         (Throttled, Unreadable, "unreadable"),
         (Throttled, Throttled, "throttled"),
         (Denied, Throttled, "denied"),
-        (Denied, Unavailable, "denied"),
+        // What to do goes by it: an API that was away and then refuses the token needs a token.
+        (Denied, Unavailable, "unavailable"),
+        (Unavailable, Denied, "denied"),
         (Unavailable, Throttled, "unavailable"),
     ] {
         let db = Database::new().await;
