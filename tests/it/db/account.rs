@@ -224,6 +224,21 @@ async fn the_newest_reason_counts_but_throttling_hides_none() {
 }
 
 #[tokio::test]
+async fn a_process_that_stops_takes_back_what_it_has_said() {
+    let db = Database::new().await;
+    pause(&db, PauseReason::Denied, MINUTE).await;
+    let seen = async || account::replicas(&mut *db.connection().await).await.unwrap().len();
+    assert_eq!((seen().await, status(&db).await.pause_reason.as_deref()), (1, Some("denied")));
+    let other = account::Replica::new("host-b", 4711);
+    account::answered(&mut *db.connection().await, &account(), &other).await.unwrap();
+    assert_eq!(seen().await, 2);
+    account::leave(&mut *db.connection().await, &replica()).await.unwrap();
+    assert_eq!(seen().await, 1, "nobody has to mend a process that is gone");
+    let of_other = account::status(&mut *db.connection().await, &account(), &other).await.unwrap().unwrap();
+    assert_eq!(of_other.pause_reason, None);
+}
+
+#[tokio::test]
 async fn one_of_the_replicas_probes_once_a_minute() {
     for reason in [PauseReason::Denied, PauseReason::Unavailable, PauseReason::Unreadable] {
         let db = Database::new().await;
