@@ -6,7 +6,7 @@
 #[error(
     "{name} names the file {path}, which cannot be read ({error}): put the certificate there, readable for this user, or correct the path{way_out}"
 )]
-pub struct NoTlsFile {
+pub(super) struct NoTlsFile {
     name: &'static str,
     path: String,
     error: std::io::Error,
