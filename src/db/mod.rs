@@ -16,8 +16,9 @@ pub mod queue;
 pub mod reconcile;
 
 pub use crate::timed;
+pub use base::cause::{Cause, cause};
 pub use base::connection::{
     Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, connect, connect_service,
-    create_database, distrust_open_connections, move_to, open,
+    create_database, distrust_open_connections, move_to, open, why_not,
 };
 pub use base::fault::{Fault, fault};

@@ -269,3 +269,23 @@ fn a_mismatch_says_which_calls_differ_and_by_how_much() {
         "0.01 INR more here; 1 call differs: a; 5 calls are missing here: b, …"
     );
 }
+
+#[test]
+fn a_zeroed_summary_beside_rows_is_a_degraded_answer() {
+    for (rows, words) in [(1, "beside 1 row of"), (3, "beside 3 rows of")] {
+        for total in [None, Some(rows)] {
+            let (zeroed, totals) = (summary(0, 0, "0"), [both("INR", &side(rows, 90, "1", "1"))]);
+            let snapshot = CheckSnapshot {
+                summaries: (Some(&zeroed), Some(&zeroed)),
+                total,
+                totals: &totals,
+                ..snapshot()
+            };
+            let decision = evaluate(&snapshot);
+            assert_eq!(decision.state, DayState::Unproven);
+            let reason = decision.reason.unwrap();
+            assert!(reason.starts_with("a degraded answer") && reason.contains(words), "{reason}");
+        }
+    }
+    assert_eq!(evaluated(&summary(0, 0, "0"), &side(0, 0, "0", "0"), None).state, DayState::Settled);
+}

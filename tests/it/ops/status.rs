@@ -45,7 +45,12 @@ async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answ
         assert_eq!(call(&vobiz, &running, 1).await, 0);
         running.acts().await.into_iter().next().ok_or("all is well")
     });
-    assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
+    assert_eq!(act.await, "callbacks cannot be committed and are answered 503: 53100, SQLSTATE 53100");
+    let (_, page) = running.page("/status").await;
+    assert!(
+        page.contains("there is no room on the disk of Postgres"),
+        "the cure is that of its reason: {page}"
+    );
     database.run("drop trigger refuse on vobiz.callback").await;
     assert_eq!(call(&vobiz, &running, 1).await, 1);
     running.all_is_well().await;
