@@ -68,6 +68,11 @@ impl VobizArgs {
         }
     }
 
+    /// Whether they name any account at all.
+    pub fn name_an_account(&self) -> bool {
+        self.auth_id.is_some() || self.accounts_file.is_some()
+    }
+
     pub(super) fn checked(&self, wrong: &mut Mistakes) -> Option<VobizConfig> {
         let request_timeout = duration(wrong, "CDR_REQUEST_TIMEOUT", &self.request_timeout);
         if request_timeout.is_some_and(|t| t < Duration::from_millis(100) || t > Duration::from_secs(30)) {

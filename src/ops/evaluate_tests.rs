@@ -38,7 +38,7 @@ pub(crate) fn well() -> StatusSnapshot {
     StatusSnapshot {
         postgres: PostgresSnapshot { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
         accounts: vec![account()],
-        owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
+        owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5, retired: false }],
         dead: vec![],
         callbacks: None,
         newest: vec![],
