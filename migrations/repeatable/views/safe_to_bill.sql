@@ -112,13 +112,13 @@ create or replace view vobiz.safe_to_bill as
   ), holding as (
     select h.account_id, h.account_id as listed_by, a.ledger_since, h.place, h.bound, h.words, a.retired_at
     from obstacle h join vobiz.account a on a.account_id = h.account_id
-    where h.place = 9 or a.retired_at is null or h.bound < a.retired_at
+    where h.place = 9 or a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at
     union all
     select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, format('%s (in the list of %s)', h.words, o.listed_by), a.retired_at
     from owner o
     join vobiz.account a on a.account_id = o.listed_by
     join obstacle h on h.account_id = o.listed_by
-    where (h.place = 9 or a.retired_at is null or h.bound < a.retired_at)
+    where (h.place = 9 or a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at)
       -- Where another account lists its calls as well, the promise goes on.
       and (h.place < 9 or not exists (
         select from owner n join vobiz.account x on x.account_id = n.listed_by where n.account_id = o.account_id and x.retired_at is null))
@@ -128,7 +128,7 @@ create or replace view vobiz.safe_to_bill as
     from owner o
     join vobiz.account a on a.account_id = o.listed_by
     join obstacle h on h.account_id = o.account_id
-    where a.retired_at is null or h.bound < a.retired_at
+    where a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at
     union all
     select o.account_id, null, o.first_at, 0, o.first_at, 'no account that is configured lists its calls', null
     from owner o where o.listed_by is null

@@ -17,7 +17,7 @@ const SKEW: f64 = 30.0;
 
 /// What came of asking for one account.
 #[derive(Debug, Serialize)]
-struct Checked {
+struct AccountCheck {
     account_id: String,
     works: bool,
     /// What works, or what came back.
@@ -67,7 +67,7 @@ pub(super) async fn run(settings: &VobizConfig, only: &[String], json: bool) -> 
 /// The newest call of a list.
 type Newest = Option<(CallId, Option<DateTime<Utc>>)>;
 
-async fn check(client: &Client, tokens: usize) -> Checked {
+async fn check(client: &Client, tokens: usize) -> AccountCheck {
     let account_id = client.account_id().to_string();
     let mut refusals: Vec<String> = Vec::new();
     for access in client.candidates() {
@@ -75,7 +75,7 @@ async fn check(client: &Client, tokens: usize) -> Checked {
             Ok(newest) => {
                 let (cure, says) = (advice(client, access, tokens), found(access, tokens, newest.as_ref()));
                 let (newest_call, at) = newest.map_or((None, None), |(id, at)| (Some(id.to_string()), at));
-                return Checked { account_id, works: true, says, cure, newest_call, newest_call_at: at };
+                return AccountCheck { account_id, works: true, says, cure, newest_call, newest_call_at: at };
             }
             // Another path or token may do.
             Err(error @ (FetchError::Denied(_) | FetchError::NotYet(_))) => {
@@ -83,7 +83,7 @@ async fn check(client: &Client, tokens: usize) -> Checked {
             }
             Err(error) => {
                 let (says, cure) = (error.brief(), Some(cure(&error).to_owned()));
-                return Checked {
+                return AccountCheck {
                     account_id,
                     works: false,
                     says,
@@ -97,7 +97,7 @@ async fn check(client: &Client, tokens: usize) -> Checked {
     let cure = "Vobiz refuses these credentials: see that the token is the present one of this account, that VOBIZ_API_URL is Vobiz's, and that the \
                 account may read CDRs";
     let says = if refusals.is_empty() { "no token is configured".to_owned() } else { refusals.join("; ") };
-    Checked {
+    AccountCheck {
         account_id,
         works: false,
         says,

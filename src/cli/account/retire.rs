@@ -1,5 +1,6 @@
 //! `account retire`: the end of the promise for an account that leaves.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -50,11 +51,11 @@ pub(super) async fn run(args: &AccountArgs, retire: &RetireArgs) -> anyhow::Resu
     );
     if done.given_up > 0 {
         let calls = output::counted(done.given_up, "owed call", "owed calls");
-        words += &format!("; {calls} given up (vobiz.closed_call, vobiz.audit)");
+        let _ = write!(words, "; {calls} given up (vobiz.closed_call, vobiz.audit)");
     }
     if done.calls_after > 0 {
         let calls = output::counted(done.calls_after, "stored call lies", "stored calls lie");
-        words += &format!("; {calls} after that: bills of those days say that they are not proven");
+        let _ = write!(words, "; {calls} after that: bills of those days say that they are not proven");
     }
     output::stderr_line(&words);
     Ok(ExitCode::SUCCESS)

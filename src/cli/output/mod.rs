@@ -31,7 +31,7 @@ impl Write for Stdout {
 }
 
 /// So many of something, in the form of the word that goes with the number.
-pub(super) fn counted<N: std::fmt::Display + PartialEq + From<u8>>(
+pub(super) fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(
     count: N,
     one: &str,
     many: &str,

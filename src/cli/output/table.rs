@@ -26,6 +26,7 @@ pub(in crate::cli) fn framed(
 }
 
 /// Columns of the terminal that shows stdout; none where it is no terminal, which takes lines of any length.
+#[expect(clippy::disallowed_methods, reason = "asks it for its width, and writes nothing")]
 fn width_of_terminal() -> Option<u16> {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
