@@ -12,11 +12,13 @@ use super::output;
 use crate::postgres::{self, OpenPostgres, PostgresOptions, Restore};
 
 /// Tables that a first start fills: their rows are no reason to refuse a restore.
-const OF_A_FIRST_START: [&str; 8] = [
+const OF_A_FIRST_START: [&str; 10] = [
     "vobiz._sqlx_migrations",
     "vobiz.repeatable",
     "vobiz.account",
     "vobiz.account_pause",
+    "vobiz.account_replica",
+    "vobiz.work_lease",
     "vobiz.setting",
     "vobiz.prefix",
     "vobiz.hangup_cause",

@@ -183,7 +183,9 @@ fn with_days(difference: &LedgerDifference, call_id: &str) -> String {
     let (here, there) =
         (difference.here.as_deref().unwrap_or("no day"), difference.there.as_deref().unwrap_or("no day"));
     match difference.kind.as_str() {
-        "billed_elsewhere" => format!("{call_id} (listed {there}, billed {here})"),
+        "billed_elsewhere" if difference.field.as_deref() != Some(NO_TIME) => {
+            format!("{call_id} (listed {there}, billed {here})")
+        }
         "listed_twice" => format!("{call_id} ({there})"),
         _ => call_id.to_owned(),
     }

@@ -149,7 +149,7 @@ async fn a_check_that_waits_for_the_row_of_its_day_keeps_no_other_waiting() {
         assert_eq!(world.text(free).await, "true");
         holding.commit().await.unwrap();
     };
-    let (checked, ()) = in_the_end("the check", async { tokio::join!(checking, watching) }).await;
+    let (checked, ()) = Box::pin(in_the_end("the check", async { tokio::join!(checking, watching) })).await;
     assert!(!checked.is_empty() && checked[0].reason.is_none(), "{checked:?}");
     world.end().await;
 }

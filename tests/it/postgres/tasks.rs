@@ -103,7 +103,7 @@ fn psql_has_its_arguments_its_exit_code_and_a_server_for_as_long_as_it_runs() {
     for verb in [&["psql"][..], &["dump", "-"], &["upgrade"]] {
         let finished = task(home.path(), verb);
         assert_eq!(finished.status.code(), Some(1));
-        assert!(finished.stderr.contains("there is no database in"), "{}", finished.stderr);
+        assert!(finished.stderr.contains("there is no Postgres of our own in"), "{}", finished.stderr);
         assert_eq!(names_in(home.path()).len(), 0, "a mistyped folder gets no database");
     }
     fill(home.path());

@@ -433,7 +433,7 @@ async fn finance_runs_reports_and_who_may_not_is_told_which_role_may() {
     for refused in [numbers, nobody] {
         assert_eq!(refused.status.code(), Some(1));
         let said = refused.stderr;
-        assert!(said.contains("vobiz_finance and vobiz_masked read"), "{said}");
+        assert!(said.contains("What only reads is for vobiz_finance and vobiz_masked"), "{said}");
         assert_eq!(
             (said.matches("permission denied").count(), said.contains("at line")),
             (1, false),
