@@ -1,7 +1,7 @@
 //! What we keep: all our SQL. Nothing here knows HTTP.
 //!
 //! Rooms, arrows down only: [`base`] <- [`account`] <- [`cdr`] <- [`queue`] <- [`ledger`], [`bill`]; [`reconcile`] stands by
-//! itself; [`overview`] reads all of it.
+//! itself; [`retirement`] ends the promise for an account, [`overview`] reads all of it.
 //!
 //! One order of locks holds in every transaction: rows of `cdr` first, then rows of `cdr_queue`, each sorted by
 //! `call_id`. One clock: `vobiz.now()`. Functions take a connection, so that callers join them in one transaction.
@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod overview;
 pub mod queue;
 pub mod reconcile;
+pub mod retirement;
 
 pub use crate::timed;
 pub use base::cause::{Cause, cause};

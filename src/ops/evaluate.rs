@@ -188,7 +188,12 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
             "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
         };
         acts.push(Act {
-            what: format!("{} of account {}: {}", dead_letters(dead.calls), dead.account_id, dead.class),
+            what: format!(
+                "{} of account {}: {}",
+                counted(dead.calls, "dead letter", "dead letters"),
+                dead.account_id,
+                dead.class
+            ),
             for_seconds: whole(dead.oldest_seconds),
             cure: cure.into(),
         });
@@ -223,8 +228,9 @@ fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-fn dead_letters(calls: i64) -> String {
-    if calls == 1 { "1 dead letter".into() } else { format!("{calls} dead letters") }
+/// So many of something, in the form of the word that goes with the number.
+pub(super) fn counted(count: i64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Seconds as they are shown.
@@ -305,9 +311,8 @@ fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         let n = sums.wrong_sums;
         acts.push(Act {
             what: format!(
-                "{n} {} of the bill {} not equal the calls, first on {} of account {}",
-                if n == 1 { "sum" } else { "sums" },
-                if n == 1 { "does" } else { "do" },
+                "{} not equal the calls, first on {} of account {}",
+                counted(n, "sum of the bill does", "sums of the bill do"),
                 first.day,
                 first.account_id
             ),
@@ -325,9 +330,8 @@ fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if sums.unfolded_seconds > UNFOLDED {
         acts.push(Act {
             what: format!(
-                "{n} {} of the sums of the bill {} not folded into them: reports are right, and become slower",
-                if n == 1 { "change" } else { "changes" },
-                if n == 1 { "is" } else { "are" },
+                "{} not folded into them: reports are right, and become slower",
+                counted(n, "change of the sums of the bill is", "changes of the sums of the bill are"),
             ),
             for_seconds: whole(sums.unfolded_seconds),
             cure: "see that a process of the service runs, and its log for `the rollup cannot be folded`; if nothing is said there, see \
@@ -344,16 +348,21 @@ fn verb(state: &str) -> &str {
 fn unconfigured(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     for owed in &snapshot.owed {
         if !snapshot.accounts.iter().any(|account| account.account_id == owed.account_id) {
-            acts.push(Act {
-                what: format!(
-                    "{} calls are owed for account {}, which is not configured",
-                    owed.due + owed.waiting,
-                    owed.account_id
-                ),
-                for_seconds: None,
-                cure: "add the account to the settings (and send SIGHUP): until then nobody fetches them"
-                    .into(),
-            });
+            let (calls, id) = (counted(owed.due + owed.waiting, "call is", "calls are"), &owed.account_id);
+            let (what, cure) = if owed.retired {
+                (
+                    format!("{calls} owed for account {id}, which was retired before they came"),
+                    "a process still takes its callbacks: take the account out of the settings of that one as well (SIGHUP); then `vobiz-cdr \
+                     account retire` with --give-up closes them. If the account is to go on, configure it again everywhere",
+                )
+            } else {
+                (
+                    format!("{calls} owed for account {id}, which is not configured"),
+                    "add the account to the settings (and send SIGHUP): until then nobody fetches them. One that has left for good: `vobiz-cdr \
+                     account retire`",
+                )
+            };
+            acts.push(Act { what, for_seconds: None, cure: cure.into() });
         }
     }
 }
@@ -380,8 +389,9 @@ fn schema(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if schema.pending > 0 || schema.changed > 0 {
         acts.push(Act {
             what: format!(
-                "the schema does not fit this binary: {} migrations missing, {} with another text",
-                schema.pending, schema.changed
+                "the schema does not fit this binary: {} missing, {} with another text",
+                counted(i64::try_from(schema.pending).unwrap_or(i64::MAX), "migration is", "migrations are"),
+                schema.changed
             ),
             for_seconds: None,
             cure: "run `vobiz-cdr migrate status`, then `vobiz-cdr migrate apply` with the newest binary"

@@ -1,5 +1,9 @@
 use super::*;
 
+fn owed_of(account: &str, calls: i64, retired: bool) -> OwedSnapshot {
+    OwedSnapshot { account_id: account.into(), due: calls, waiting: 0, retired }
+}
+
 fn account() -> AccountSnapshot {
     AccountSnapshot {
         account_id: "MA_1".into(),
@@ -55,7 +59,7 @@ pub(crate) fn well() -> StatusSnapshot {
             read_only: false,
         },
         accounts: vec![account()],
-        owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
+        owed: vec![owed_of("MA_1", 8, false)],
         dead: vec![],
         callbacks: None,
         newest: vec![],
@@ -214,8 +218,18 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "2 dead letters of account MA_1: refused",
             "dead-letters revive",
         ),
+        (
+            with(|snapshot| snapshot.owed.push(owed_of("MA_GONE", 1, false))),
+            "1 call is owed for account MA_GONE, which is not configured",
+            "account retire",
+        ),
+        (
+            with(|snapshot| snapshot.owed.push(owed_of("MA_GONE", 2, true))),
+            "2 calls are owed for account MA_GONE, which was retired before they came",
+            "--give-up",
+        ),
         (with(|snapshot| snapshot.loops[0].stalled = true), "the loop `fetch` makes no progress", "restart"),
-        (with(|snapshot| snapshot.schema.pending = 1), "1 migrations missing", "migrate apply"),
+        (with(|snapshot| snapshot.schema.pending = 1), "1 migration is missing", "migrate apply"),
         (with(|snapshot| snapshot.schema.changed = 1), "1 with another text", "migrate status"),
         (
             with(|snapshot| snapshot.schema.missing_partitions = vec!["callback_2026_12".into()]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tracing::{debug, info, warn};
 
 use crate::account::{self, Account};
@@ -13,6 +13,7 @@ use crate::config::ServeConfig;
 use crate::db;
 use crate::db::account::Replica;
 use crate::db::base::{migration, setting};
+use crate::db::retirement::{self, TakenUp};
 use crate::db::timed;
 use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
@@ -54,10 +55,23 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     )
     .await?;
     let ids = ids(config);
+    take_up(&mut connection, &ids).await?;
     for (account, calls) in db::queue::owed_elsewhere(&mut connection, &ids).await? {
         warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
     }
     Ok(HomeCountry::new(&home)?)
+}
+
+/// Takes up accounts again that were retired: what a service works for is promised.
+async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
+    for TakenUp { account_id, retired_at } in retirement::take_up(connection, ids).await? {
+        warn!(
+            account = account_id,
+            %retired_at,
+            "this account was retired, and is configured again: the promise for it goes on, and every day since is compared"
+        );
+    }
+    Ok(())
 }
 
 /// Goes over to a newer database URL, if it is another one and works: a password that was changed, another host. Returns
@@ -98,6 +112,7 @@ pub(super) async fn accounts_anew(
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
+    timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
     timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
     Ok(accounts)
 }

@@ -101,7 +101,7 @@ async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     assert!(says("the clock of the Vobiz API is 9") && says("ahead of ours"), "{acts:?}");
     assert!(says("partitions are missing: callback_"), "{acts:?}");
     assert!(says("1 dead letter of account MA_TESTAB12: refused"), "{acts:?}");
-    assert!(says("1 calls are owed for account MA_GONE, which is not configured"), "{acts:?}");
+    assert!(says("1 call is owed for account MA_GONE, which is not configured"), "{acts:?}");
     assert_eq!(acts.len(), 4, "{acts:?}");
     assert_eq!(running.metric("vobiz_cdr_dead_letters{class=\"refused\"}").await, Some(1.0));
     assert_eq!(running.metric("vobiz_cdr_queue_calls{state=\"dead\"}").await, Some(1.0));
