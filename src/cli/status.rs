@@ -188,7 +188,7 @@ fn in_words(page: &Value) -> String {
         if days > 0 {
             let _ = writeln!(
                 out,
-                "  money not compared, or not all of it, on {days} of its days: see money in vobiz.ledger_day"
+                "  Vobiz's summary proves not all of the money, or counts a call more than once, on {days} of its days: see money in vobiz.ledger_day"
             );
         }
     }

@@ -106,7 +106,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     show(args, &verified, &days, &settled, (repaired, money));
     if money > 0 {
         output::stderr_line(&format!(
-            "money not compared with Vobiz's summary, or not all of it, on {money} settled {}: see money in vobiz.ledger_day",
+            "Vobiz's summary proves not all of the money, or counts a call more than once, on {money} settled {}: see money in vobiz.ledger_day",
             if money == 1 { "day" } else { "days" }
         ));
     }

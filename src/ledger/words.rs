@@ -59,12 +59,24 @@ pub(super) fn on_repeated_rows(repeated: &[RepeatedRow]) -> String {
     format!("{}, with the same record: {}", twice(&calls), ids(&calls))
 }
 
+/// Calls that a list shows on more than one of its pages.
+pub(super) fn on_rows_across_pages(call_ids: &BTreeSet<String>) -> String {
+    let n = u32::try_from(call_ids.len()).unwrap_or(u32::MAX);
+    let (verb, others) = if n == 1 { ("stands", "another call") } else { ("stand", "other calls") };
+    let ids = listed(&call_ids.iter().map(String::as_str).collect());
+    format!("{} {verb} on more than one of its pages, so that {others} may stand on none: {ids}", calls(n))
+}
+
 fn twice(rows: &[&RepeatedRow]) -> String {
     format!("Vobiz lists {} more than once", calls(u32::try_from(distinct(rows).len()).unwrap_or(u32::MAX)))
 }
 
 fn ids(rows: &[&RepeatedRow]) -> String {
-    let ids = distinct(rows);
+    listed(&distinct(rows))
+}
+
+/// The first of them.
+fn listed(ids: &BTreeSet<&str>) -> String {
     let shown: Vec<&str> = ids.iter().copied().take(NAMED).collect();
     format!("{}{}", shown.join(", "), if ids.len() > NAMED { ", …" } else { "" })
 }

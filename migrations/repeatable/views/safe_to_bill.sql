@@ -171,5 +171,5 @@ comment on column vobiz.safe_to_bill.since is 'Since when it stands there; NULL 
 comment on column vobiz.safe_to_bill.moved_back_at is 'When it last moved back; NULL if it never did.';
 comment on column vobiz.safe_to_bill.moved_back_from is 'Where it stood before it last moved back.';
 comment on column vobiz.safe_to_bill.listed_by is 'The account whose list its days are compared with: itself, or for an owner that is not configured the one whose list shows its calls (of several the first by name). NULL: none that is configured.';
-comment on column vobiz.safe_to_bill.money_not_compared is 'Days up to safe_to that name several currencies and settled although Vobiz''s total_cost was not compared with all of their money: see money in vobiz.ledger_day.';
+comment on column vobiz.safe_to_bill.money_not_compared is 'Days up to safe_to that settled although something is to be said of their money: see money in vobiz.ledger_day.';
 comment on column vobiz.safe_to_bill.retired_at is 'The account was retired, or every account whose list shows its calls: from here on nothing is promised, and nothing is waited for. NULL: the promise goes on.';

@@ -18,14 +18,14 @@ pub(in crate::cli) fn lines(completeness: &Completeness) -> Vec<String> {
     lines
 }
 
-/// Owners with settled days in which money was not compared with Vobiz's summary.
+/// Owners with settled days of which something is to be said of the money.
 fn money(completeness: &Completeness) -> impl Iterator<Item = String> {
     let owners = completeness.owners.iter().filter(|owner| owner.money_not_compared > 0);
     owners.map(|owner| {
         let (account, days) = (&owner.account_id, owner.money_not_compared);
         let days = counted(days, "settled day", "settled days");
         format!(
-            "{account}: on {days} the money was not compared with Vobiz's summary, or not all of it (several currencies): see money in \
+            "{account}: on {days} Vobiz's summary proves not all of the money, or counts a call more than once: see money in \
              vobiz.ledger_day"
         )
     })
@@ -146,7 +146,10 @@ mod tests {
         );
         assert!(held(&of(vec![]))[0].contains("nothing proves"));
         let mixed = of(vec![OwnerCompleteness { money_not_compared: 2, ..owner("MA_A", true) }]);
-        assert!(lines(&mixed)[1].starts_with("MA_A: on 2 settled days the money was not compared"));
+        assert!(
+            lines(&mixed)[1]
+                .starts_with("MA_A: on 2 settled days Vobiz's summary proves not all of the money")
+        );
         for (days, says) in [
             (1, "MA_A: 1 day in which Vobiz listed no call"),
             (30, "MA_A: 30 days in which Vobiz listed no call"),

@@ -27,7 +27,7 @@ pub struct OwnerCompleteness {
     pub last_day_before: Option<NaiveDate>,
     /// The account whose list its days are compared with: itself, or a parent; none if no configured account lists its calls.
     pub listed_by: Option<String>,
-    /// Settled days of the range in which the money of Vobiz's summary was not compared, or not all of it (several currencies).
+    /// Settled days of the range of whose money something is to be said: not all of it was compared, or a call is counted more than once.
     pub money_not_compared: i64,
     /// Settled days of the range on which Vobiz listed no call: that there was none, or that its records do not go back so far, looks the
     /// same.
