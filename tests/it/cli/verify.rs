@@ -116,7 +116,7 @@ async fn verify_finds_days_that_are_not_those_of_their_quarters_and_recomputes_t
     let wrong = verify(&db, &[]);
     assert!(
         wrong.stderr.contains("the rollup equals the calls: 100 sums over 100 calls")
-            && wrong.stderr.contains("5 sums by day differ from their quarters: --repair makes them right")
+            && wrong.stderr.contains("5 sums by day differ from the quarters of the day: --repair makes them right")
             && wrong.stdout.contains("2026-05-01")
             && wrong.stdout.contains("Nobody"),
         "{} {}",
