@@ -53,9 +53,10 @@ pub(crate) async fn run(args: &RoleArgs) -> anyhow::Result<()> {
     let router = Router::new().route("/callbacks/vobiz", post(receive)).with_state(Arc::new(shared));
     let listener = TcpListener::bind(args.listen).await?;
     say(&format!("ready {}", listener.local_addr()?));
-    let heartbeat = Metrics::new().heartbeats.start("port", Duration::from_secs(60));
+    let metrics = Metrics::new();
+    let heartbeat = metrics.heartbeats.start("port", Duration::from_secs(60));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(listen(listener, router, port::PUBLIC, heartbeat, stop.clone()));
+    let serving = tokio::spawn(listen(listener, router, port::PUBLIC, metrics, heartbeat, stop.clone()));
     while orders().next_line().await?.is_some() {}
     stop.cancel();
     Ok(serving.await?)

@@ -46,7 +46,7 @@ pub async fn prove_sums(
                 condition.raise_for(&error.brief(), error.cure());
             }
             Err(ListError::Db(error)) if error.refuses_rows() => {
-                condition.raise_for(&error.cause(), error.cure())
+                condition.raise_for(&error.cause(), error.cure());
             }
             Err(_) => {}
         }

@@ -53,7 +53,7 @@ impl Reloading {
         if self.url.is_some() || self.config.is_some() {
             sleep_until(self.next).await;
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

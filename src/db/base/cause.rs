@@ -34,7 +34,7 @@ impl fmt::Display for Cause {
 
 /// The cause of a failure.
 pub fn cause(error: &sqlx::Error) -> Cause {
-    let sqlstate = error.as_database_error().and_then(|error| error.code()).map(Into::into);
+    let sqlstate = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(Into::into);
     let said =
         error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
     let cure = sqlstate.as_deref().map_or_else(|| by_transport(error), by_sqlstate);
