@@ -60,7 +60,7 @@ async fn what_changes_a_settled_day_past_the_triggers_is_found_although_its_sums
         if by_service {
             let (stop, metrics) = (CancellationToken::new(), Metrics::new());
             let heartbeat = metrics.heartbeats.start("sums", Duration::from_secs(180));
-            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), heartbeat, stop.clone()));
+            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), vobiz_cdr::watch::metrics::Metrics::new(), heartbeat, stop.clone()));
             until("the day is reopened", async || world.database.count(day).await > 0).await;
             stop.cancel();
             proving.await.unwrap();
@@ -103,6 +103,7 @@ async fn a_sum_that_is_made_right_reopens_the_days_of_its_calls() {
             world.vobiz.place_call(CallSpec {
                 started_at: Some(started),
                 ended_at: Some(started + TimeDelta::hours(2)),
+                ring_time: Some(200),
                 billsec: Some(7000),
                 cost: Some("70".parse().unwrap()),
                 ..CallSpec::default()
