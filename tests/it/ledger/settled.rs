@@ -128,7 +128,8 @@ async fn a_sum_that_is_made_right_reopens_the_days_of_its_calls() {
         if by_service {
             let (stop, metrics) = (CancellationToken::new(), Metrics::new());
             let heartbeat = metrics.heartbeats.start("sums", Duration::from_secs(180));
-            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), heartbeat, stop.clone()));
+            let proving =
+                tokio::spawn(prove_sums(world.database.pool.clone(), metrics, heartbeat, stop.clone()));
             until("the days are reopened", async || reopened(&world).await == open).await;
             stop.cancel();
             proving.await.unwrap();
