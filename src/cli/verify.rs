@@ -73,7 +73,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     }
     let accounts = args.account.clone().map(|account| vec![account]);
     let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
-    let mut reopened = Reopened::default();
+    let mut reopened = VerifyReopened::default();
     let found = loop {
         if let Some(found) = look(args, connection, scope, lease.as_ref(), &mut reopened).await? {
             break found;
@@ -83,7 +83,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         // By itself: a check holds the row of its day while it waits for its turn to prove.
         settled::reopen(&mut *connection, &found.settled.differences).await?;
     }
-    let Found { verified, days, settled, repaired, money } = found;
+    let VerifyFound { verified, days, settled, repaired, money } = found;
     let equal = verified.differences.is_empty() && days.is_empty();
     show(args, &verified, &days, &settled, (repaired, money, reopened.days));
     if money > 0 {
@@ -100,7 +100,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
 }
 
 /// What was found, and done about it.
-struct Found {
+struct VerifyFound {
     verified: Verified,
     days: Vec<rollup_day::RollupDayDifference>,
     settled: SettledDays,
@@ -110,7 +110,7 @@ struct Found {
 
 /// What was reopened so far.
 #[derive(Default)]
-struct Reopened {
+struct VerifyReopened {
     /// Wrong sums whose days are open now.
     spans: BTreeSet<WrongSpan>,
     /// Settled days that were reopened.
@@ -127,8 +127,8 @@ async fn look(
     connection: &mut PgConnection,
     scope: VerifyScope<'_>,
     lease: Option<&WorkLease>,
-    reopened: &mut Reopened,
-) -> anyhow::Result<Option<Found>> {
+    reopened: &mut VerifyReopened,
+) -> anyhow::Result<Option<VerifyFound>> {
     let mut transaction = connection.begin().await?;
     if let Some(lease) = lease {
         // Its row stays locked until the repair is committed, so nobody takes it, however long that lasts.
@@ -171,7 +171,7 @@ async fn look(
     }
     let money = summary::money_not_compared(&mut transaction, scope.accounts, scope.from, scope.to).await?;
     transaction.commit().await?;
-    Ok(Some(Found { verified, days, settled, repaired, money }))
+    Ok(Some(VerifyFound { verified, days, settled, repaired, money }))
 }
 
 /// Where the calls of wrong sums lie.
