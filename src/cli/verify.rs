@@ -1,16 +1,18 @@
 //! `vobiz-cdr verify`: the sums that the bill is read from, proved against the calls, and the calls of settled days against what Vobiz
 //! listed.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use crate::cli::output::{self, counted, table};
 use crate::config::DatabaseArgs;
+use crate::db::base::audit;
 use crate::db::base::work_lease::WorkLease;
 use crate::db::bill::billing;
 use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
-use crate::db::ledger::settled::{self, SettledDays};
+use crate::db::ledger::settled::{self, SettledDays, WrongSpan};
 use crate::db::ledger::summary;
 use crate::db::reconcile;
 use chrono::NaiveDate;
@@ -71,39 +73,19 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     }
     let accounts = args.account.clone().map(|account| vec![account]);
     let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
-    let mut transaction = connection.begin().await?;
-    if let Some(lease) = &lease {
-        // Its row stays locked until the repair is committed, so nobody takes it, however long that lasts.
-        lease.fence(&mut transaction).await?;
-    }
-    reconcile::read_at_length(&mut transaction).await?;
-    let settled = settled::compare(&mut transaction, scope.accounts, scope.from, scope.to).await?;
-    if args.repair {
-        proof::lock(&mut transaction).await?;
-    }
-    let verified = rollup::verify(&mut transaction, scope).await?;
-    let days = rollup_day::verify(&mut transaction, scope).await?;
-    if let (0, Some(account)) = (verified.keys, &args.account) {
-        // Nothing equals nothing: a wrong name must not look like a proof.
-        is_among("account", account, &billing::accounts(&mut transaction).await?)?;
-    }
-    let equal = verified.differences.is_empty() && days.is_empty();
-    let repaired = args.repair && !equal;
-    if repaired {
-        let by = args.person.name();
-        rollup::repair(&mut transaction, &verified.differences, &by).await?;
-        rollup_day::repair(&mut transaction, &days, &by).await?;
-    }
-    if args.repair {
-        proof::note(&mut transaction, scope, &[]).await?;
-    }
-    let money = summary::money_not_compared(&mut transaction, scope.accounts, scope.from, scope.to).await?;
-    transaction.commit().await?;
+    let mut reopened = VerifyReopened::default();
+    let found = loop {
+        if let Some(found) = look(args, connection, scope, lease.as_ref(), &mut reopened).await? {
+            break found;
+        }
+    };
     if args.repair {
         // By itself: a check holds the row of its day while it waits for its turn to prove.
-        settled::reopen(&mut *connection, &settled.differences).await?;
+        settled::reopen(&mut *connection, &found.settled.differences).await?;
     }
-    show(args, &verified, &days, &settled, (repaired, money));
+    let VerifyFound { verified, days, settled, repaired, money } = found;
+    let equal = verified.differences.is_empty() && days.is_empty();
+    show(args, &verified, &days, &settled, (repaired, money, reopened.days));
     if money > 0 {
         output::stderr_line(&format!(
             "Vobiz's summary proves not all of the money, or counts a call more than once, on {money} settled {}: see money in vobiz.ledger_day",
@@ -117,17 +99,109 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     })
 }
 
+/// What was found, and done about it.
+struct VerifyFound {
+    verified: Verified,
+    days: Vec<rollup_day::RollupDayDifference>,
+    settled: SettledDays,
+    repaired: bool,
+    money: i64,
+}
+
+/// What was reopened so far.
+#[derive(Default)]
+struct VerifyReopened {
+    /// Wrong sums whose days are open now.
+    spans: BTreeSet<WrongSpan>,
+    /// Settled days that were reopened.
+    days: u64,
+    /// What settled days looked like before the first was.
+    settled: Option<SettledDays>,
+}
+
+/// Looks once, and repairs if it is to. None if days had to be reopened first: it is to look again. A sum that is made right says what its
+/// calls say, whatever they were changed to, so no instant may come at which it is right and its day counts as settled by the comparison
+/// of before.
+async fn look(
+    args: &VerifyArgs,
+    connection: &mut PgConnection,
+    scope: VerifyScope<'_>,
+    lease: Option<&WorkLease>,
+    reopened: &mut VerifyReopened,
+) -> anyhow::Result<Option<VerifyFound>> {
+    let mut transaction = connection.begin().await?;
+    if let Some(lease) = lease {
+        // Its row stays locked until the repair is committed, so nobody takes it, however long that lasts.
+        lease.fence(&mut transaction).await?;
+    }
+    reconcile::read_at_length(&mut transaction).await?;
+    let settled = match reopened.settled.clone() {
+        Some(settled) => settled,
+        None => settled::compare(&mut transaction, scope.accounts, scope.from, scope.to).await?,
+    };
+    if args.repair {
+        proof::lock(&mut transaction).await?;
+    }
+    let verified = rollup::verify(&mut transaction, scope).await?;
+    let days = rollup_day::verify(&mut transaction, scope).await?;
+    if let (0, Some(account)) = (verified.keys, &args.account) {
+        // Nothing equals nothing: a wrong name must not look like a proof.
+        is_among("account", account, &billing::accounts(&mut transaction).await?)?;
+    }
+    let repaired = args.repair && !(verified.differences.is_empty() && days.is_empty());
+    if repaired {
+        let wrong: BTreeSet<WrongSpan> = wrong_spans(&verified, &days).collect();
+        if !wrong.is_subset(&reopened.spans) {
+            transaction.rollback().await?;
+            let wrong: Vec<WrongSpan> = wrong.into_iter().collect();
+            let mut transaction = connection.begin().await?;
+            audit::sign(&mut transaction, &args.person.name()).await?;
+            reopened.days += settled::reopen_of_sums(&mut transaction, &wrong).await?;
+            transaction.commit().await?;
+            reopened.spans.extend(wrong);
+            reopened.settled = Some(settled);
+            return Ok(None);
+        }
+        let by = args.person.name();
+        rollup::repair(&mut transaction, &verified.differences, &by).await?;
+        rollup_day::repair(&mut transaction, &days, &by).await?;
+    }
+    if args.repair {
+        proof::note(&mut transaction, scope, &[]).await?;
+    }
+    let money = summary::money_not_compared(&mut transaction, scope.accounts, scope.from, scope.to).await?;
+    transaction.commit().await?;
+    Ok(Some(VerifyFound { verified, days, settled, repaired, money }))
+}
+
+/// Where the calls of wrong sums lie.
+fn wrong_spans<'a>(
+    verified: &'a Verified,
+    days: &'a [rollup_day::RollupDayDifference],
+) -> impl Iterator<Item = WrongSpan> + use<'a> {
+    let quarters = verified.differences.iter().map(|sum| WrongSpan {
+        account_id: sum.key.account_id.clone(),
+        day: sum.day,
+        quarter: Some(sum.key.bucket),
+    });
+    quarters.chain(days.iter().map(|sum| WrongSpan {
+        account_id: sum.account_id.clone(),
+        day: sum.day,
+        quarter: None,
+    }))
+}
+
 fn show(
     args: &VerifyArgs,
     verified: &Verified,
     days: &[rollup_day::RollupDayDifference],
     settled: &SettledDays,
-    (repaired, money): (bool, i64),
+    (repaired, money, reopened): (bool, i64, u64),
 ) {
     let Verified { keys, calls, differences } = verified;
     if args.json {
         let all = serde_json::json!({
-            "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "keys": keys, "calls": calls,
+            "equal": differences.is_empty() && days.is_empty(), "repaired": repaired, "reopened_days": reopened, "keys": keys, "calls": calls,
             "differences": differences, "days": days,
             "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences,
                         "money_not_compared": money},
@@ -170,7 +244,7 @@ fn show(
         (0, _) => format!("the rollup equals the calls: {sums} over {calls}"),
         (_, true) => format!("{wrong} of {sums} over {calls} differed and were repaired"),
         (_, false) => format!(
-            "{wrong} of {sums} over {calls} {}: --repair makes them right",
+            "{wrong} of {sums} over {calls} {}: --repair makes them right, and has their days compared again",
             if wrong == 1 { "differs" } else { "differ" }
         ),
     });
@@ -182,6 +256,13 @@ fn show(
             let sums = counted(days.len(), "sum by day differs", "sums by day differ");
             format!("{sums} from the quarters of the day: --repair makes them right")
         });
+    }
+    if reopened > 0 {
+        output::stderr_line(&format!(
+            "{} reopened: what changed there went past the triggers, and is not billed before Vobiz's list was compared \
+             with it again, call by call; `serve` does that at once, and `vobiz.safe_to_bill` says how far it is",
+            counted(reopened, "settled day was", "settled days were")
+        ));
     }
     output::stderr_line(&match settled.differences.first() {
         None => format!(

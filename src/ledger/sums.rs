@@ -113,7 +113,15 @@ async fn steps(
 /// One step, in a transaction of its own.
 async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
     let step = fenced!(lease, connection, |transaction| proof::prove_next_day(transaction)).await?;
-    if let ProofStep::Proved(day, _) = step {
+    if let ProofStep::Proved(day, wrong) = step {
+        if wrong > 0 {
+            // Calls changed past the triggers, or the sums did. Whoever makes these right does not thereby settle the day.
+            let days =
+                fenced!(lease, connection, |transaction| settled::reopen_of_noted(transaction, day)).await?;
+            if days > 0 {
+                warn!(%day, days, "settled days whose sums do not equal their calls are compared with Vobiz again");
+            }
+        }
         // The sums are right if they equal the calls; that the calls are those that were listed is another matter.
         let differing = fenced!(lease, connection, |transaction| async {
             let differing =

@@ -1,7 +1,7 @@
 //! Settled days against the calls of today: what the provider listed of a day must be what is stored and billed of it, for as long as
 //! the day counts as settled. A change of a call reopens its days by triggers; here it is looked at without them.
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -53,8 +53,9 @@ pub struct SettledDays {
 const BESIDE: Days = Days::new(10);
 
 /// Compares what Vobiz listed of the settled days of a range (as Vobiz names them) with the calls that are here now. A list may put a call
-/// into the day beside its own (the check of a day reads both): days that differ one after the other and are right together are not told.
-/// Nor is a day beside one that is not settled: the list of that one may have what this one lacks.
+/// that runs over midnight into the day beside its own (the check of a day reads both): days that differ one after the other and are right
+/// together are not told, as far as the calls over the midnights between them explain it. Nor is a day beside one that is not settled: the
+/// list of that one may have what this one lacks.
 pub async fn compare(
     connection: &mut PgConnection,
     accounts: Option<&[String]>,
@@ -82,7 +83,8 @@ pub async fn compare(
         found = differing(connection, accounts, wider.0, wider.1).await?;
     }
     let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
-    let mut differences = unexplained(&found);
+    let over = over_midnight(connection, &found).await?;
+    let mut differences = unexplained(&found, &over);
     differences.retain(|found| is_asked_for(found.day));
     Ok(SettledDays { days: said.days, calls: said.calls, differences })
 }
@@ -202,27 +204,171 @@ async fn set_scans(connection: &mut PgConnection, setting: &str) -> Result<(), s
         .map(drop)
 }
 
-/// What is left of days that differ, by account, owner, currency and day, once those are taken out that are right together and those of which
-/// nothing can be told yet. Pure.
-fn unexplained(found: &[SettledDifference]) -> Vec<SettledDifference> {
-    let follows = |a: &SettledDifference, b: &SettledDifference| {
+/// Calls, seconds, seconds talked, cost and total of the calls that run over the end of each of these days into the next: which of both
+/// lists shows one of them is Vobiz's to decide. The record of a call must bear it out, lest one that was moved explains itself.
+async fn over_midnight(
+    connection: &mut PgConnection,
+    found: &[SettledDifference],
+) -> Result<Vec<[Numeric; 5]>, sqlx::Error> {
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accounts: Vec<&str> = found.iter().map(|day| day.account_id.as_str()).collect();
+    let owners: Vec<&str> = found.iter().map(|day| day.owner.as_str()).collect();
+    let currencies: Vec<&str> = found.iter().map(|day| day.currency.as_str()).collect();
+    let days: Vec<NaiveDate> = found.iter().map(|day| day.day).collect();
+    let rows = sqlx::query_scalar!(
+        r#"select array[o.calls, o.duration, o.billsec, o.cost, o.total]::text[] as "over!"
+           from unnest($1::text[], $2::text[], $3::text[], $4::date[]) with ordinality n (account_id, owner, currency, day, place)
+           join vobiz.provider_day d on d.account_id = n.account_id and d.day = n.day
+           join vobiz.ledger_check k on k.id = d.check_id
+           cross join lateral (
+             select count(*)::numeric as calls, coalesce(sum(c.duration), 0)::numeric as duration,
+                    coalesce(sum(c.billsec), 0)::numeric as billsec, coalesce(sum(abs(c.cost)), 0) as cost,
+                    coalesce(sum(abs(c.total_cost)), 0) as total
+             from vobiz.cdr c
+             where c.account_id = n.owner and coalesce(c.currency, '') = n.currency and c.day_at < d.to_at
+               -- One that lasted longer than a day is found by its end.
+               and (c.day_at >= d.to_at - interval '1 day' or c.end_time - c.start_time > interval '1 day' and c.end_time >= d.to_at)
+               and (greatest(c.end_time, case when k.day_of = 'created_at' then c.created_at end) >= d.to_at
+                    -- Its record may not say when it ended: it can have been then.
+                    or k.day_of = 'end_time' and c.end_time is null and c.day_at >= d.to_at - vobiz.longest_call()
+                    or k.day_of = 'created_at' and c.created_at is null)
+               and coalesce(abs(extract(epoch from c.end_time - c.start_time) - c.duration) <= 60,
+                            c.end_time - c.start_time <= vobiz.longest_call(), true)) o
+           order by n.place"#,
+        &accounts as &[&str],
+        &owners as &[&str],
+        &currencies as &[&str],
+        &days
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|over| {
+            let mut figures = std::array::from_fn(|_| Numeric::default());
+            for (figure, text) in figures.iter_mut().zip(over) {
+                *figure = Numeric::of_sum(text).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            }
+            Ok(figures)
+        })
+        .collect()
+}
+
+/// What is left of days that differ, by account, owner, currency and day, once those are taken out that are right together by calls over
+/// the midnights between them, and those of which nothing can be told yet. `over`: of each day, what runs over its end. Pure.
+fn unexplained(found: &[SettledDifference], over: &[[Numeric; 5]]) -> Vec<SettledDifference> {
+    let follows = |(a, _): &(&SettledDifference, _), (b, _): &(&SettledDifference, _)| {
         (&a.account_id, &a.owner, &a.currency) == (&b.account_id, &b.owner, &b.currency)
             && a.day.succ_opt() == Some(b.day)
     };
+    let of_each: Vec<(&SettledDifference, &[Numeric; 5])> = found.iter().zip(over).collect();
     let mut left = Vec::new();
-    for stretch in found.chunk_by(follows) {
-        let right_together = (0..5).all(|figure| {
-            let sum = stretch.iter().fold(Numeric::default(), |sum, day| &sum + &day.less[figure]);
-            sum == Numeric::default()
-        });
-        if !right_together {
-            left.extend(stretch.iter().filter(|day| !day.beside_open).cloned());
+    for stretch in of_each.chunk_by(follows) {
+        // What the days so far have too much is what the next ones lack: it went over the midnight between them.
+        let mut moved: [Numeric; 5] = std::array::from_fn(|_| Numeric::default());
+        let mut is_explained = Vec::with_capacity(stretch.len());
+        for (day, over) in stretch {
+            for (sum, less) in moved.iter_mut().zip(&day.less) {
+                *sum = &*sum + less;
+            }
+            is_explained.push(moved.iter().zip(*over).all(|(moved, over)| is_within(moved, over)));
+        }
+        let right_together = moved.iter().all(|sum| *sum == Numeric::default());
+        for (place, (day, _)) in stretch.iter().enumerate() {
+            let before = place == 0 || is_explained[place - 1];
+            let explained = right_together && before && is_explained[place];
+            if !explained && !day.beside_open {
+                left.push((*day).clone());
+            }
         }
     }
     left.sort_by(|a, b| {
         (&a.account_id, a.day, &a.owner, &a.currency).cmp(&(&b.account_id, b.day, &b.owner, &b.currency))
     });
     left
+}
+
+/// Whether an amount, of either sign, is no more than another.
+fn is_within(amount: &Numeric, most: &Numeric) -> bool {
+    *amount <= *most && Numeric::default().minus(amount) <= *most
+}
+
+/// A sum of the bill that does not equal its calls: of a quarter of an hour, or of a whole billing day.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WrongSpan {
+    /// Account that owns the calls.
+    pub account_id: String,
+    /// Day in the billing zone.
+    pub day: NaiveDate,
+    /// Start of the quarter of an hour, if it is the sum of one.
+    pub quarter: Option<DateTime<Utc>>,
+}
+
+/// Has the settled days compared again, call by call, in which calls of wrong sums may lie: the calls changed past the triggers, which would
+/// have reopened their days, and made right, a sum says what they say. Days of the owner and of all whose lists show its calls; the audit
+/// log has each. To be committed before the sum is made right, and without the lock of the proofs: a check holds the row of its day while
+/// it waits for that one. Returns how many.
+pub async fn reopen_of_sums(connection: &mut PgConnection, wrong: &[WrongSpan]) -> Result<u64, sqlx::Error> {
+    let accounts: Vec<&str> = wrong.iter().map(|span| span.account_id.as_str()).collect();
+    let days: Vec<NaiveDate> = wrong.iter().map(|span| span.day).collect();
+    let quarters: Vec<Option<DateTime<Utc>>> = wrong.iter().map(|span| span.quarter).collect();
+    let done = sqlx::query!(
+        r#"with wrong as materialized (
+             select w.account_id, coalesce(w.quarter, vobiz.billing_day_start(w.day, s.billing_zone)) as first,
+                    coalesce(w.quarter + interval '15 minutes', vobiz.billing_day_start(w.day + 1, s.billing_zone)) as last
+             from (select distinct account_id, day, quarter
+                   from unnest($1::text[], $2::date[], $3::timestamptz[]) as n (account_id, day, quarter)) w
+             cross join vobiz.setting s
+           ), span as materialized (
+             -- Where it is not the start that decides, a call may be listed in a later day than the one in which it began.
+             select w.account_id, w.first, w.last, greatest(w.last + vobiz.longest_call(), c.last) as latest, c.listed_by
+             from wrong w
+             cross join lateral (
+               select max(greatest(c.end_time, c.created_at)) as last, array_agg(distinct c.listed_by) as listed_by
+               from vobiz.cdr c where c.account_id = w.account_id and c.day_at >= w.first and c.day_at < w.last) c
+           ), day as materialized (
+             select distinct d.account_id, d.day
+             from span w
+             join vobiz.account a
+               on a.account_id = w.account_id or a.account_id = any(w.listed_by)
+               or exists (select from vobiz.listed_owner o where o.account_id = a.account_id and o.owner = w.account_id)
+             join vobiz.provider_day d
+               on d.account_id = a.account_id and d.to_at > w.first
+              and (d.from_at < w.last or a.day_of <> 'start_time' and d.from_at <= w.latest)
+             where d.state = 'settled' and d.reopened_at is null
+           ), locked as materialized (
+             -- In the order of all who lock days.
+             select d.account_id, d.day from vobiz.provider_day d join day using (account_id, day)
+             order by d.account_id, d.day for no key update of d
+           ), reopened as (
+             update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
+             from locked l
+             where d.account_id = l.account_id and d.day = l.day and d.state = 'settled' and d.reopened_at is null
+             returning d.account_id, d.day, d.check_id
+           )
+           insert into vobiz.audit (action, account_id, reason, detail)
+           select 'day_reopened', r.account_id, 'sums of the bill did not equal the calls: the day is compared with Vobiz''s list again',
+                  json_build_object('day', r.day, 'was', 'settled', 'check_id', r.check_id)
+           from reopened r order by r.account_id, r.day"#,
+        &accounts as &[&str],
+        &days,
+        &quarters as &[Option<DateTime<Utc>>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The same for what a proof has noted of a billing day.
+pub async fn reopen_of_noted(connection: &mut PgConnection, day: NaiveDate) -> Result<u64, sqlx::Error> {
+    let accounts =
+        sqlx::query_scalar!("select account_id from vobiz.wrong_sum where day = $1 order by 1", day)
+            .fetch_all(&mut *connection)
+            .await?;
+    let wrong: Vec<WrongSpan> =
+        accounts.into_iter().map(|account_id| WrongSpan { account_id, day, quarter: None }).collect();
+    reopen_of_sums(connection, &wrong).await
 }
 
 /// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them. One that
