@@ -56,7 +56,7 @@ comment on column vobiz.ledger_check.billed_elsewhere is 'Calls that are listed 
 comment on column vobiz.ledger_check.listed_twice is 'Calls that lie in a day beside this one, whose list shows them as well. The bill counts each once; the day settles all the same.';
 comment on column vobiz.ledger_check.wrong_sums is 'Sums of the bill, of the billing days that this one touches, that did not equal their calls.';
 comment on column vobiz.ledger_check.unannounced is 'Calls of the day for which no callback had come until then.';
-comment on column vobiz.ledger_check.money is 'Where the calls name several currencies and Vobiz''s total_cost was not compared with all of their money: in words, which of it. NULL: it was.';
+comment on column vobiz.ledger_check.money is 'What is to be said of the money, also where the day is settled: which of it was not compared with Vobiz''s total_cost (several currencies, rows whose total_cost is not cost + streaming_cost where the summary adds up cost), or which call the summary counts more than once. NULL: nothing.';
 
 create table vobiz.ledger_total (
   check_id       bigint  not null references vobiz.ledger_check,
@@ -78,7 +78,7 @@ comment on table  vobiz.ledger_total is 'Both sides of a check, one row per curr
 comment on column vobiz.ledger_total.check_id is 'The check.';
 comment on column vobiz.ledger_total.currency is 'Currency of the costs; empty where the calls name none.';
 comment on column vobiz.ledger_total.calls_here is 'Calls of the day that we hold.';
-comment on column vobiz.ledger_total.calls_there is 'Calls that Vobiz lists.';
+comment on column vobiz.ledger_total.calls_there is 'Calls that Vobiz lists; one that it shows more than once, as often as its summary counts it.';
 comment on column vobiz.ledger_total.duration_here is 'Their seconds, ringing and talking, here.';
 comment on column vobiz.ledger_total.duration_there is 'The same in Vobiz''s rows.';
 comment on column vobiz.ledger_total.billsec_here is 'Their seconds talked, here.';

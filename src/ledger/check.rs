@@ -56,7 +56,7 @@ pub struct Checked {
     pub over: bool,
     /// Why it is not settled.
     pub reason: Option<String>,
-    /// Which money was not compared, in words.
+    /// Which money was not compared, or what else is to be said of it.
     pub money: Option<String>,
     /// Pages read.
     pub requests: u32,
@@ -304,11 +304,13 @@ impl DayCheck<'_> {
             summary_cost: zone.summary_cost.as_deref(),
             over,
         });
-        if let (DayState::Settled, None, Some(field @ ("total_cost" | "cost"))) =
-            (decision.state, &zone.summary_cost, decision.summary_cost)
-        {
+        let learned = decision
+            .summary_cost
+            .filter(|field| decision.teaches && zone.summary_cost.is_none() && *field != "either");
+        if let Some(field) = learned {
             bound::write_down_summary_cost(connection, account, field).await?;
         }
+        let totals = decision.counted.unwrap_or(totals);
         let now = Clock::read(connection).await?.now();
         // A day that is not over cannot be settled: that is no failure.
         let failed = decision.state != DayState::Settled && over;
@@ -349,6 +351,9 @@ impl DayCheck<'_> {
         let id = record::append(connection, &check).await?;
         refused::forget_settled(connection, account).await?;
         transaction.commit().await?;
+        if learned == Some("cost") {
+            info!(%account, day = %due.day, "the total_cost of Vobiz's summaries is the sum of cost, without streaming: days are compared by that");
+        }
         let calls: i64 = totals.iter().map(|total| total.there.calls).sum();
         Ok(Some(Checked {
             day: due.day,
@@ -404,7 +409,7 @@ fn log_outcome(account: &Account, why: CheckCause, checked: &Checked) {
     match (checked.state, &checked.reason) {
         (DayState::Settled, _) if checked.money.is_some() => {
             let money = checked.money.as_deref().unwrap_or("");
-            warn!(%account, %day, cause, calls, requests, recovered, revised, money, "day settled, its money not compared");
+            warn!(%account, %day, cause, calls, requests, recovered, revised, money, "day settled, with a word on its money");
         }
         // A person who lists years sees how far it is, and the ledger at the end.
         (DayState::Settled, _) if matches!(why, CheckCause::Backfill | CheckCause::Recover) => {

@@ -1,9 +1,11 @@
 //! What the list of a day and its summary prove, in words. Pure.
 
-use super::money::{self, Money};
+use super::money::{self, Money, on_odd_rows};
 use super::part::RepeatedRow;
 use super::seconds::{are_seconds, stated};
-use super::words::{in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists};
+use super::words::{
+    in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists, on_zeroed_summary,
+};
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
 use crate::db::ledger::unreadable::UnreadableRow;
@@ -46,8 +48,12 @@ pub(super) struct DayDecision {
     pub(super) reason: Option<String>,
     /// Which field the summary adds up: `total_cost`, `cost` or `either`.
     pub(super) summary_cost: Option<&'static str>,
-    /// Which money was not compared with the summary, in words; none if all of it was.
+    /// The day says of the account which field that is: its rows are not odd themselves.
+    pub(super) teaches: bool,
+    /// Which money was not compared with the summary, or what else is to be said of it; none if all of it was.
     pub(super) money: Option<String>,
+    /// Both sides as the summary counts them, where that is more than each call once.
+    pub(super) counted: Option<Vec<LedgerTotal>>,
     /// What differs besides the calls.
     pub(super) besides: Vec<LedgerDifference>,
 }
@@ -58,7 +64,9 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
         state,
         reason,
         summary_cost: None,
+        teaches: false,
         money: None,
+        counted: None,
         besides: vec![],
     };
     let there = sum(seen.totals.iter().map(|total| &total.there));
@@ -81,6 +89,9 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     let (Some(first), Some(last)) = seen.summaries else {
         return decide(DayState::Unproven, Some("the list came without a summary".into()));
     };
+    if let Some(reason) = on_zeroed_summary(last, &there) {
+        return decide(DayState::Unproven, Some(reason));
+    }
     if first != last {
         return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }
@@ -107,6 +118,7 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
             money = Some(money.map_or(words.clone(), |money| format!("{money}; {words}")));
         }
     }
+    let counted = counts_them.then(|| totals.clone());
     reasons.extend(besides.iter().filter(|difference| difference.kind == "summary").map(|difference| {
         let value = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".into());
         format!(
@@ -116,17 +128,24 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
             value(&difference.here)
         )
     }));
+    let odd: i64 = totals.iter().map(|total| total.odd).sum();
+    if odd > 0 && besides.iter().any(|difference| difference.field.as_deref() == Some("total_cost")) {
+        reasons.push(on_odd_rows(odd));
+    }
     // That a call is in two lists is said beside what differs, and is by itself no difference: the bill counts it once.
     let twice = on_two_lists(seen.differences);
     if reasons.is_empty() && !seen.over {
         let reason = "it equals Vobiz's list, but it has not been over for an hour";
-        return DayDecision { summary_cost, money, ..decide(DayState::Unproven, Some(reason.into())) };
+        let decision = decide(DayState::Unproven, Some(reason.into()));
+        return DayDecision { summary_cost, money, counted, ..decision };
     }
     if reasons.is_empty() {
-        return DayDecision { summary_cost, money, ..decide(DayState::Settled, None) };
+        let teaches = odd == 0;
+        return DayDecision { summary_cost, teaches, money, counted, ..decide(DayState::Settled, None) };
     }
     reasons.extend(twice);
-    DayDecision { state: DayState::Differs, reason: Some(reasons.join("; ")), summary_cost, money, besides }
+    let decision = decide(DayState::Differs, Some(reasons.join("; ")));
+    DayDecision { summary_cost, money, counted, besides, ..decision }
 }
 
 fn sum<'a>(sides: impl Iterator<Item = &'a SideTotals>) -> SideTotals {

@@ -269,3 +269,148 @@ fn a_mismatch_says_which_calls_differ_and_by_how_much() {
         "0.01 INR more here; 1 call differs: a; 5 calls are missing here: b, …"
     );
 }
+
+#[test]
+fn a_zeroed_summary_beside_rows_is_a_degraded_answer() {
+    for (rows, words) in [(1, "beside 1 row of"), (3, "beside 3 rows of")] {
+        for total in [None, Some(rows)] {
+            let (zeroed, totals) = (summary(0, 0, "0"), [both("INR", &side(rows, 90, "1", "1"))]);
+            let snapshot = CheckSnapshot {
+                summaries: (Some(&zeroed), Some(&zeroed)),
+                total,
+                totals: &totals,
+                ..snapshot()
+            };
+            let decision = evaluate(&snapshot);
+            assert_eq!(decision.state, DayState::Unproven);
+            let reason = decision.reason.unwrap();
+            assert!(reason.starts_with("a degraded answer") && reason.contains(words), "{reason}");
+        }
+    }
+    assert_eq!(evaluated(&summary(0, 0, "0"), &side(0, 0, "0", "0"), None).state, DayState::Settled);
+}
+
+/// The same with rows whose `total_cost` is not `cost` and `streaming_cost` together.
+fn with_odd(said: &str, there: &SideTotals, odd: i64, known: Option<&str>) -> DayDecision {
+    let summary = summary(there.calls, there.duration, said);
+    let totals = [LedgerTotal { odd, ..both("INR", there) }];
+    evaluate(&CheckSnapshot {
+        summaries: (Some(&summary), Some(&summary)),
+        total: Some(there.calls),
+        totals: &totals,
+        summary_cost: known,
+        ..snapshot()
+    })
+}
+
+#[test]
+fn rows_that_are_odd_themselves_do_not_say_that_the_summary_adds_up_cost() {
+    // A total of 9.45 beside a cost of 0.45, and one that could not be read.
+    for (total, odd) in [("10.35", 1), ("0.90", 1), ("0", 3)] {
+        let rows = side(3, 90, "1.35", total);
+        for known in [None, Some("total_cost")] {
+            let decision = with_odd("1.35", &rows, odd, known);
+            assert_eq!(
+                (decision.state, decision.summary_cost),
+                (DayState::Differs, None),
+                "{total} {known:?}"
+            );
+            let reason = decision.reason.unwrap();
+            let sums = format!(
+                "Vobiz's summary says total_cost 1.35, its own rows say {}; ",
+                total.trim_end_matches('0')
+            );
+            let sums = if total == "0" { sums.replace("say ;", "say 0;") } else { sums };
+            assert!(reason.starts_with(&sums), "{reason}");
+            let verb = if odd == 1 { "1 call has" } else { "3 calls have" };
+            assert!(
+                reason.ends_with(&format!("{verb} a total_cost that is not cost + streaming_cost")),
+                "{reason}"
+            );
+        }
+    }
+    // What it is called is what it is, but such a day says nothing of others.
+    let by_total = with_odd("10.35", &side(3, 90, "1.35", "10.35"), 1, None);
+    assert_eq!((by_total.state, by_total.summary_cost), (DayState::Settled, Some("total_cost")));
+    assert_eq!((by_total.teaches, by_total.money), (false, None));
+    // A day with streaming does.
+    for (cost, total) in [("1.35", "1.95"), ("0", "0.60")] {
+        let streamed = with_odd(cost, &side(3, 90, cost, total), 0, None);
+        assert_eq!((streamed.state, streamed.summary_cost), (DayState::Settled, Some("cost")));
+        assert_eq!((streamed.teaches, streamed.money), (true, None));
+    }
+}
+
+#[test]
+fn where_the_summary_is_known_to_add_up_cost_odd_rows_are_said() {
+    for (total, odd, words) in [
+        (
+            "100.35",
+            1,
+            "1 call has a total_cost that is not cost + streaming_cost, and Vobiz's summary compares cost only: it says 1.35, its own rows say cost 1.35 and total_cost 100.35",
+        ),
+        (
+            "0.45",
+            2,
+            "2 calls have a total_cost that is not cost + streaming_cost, and Vobiz's summary compares cost only: it says 1.35, its own rows say cost 1.35 and total_cost 0.45",
+        ),
+    ] {
+        let decision = with_odd("1.35", &side(3, 90, "1.35", total), odd, Some("cost"));
+        assert_eq!((decision.state, decision.summary_cost), (DayState::Settled, Some("cost")));
+        assert_eq!((decision.teaches, decision.money.as_deref()), (false, Some(words)));
+    }
+}
+
+#[test]
+fn several_currencies_are_no_excuse_for_odd_rows() {
+    let (inr, usd) = (side(2, 60, "0.90", "9.90"), side(1, 30, "0.05", "0.05"));
+    let totals = [LedgerTotal { odd: 1, ..both("INR", &inr) }, both("USD", &usd)];
+    let evaluated = |said: &str, known| {
+        let summary = summary(3, 90, said);
+        let decision = evaluate(&CheckSnapshot {
+            summaries: (Some(&summary), Some(&summary)),
+            total: Some(3),
+            totals: &totals,
+            summary_cost: known,
+            ..snapshot()
+        });
+        (decision.state, decision.teaches, decision.money.unwrap_or_default())
+    };
+    for said in ["0.95", "0.90", "99"] {
+        assert_eq!(evaluated(said, None), (DayState::Differs, false, String::new()), "{said}");
+    }
+    for (said, begins) in [
+        ("0.95", "1 call has a total_cost"),
+        ("0.90", "money compared in INR only: "),
+        ("99", "money not compared: "),
+    ] {
+        let (state, teaches, words) = evaluated(said, Some("cost"));
+        assert_eq!((state, teaches), (DayState::Settled, false));
+        assert!(words.starts_with(begins), "{words}");
+        assert!(words.contains("1 call has a total_cost that is not cost + streaming_cost"), "{words}");
+    }
+}
+
+#[test]
+fn both_sides_are_what_vobiz_counts() {
+    let (rows, summary) = (side(2, 60, "1", "1"), summary(4, 120, "2"));
+    let row = |call_id: &str| RepeatedRow {
+        call_id: call_id.into(),
+        same: true,
+        currency: "INR".into(),
+        adds: side(1, 30, "0.5", "0.5"),
+    };
+    let evaluated = |summary: &Summary| {
+        evaluate(&CheckSnapshot {
+            summaries: (Some(summary), Some(summary)),
+            total: Some(4),
+            totals: &[both("INR", &rows)],
+            repeated: &[row("a"), row("b")],
+            ..snapshot()
+        })
+    };
+    let decision = evaluated(&summary);
+    let counted = &decision.counted.unwrap()[0];
+    assert_eq!((decision.state, counted.here.calls, counted.there.calls), (DayState::Settled, 2, 4));
+    assert_eq!(evaluated(&self::summary(2, 60, "1")).counted, None);
+}

@@ -9,7 +9,7 @@ use crate::vobiz::{Half, Numeric, is_currency};
 pub(super) struct Money {
     /// Which field it adds up.
     pub(super) summary_cost: Option<&'static str>,
-    /// Which money was not compared.
+    /// Which money was not compared, or what else is to be said of it.
     pub(super) words: Option<String>,
 }
 
@@ -20,36 +20,46 @@ pub(super) struct Money {
 /// currency's alone; both show in the figure. If it is neither, Vobiz may have converted one into another at a rate that nobody knows:
 /// then nothing was compared, and the day says so. Calls that name no currency, or one that nobody knows (`CREDITS`), are no other currency:
 /// nothing can be converted there, so the figure must be explained.
+///
+/// The figure is called `total_cost`, and that is what it is by default. That it equals the sum of `cost` says that it adds up that field only
+/// where each row's `total_cost` is `cost` and `streaming_cost` together: else the rows themselves are wrong, and the figure shows it. What
+/// days without such rows have shown holds in one with them, and then it is said what was not compared.
 pub(super) fn compare(
     said: Option<&Numeric>,
     rows: &SideTotals,
     totals: &[LedgerTotal],
     known: Option<&str>,
 ) -> Result<Money, Option<&'static str>> {
-    let any = |sum: &SideTotals| {
+    let any = |sum: &SideTotals, odd: i64| {
         let said = said?;
         match (equals(said, &sum.total), equals(said, &sum.cost)) {
             (true, true) => Some("either"),
             (true, false) => Some("total_cost"),
-            (false, true) => Some("cost"),
-            (false, false) => None,
+            (false, true) if odd == 0 || known == Some("cost") => Some("cost"),
+            (false, _) => None,
         }
     };
     // It was another one before.
-    let fits = |sum| any(sum).filter(|fits| known.is_none_or(|known| *fits == "either" || *fits == known));
+    let fits =
+        |sum, odd| any(sum, odd).filter(|fits| known.is_none_or(|known| *fits == "either" || *fits == known));
+    let odd: i64 = totals.iter().map(|total| total.odd).sum();
+    let odd_words = |field: &str, sum: &SideTotals, odd| {
+        (odd > 0 && field == "cost").then(|| not_in_the_figure(said, sum, odd))
+    };
     let listed: Vec<&LedgerTotal> = totals.iter().filter(|total| total.there.calls > 0).collect();
     let named: Vec<&LedgerTotal> =
         listed.iter().copied().filter(|total| is_currency(&total.currency)).collect();
-    let blind = fits(rows).map(|field| Money { summary_cost: Some(field), words: None });
+    let blind =
+        fits(rows, odd).map(|field| Money { summary_cost: Some(field), words: odd_words(field, rows, odd) });
     if listed.len() < 2 {
-        return blind.ok_or(any(rows));
+        return blind.ok_or(any(rows, odd));
     }
     let figure = said.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     // That the few calls of a currency happen to add up to the figure explains nothing of the many others.
     let one = named.iter().find_map(|total| {
         let there = &total.there;
         let counts = there.calls * 2 >= rows.calls && there.total != Numeric::default();
-        fits(there).filter(|_| counts).map(|field| (*total, field))
+        fits(there, total.odd).filter(|_| counts).map(|field| (*total, field))
     });
     // Of two explanations the one to the last digit: few decimals fit more than one.
     let to_the_digit = |sum: &SideTotals| said.is_some_and(|said| *said == sum.total || *said == sum.cost);
@@ -64,20 +74,45 @@ pub(super) fn compare(
             .filter(|other| other.currency != total.currency)
             .map(|other| amount(other))
             .collect();
-        let words = format!(
+        let mut words = format!(
             "money compared in {} only: Vobiz's summary says {figure} and leaves out {}",
             total.currency,
             others.join(", ")
         );
+        if let Some(odd) = odd_words(field, &total.there, total.odd) {
+            words = format!("{words}; {odd}");
+        }
         return Ok(Money { summary_cost: Some(field), words: Some(words) });
     }
-    if named.len() < 2 {
-        return Err(any(rows));
+    // Nor does a conversion explain it, where rows are wrong and nothing is known.
+    if named.len() < 2 || odd > 0 && known.is_none() {
+        return Err(any(rows, odd));
     }
     let all: Vec<String> = listed.iter().map(|total| amount(total)).collect();
-    let words =
+    let mut words =
         format!("money not compared: Vobiz's summary says {figure}, its own rows say {}", all.join(", "));
+    if odd > 0 {
+        words = format!("{words}; {}", on_odd_rows(odd));
+    }
     Ok(Money { summary_cost: None, words: Some(words) })
+}
+
+/// Rows whose `total_cost` nothing explains, in words.
+pub(super) fn on_odd_rows(odd: i64) -> String {
+    let n = u32::try_from(odd).unwrap_or(u32::MAX);
+    let verb = if n == 1 { "has" } else { "have" };
+    format!("{} {verb} a total_cost that is not cost + streaming_cost", calls(n))
+}
+
+/// What a figure that adds up `cost` says nothing of.
+fn not_in_the_figure(said: Option<&Numeric>, sum: &SideTotals, odd: i64) -> String {
+    format!(
+        "{}, and Vobiz's summary compares cost only: it says {}, its own rows say cost {} and total_cost {}",
+        on_odd_rows(odd),
+        said.map_or_else(|| "nothing".to_owned(), ToString::to_string),
+        sum.cost.normalize(),
+        sum.total.normalize()
+    )
 }
 
 /// Decimals of a paisa. A sum of money is printed to at least so many: JSON drops the zeros at its end, so 21 says 21.00, and 21.4 says

@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::money::equals;
 use super::seconds::{add_stated, are_seconds};
+use super::words::on_rows_across_pages;
 use crate::db::cdr::Incoming;
 use crate::db::ledger::compare::{SideTotals, StatedSums};
 use crate::db::ledger::unreadable::UnreadableRow;
 use crate::list::StoredPage;
 use crate::vobiz::{Cdr, Numeric, Summary};
 
-/// A call that a list showed more than once.
+/// A call that a page of a list showed more than once, or a list with different records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RepeatedRow {
     pub(super) call_id: String,
@@ -39,8 +40,13 @@ pub(super) struct PartRead {
     pub(super) contradicting: Vec<Incoming>,
     /// Why it is not all of what it says it has, although it was read to its end, or as far as it can be.
     pub(super) broken: Option<String>,
-    /// Each record once: a hash of its key, and one of its content.
-    shown: HashMap<u64, u64>,
+    /// Each record once, by a hash of its key.
+    shown: HashMap<u64, Shown>,
+    /// Calls that stand with the same record on more than one page. Where equal times shift rows from page to page, one is shown again in
+    /// place of another that no page shows: nothing that is counted tells the two apart.
+    across: BTreeSet<String>,
+    /// Pages taken in.
+    pages: usize,
     sums: SideTotals,
     stated: StatedSums,
     currencies: BTreeSet<String>,
@@ -49,23 +55,40 @@ pub(super) struct PartRead {
     holes: usize,
 }
 
+/// Where a record was shown first.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    /// A hash of it.
+    content: u64,
+    page: usize,
+    /// The page was read in parts.
+    in_parts: bool,
+}
+
 impl PartRead {
     /// Takes a page in.
     pub(super) fn add(&mut self, page: &StoredPage) {
+        self.pages += 1;
+        let in_parts = page.refused.is_some();
         let rows = page.ours.iter().map(|row| &row.cdr).chain(&page.foreign);
         for row in rows {
             let content = hash(row.payload.content_hash());
-            match self.shown.insert(hash((&row.call_id, row.fields.vobiz_id)), content) {
+            let key = hash((&row.call_id, row.fields.vobiz_id));
+            match self.shown.get(&key).copied() {
                 None => {
+                    self.shown.insert(key, Shown { content, page: self.pages, in_parts });
                     self.sums = &self.sums + &of(row);
                     add_stated(&mut self.stated, row);
                     self.currencies.extend(row.fields.currency.clone());
                 }
                 // The parts of a refused page may lie across its ends.
-                Some(_) if page.refused.is_some() => {}
+                Some(before) if in_parts || before.in_parts && before.content == content => {}
+                Some(before) if before.content == content && before.page != self.pages => {
+                    self.across.insert(row.call_id.to_string());
+                }
                 Some(before) => self.repeated.push(RepeatedRow {
                     call_id: row.call_id.to_string(),
-                    same: before == content,
+                    same: before.content == content,
                     currency: row.fields.currency.clone().unwrap_or_default(),
                     adds: of(row),
                 }),
@@ -95,7 +118,14 @@ impl PartRead {
             let holes = self.holes;
             self.broken =
                 Some(format!("{holes} of its {} rows are on pages that show nothing", self.promised()));
-        } else if self.first == self.last && rows < self.promised() {
+            return;
+        }
+        if self.first != self.last {
+            return;
+        }
+        if !self.across.is_empty() {
+            self.broken = Some(on_rows_across_pages(&self.across));
+        } else if rows < self.promised() {
             self.broken = Some(format!("it ends after {rows} of {} rows", self.promised()));
         }
     }
@@ -111,7 +141,16 @@ impl PartRead {
     /// Whether its rows add up to its own summary; of rows that could not be read it says nothing.
     pub(super) fn adds_up(&self) -> bool {
         let Some(said) = &self.last else { return false };
-        let Self { sums, stated, .. } = self;
+        if !self.unreadable.is_empty() || self.lost > 0 || self.repeated.iter().any(|row| !row.same) {
+            return true;
+        }
+        // Rows that are repeated: a summary may count them or not.
+        let with_repeated = self.repeated.iter().fold(self.sums.clone(), |sums, row| &sums + &row.adds);
+        [&self.sums, &with_repeated].into_iter().any(|sums| self.are_summed_by(said, sums))
+    }
+
+    fn are_summed_by(&self, said: &Summary, sums: &SideTotals) -> bool {
+        let stated = &self.stated;
         // One figure for several currencies is no sum that could be proved here: the day's is looked at as a whole.
         let money = self.currencies.len() > 1
             || said
@@ -124,7 +163,7 @@ impl PartRead {
         let counts = said.calls == Some(sums.calls)
             && seconds(said.duration_seconds.as_ref(), sums.duration, &stated.duration)
             && seconds(said.billable_seconds.as_ref(), sums.billsec, &stated.billsec);
-        !self.unreadable.is_empty() || self.lost > 0 || !self.repeated.is_empty() || counts && money
+        counts && money
     }
 }
 

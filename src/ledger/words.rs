@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::evaluate::CheckSnapshot;
 use super::part::RepeatedRow;
-use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal};
+use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
+use crate::vobiz::Summary;
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
@@ -29,6 +30,15 @@ pub(super) fn on_refused_pages(seen: &CheckSnapshot<'_>) -> Option<String> {
     Some(reasons.join("; "))
 }
 
+/// A summary that says nothing at all of rows that are there: Vobiz could not add them up, and says zero for it.
+pub(super) fn on_zeroed_summary(summary: &Summary, there: &SideTotals) -> Option<String> {
+    let rows = there.calls;
+    (summary.calls == Some(0) && rows > 0).then(|| {
+        let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
+        format!("a degraded answer: Vobiz's summary says no calls beside {rows} of its own list")
+    })
+}
+
 /// Calls that two lists show.
 pub(super) fn on_two_lists(found: &LedgerDifferences) -> Option<String> {
     let n = found.listed_twice;
@@ -49,12 +59,24 @@ pub(super) fn on_repeated_rows(repeated: &[RepeatedRow]) -> String {
     format!("{}, with the same record: {}", twice(&calls), ids(&calls))
 }
 
+/// Calls that a list shows on more than one of its pages.
+pub(super) fn on_rows_across_pages(call_ids: &BTreeSet<String>) -> String {
+    let n = u32::try_from(call_ids.len()).unwrap_or(u32::MAX);
+    let (verb, others) = if n == 1 { ("stands", "another call") } else { ("stand", "other calls") };
+    let ids = listed(&call_ids.iter().map(String::as_str).collect());
+    format!("{} {verb} on more than one of its pages, so that {others} may stand on none: {ids}", calls(n))
+}
+
 fn twice(rows: &[&RepeatedRow]) -> String {
     format!("Vobiz lists {} more than once", calls(u32::try_from(distinct(rows).len()).unwrap_or(u32::MAX)))
 }
 
 fn ids(rows: &[&RepeatedRow]) -> String {
-    let ids = distinct(rows);
+    listed(&distinct(rows))
+}
+
+/// The first of them.
+fn listed(ids: &BTreeSet<&str>) -> String {
     let shown: Vec<&str> = ids.iter().copied().take(NAMED).collect();
     format!("{}{}", shown.join(", "), if ids.len() > NAMED { ", …" } else { "" })
 }

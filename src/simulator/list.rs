@@ -297,8 +297,10 @@ impl ListEnvelope<'_> {
         let end = before.saturating_add(self.size).min(self.faults.ends_after.unwrap_or(total)).min(total);
         let repeated = total - listing.rows.len();
         // Oldest first as they are kept.
+        let at_seam =
+            |place: usize| usize::from(self.faults.repeats_at_seams && place == before && place > 0);
         let row = |place: usize| listing.rows.len().checked_sub(1 + place.saturating_sub(repeated));
-        (before..end).filter_map(|place| listing.rows.get(row(place)?)).collect()
+        (before..end).filter_map(|place| listing.rows.get(row(place - at_seam(place))?)).collect()
     }
 
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {

@@ -96,6 +96,9 @@ pub struct ListFaults {
     pub page_of_nothing: bool,
     /// A list shows its newest row twice, and counts it twice in its total, not in its summary.
     pub repeats_newest: bool,
+    /// Each page but the first begins with the last row of the page before it, in place of its own first row, which no page shows: calls
+    /// that ended in the same second change places between two requests.
+    pub repeats_at_seams: bool,
     /// This filter is not known, so it changes nothing.
     pub ignores_filter: Option<String>,
 }

@@ -20,7 +20,7 @@ comment on column vobiz.ledger_day.day is 'The day as Vobiz names it: from from_
 comment on column vobiz.ledger_day.currency is 'Currency of the costs; NULL for a day without calls or not yet compared.';
 comment on column vobiz.ledger_day.state is 'open (not yet compared), settled, differs, unproven, or reopened: something changed here after the comparison.';
 comment on column vobiz.ledger_day.calls_here is 'Calls of the day that we hold.';
-comment on column vobiz.ledger_day.calls_there is 'Calls that Vobiz lists.';
+comment on column vobiz.ledger_day.calls_there is 'Calls that Vobiz lists; one that it shows more than once, as often as its summary counts it.';
 comment on column vobiz.ledger_day.duration_here is 'Seconds, ringing and talking, here.';
 comment on column vobiz.ledger_day.duration_there is 'The same at Vobiz.';
 comment on column vobiz.ledger_day.billsec_here is 'Seconds talked, here.';
@@ -47,5 +47,5 @@ comment on column vobiz.ledger_day.next_check_at is 'When it is compared next; N
 comment on column vobiz.ledger_day.check_id is 'The last comparison: vobiz.ledger_check, _total and _difference.';
 comment on column vobiz.ledger_day.billed_elsewhere is 'Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.';
 comment on column vobiz.ledger_day.wrong_sums is 'Sums of the bill that did not equal their calls.';
-comment on column vobiz.ledger_day.money is 'Where the calls name several currencies and Vobiz''s total_cost was not compared with all of their money: in words, which of it, also where the day is settled. NULL: it was.';
+comment on column vobiz.ledger_day.money is 'What is to be said of the money, also where the day is settled: which of it was not compared with Vobiz''s total_cost (several currencies, rows whose total_cost is not cost + streaming_cost where the summary adds up cost), or which call the summary counts more than once. NULL: nothing.';
 comment on column vobiz.ledger_day.listed_twice is 'Calls that lie in a day beside this one, whose list shows them as well: here they are on both sides of both days, in the bill once. vobiz.ledger_difference names them.';

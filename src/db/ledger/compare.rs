@@ -219,6 +219,8 @@ pub struct LedgerTotal {
     pub there: SideTotals,
     /// The seconds of Vobiz's rows in other ways of adding them up.
     pub stated: StatedSums,
+    /// Of Vobiz's rows, those whose `total_cost` is not `cost` and `streaming_cost` together.
+    pub odd: i64,
 }
 
 /// Sums of seconds as Vobiz's rows state them, each with what no call can have counted where our sums leave it out, and then with fractions
@@ -270,13 +272,16 @@ pub async fn totals(
              select * from vobiz.listed_call where account_id = $1 and list_day = $5
            ), both_sides as (
              select coalesce(currency, '') as currency, 0 as here, 1 as there, duration, billsec, cost, total_cost,
-                    duration_stated, billsec_stated
+                    duration_stated, billsec_stated,
+                    -- Nothing stands for zero, but not for the total of a call that has a cost.
+                    (coalesce(total_cost, 0) <> coalesce(cost, 0) + coalesce(streaming_cost, 0)
+                     or total_cost is null and coalesce(cost, streaming_cost) is not null) as odd
              from listed
              union all
-             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null, false
              from listed l join vobiz.cdr c on c.call_id = l.call_id
              union all
-             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null
+             select coalesce(c.currency, ''), 1, 0, c.duration, c.billsec, c.cost, c.total_cost, null, null, false
              from vobiz.unlisted_call($1, $2, $3, $4) c
            )
            select currency as "currency!", sum(here) as "calls_here!", sum(there) as "calls_there!",
@@ -289,7 +294,8 @@ pub async fn totals(
                   coalesce(sum(cost) filter (where here = 1), 0)::text as "cost_here!",
                   coalesce(sum(cost) filter (where there = 1), 0)::text as "cost_there!",
                   coalesce(sum(total_cost) filter (where here = 1), 0)::text as "total_here!",
-                  coalesce(sum(total_cost) filter (where there = 1), 0)::text as "total_there!"
+                  coalesce(sum(total_cost) filter (where there = 1), 0)::text as "total_there!",
+                  count(*) filter (where odd) as "odd!"
            from both_sides group by currency order by currency"#,
         span.account.as_str(),
         span.day_of,
@@ -322,6 +328,7 @@ pub async fn totals(
                     duration: [sum(&row.duration_whole)?, sum(&row.duration_stated)?],
                     billsec: [sum(&row.billsec_whole)?, sum(&row.billsec_stated)?],
                 },
+                odd: row.odd,
             })
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::simulator::{ListFaults, RequestKind};
+use vobiz_cdr::simulator::{CallSpec, Direction, ListFaults, RequestKind};
 
 use super::refused::{day_of, lacking, words};
 use super::{check, checker, hurry, safe_to};
@@ -104,4 +104,61 @@ async fn a_row_that_cannot_be_printed_holds_its_day_in_a_part_too() {
     check(&world).await;
     settled_whole(&world, began, 600, "printed").await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_lost_between_two_pages_is_found_in_parts() {
+    for calls in [150, 230] {
+        let lists = ListFaults { repeats_at_seams: true, ..ListFaults::default() };
+        let (world, began) = day_of(calls, &[], lists).await;
+        check(&world).await;
+        settled_whole(&world, began, calls, &calls.to_string()).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_lost_between_two_pages_of_equal_calls_leaves_its_day_unproven() {
+    for (calls, says, lost) in [
+        (
+            150_u32,
+            "1 call stands on more than one of its pages, so that another call may stand on none: call-0050",
+            1,
+        ),
+        (
+            201,
+            "2 calls stand on more than one of its pages, so that other calls may stand on none: call-0001, call-0101",
+            2,
+        ),
+    ] {
+        let lists = ListFaults { repeats_at_seams: true, ..ListFaults::default() };
+        let (world, began) = day_of(0, &[], lists).await;
+        for place in 0..calls {
+            world.vobiz.place_call(equal_call(place, began));
+        }
+        check(&world).await;
+        let said = first_day(&world).await;
+        assert!(said.starts_with("unproven: the list of "), "{said}");
+        assert!(said.contains(&format!(" is not whole: {says}; nor is it in parts: ")), "{said}");
+        assert_eq!(lacking(&world, calls).await.len(), lost, "{calls}");
+        assert_eq!(safe_to(&world).await.0, began);
+        world.end().await;
+    }
+}
+
+/// Calls that no filter tells apart and that end in the same second, listed by their number: the last one first.
+fn equal_call(place: u32, began: DateTime<Utc>) -> CallSpec {
+    let started = began + TimeDelta::hours(6);
+    CallSpec {
+        call_id: Some(format!("call-{place:04}")),
+        started_at: Some(started),
+        ended_at: Some(started + TimeDelta::seconds(20)),
+        answered_at: Some(started),
+        direction: Some(Direction::Outbound),
+        from: Some("911140000001".into()),
+        to: Some("919800000001".into()),
+        hangup_cause: Some("NORMAL_CLEARING".into()),
+        cost: Some("0.45".parse().unwrap()),
+        ..CallSpec::default()
+    }
 }

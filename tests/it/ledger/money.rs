@@ -103,15 +103,15 @@ async fn money_that_nothing_explains_is_said_wherever_the_day_is_read() {
     let by_hand = command(&world, &["reconcile", "--day", &first]);
     assert_eq!(by_hand.status.code(), Some(0), "{}", by_hand.stderr);
     assert!(by_hand.stdout.contains("money not compared: "), "{}", by_hand.stdout);
-    assert!(by_hand.stderr.contains("day settled, its money not compared"), "{}", by_hand.stderr);
+    assert!(by_hand.stderr.contains("day settled, with a word on its money"), "{}", by_hand.stderr);
     let seen = status::read(&mut *world.database.connection().await).await.unwrap();
     assert_eq!(seen.safe_to_bill[0].money_not_compared, 1);
     let verified = command(&world, &["verify"]);
     assert_eq!(verified.status.code(), Some(0), "{}", verified.stderr);
     assert!(
-        verified
-            .stderr
-            .contains("money not compared with Vobiz's summary, or not all of it, on 1 settled day"),
+        verified.stderr.contains(
+            "Vobiz's summary proves not all of the money, or counts a call more than once, on 1 settled day"
+        ),
         "{}",
         verified.stderr
     );
@@ -172,4 +172,75 @@ async fn a_share_of_calls_in_another_currency_can_be_played() {
     assert_eq!(shown.len(), 2, "{shown:?}");
     assert!(shown.iter().all(|line| line.starts_with("settled | ") && !line.contains("money")), "{shown:?}");
     world.end().await;
+}
+
+/// Places three calls of 0.45 in a day whose last has this `total_cost`; the others, and it where it has none of its own, have `streaming`.
+fn three_calls(world: &World, from: DateTime<Utc>, streaming: &str, total: Option<&str>) {
+    for n in 0..3 {
+        let started = from + TimeDelta::hours(n + 1);
+        let spec = CallSpec {
+            started_at: Some(started),
+            ended_at: Some(started + TimeDelta::seconds(60)),
+            cost: Some("0.45".parse().unwrap()),
+            streaming_cost: Some(streaming.parse().unwrap()),
+            ..CallSpec::default()
+        };
+        world.vobiz.place_call(match total.filter(|_| n == 2) {
+            Some(json) => spec.with("total_cost", json),
+            None => spec,
+        });
+    }
+}
+
+async fn world_of(summary_cost: SummaryCost) -> (World, DateTime<Utc>) {
+    ledger_world(SimulatorOptions { day_zone: 330, summary_cost, ..options() }).await
+}
+
+const KNOWN: &str = "select coalesce(summary_cost, 'nothing') from vobiz.account";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_an_odd_total_keeps_its_day_and_teaches_nothing() {
+    for (json, total) in [("9.45", "10.35"), ("NaN", "0.9"), ("null", "0.9"), ("\"much\"", "0.9")] {
+        let (world, began) = world_of(SummaryCost::Cost).await;
+        three_calls(&world, began, "0", Some(json));
+        check(&world).await;
+        let first = states(&world).await.remove(0);
+        let reason = format!(
+            "Vobiz's summary says total_cost 1.35, its own rows say {total}; 1 call has a total_cost that is not cost + streaming_cost"
+        );
+        assert!(first.starts_with("differs ") && first.ends_with(&reason), "{json}: {first}");
+        assert_eq!(world.text(KNOWN).await, "nothing", "{json}");
+        assert_eq!(safe_to(&world).await.0, began);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_an_odd_total_is_said_where_summaries_are_known_to_add_up_cost() {
+    for (json, total) in [("99.45", "100.35"), ("NaN", "0.9")] {
+        let (world, began) = world_of(SummaryCost::Cost).await;
+        three_calls(&world, began, "0.20", None);
+        three_calls(&world, began + TimeDelta::days(1), "0", Some(json));
+        let first = (began + TimeDelta::minutes(330)).date_naive().to_string();
+        let learned = "the total_cost of Vobiz's summaries is the sum of cost";
+        for says in [true, false] {
+            let by_hand = command(&world, &["reconcile", "--day", &first]);
+            assert_eq!(by_hand.stderr.contains(learned), says, "{}", by_hand.stderr);
+            assert!(!by_hand.stdout.contains("total_cost that is not"), "{}", by_hand.stdout);
+        }
+        assert_eq!(world.text(KNOWN).await, "cost");
+        check(&world).await;
+        let second = world
+            .text("select concat_ws(' | ', state, summary_cost, money) from vobiz.ledger_day order by day offset 1 limit 1")
+            .await;
+        assert_eq!(
+            second,
+            format!(
+                "settled | cost | 1 call has a total_cost that is not cost + streaming_cost, and Vobiz's summary compares cost only: it says 1.35, \
+                 its own rows say cost 1.35 and total_cost {total}"
+            )
+        );
+        assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(2));
+        world.end().await;
+    }
 }
