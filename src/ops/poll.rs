@@ -104,8 +104,8 @@ impl Ops {
         let failure = match &snapshot {
             Ok(_) => None,
             // Waiting for a connection, or for an answer: another one may say why.
-            Err(error @ (DbError::TimedOut(_) | DbError::Sql(sqlx::Error::PoolTimedOut))) => {
-                Some(db::why_not(pool).await.unwrap_or_else(|| error.cause()))
+            Err(DbError::TimedOut(_) | DbError::Sql(sqlx::Error::PoolTimedOut)) => {
+                Some(db::why_not(pool).await.unwrap_or_else(Cause::timed_out))
             }
             Err(error) => Some(error.cause()),
         };

@@ -282,8 +282,10 @@ impl Writer {
             let (connection, deadline) = acquired.parts();
             let work = async {
                 let delay = self.settings.first_fetch_delay;
+                // Also for a probe: without rows it still says that Postgres takes no writes.
+                let committed = enqueue::commit(&mut *connection, entries, owed, delay).await?;
                 if !entries.is_empty() {
-                    return enqueue::commit(connection, entries, owed, delay).await;
+                    return Ok(committed);
                 }
                 if let Some(RefusedCallbacks { entries, owed }) = refused {
                     let (entries, owed): (Vec<_>, Vec<_>) = (entries.iter().collect(), owed.iter().collect());
@@ -294,7 +296,7 @@ impl Writer {
                     }
                 }
                 enqueue::probe(connection).await?;
-                Ok(Committed::default())
+                Ok(committed)
             };
             let result = tokio::time::timeout_at(deadline, work).await;
             match acquired.end_and_keep(&self.pool, &mut self.kept, result).await? {

@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_nothing_tries_again_is_forgotten_unless_it_is_to_be_mended() {
         let start = Instant::now();
-        for (gaps, until) in [(vec![0], 180), (vec![0, 5, 5], 180), (vec![0, 300], 900)] {
+        for (gaps, until) in [(vec![0], 180), (vec![0, 5, 5], 180), (vec![0, 150, 300], 900)] {
             let condition = Condition::new("x", "y", "");
             let mut last = start;
             for gap in gaps {
