@@ -307,18 +307,15 @@ impl<R: BufRead> Export<R> {
             said.into_iter().filter(counts).collect()
         };
         let call = row::read(line, says, Some(self.spelling), self.now)?.call;
-        let is_read = |at: usize| {
-            let names = NUMBERS.iter().chain(&["currency"]);
-            names.flat_map(|name| self.header.columns(name)).any(|column| column.at == at)
+        let is_under = |names: &[&str], at: usize| {
+            names.iter().flat_map(|name| self.header.columns(name)).any(|column| column.at == at)
         };
-        let others = cells.into_iter().filter(|(at, text)| {
-            // A sum under a column that we do not read may be one of anything, unless it names a currency.
-            let has_sign = || {
-                cell::amount(text, self.spelling.decimal.unwrap_or_default())
-                    .is_ok_and(|(_, sign)| sign.is_some())
-            };
-            !is_read(*at) && has_sign()
-        });
+        // Whatever else it says is held against all sums: under which heading it stands proves nothing.
+        let is_taken = |at: usize, text: &str| {
+            is_under(NUMBERS, at) && !total::is_label(text)
+                || is_under(&["currency"], at) && is_currency(text)
+        };
+        let others = cells.into_iter().filter(|(at, text)| !is_taken(*at, text));
         let others = others.map(|(_, text)| text).collect();
         Ok(SaidTotal { call, label, others })
     }

@@ -35,6 +35,8 @@ use crate::vobiz::AccountId;
 
 /// Rows loaded in one statement.
 const BATCH: usize = 2000;
+/// So many calls are named in a note; of one more it is only said that there are more.
+const NAMED: i64 = 20;
 
 /// What is wrong with what we were given: the user's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +152,8 @@ pub struct Comparison {
     pub not_compared: Vec<&'static str>,
     /// How many calls came out how.
     pub counts: Counts,
+    /// Calls that they charge more than once, by id; the first of them.
+    pub charged_twice: Vec<String>,
     /// The sums, by currency.
     pub totals: Vec<ReconcileTotal>,
     /// What the file was, where it was one.
@@ -300,6 +304,7 @@ async fn finish(
     };
     reconcile::pair(connection, &scope, matching).await?;
     let counts = reconcile::counts(connection).await?;
+    let charged_twice = reconcile::charged_twice(connection, NAMED + 1).await?;
     let totals = reconcile::totals(connection).await?;
     let zero = |sum: &Option<String>| sum.as_deref().is_none_or(|sum| sum == "0");
     let unproven = blank.iter().any(|field| {
@@ -324,6 +329,7 @@ async fn finish(
         compared: scope.compared,
         not_compared: blank,
         counts,
+        charged_twice,
         totals,
         file: None,
     })

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::cell;
+use super::date::{self, NoMoment};
 use super::decimal::DecimalMark;
 use super::heading::CURRENCIES;
 use crate::db::reconcile::{NUMBERS, SECONDS, TheirCall};
-use crate::vobiz::{Half, Numeric};
+use crate::vobiz::{Half, Numeric, written};
 
 /// So many of them are told one by one.
 const SHOWN: usize = 100;
@@ -105,6 +106,13 @@ fn behind_the_words(label: &str) -> (String, Option<&'static str>) {
     let rest: Vec<&str> = words.into_iter().skip_while(is_word).collect();
     let rest = rest.join(" ");
     if rest.contains(|c: char| c.is_ascii_digit()) { (rest, currency) } else { (String::new(), currency) }
+}
+
+/// Whether it begins as a number does, and is no date: `7 minutes`, `999,99 rupees`.
+fn is_a_number(text: &str) -> bool {
+    let begins = text.trim_start_matches(|c: char| "+-−(₹$€£".contains(c) || c.is_whitespace());
+    let is_a_day = matches!(date::moment(text, None), Ok(_) | Err(NoMoment::Ambiguous | NoMoment::DayAlone));
+    begins.starts_with(char::is_numeric) && !is_a_day && written::moment(text).is_none()
 }
 
 /// Sums of rows, of amounts by currency: those of different ones are only added up by who wrote the file.
@@ -242,6 +250,13 @@ impl KnownSums<'_> {
         row: &mut TotalRow,
     ) {
         let shown = super::heading::shown(text);
+        let behind = if is_label(text) { behind_the_words(text).0 } else { text.to_owned() };
+        // `Amount: 999.99`.
+        let words = behind.rsplit_once([':', '=']);
+        let text = match words {
+            Some((words, number)) if words.starts_with(char::is_alphabetic) => number,
+            _ => &behind,
+        };
         let bare = text.trim_matches(|c: char| c.is_whitespace() || "()[]:=".contains(c));
         let number = bare.split_whitespace().next().unwrap_or_default();
         let counted = number.parse::<u32>().ok().filter(|_| {
@@ -253,9 +268,15 @@ impl KnownSums<'_> {
             row.right += 1;
             return;
         }
-        let Ok((said, sign)) = cell::amount(bare, decimal) else {
+        let spelling = cell::Spelling { decimal: Some(decimal), dates: None };
+        let by_the_clock = || cell::seconds(bare, Some(spelling)).map(|seconds| (seconds, None));
+        let Ok((said, sign)) = cell::amount(bare, decimal).or_else(|_| by_the_clock()) else {
             if counted.is_some() {
                 row.wrong.push(format!("{shown}, but {} rows are before it", self.before.rows));
+            } else if is_a_number(bare) {
+                row.wrong.push(format!(
+                    "{shown:?} was not held against anything: it cannot be told what it is of"
+                ));
             } else if text.contains(|c: char| c.is_ascii_digit()) {
                 row.remarks.push(format!("{shown:?} was not held against the rows"));
             }
@@ -267,7 +288,9 @@ impl KnownSums<'_> {
             .find_map(|at| Some((at, self.find(at, &said, code, is_of_a_part).filter(|_| self.has(at))?)));
         match found {
             Some((at, found)) => row.note(&format!("{} {said}", NUMBERS[at]), found),
-            None => row.wrong.push(format!("{shown:?} is no sum of the rows before it")),
+            None => row.wrong.push(format!(
+                "{shown:?} is no sum of the rows before it that is known, and not how many they are"
+            )),
         }
     }
 

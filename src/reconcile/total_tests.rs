@@ -105,9 +105,36 @@ fn a_sum_that_stands_under_no_column_is_held_too() {
     let with =
         |other: &str| judged(&rows, SaidTotal { others: vec![other.to_owned()], ..said("Total", "0.9") });
     assert_eq!(with("INR 0.9").right, 2);
-    assert_eq!(with("INR 0.8").wrong, ["\"INR 0.8\" is no sum of the rows before it"]);
+    assert_eq!(
+        with("INR 0.8").wrong,
+        ["\"INR 0.8\" is no sum of the rows before it that is known, and not how many they are"]
+    );
     assert_eq!(with("as of 31 March").remarks, ["\"as of 31 March\" was not held against the rows"]);
     assert_eq!(judged(&rows, said("Total", "")).remarks, ["it says no sum"]);
+    for right in ["2", "2 calls", "0.9", "84", "00:01:24", "Amount: 0.90", "Total 0.9"] {
+        assert_eq!((with(right).right, with(right).wrong.len()), (2, 0), "{right}");
+    }
+    for wrong in [
+        "999.99",
+        "7",
+        "3 calls",
+        "7 minutes",
+        "999,99",
+        "00:01:25",
+        "Amount: 999.99",
+        "Total 9",
+        "0.8 rupees",
+    ] {
+        assert_eq!((with(wrong).right, with(wrong).wrong.len()), (1, 1), "{wrong}: {:?}", with(wrong));
+    }
+    for other in ["2026-03-31", "31/03/2026", "2026-03-31 23:59", "MA_ABC123"] {
+        assert_eq!(
+            (with(other).wrong.len(), with(other).remarks.len()),
+            (0, 1),
+            "{other}: {:?}",
+            with(other)
+        );
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 -- Postgres has read a date without a zone by the zone of the session when a trigger sees it. What was written stands in the statement.
 create or replace function vobiz.instant_of_rule(at timestamptz, zone text, statement text) returns timestamptz
-  language plpgsql stable parallel safe
+  language plpgsql stable
   as $$
   declare
     local   constant timestamp := at at time zone current_setting('TimeZone');
-    wording text;
-    wordings constant text[] :=
-      array['YYYY-MM-DD', 'YYYY-MM-DD HH24:MI', 'YYYY-MM-DD HH24:MI:SS', 'YYYY-MM-DD"T"HH24:MI', 'YYYY-MM-DD"T"HH24:MI:SS'];
+    wording  text;
+    is_it    boolean;
+    zoned    boolean := false;
+    zoneless boolean := false;
     parts    text[];
     -- The day and those beside it: with a zone, a day may be written as another one than this session reads.
     near     constant text[] := array(
@@ -19,8 +20,37 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
     if not isfinite(at) then
       return at;
     end if;
-    -- Postgres reads 05/11/2026 by the DateStyle of the session, which nobody sees: a rule may begin half a year too early.
-    if of_day <> of_month and not exists (select from unnest(near) d (written) where strpos(statement, d.written) > 0) then
+    -- Postgres itself says which texts of the statement are this instant, in whatever spelling, and whether they say a zone: only where
+    -- none is there can one be put behind.
+    for wording in
+      select distinct btrim(w.wording) from unnest(string_to_array(statement, '''')) w (wording)
+      where length(w.wording) between 4 and 64
+        and (lower(btrim(w.wording)) in ('today', 'tomorrow', 'yesterday')
+             or exists (select from unnest(near) d (written) where strpos(w.wording, to_char(d.written::date, 'YY')) > 0))
+    loop
+      begin
+        is_it := wording::timestamptz = at;
+      exception when data_exception then
+        is_it := false;
+      end;
+      continue when not is_it;
+      -- Postgres reads 05/11/2026 by the DateStyle of the session, which nobody sees: a rule may begin half a year too early.
+      parts := regexp_match(wording, '(?<![0-9])([0-9]{1,2})[-/.]([0-9]{1,2})[-/.]([0-9]{4}|[0-9]{2})(?![0-9])');
+      if parts[1]::integer <> parts[2]::integer
+         and (length(parts[3]) = 2 or parts[1]::integer <= 12 and parts[2]::integer <= 12) then
+        raise exception '% may be either of two days; this session reads %',
+          array_to_string(parts, '/'), to_char(wording::timestamp, 'FMDD FMMonth YYYY')
+          using errcode = 'datetime_field_overflow', hint = format('Write the year first, as in %L.', to_char(wording::timestamp, 'YYYY-MM-DD'));
+      end if;
+      begin
+        perform (wording || ' UTC')::timestamptz;
+        zoneless := true;
+      exception when data_exception then
+        zoned := true;
+      end;
+    end loop;
+    -- The same of a text that is read by a function of the statement.
+    if not zoned and not zoneless and of_day <> of_month and not exists (select from unnest(near) d (written) where strpos(statement, d.written) > 0) then
       for parts in select regexp_matches(statement, '''\s*(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})(?!\d)', 'g') loop
         if array[of_day, of_month] <@ parts::integer[] and (length(parts[3]) = 2 or parts[1]::integer <= 12 and parts[2]::integer <= 12) then
           raise exception '% may be either of two days; this session reads %',
@@ -37,13 +67,8 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
       return at;
     end if;
     -- With a zone somewhere in the statement, and without one elsewhere: which of them this one is cannot be told.
-    if not exists (select from unnest(wordings) w (wording)
-                   where statement ~ ('''' || to_char(local, w.wording) || ' ?([+-][0-9]|Z|[A-Za-z]{3,})')) then
-      foreach wording in array wordings loop
-        if strpos(statement, quote_literal(to_char(local, wording))) > 0 and to_char(local, wording)::timestamp = local then
-          return local at time zone zone;
-        end if;
-      end loop;
+    if zoneless and not zoned then
+      return local at time zone zone;
     end if;
     if local::time = time '00:00' and (at at time zone zone)::time <> time '00:00' then
       raise warning 'the rule is taken to begin or end at % (%), which is midnight in the zone of this session (%)',

@@ -4,12 +4,21 @@ create or replace function vobiz.number_forms(written text, home text) returns t
   language plpgsql immutable parallel safe
   as $$
   declare
-    plain  constant text := regexp_replace(written, '[[:space:]().-]', '', 'g');
+    -- As the reader of calls: tel: before it, digits of full width, dashes of print, marks of a screen.
+    plain  constant text := regexp_replace(
+      translate(regexp_replace(written, '^\s*tel:', '', 'i'), '０１２３４５６７８９＋', '0123456789+'),
+      '[[:space:]().\u00a0\u200b-\u200f\u2010-\u2015\u202a-\u202e\u2060\u2066-\u2069\u2212\ufeff-]', '', 'g');
     digits text := plain;
     bare   constant boolean := plain ~ '^[1-9][0-9]*$';
     number text;
     forms  text[] := array[written];
   begin
+    -- Whether the 0 is in the number depends on its country: the one reading or the other.
+    if strpos(written, '(0)') > 0 and plain ~ '^([+]|00)' then
+      return array(select distinct f
+                   from unnest(written || vobiz.number_forms(regexp_replace(written, '[(]0[)]', '0'), home)
+                               || vobiz.number_forms(regexp_replace(written, '[(]0[)]', ''), home)) f order by f);
+    end if;
     if plain !~ '^[+]?[0-9]+$' then
       return forms;
     end if;

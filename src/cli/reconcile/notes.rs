@@ -108,6 +108,19 @@ fn of_not_read(column: &NotRead) -> String {
     }
 }
 
+/// What an invoice must not do, in words of its own.
+fn of_charged_twice(calls: &[String]) -> Option<String> {
+    let named = calls.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match calls.len() {
+        0 => None,
+        1 => Some(format!("1 call is charged twice: {named}")),
+        count if count > SHOWN => {
+            Some(format!("more than {SHOWN} calls are charged twice: {named} and others"))
+        }
+        count => Some(format!("{count} calls are charged twice: {named}")),
+    }
+}
+
 fn of_comparison(comparison: &Comparison, is_close: bool) -> Vec<String> {
     let counts = &comparison.counts;
     let mut notes = Vec::new();
@@ -149,10 +162,11 @@ fn of_comparison(comparison: &Comparison, is_close: bool) -> Vec<String> {
     }
     if counts.repeated > 0 {
         notes.push(format!(
-            "{} again what a row before said; compared once",
+            "{} again what a row before said; compared once, summed up each time",
             counted(counts.repeated, "row says", "rows say")
         ));
     }
+    notes.extend(of_charged_twice(&comparison.charged_twice));
     if counts.left_out > 0 {
         notes.push(format!(
             "{} of other days or accounts than were asked for: left out",

@@ -63,6 +63,7 @@ fn summary(comparison: &Comparison) {
         ("differing", counts.differing),
         ("unreadable rows", counts.unreadable),
         ("contradicting rows", counts.contradicting),
+        ("charged twice", counts.charged_twice),
         ("repeated rows", counts.repeated),
         ("ambiguous here", counts.ambiguous_here),
         ("ambiguous there", counts.ambiguous_there),

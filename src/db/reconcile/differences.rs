@@ -26,7 +26,9 @@ pub struct Counts {
     pub unreadable: i64,
     /// Calls that they have more than once, with different values.
     pub contradicting: i64,
-    /// Rows that say again what a row before said: no mismatch.
+    /// Calls on which both sides agree, but that they charge more than once: rows that say seconds or amounts again.
+    pub charged_twice: i64,
+    /// Rows that say again what a row before said: a mismatch only where they charge something.
     pub repeated: i64,
     /// Our calls that several rows may be about, or whose row may be about several.
     pub ambiguous_here: i64,
@@ -44,6 +46,7 @@ impl Counts {
             + self.differing
             + self.unreadable
             + self.contradicting
+            + self.charged_twice
             + self.ambiguous_here
             + self.ambiguous_there
     }
@@ -59,6 +62,7 @@ pub async fn counts(connection: &mut PgConnection) -> Result<Counts, sqlx::Error
                 count(*) filter (where kind = 'differs') as differing,
                 count(*) filter (where kind = 'unreadable') as unreadable,
                 count(*) filter (where kind = 'repeated') as contradicting,
+                count(*) filter (where kind = 'charged_twice') as charged_twice,
                 count(call_id) filter (where kind = 'ambiguous') as ambiguous_here,
                 count(line) filter (where kind = 'ambiguous') as ambiguous_there,
                 (select count(*) from pg_temp.reconcile_match where repeats is not null and not contradicted) as repeated,
@@ -84,20 +88,22 @@ pub struct ReconcileTotal {
     pub difference: Option<String>,
 }
 
-/// Sums up what was compared, by currency.
+/// Sums up what was compared, by currency. Of theirs each row counts, as they charge it; a call of several rows is one call.
 pub async fn totals(connection: &mut PgConnection) -> Result<Vec<ReconcileTotal>, sqlx::Error> {
     sqlx::query_as(
         "with side as (
-           select true as here, c.currency, c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
+           select true as here, true as is_call, c.currency, c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
            from pg_temp.reconcile_pair p join pg_temp.reconcile_our c using (call_id)
            union all
-           select false, coalesce(t.currency, c.currency), t.duration, t.billsec, t.cost, t.streaming_cost, t.total_cost
-           from pg_temp.reconcile_pair p join pg_temp.reconcile_their t using (line)
+           select false, t.line = p.line, coalesce(t.currency, c.currency), t.duration, t.billsec, t.cost, t.streaming_cost, t.total_cost
+           from pg_temp.reconcile_pair p
+           join pg_temp.reconcile_match m on coalesce(m.repeats, m.line) = p.line
+           join pg_temp.reconcile_their t on t.line = m.line
            left join pg_temp.reconcile_our c on c.call_id = p.call_id
          ),
          total as (
            select currency,
-                  count(*) filter (where here) as calls, count(*) filter (where not here) as their_calls,
+                  count(*) filter (where here) as calls, count(*) filter (where not here and is_call) as their_calls,
                   sum(duration) filter (where here) as duration, sum(duration) filter (where not here) as their_duration,
                   sum(billsec) filter (where here) as billsec, sum(billsec) filter (where not here) as their_billsec,
                   sum(cost) filter (where here) as cost, sum(cost) filter (where not here) as their_cost,
@@ -120,10 +126,26 @@ pub async fn totals(connection: &mut PgConnection) -> Result<Vec<ReconcileTotal>
     .await
 }
 
+/// The first calls that they charge more than once, by id; of those that differ or that we have not, too.
+pub async fn charged_twice(connection: &mut PgConnection, most: i64) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select coalesce(t.call_id, p.call_id, 'line ' || t.line)
+         from pg_temp.reconcile_pair p join pg_temp.reconcile_their t using (line)
+         where p.kind in ('charged_twice', 'differs', 'missing_here')
+           and (t.duration <> 0 or t.billsec <> 0 or t.cost <> 0 or t.streaming_cost <> 0 or t.total_cost <> 0)
+           and exists (select from pg_temp.reconcile_match m where m.repeats = p.line)
+         order by t.line
+         limit $1",
+    )
+    .bind(most)
+    .fetch_all(connection)
+    .await
+}
+
 /// A call on which the two sides do not agree.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct ReconcileDifference {
-    /// missing_here, missing_there, differs, unreadable, repeated or ambiguous.
+    /// missing_here, missing_there, differs, unreadable, repeated, charged_twice or ambiguous.
     pub kind: String,
     /// Where their row stands.
     pub line: Option<i64>,
@@ -177,6 +199,9 @@ pub fn differences(
                   when 'unreadable' then t.unreadable
                   when 'repeated' then (
                     select 'said differently in line ' || string_agg(m.line::text, ', ' order by m.line)
+                    from pg_temp.reconcile_match m where m.repeats = p.line)
+                  when 'charged_twice' then (
+                    select 'charged again in line ' || string_agg(m.line::text, ', ' order by m.line)
                     from pg_temp.reconcile_match m where m.repeats = p.line)
                   when 'ambiguous' then coalesce(
                     (select 'may be ' || string_agg(a.call_id, ' or ' order by a.call_id)

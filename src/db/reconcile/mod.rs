@@ -12,7 +12,9 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection};
 
-pub use differences::{Counts, ReconcileDifference, ReconcileTotal, counts, differences, totals};
+pub use differences::{
+    Counts, ReconcileDifference, ReconcileTotal, charged_twice, counts, differences, totals,
+};
 pub use pairing::{Closeness, CompareScope, Matching, pair};
 pub use table::{COLUMNS, TableError, fetch, open};
 

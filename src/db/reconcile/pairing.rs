@@ -212,11 +212,15 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                   when c.call_id is null then 'missing_here'
                   when t.line is null then 'missing_there'
                   when field.differs <> '{}' then 'differs'
+                  -- The list is an invoice of each of its rows. One that charges nothing may stand there as often as it likes.
+                  when t.again and (t.duration <> 0 or t.billsec <> 0 or t.cost <> 0 or t.streaming_cost <> 0 or t.total_cost <> 0)
+                    then 'charged_twice'
                   else 'equal'
                 end,
                 t.line, c.call_id, field.differs
-         from (select m.call_id as about, m.contradicted, t.*
+         from (select m.call_id as about, m.contradicted, r.line is not null as again, t.*
                from pg_temp.reconcile_match m join pg_temp.reconcile_their t using (line)
+               left join (select distinct repeats as line from pg_temp.reconcile_match) r on r.line = m.line
                where m.repeats is null) t
          full join pg_temp.reconcile_our c on c.call_id = t.about
          left join (select distinct line from pg_temp.reconcile_candidate where not sole) open_line on open_line.line = t.line

@@ -222,6 +222,47 @@ async fn what_was_not_compared_is_said_and_is_not_equal_where_we_have_it() {
 }
 
 #[tokio::test]
+async fn an_invoice_that_charges_too_much_is_not_equal() {
+    let db = Database::new().await;
+    db.store_plain("abc").await;
+    let folder = tempfile::tempdir().unwrap();
+    let compared = |text: &str| {
+        let path = folder.path().join("invoice.csv");
+        std::fs::write(&path, text).unwrap();
+        reconcile(&db, &["--csv", path.to_str().unwrap()])
+    };
+    let row = |id: char| format!("{id},,2026-03-25T10:{}0:00Z,0.45,\n", u32::from(id) - u32::from('a'));
+    let list = |ids: &str, total: &str| {
+        format!(
+            "uuid,plan,start_time,total_cost,currency\n{}{total}",
+            ids.chars().map(row).collect::<String>()
+        )
+        .replace(",0.45,", ",0.45,INR")
+    };
+    for (ids, total, code, word) in [
+        ("abc", "Total,,,1.35,\n", 0, "its sums are those of the rows"),
+        ("aabc", "Total,,,1.80,\n", 1, "1 call is charged twice: a"),
+        ("abcbc", "", 1, "2 calls are charged twice: b, c"),
+        ("abcb", "Total,,,1.35,\n", 1, "1 call is charged twice: b"),
+        ("abc", "Grand total:,999.99,,,\n", 1, "\"999.99\" is no sum of the rows before it that is known"),
+        ("abc", "Total,,999.99,,\n", 1, "\"999.99\" is no sum"),
+        ("abc", "Total,,,,999.99\n", 1, "\"999.99\" is no sum"),
+        ("abc", "Total,7\n", 1, "\"7\" is no sum"),
+        ("abc", "Total,7,,1.35,\n", 1, "\"7\" is no sum"),
+        ("abc", "Total,9 minutes,,1.35,\n", 1, "\"9 minutes\" was not held against anything"),
+        ("abc", "Total,3,,1.35,\n", 0, "its sums are those of the rows"),
+        ("abc", "Total,3\n", 0, "its sums are those of the rows"),
+        ("abc", "Grand total:,1.35,,,\n", 0, "its sums are those of the rows"),
+        ("abc", "Total,,2026-03-31,1.35,\n", 0, "\"2026-03-31\" was not held against the rows"),
+    ] {
+        let done = compared(&list(ids, total));
+        assert_eq!(done.status.code(), Some(code), "{ids} {total}\n{}{}", done.stdout, done.stderr);
+        assert!(done.stderr.contains(word), "{word}: {}", done.stderr);
+        assert!(!done.stderr.contains("look at the currencies"), "{}", done.stderr);
+    }
+}
+
+#[tokio::test]
 async fn our_own_export_is_a_list_as_it_is() {
     let db = Database::new().await;
     db.store_plain("abc").await;

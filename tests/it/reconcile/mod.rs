@@ -93,14 +93,23 @@ async fn an_empty_list_proves_nothing_where_we_hold_calls() {
 }
 
 #[tokio::test]
-async fn a_call_twice_in_the_file_counts_once_if_it_says_the_same() {
+async fn a_call_twice_in_the_file_is_one_call_that_is_charged_twice() {
     let db = Database::new().await;
     db.store_plain("ab").await;
     let text = rows("aabab") + &row('a').replace("0.45", "0.450");
     let (comparison, differences) = db.with_csv(&text, "UTC", &ReconcileRequest::default()).await;
-    assert!(comparison.equal, "{differences:?}");
+    assert!(!comparison.equal);
+    assert_eq!(kinds(&differences), ["charged_twice a", "charged_twice b"]);
+    assert_eq!(differences[0].why.as_deref(), Some("charged again in line 3, 5, 7"));
+    assert_eq!(comparison.charged_twice, ["a", "b"]);
     assert_eq!((comparison.counts.calls_there, comparison.counts.repeated), (2, 4));
-    assert_eq!(total(&comparison, "cost")[1], Some("0.9"));
+    assert_eq!((total(&comparison, "cost")[1], total(&comparison, "calls")[1]), (Some("2.7"), Some("2")));
+
+    // What charges nothing may be said as often as one likes.
+    let ids = "uuid,start_time\na,2026-03-25T10:00:00Z\na,2026-03-25T10:00:00Z\nb,2026-03-25T10:10:00Z\n";
+    let (comparison, differences) = db.with_csv(ids, "UTC", &ReconcileRequest::default()).await;
+    assert!(comparison.equal && comparison.charged_twice.is_empty(), "{differences:?}");
+    assert_eq!(comparison.counts.repeated, 1);
 
     let (comparison, differences) = db
         .with_csv(&(rows("aba") + &row('a').replace(",42,", ",41,")), "UTC", &ReconcileRequest::default())

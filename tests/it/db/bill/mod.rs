@@ -5,6 +5,7 @@ mod calendar;
 mod conversation;
 mod customer_rule;
 mod rollup;
+mod rule_spelling;
 mod unclear;
 mod views;
 mod zone;
