@@ -24,6 +24,18 @@ keep() { # name, content
   chmod 444 "secrets/$1"
 }
 
+# After a try with the simulator, what is kept would be called real: its account, its token, its database with invented calls.
+if [ "${1:-}" != simulator ] && [ -e .env ] && grep -q '^COMPOSE_PROFILES=.*simulator' .env; then
+  cat >&2 <<'WORDS'
+make-secrets: .env is that of a try with the simulator, so nothing was asked for and nothing was changed. To begin for real:
+  docker-compose down -v                                   # removes the database of the try with its invented calls
+  rm .env secrets/vobiz_auth_token                         # the account, the token and the addresses of the try
+  deploy/make-secrets.sh
+secrets/postgres_password, database_url and callback_secret are random and may stay.
+WORDS
+  exit 1
+fi
+
 case "${1:-}" in
   simulator) id=MA_SIMULATE token=tok_simulated_main url=http://vobiz-cdr:8080/callbacks/vobiz ;;
   "")
@@ -35,6 +47,10 @@ case "${1:-}" in
   *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 
+kept=
+for file in secrets/postgres_password secrets/database_url secrets/vobiz_auth_token secrets/callback_secret .env; do
+  [ ! -e "$file" ] || kept="$kept $file"
+done
 mkdir -p secrets
 chmod 700 secrets
 keep postgres_password "$(random)"
@@ -48,5 +64,9 @@ if [ ! -e .env ]; then
     echo "CDR_CALLBACK_URL=$url"
     [ "${1:-}" != simulator ] || printf '%s\n' COMPOSE_PROFILES=simulator VOBIZ_API_URL=http://simulator:9080 CDR_SWEEP_INTERVAL=20s
   } >.env
+fi
+[ -z "$kept" ] || echo "make-secrets: kept as they were:$kept" >&2
+if [ "${1:-}" = simulator ] && ! grep -q '^COMPOSE_PROFILES=.*simulator' .env; then
+  echo "make-secrets: .env was there before and is not one for the simulator: it asks Vobiz itself. For a try use another folder" >&2
 fi
 echo "make-secrets: secrets/ and .env are there; next: docker-compose up" >&2

@@ -21,6 +21,7 @@ create table vobiz.account (
   day_offset     interval,
   summary_cost   text check (summary_cost in ('total_cost', 'cost')),
   registered_at  timestamptz not null default vobiz.now(),
+  retired_at     timestamptz,
   -- A pause is whole or absent.
   constraint pause_is_whole check (
     (pause_reason is null) = (paused_until is null) and (pause_reason is null) = (paused_since is null)),
@@ -48,6 +49,7 @@ comment on column vobiz.account.day_of is 'Which time of a call puts it into a d
 comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days begin, as inferred from the lists; null until a list was read: then the billing zone is assumed.';
 comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming shows it.';
 comment on column vobiz.account.registered_at is 'When the service first knew of the account: callbacks can have been missed from then on.';
+comment on column vobiz.account.retired_at is 'The promise ends here: a person retired the account (vobiz.audit says who and why). Null: it goes on. A service that is configured with it again makes it null.';
 
 create table vobiz.account_pause (
   account_id text not null references vobiz.account,

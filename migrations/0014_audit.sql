@@ -17,7 +17,7 @@ comment on table  vobiz.audit is 'What people, and commands in their name, did t
 comment on column vobiz.audit.id is 'Order of writing.';
 comment on column vobiz.audit.at is 'When (vobiz.now()).';
 comment on column vobiz.audit.by is 'Who: the user of the session, and in parentheses the person that a command names (vobiz.by).';
-comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revision_deleted, dead_letter_closed, reparsed, customer_rule_changed, rollup_repaired, overruled_by_list; an open list.';
+comment on column vobiz.audit.action is 'cdr_deleted, cdr_changed_by_hand, revision_deleted, dead_letter_closed, owed_call_closed, account_retired, account_taken_up_again, reparsed, customer_rule_changed, rollup_repaired, overruled_by_list; an open list.';
 comment on column vobiz.audit.call_id is 'The call concerned, if one is.';
 comment on column vobiz.audit.account_id is 'Account of the call.';
 comment on column vobiz.audit.reason is 'Why, in the words of its author.';

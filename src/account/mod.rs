@@ -91,7 +91,7 @@ impl Account {
 
     /// The same, asked for by some process.
     pub fn asked_by(replica: Arc<Replica>, client: Client, max_rps: f64, pool: PgPool) -> Self {
-        let probing = Condition::of(
+        let probing = Condition::logged_only(
             "probe failed, the account stays paused",
             "it is tried again every minute; `vobiz-cdr status` says what to do",
             client.account_id().as_str(),

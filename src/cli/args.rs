@@ -54,6 +54,12 @@ fn name_of_user() -> Option<String> {
     said.status.success().then(|| String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
+/// Words that say something.
+pub(super) fn some_words(text: &str) -> Result<String, &'static str> {
+    let words = text.trim();
+    if words.is_empty() { Err("say why, in a few words") } else { Ok(words.to_owned()) }
+}
+
 /// Reads a day; what cannot be meant so says how to write one.
 pub(super) fn day(text: &str) -> Result<NaiveDate, String> {
     NaiveDate::parse_from_str(text, "%Y-%m-%d")

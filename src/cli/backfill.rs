@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::accounts::{CONNECTIONS, OpenAccounts};
 use super::args::Usage;
+use super::output::counted;
 use super::range::{count, pages, print_outcome, watched};
 use super::{database, output};
 use crate::account::Account;
@@ -156,10 +157,12 @@ async fn print_cost(
     let size = summary::bytes_per_call(&mut *pool.acquire().await?).await?;
     let bytes = u64::try_from(calls).unwrap_or(0).saturating_mul(size.bytes);
     output::stderr_line(&format!(
-        "{}: {calls} calls from {} to {}: about {requests} requests, {} at {} a second if nobody else asks, {} in Postgres ({} bytes a call{})",
+        "{}: {} from {} to {}: about {}, {} at {} a second if nobody else asks, {} in Postgres ({} bytes a call{})",
         account.id(),
+        counted(calls, "call", "calls"),
         range.first,
         range.next,
+        counted(requests, "request", "requests"),
         humantime::format_duration(Duration::from_secs(seconds.as_secs().max(1))),
         account.max_rps,
         indicatif::HumanBytes(bytes),

@@ -12,7 +12,7 @@ use crate::db::queue::dead_letter::{self, Closing, DeadLetter, StillOwed, Which}
 use crate::vobiz::{CallId, written};
 use sqlx::PgConnection;
 
-use crate::cli::args::{AuthorArgs, is_account};
+use crate::cli::args::{AuthorArgs, is_account, some_words};
 use crate::cli::database;
 
 /// Flags of `dead-letters`.
@@ -86,12 +86,6 @@ enum DeadLettersVerb {
         #[command(flatten)]
         person: AuthorArgs,
     },
-}
-
-/// Words that say something.
-fn some_words(text: &str) -> Result<String, &'static str> {
-    let words = text.trim();
-    if words.is_empty() { Err("say why, in a few words") } else { Ok(words.to_owned()) }
 }
 
 #[derive(Debug, Clone, Args)]

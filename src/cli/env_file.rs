@@ -76,7 +76,8 @@ fn is_said(name: &str) -> bool {
 /// it, and nothing is put in for `$`.
 fn parse(path: &Path, text: &str) -> Result<Vec<(String, String)>, String> {
     let mut variables = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    // A byte order mark is what some editors begin a file with.
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_systemd_and_docker_read_them() {
-        let text = "# a comment\n; another\n\nA=1\n export B = two words \nC=\"a $HOME 'b'\"\r\nD='x\"'\nE=\nF=a=b\n";
+        let text = "\u{feff}# a comment\n; another\n\nA=1\n export B = two words \nC=\"a $HOME 'b'\"\r\nD='x\"'\nE=\nF=a=b\n";
         let expected =
             [("A", "1"), ("B", "two words"), ("C", "a $HOME 'b'"), ("D", "x\""), ("E", ""), ("F", "a=b")];
         assert_eq!(parsed(text).unwrap(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));

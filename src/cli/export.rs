@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::output::{self, completeness as words};
+use crate::cli::output::{self, completeness as words, counted};
 use crate::config::DatabaseArgs;
 use crate::db::bill::billing::{self, ReportFilter};
 use crate::db::bill::completeness::{self, Completeness};
@@ -70,8 +70,8 @@ pub(in crate::cli) async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.customer.trim().is_empty() {
         bail!(Usage("--customer: say whose calls".to_owned()));
     }
-    database::say_place(&args.database)?;
     database::on_database(&args.database, "export", async |connection| {
+        database::say_place(&args.database)?;
         itemised::begin_snapshot(connection).await?;
         let done = write(args, connection).await;
         // After a failure the connection is closed, which ends it too; a second error would hide the first.
@@ -155,8 +155,10 @@ async fn write(args: &ExportArgs, connection: &mut PgConnection) -> anyhow::Resu
     let names: Vec<String> = files.done.iter().map(|(name, _)| name.clone()).collect();
     let manifest = files.finish()?;
     output::stderr_line(&format!(
-        "{rows} calls in {parts} files; {} proves them: sha256sum -c {0}",
-        manifest.display()
+        "{} in {}; {path} proves them: sha256sum -c {path}",
+        counted(rows, "call", "calls"),
+        counted(parts, "file", "files"),
+        path = manifest.display()
     ));
     for line in words::lines(&known) {
         output::stderr_line(&line);

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed or mismatch, 2 usage or configuration; of `reconcile` also 3, it could not be done, because 1 is its
 //! answer that the two sides differ.
 
+mod account;
 mod accounts;
 mod args;
 mod backfill;
@@ -33,6 +34,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Mistakes, ServeArgs};
 use crate::reconcile::Wrong;
+use account::AccountArgs;
 use args::{OpsAddress, Usage};
 use backfill::BackfillArgs;
 use dead_letters::DeadLettersArgs;
@@ -93,6 +95,8 @@ enum Command {
     Recover(Box<RecoverArgs>),
     /// Calls that were given up: list, show, revive or close them
     DeadLetters(Box<DeadLettersArgs>),
+    /// Accounts: list them, check whether Vobiz lets them read, retire one that leaves
+    Account(Box<AccountArgs>),
     /// Compare our calls with a day of Vobiz's list, its CSV export, or a table that you have; exit 1 when they differ
     Reconcile(Box<ReconcileArgs>),
     /// Rebuild the columns of the stored CDRs from the payloads that were kept, without asking Vobiz
@@ -178,6 +182,7 @@ async fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<Exit
         Command::Backfill(args) => backfill::run(*args, stop()?).await,
         Command::Recover(args) => recover::run(*args, stop()?).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::Account(args) => account::run(&args).await,
         Command::Reconcile(args) => reconcile::run(&args, stop()?).await,
         Command::Reparse(args) => reparse::run(&args).await,
         Command::Report(args) => report::run(&args).await,

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::accounts::OpenAccounts;
 use super::output::progress::Progress;
-use super::output::{self, table};
+use super::output::{self, counted, table};
 use crate::account::Account;
 use crate::db::ledger::backfill::{self, DayRange};
 use crate::db::ledger::summary::{self, DayLine};
@@ -80,17 +80,21 @@ pub(super) async fn print_outcome(
     let (ledger, _) = summary::range_of_ledger(&mut connection, account).await?;
     print_lines(&lines, json)?;
     output::stderr_line(&format!(
-        "{account}: {calls} calls of {days} days listed with {requests} requests; new here: {new}, changed: {revised}; days not settled: {unsettled}"
+        "{account}: {} of {} listed with {}; new here: {new}, changed: {revised}; days not settled: {unsettled}",
+        counted(calls, "call", "calls"),
+        counted(days, "day", "days"),
+        counted(requests, "request", "requests"),
     ));
     if not_over > 0 {
-        let days = if not_over == 1 { "1 day has".into() } else { format!("{not_over} days have") };
+        let days = counted(not_over, "day has", "days have");
         output::stderr_line(&format!(
             "{account}: {days} not been over for an hour and cannot be settled yet"
         ));
     }
     if unread > 0 {
         output::stderr_line(&format!(
-            "{account}: the lists of {unread} days could not be read: `vobiz-cdr backfill --resume` tries them again"
+            "{account}: the lists of {} could not be read: `vobiz-cdr backfill --resume` tries them again",
+            counted(unread, "day", "days")
         ));
     }
     if range.first < ledger && unread == 0 {

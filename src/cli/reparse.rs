@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::output::progress::Progress;
-use crate::cli::output::{self, table};
+use crate::cli::output::{self, counted, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::audit;
 use crate::db::base::retry::on_conflict;
@@ -151,30 +151,34 @@ fn show(done: &Reparsed, args: &ReparseArgs) -> anyhow::Result<()> {
         }
         output::stdout_line(&table.to_string());
     }
-    let (calls, changed) = (done.calls, done.changed);
+    let (calls, changed) = (counted(done.calls, "call", "calls"), done.changed);
     output::stderr_line(&match (changed, args.dry_run) {
-        (0, _) => format!("nothing to change in {calls} calls"),
-        (_, true) => format!("{changed} of {calls} calls would change; nothing was written"),
-        (_, false) => format!("{changed} of {calls} calls changed"),
+        (0, _) => format!("nothing to change in {calls}"),
+        (_, true) => format!("{changed} of {calls} would change; nothing was written"),
+        (_, false) => format!("{changed} of {calls} changed"),
     });
     if done.versions_missing > 0 {
         output::stderr_line(&format!(
-            "{} calls left as they are: some of their versions are not in vobiz.cdr_revision any more; vobiz.audit says who deleted them, \
+            "{} left as they are: some of the versions are not in vobiz.cdr_revision any more; vobiz.audit says who deleted them, \
              unless it was past the triggers",
-            done.versions_missing
+            counted(done.versions_missing, "call", "calls")
         ));
     }
     if done.unreadable > 0 {
         output::stderr_line(&format!(
-            "{} calls could not be rebuilt: a version of them cannot be read",
-            done.unreadable
+            "{} could not be rebuilt: a version cannot be read",
+            counted(done.unreadable, "call", "calls")
         ));
     }
     if done.versions_read_differently > 0 {
         output::stderr_line(&format!(
-            "{} versions in vobiz.cdr_revision are read differently now than when they were kept; they stay as they are, \
+            "{} differently now than when it was kept; what is kept stays as it is, \
              and so do vobiz.cdr_as_of and vobiz.cdr_change",
-            done.versions_read_differently
+            counted(
+                done.versions_read_differently,
+                "version in vobiz.cdr_revision is read",
+                "versions in vobiz.cdr_revision are read"
+            )
         ));
     }
     Ok(())

@@ -67,8 +67,8 @@ pub(in crate::cli) async fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (report, filter) = checked(args)?;
-    database::say_place(&args.database)?;
     database::on_database(&args.database, "report", async |connection| {
+        database::say_place(&args.database)?;
         print(args, report, &filter, connection).await
     })
     .await

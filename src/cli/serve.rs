@@ -7,7 +7,7 @@ use clap::{ArgMatches, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::database;
 use super::output;
@@ -110,8 +110,7 @@ fn reload_on_hangup(args: ServeArgs, mut hangup: Signal) -> mpsc::Receiver<Reloa
                             Reload::Settings(Box::new(config))
                         }
                         Err(mistakes) => {
-                            error!(%mistakes, "SIGHUP: not reloaded, the old settings stay");
-                            continue;
+                            Reload::Mistakes(mistakes.to_string())
                         }
                     }
                 }

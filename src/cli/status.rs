@@ -197,9 +197,9 @@ fn in_words(page: &Value) -> String {
         if unclear + without_cost > 0 {
             let _ = writeln!(
                 out,
-                "{} has {unclear} unclear {} (vobiz.unclear) and {without_cost} without an amount (vobiz.cost_gap) since {}",
+                "{} has {} (vobiz.unclear) and {without_cost} without an amount (vobiz.cost_gap) since {}",
                 text(owner, "/account_id"),
-                if unclear == 1 { "call" } else { "calls" },
+                output::counted(unclear, "unclear call", "unclear calls"),
                 text(page, "/unclear/since"),
             );
         }

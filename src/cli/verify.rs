@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::output::{self, table};
+use crate::cli::output::{self, counted, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::work_lease::WorkLease;
 use crate::db::bill::billing;
@@ -55,9 +55,11 @@ pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if args.from.zip(args.to).is_some_and(|(from, to)| from > to) {
         return Err(Usage("--from lies after --to: swap them".into()).into());
     }
-    database::say_place(&args.database)?;
-    database::on_database(&args.database, "verify", async |connection| on_database(args, connection).await)
-        .await
+    database::on_database(&args.database, "verify", async |connection| {
+        database::say_place(&args.database)?;
+        on_database(args, connection).await
+    })
+    .await
 }
 
 async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
@@ -163,28 +165,34 @@ fn show(
         print(&settled_table(settled));
     }
     let wrong = differences.len();
+    let (sums, calls) = (counted(*keys, "sum", "sums"), counted(*calls, "call", "calls"));
     output::stderr_line(&match (wrong, repaired) {
-        (0, _) => format!("the rollup equals the calls: {keys} sums over {calls} calls"),
-        (_, true) => format!("{wrong} of {keys} sums over {calls} calls differed and were repaired"),
-        (_, false) => format!("{wrong} of {keys} sums over {calls} calls differ: --repair makes them right"),
+        (0, _) => format!("the rollup equals the calls: {sums} over {calls}"),
+        (_, true) => format!("{wrong} of {sums} over {calls} differed and were repaired"),
+        (_, false) => format!(
+            "{wrong} of {sums} over {calls} {}: --repair makes them right",
+            if wrong == 1 { "differs" } else { "differ" }
+        ),
     });
     if !days.is_empty() {
-        let wrong = days.len();
         output::stderr_line(&if repaired {
-            format!("{wrong} sums by day differed from their quarters and were repaired")
+            let sums = counted(days.len(), "sum by day", "sums by day");
+            format!("{sums} differed from the quarters of the day and were repaired")
         } else {
-            format!("{wrong} sums by day differ from their quarters: --repair makes them right")
+            let sums = counted(days.len(), "sum by day differs", "sums by day differ");
+            format!("{sums} from the quarters of the day: --repair makes them right")
         });
     }
     output::stderr_line(&match settled.differences.first() {
         None => format!(
-            "the settled days hold what Vobiz listed of them: {} calls in {} days of Vobiz's",
-            settled.calls, settled.days
+            "the settled days hold what Vobiz listed of them: {} in {} of Vobiz's",
+            counted(settled.calls, "call", "calls"),
+            counted(settled.days, "day", "days")
         ),
         Some(first) => format!(
-            "{} sums of settled days are not what Vobiz listed: something changed calls past the triggers; `vobiz-cdr reconcile \
+            "{} not what Vobiz listed: something changed calls past the triggers; `vobiz-cdr reconcile \
              --account {} --day {}` lists and compares such a day again, and with --repair `serve` does",
-            settled.differences.len(),
+            counted(settled.differences.len(), "sum of settled days is", "sums of settled days are"),
             first.account_id,
             first.day
         ),

@@ -17,31 +17,43 @@ const RATE: &str = "write requests a second from 0.1 to 100000, such as 10";
 #[derive(Debug, Clone, Args)]
 pub struct VobizArgs {
     /// Vobiz account whose calls these are (MA_… or SA_…)
-    #[arg(long, env = "VOBIZ_AUTH_ID", value_name = "ID")]
+    #[arg(long, env = "VOBIZ_AUTH_ID", global = true, value_name = "ID")]
     pub auth_id: Option<String>,
     /// Its token; or VOBIZ_AUTH_TOKEN_FILE names the file that has it
-    #[arg(long, env = "VOBIZ_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, env = "VOBIZ_AUTH_TOKEN", global = true, hide_env_values = true, value_name = "TOKEN")]
     pub auth_token: Option<SecretString>,
     /// Its previous token, during a rotation; or VOBIZ_AUTH_TOKEN_PREVIOUS_FILE
-    #[arg(long, env = "VOBIZ_AUTH_TOKEN_PREVIOUS", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "VOBIZ_AUTH_TOKEN_PREVIOUS",
+        global = true,
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     pub auth_token_previous: Option<SecretString>,
     /// TOML file with several accounts, instead of the three settings above
-    #[arg(long, env = "VOBIZ_ACCOUNTS_FILE", value_name = "FILE")]
+    #[arg(long, env = "VOBIZ_ACCOUNTS_FILE", global = true, value_name = "FILE")]
     pub accounts_file: Option<PathBuf>,
     /// Base of the Vobiz API
-    #[arg(long, env = "VOBIZ_API_URL", default_value = "https://api.vobiz.ai", value_name = "URL")]
+    #[arg(
+        long,
+        env = "VOBIZ_API_URL",
+        global = true,
+        default_value = "https://api.vobiz.ai",
+        value_name = "URL"
+    )]
     pub api_url: String,
     /// HTTP proxy for requests to the Vobiz API, such as http://proxy:3128 [default: none; HTTPS_PROXY is not heeded]
-    #[arg(long, env = "VOBIZ_PROXY", value_name = "URL")]
+    #[arg(long, env = "VOBIZ_PROXY", global = true, value_name = "URL")]
     pub proxy: Option<String>,
     /// Casing of the API path: auto, Account or account
-    #[arg(long, env = "VOBIZ_ACCOUNT_PATH", default_value = "auto", value_name = "CASING")]
+    #[arg(long, env = "VOBIZ_ACCOUNT_PATH", global = true, default_value = "auto", value_name = "CASING")]
     pub account_path: String,
     /// Requests a second to the Vobiz API, per account, over all replicas
-    #[arg(long, env = "VOBIZ_MAX_RPS", default_value = "10", value_name = "RATE")]
+    #[arg(long, env = "VOBIZ_MAX_RPS", global = true, default_value = "10", value_name = "RATE")]
     pub max_rps: String,
     /// Longest wait for one answer of the Vobiz API
-    #[arg(long, env = "CDR_REQUEST_TIMEOUT", default_value = "15s", value_name = "DURATION")]
+    #[arg(long, env = "CDR_REQUEST_TIMEOUT", global = true, default_value = "15s", value_name = "DURATION")]
     pub request_timeout: String,
 }
 
@@ -66,6 +78,11 @@ impl VobizArgs {
             Some(config) if wrong.is_empty() => Ok(config),
             _ => Err(wrong),
         }
+    }
+
+    /// Whether they name any account at all.
+    pub fn name_an_account(&self) -> bool {
+        self.auth_id.is_some() || self.accounts_file.is_some()
     }
 
     pub(super) fn checked(&self, wrong: &mut Mistakes) -> Option<VobizConfig> {

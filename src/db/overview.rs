@@ -99,6 +99,8 @@ pub struct OwedSnapshot {
     pub due: i64,
     /// Under a lease, waiting for their first fetch or in a backoff.
     pub waiting: i64,
+    /// The account was retired: they came after that.
+    pub retired: bool,
 }
 
 /// Certain calls of an account and class that have been owed for over 36 hours, whatever their next try.
@@ -220,9 +222,12 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
 pub async fn thorough(connection: &mut PgConnection) -> Result<Thorough, sqlx::Error> {
     let owed = sqlx::query_as!(
         OwedSnapshot,
-        r#"select account_id, count(*) filter (where due_at <= vobiz.now()) as "due!",
-                  count(*) filter (where due_at > vobiz.now()) as "waiting!"
-           from vobiz.cdr_queue where dead_at is null group by account_id order by account_id"#
+        r#"select q.account_id, q.due as "due!", q.waiting as "waiting!", a.retired_at is not null as "retired!"
+           from (select account_id, count(*) filter (where due_at <= vobiz.now()) as due,
+                        count(*) filter (where due_at > vobiz.now()) as waiting
+                 from vobiz.cdr_queue where dead_at is null group by account_id) q
+           left join vobiz.account a on a.account_id = q.account_id
+           order by q.account_id"#
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -331,6 +336,7 @@ async fn instants_ahead(connection: &mut PgConnection) -> Result<Vec<AheadSnapsh
            from instant i
            -- Less is the clock itself, which NTP moves.
            where i.instant > vobiz.now() + interval '5 seconds'
+             and not exists (select from vobiz.account x where x.account_id = i.account_id and x.retired_at is not null)
            group by i.account_id order by i.account_id"#
     )
     .fetch_all(connection)

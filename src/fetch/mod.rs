@@ -138,7 +138,7 @@ impl Fetcher {
                 }
                 Ok(_) => idle = IDLE.0,
                 Err(error) => {
-                    condition.raise(&error);
+                    condition.raise_for(&error.cause(), error.cure());
                     tokio::select! {
                         () = tokio::time::sleep(IDLE.1) => {}
                         () = stop.cancelled() => {}

@@ -69,7 +69,7 @@ impl Storer {
                     self.bury(outcome, &error).await;
                 }
             } else {
-                self.condition.raise(&error);
+                self.condition.raise_for(&error.cause(), error.cure());
             }
         }
     }

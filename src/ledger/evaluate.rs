@@ -3,7 +3,9 @@
 use super::money::{self, Money, on_odd_rows};
 use super::part::RepeatedRow;
 use super::seconds::{are_seconds, stated};
-use super::words::{in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists};
+use super::words::{
+    in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists, on_zeroed_summary,
+};
 use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
 use crate::db::ledger::record::DayState;
 use crate::db::ledger::unreadable::UnreadableRow;
@@ -87,6 +89,9 @@ pub(super) fn evaluate(seen: &CheckSnapshot<'_>) -> DayDecision {
     let (Some(first), Some(last)) = seen.summaries else {
         return decide(DayState::Unproven, Some("the list came without a summary".into()));
     };
+    if let Some(reason) = on_zeroed_summary(last, &there) {
+        return decide(DayState::Unproven, Some(reason));
+    }
     if first != last {
         return decide(DayState::Unproven, Some("the list changed while it was read".into()));
     }

@@ -270,6 +270,26 @@ fn a_mismatch_says_which_calls_differ_and_by_how_much() {
     );
 }
 
+#[test]
+fn a_zeroed_summary_beside_rows_is_a_degraded_answer() {
+    for (rows, words) in [(1, "beside 1 row of"), (3, "beside 3 rows of")] {
+        for total in [None, Some(rows)] {
+            let (zeroed, totals) = (summary(0, 0, "0"), [both("INR", &side(rows, 90, "1", "1"))]);
+            let snapshot = CheckSnapshot {
+                summaries: (Some(&zeroed), Some(&zeroed)),
+                total,
+                totals: &totals,
+                ..snapshot()
+            };
+            let decision = evaluate(&snapshot);
+            assert_eq!(decision.state, DayState::Unproven);
+            let reason = decision.reason.unwrap();
+            assert!(reason.starts_with("a degraded answer") && reason.contains(words), "{reason}");
+        }
+    }
+    assert_eq!(evaluated(&summary(0, 0, "0"), &side(0, 0, "0", "0"), None).state, DayState::Settled);
+}
+
 /// The same with rows whose `total_cost` is not `cost` and `streaming_cost` together.
 fn with_odd(said: &str, there: &SideTotals, odd: i64, known: Option<&str>) -> DayDecision {
     let summary = summary(there.calls, there.duration, said);

@@ -10,7 +10,6 @@ use crate::account::Account;
 use crate::db::ledger::safe_to_bill;
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, LONGEST_BACKOFF, ListError};
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
 /// Between two polls of safe_to_bill, where no check has moved it: it counts what is owed.
@@ -21,7 +20,7 @@ impl Ledger {
     pub(super) async fn check_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let tick = self.tick();
         let mut failed = 0;
-        let condition = Condition::of(
+        let condition = self.metrics.condition_of(
             "days cannot be compared with the CDR list, so it is not known up to when it is safe to bill",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
@@ -41,7 +40,7 @@ impl Ledger {
                 Err(ListError::Paused) => failed += 1,
                 Err(error) => {
                     failed += 1;
-                    condition.raise(&error.brief());
+                    condition.raise_for(&error.brief(), error.cure());
                 }
             }
             if Instant::now() >= next_note {

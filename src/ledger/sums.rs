@@ -12,8 +12,8 @@ use crate::db::bill::proof::{self, ProofStep, TASK};
 use crate::db::ledger::settled;
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError, in_time, within};
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
+use crate::watch::metrics::Metrics;
 
 /// The calls of a large day are added up in a second or two.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
@@ -27,8 +27,13 @@ const REST: u32 = 4;
 const REST_AT_LEAST: Duration = Duration::from_millis(20);
 
 /// Proves all sums once a day until told to stop.
-pub async fn prove_sums(pool: PgPool, heartbeat: std::sync::Arc<Heartbeat>, stop: CancellationToken) {
-    let condition = Condition::new(
+pub async fn prove_sums(
+    pool: PgPool,
+    metrics: Metrics,
+    heartbeat: std::sync::Arc<Heartbeat>,
+    stop: CancellationToken,
+) {
+    let condition = metrics.condition(
         "the sums of the bill cannot be proved against their calls",
         "it is tried again; the error says whose turn it is; `vobiz-cdr verify` proves them at once",
     );
@@ -38,9 +43,11 @@ pub async fn prove_sums(pool: PgPool, heartbeat: std::sync::Arc<Heartbeat>, stop
             Ok(()) => condition.clear(),
             // That Postgres is away is said by those who suffer from it.
             Err(error @ ListError::Db(DbError::TimedOut(_))) => {
-                condition.raise(&error.brief());
+                condition.raise_for(&error.brief(), error.cure());
             }
-            Err(ListError::Db(error)) if error.refuses_rows() => condition.raise(&error),
+            Err(ListError::Db(error)) if error.refuses_rows() => {
+                condition.raise_for(&error.cause(), error.cure())
+            }
             Err(_) => {}
         }
         heartbeat.idle();

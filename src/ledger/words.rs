@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::evaluate::CheckSnapshot;
 use super::part::RepeatedRow;
-use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal};
+use crate::db::ledger::compare::{LedgerDifference, LedgerDifferences, LedgerTotal, SideTotals};
+use crate::vobiz::Summary;
 
 /// Calls that are named in the reason.
 const NAMED: usize = 3;
@@ -27,6 +28,15 @@ pub(super) fn on_refused_pages(seen: &CheckSnapshot<'_>) -> Option<String> {
         }
     }
     Some(reasons.join("; "))
+}
+
+/// A summary that says nothing at all of rows that are there: Vobiz could not add them up, and says zero for it.
+pub(super) fn on_zeroed_summary(summary: &Summary, there: &SideTotals) -> Option<String> {
+    let rows = there.calls;
+    (summary.calls == Some(0) && rows > 0).then(|| {
+        let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
+        format!("a degraded answer: Vobiz's summary says no calls beside {rows} of its own list")
+    })
 }
 
 /// Calls that two lists show.

@@ -60,6 +60,11 @@ impl ListError {
         matches!(self, Self::Db(db::DbError::Sql(error)) if work_lease::is_lost(error))
     }
 
+    /// What to do about just this, where that is known.
+    pub(crate) fn cure(&self) -> Option<&'static str> {
+        if let Self::Db(error) = self { error.cure() } else { None }
+    }
+
     /// The failure for the log: without what Vobiz said, which may hold numbers.
     pub(crate) fn brief(&self) -> String {
         match self {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::conditions::{conditions, postgres};
 use super::late::{ahead, long_owed};
 use super::pauses::{paused, paused_alone, unanswered};
 
+use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
@@ -16,6 +18,7 @@ use crate::db::overview::{
     AccountSnapshot, AheadSnapshot, DeadLetterSnapshot, LongOwedSnapshot, NewestCalls, OwedSnapshot,
 };
 use crate::watch::arrivals::ArrivalCounts;
+use crate::watch::condition::LastingCondition;
 
 /// Clocks that differ by more than this, in seconds, are wrong.
 const SKEW: f64 = 30.0;
@@ -26,7 +29,7 @@ pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// A due call that waits longer than this is not being fetched.
 const STUCK: f64 = 3600.0;
 /// Postgres may restart, and a commit may fail: it is a person's matter after this.
-const AWAY: Duration = Duration::from_secs(10);
+pub(super) const AWAY: Duration = Duration::from_secs(10);
 /// Throttled for more than this part of a quarter of an hour is throttled all the time.
 pub(super) const THROTTLED: f64 = 0.5;
 /// A start takes seconds, unless it migrates or recovers.
@@ -36,7 +39,11 @@ const LASTING_TRIES: i32 = 3;
 /// What changes the sums of the bill is folded into them every five seconds.
 const UNFOLDED: f64 = 15.0 * 60.0;
 /// The queue is counted at least this often, however large it is.
-const UNCOUNTED: Duration = Duration::from_secs(1800);
+pub(super) const UNCOUNTED: Duration = Duration::from_secs(1800);
+
+/// The condition of a queue and a schema that cannot be polled.
+pub(super) const UNPOLLED: &str =
+    "the queue and the schema cannot be polled, so /status knows little of them";
 
 /// What a person must do, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,13 +59,16 @@ pub struct Act {
 }
 
 /// The polls of Postgres so far.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct PostgresSnapshot {
     /// The last poll succeeded.
     pub answers: bool,
     /// For how long it has been so.
     #[serde(rename = "for_seconds", serialize_with = "seconds")]
     pub lasting: Duration,
+    /// Why the last poll failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Cause>,
     /// It takes no writes.
     pub read_only: bool,
 }
@@ -132,8 +142,8 @@ pub struct StatusSnapshot {
     pub schema: SchemaSnapshot,
     /// The clocks.
     pub clocks: ClockSkew,
-    /// Conditions that last: what does not work, what to do, and since how long.
-    pub conditions: Vec<(&'static str, &'static str, Duration)>,
+    /// Conditions that last.
+    pub conditions: Vec<LastingCondition>,
     /// Since when queue and schema were last polled; none if never.
     pub counted: Option<Duration>,
     /// Age of the process.
@@ -178,7 +188,12 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
             "see `vobiz-cdr dead-letters list` and `show CALL_ID`, mend the cause, then `vobiz-cdr dead-letters revive`"
         };
         acts.push(Act {
-            what: format!("{} of account {}: {}", dead_letters(dead.calls), dead.account_id, dead.class),
+            what: format!(
+                "{} of account {}: {}",
+                counted(dead.calls, "dead letter", "dead letters"),
+                dead.account_id,
+                dead.class
+            ),
             for_seconds: whole(dead.oldest_seconds),
             cure: cure.into(),
         });
@@ -213,47 +228,14 @@ fn slow_start(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     }
 }
 
-/// The conditions that the loops raised, and a queue and schema that could not be polled.
-fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    for (what, cure, lasting) in snapshot.conditions.iter().filter(|(_, _, lasting)| *lasting >= AWAY) {
-        acts.push(Act { what: (*what).into(), for_seconds: Some(lasting.as_secs()), cure: (*cure).into() });
-    }
-    // Never counted is no matter in the first minutes.
-    let possible = snapshot.uptime.min(snapshot.postgres.lasting);
-    if snapshot.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
-        acts.push(Act {
-            what: "the queue and the schema could not be polled for long: what is shown of them is old".into(),
-            for_seconds: snapshot.counted.map(|age| age.as_secs()),
-            cure: "see the log for `cannot be polled`: a missing permission, a lock, or a Postgres that is too slow".into(),
-        });
-    }
-}
-
-fn dead_letters(calls: i64) -> String {
-    if calls == 1 { "1 dead letter".into() } else { format!("{calls} dead letters") }
+/// So many of something, in the form of the word that goes with the number.
+pub(super) fn counted(count: i64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Seconds as they are shown.
 pub(super) fn whole(seconds: f64) -> Option<u64> {
     Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|duration| duration.as_secs())
-}
-
-fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if !snapshot.postgres.answers && snapshot.postgres.lasting >= AWAY {
-        acts.push(Act {
-            what: "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost".into(),
-            for_seconds: Some(snapshot.postgres.lasting.as_secs()),
-            cure: "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)".into(),
-        });
-    }
-    if snapshot.postgres.read_only {
-        acts.push(Act {
-            what: "this Postgres takes no writes: callbacks get 503".into(),
-            for_seconds: None,
-            cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
-                .into(),
-        });
-    }
 }
 
 /// Rows of the list that Vobiz does not show.
@@ -329,9 +311,8 @@ fn wrong_bill(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         let n = sums.wrong_sums;
         acts.push(Act {
             what: format!(
-                "{n} {} of the bill {} not equal the calls, first on {} of account {}",
-                if n == 1 { "sum" } else { "sums" },
-                if n == 1 { "does" } else { "do" },
+                "{} not equal the calls, first on {} of account {}",
+                counted(n, "sum of the bill does", "sums of the bill do"),
                 first.day,
                 first.account_id
             ),
@@ -349,9 +330,8 @@ fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if sums.unfolded_seconds > UNFOLDED {
         acts.push(Act {
             what: format!(
-                "{n} {} of the sums of the bill {} not folded into them: reports are right, and become slower",
-                if n == 1 { "change" } else { "changes" },
-                if n == 1 { "is" } else { "are" },
+                "{} not folded into them: reports are right, and become slower",
+                counted(n, "change of the sums of the bill is", "changes of the sums of the bill are"),
             ),
             for_seconds: whole(sums.unfolded_seconds),
             cure: "see that a process of the service runs, and its log for `the rollup cannot be folded`; if nothing is said there, see \
@@ -368,16 +348,21 @@ fn verb(state: &str) -> &str {
 fn unconfigured(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     for owed in &snapshot.owed {
         if !snapshot.accounts.iter().any(|account| account.account_id == owed.account_id) {
-            acts.push(Act {
-                what: format!(
-                    "{} calls are owed for account {}, which is not configured",
-                    owed.due + owed.waiting,
-                    owed.account_id
-                ),
-                for_seconds: None,
-                cure: "add the account to the settings (and send SIGHUP): until then nobody fetches them"
-                    .into(),
-            });
+            let (calls, id) = (counted(owed.due + owed.waiting, "call is", "calls are"), &owed.account_id);
+            let (what, cure) = if owed.retired {
+                (
+                    format!("{calls} owed for account {id}, which was retired before they came"),
+                    "a process still takes its callbacks: take the account out of the settings of that one as well (SIGHUP); then `vobiz-cdr \
+                     account retire` with --give-up closes them. If the account is to go on, configure it again everywhere",
+                )
+            } else {
+                (
+                    format!("{calls} owed for account {id}, which is not configured"),
+                    "add the account to the settings (and send SIGHUP): until then nobody fetches them. One that has left for good: `vobiz-cdr \
+                     account retire`",
+                )
+            };
+            acts.push(Act { what, for_seconds: None, cure: cure.into() });
         }
     }
 }
@@ -404,8 +389,9 @@ fn schema(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if schema.pending > 0 || schema.changed > 0 {
         acts.push(Act {
             what: format!(
-                "the schema does not fit this binary: {} migrations missing, {} with another text",
-                schema.pending, schema.changed
+                "the schema does not fit this binary: {} missing, {} with another text",
+                counted(i64::try_from(schema.pending).unwrap_or(i64::MAX), "migration is", "migrations are"),
+                schema.changed
             ),
             for_seconds: None,
             cure: "run `vobiz-cdr migrate status`, then `vobiz-cdr migrate apply` with the newest binary"

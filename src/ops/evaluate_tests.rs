@@ -1,5 +1,9 @@
 use super::*;
 
+fn owed_of(account: &str, calls: i64, retired: bool) -> OwedSnapshot {
+    OwedSnapshot { account_id: account.into(), due: calls, waiting: 0, retired }
+}
+
 fn account() -> AccountSnapshot {
     AccountSnapshot {
         account_id: "MA_1".into(),
@@ -22,6 +26,18 @@ fn account() -> AccountSnapshot {
     }
 }
 
+/// Callbacks that could not be committed for so many seconds.
+fn committing(seconds: u64) -> LastingCondition {
+    LastingCondition {
+        what: "callbacks cannot be committed",
+        account: String::new(),
+        error: String::new(),
+        cure: "see Postgres",
+        began: Duration::from_secs(seconds),
+        lasting: Duration::from_secs(seconds),
+    }
+}
+
 fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
     ReplicaSnapshot {
         account_id: "MA_1".into(),
@@ -36,9 +52,14 @@ fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
 
 pub(crate) fn well() -> StatusSnapshot {
     StatusSnapshot {
-        postgres: PostgresSnapshot { answers: true, lasting: Duration::from_secs(90_000), read_only: false },
+        postgres: PostgresSnapshot {
+            answers: true,
+            lasting: Duration::from_secs(90_000),
+            failure: None,
+            read_only: false,
+        },
         accounts: vec![account()],
-        owed: vec![OwedSnapshot { account_id: "MA_1".into(), due: 3, waiting: 5 }],
+        owed: vec![owed_of("MA_1", 8, false)],
         dead: vec![],
         callbacks: None,
         newest: vec![],
@@ -52,7 +73,7 @@ pub(crate) fn well() -> StatusSnapshot {
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
         clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
-        conditions: vec![("callbacks cannot be committed", "see Postgres", Duration::from_secs(9))],
+        conditions: vec![committing(9)],
         counted: Some(Duration::from_secs(20)),
         uptime: Duration::from_secs(90_000),
         starting: false,
@@ -87,8 +108,12 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
         paused("throttled", 60.0),
         paused("unavailable", 20.0),
         with(|snapshot| {
-            snapshot.postgres =
-                PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), read_only: false }
+            snapshot.postgres = PostgresSnapshot {
+                answers: false,
+                lasting: Duration::from_secs(5),
+                failure: None,
+                read_only: false,
+            }
         }),
         with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
         with(|snapshot| {
@@ -143,7 +168,7 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "VOBIZ_MAX_RPS",
         ),
         (
-            with(|snapshot| snapshot.conditions[0].2 = Duration::from_secs(10)),
+            with(|snapshot| snapshot.conditions = vec![committing(10)]),
             "callbacks cannot be committed",
             "see Postgres",
         ),
@@ -193,8 +218,18 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "2 dead letters of account MA_1: refused",
             "dead-letters revive",
         ),
+        (
+            with(|snapshot| snapshot.owed.push(owed_of("MA_GONE", 1, false))),
+            "1 call is owed for account MA_GONE, which is not configured",
+            "account retire",
+        ),
+        (
+            with(|snapshot| snapshot.owed.push(owed_of("MA_GONE", 2, true))),
+            "2 calls are owed for account MA_GONE, which was retired before they came",
+            "--give-up",
+        ),
         (with(|snapshot| snapshot.loops[0].stalled = true), "the loop `fetch` makes no progress", "restart"),
-        (with(|snapshot| snapshot.schema.pending = 1), "1 migrations missing", "migrate apply"),
+        (with(|snapshot| snapshot.schema.pending = 1), "1 migration is missing", "migrate apply"),
         (with(|snapshot| snapshot.schema.changed = 1), "1 with another text", "migrate status"),
         (
             with(|snapshot| snapshot.schema.missing_partitions = vec!["callback_2026_12".into()]),
@@ -311,8 +346,12 @@ fn a_process_that_asks_nothing_waits_for_no_answer() {
 #[test]
 fn a_postgres_that_is_away_is_the_only_thing_said() {
     let snapshot = with(|snapshot| {
-        snapshot.postgres =
-            PostgresSnapshot { answers: false, lasting: Duration::from_secs(400), read_only: false };
+        snapshot.postgres = PostgresSnapshot {
+            answers: false,
+            lasting: Duration::from_secs(400),
+            failure: None,
+            read_only: false,
+        };
         snapshot.loops[0].stalled = true;
         snapshot.accounts[0].oldest_single_due_seconds = 9999.0;
         snapshot.accounts[0].swept_seconds_ago = 9999.0;

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use super::evaluate::{Act, StatusSnapshot, whole};
+use super::evaluate::{Act, StatusSnapshot, counted, whole};
 
 /// Calls that are asked for again and again, and do not come.
 pub(super) fn long_owed(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     for owed in &snapshot.long_owed {
-        let (calls, are) = if owed.calls == 1 {
-            ("1 call".to_owned(), "has")
-        } else {
-            (format!("{} calls", owed.calls), "have")
-        };
+        let (calls, have) =
+            (counted(owed.calls, "call", "calls"), if owed.calls == 1 { "has" } else { "have" });
         let cure = match owed.class.as_str() {
             "unavailable" => {
                 "Vobiz fails on just these: ask Vobiz, with `vobiz-cdr dead-letters list --owed`; after three days in which others come, \
@@ -28,7 +25,7 @@ pub(super) fn long_owed(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         };
         acts.push(Act {
             what: format!(
-                "{calls} of account {} {are} been owed for over 36 hours: {}",
+                "{calls} of account {} {have} been owed for over 36 hours: {}",
                 owed.account_id, owed.class
             ),
             for_seconds: whole(owed.oldest_seconds),

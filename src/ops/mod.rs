@@ -9,6 +9,7 @@
 //! `/status`: 503 when a person must act, with what and how.
 
 mod callbacks;
+mod conditions;
 mod evaluate;
 mod gauges;
 mod late;
@@ -77,7 +78,7 @@ pub struct Ops {
     accounts: RwLock<Vec<Arc<Account>>>,
     polls: Mutex<Polls>,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    uncounted: Condition,
+    uncounted: Arc<Condition>,
     /// One scrape at a time: gauges are set and read together.
     scrape: Mutex<()>,
 }
@@ -91,6 +92,10 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// The state of a process that starts.
     pub fn new(settings: OpsSettings, metrics: Metrics) -> Arc<Self> {
+        let uncounted = metrics.condition(
+            evaluate::UNPOLLED,
+            "the error says why: a missing permission, a lock, or a Postgres that is too slow",
+        );
         Arc::new(Self {
             settings,
             metrics,
@@ -100,10 +105,7 @@ impl Ops {
             accounts: RwLock::default(),
             polls: Mutex::new(Polls::new()),
             ready: tokio::sync::Mutex::default(),
-            uncounted: Condition::new(
-                "the queue and the schema cannot be polled, so /status knows little of them",
-                "the error says why: a missing permission, a lock, or a Postgres that is too slow",
-            ),
+            uncounted,
             scrape: Mutex::default(),
         })
     }

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Ops;
-use crate::db::DbError;
 use crate::db::overview::{self, Quick, Thorough};
 use crate::db::timed;
+use crate::db::{self, Cause, DbError};
 
 /// A Postgres that takes longer does not answer.
 const QUICK_WITHIN: Duration = Duration::from_secs(3);
@@ -29,6 +29,8 @@ pub(super) struct Polls {
     pub(super) answers: bool,
     /// Since when it has been so.
     pub(super) since: Instant,
+    /// Why the last poll failed; none after one that succeeded.
+    pub(super) failure: Option<Cause>,
     pub(super) quick: Option<(Instant, Quick)>,
     pub(super) thorough: Option<(Instant, Thorough)>,
     /// Seconds by which Postgres's wall clock is ahead of ours.
@@ -37,7 +39,14 @@ pub(super) struct Polls {
 
 impl Polls {
     pub(super) fn new() -> Self {
-        Self { answers: false, since: Instant::now(), quick: None, thorough: None, clock_skew: None }
+        Self {
+            answers: false,
+            since: Instant::now(),
+            failure: None,
+            quick: None,
+            thorough: None,
+            clock_skew: None,
+        }
     }
 
     fn turn(&mut self, answers: bool) {
@@ -92,8 +101,17 @@ impl Ops {
     async fn poll(&self, pool: &PgPool) -> bool {
         let sent = std::time::SystemTime::now();
         let snapshot = timed!(pool, QUICK_WITHIN, |connection| overview::quick(connection)).await;
+        let failure = match &snapshot {
+            Ok(_) => None,
+            // Waiting for a connection, or for an answer: another one may say why.
+            Err(DbError::TimedOut(_) | DbError::Sql(sqlx::Error::PoolTimedOut)) => {
+                Some(db::why_not(pool).await.unwrap_or_else(Cause::timed_out))
+            }
+            Err(error) => Some(error.cause()),
+        };
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         polls.turn(snapshot.is_ok());
+        polls.failure = failure;
         match snapshot {
             Ok(quick) => {
                 polls.clock_skew = Some(skew(quick.clock, sent, std::time::SystemTime::now()));
@@ -120,7 +138,7 @@ impl Ops {
             Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
                 debug!(%error, "the queue could not be counted");
             }
-            Err(error) => self.uncounted.raise(&error),
+            Err(error) => self.uncounted.raise_for(&error.cause(), error.cure()),
         }
         began.elapsed()
     }

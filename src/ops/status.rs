@@ -92,6 +92,7 @@ impl Ops {
             postgres: PostgresSnapshot {
                 answers: polls.answers,
                 lasting: polls.since.elapsed(),
+                failure: polls.failure.clone(),
                 read_only: quick.is_some_and(|quick| quick.read_only),
             },
             accounts: quick

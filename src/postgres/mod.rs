@@ -39,6 +39,7 @@ use leftovers::PidFile;
 pub use restore::{Restore, Restored};
 use server::Server;
 use socket::Socket;
+pub use socket::shell_word;
 pub use upgrade::{Upgraded, upgrade};
 
 /// The oldest version our SQL runs on.

@@ -182,7 +182,7 @@ fn percent_encoded(bytes: &[u8]) -> String {
 }
 
 /// A word a shell takes as it is.
-pub(super) fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@:+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

@@ -89,7 +89,7 @@ impl GroupCommit {
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
-            refused: false,
+            refused: None,
             kept: None,
         };
         (Self { queue, capacity }, writer.run(waiting))
@@ -102,7 +102,8 @@ impl GroupCommit {
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
-    /// Whether a callback could be committed right now: the same way through, with a statement that writes no row.
+    /// Whether a callback could be committed right now: the same way through, with a statement that writes no row. After callbacks that
+    /// were not committed it is they who are tried, and taken back, until some are.
     pub async fn probe(&self) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
         self.send(None, None, Some(answer))?;
@@ -142,10 +143,27 @@ struct Writer {
     cap: SpeculativeCap,
     heartbeat: Arc<Heartbeat>,
     condition: Arc<Condition>,
-    /// Postgres was there at the last failure, and did not want the rows.
-    refused: bool,
+    /// The callbacks that were not committed last, until others are, or these would be.
+    refused: Option<RefusedCallbacks>,
     /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
     kept: KeptConnection,
+}
+
+/// Callbacks that Postgres did not commit. They were answered 503, and what they need (room in a data file, a partition, a lock) is not
+/// what a probe needs that writes no row.
+struct RefusedCallbacks {
+    entries: Vec<CallbackEntry>,
+    owed: Vec<Owed>,
+}
+
+impl RefusedCallbacks {
+    /// What a part held; nothing of one of probes alone.
+    fn of(part: &mut [Submission]) -> Option<Self> {
+        let entries: Vec<CallbackEntry> =
+            part.iter_mut().filter_map(|submission| submission.entry.take()).collect();
+        let owed = part.iter_mut().filter_map(|submission| submission.owed.take()).collect();
+        (!entries.is_empty()).then_some(Self { entries, owed })
+    }
 }
 
 impl Writer {
@@ -207,14 +225,12 @@ impl Writer {
         while let Some(part) = parts.next() {
             self.heartbeat.beat();
             let result = self.commit_part(&part).await;
-            let Some((part, result)) = parts.unless_split(part, result) else { continue };
+            let Some((mut part, result)) = parts.unless_split(part, result) else { continue };
             let is_whole = part.len() == whole;
             match result {
                 Ok(committed) => {
-                    // Where Postgres refused callbacks themselves, a probe proves nothing: it needs no space on the disk.
-                    if is_whole && (!self.refused || part.iter().any(|submission| submission.entry.is_some()))
-                    {
-                        self.refused = false;
+                    if is_whole {
+                        self.refused = None;
                         self.condition.clear();
                     }
                     self.cap.refund(&part, &committed.new, now);
@@ -226,8 +242,8 @@ impl Writer {
                     self.cap.refund(&part, &[], now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
-                        self.refused = error.refuses_rows();
-                        self.condition.raise(&error);
+                        self.condition.raise_for(&error.cause(), error.cure());
+                        self.refused = RefusedCallbacks::of(&mut part).or(self.refused.take());
                     } else {
                         let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
                         warn!(id, %error, "Postgres refuses this callback: answered 503");
@@ -261,14 +277,25 @@ impl Writer {
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
+        let refused = self.refused.as_ref();
         loop {
             let (connection, deadline) = acquired.parts();
             let work = async {
-                let committed =
-                    enqueue::commit(&mut *connection, entries, owed, self.settings.first_fetch_delay).await?;
-                if entries.is_empty() {
-                    enqueue::probe(connection).await?;
+                let delay = self.settings.first_fetch_delay;
+                // Also for a probe: without rows it still says that Postgres takes no writes.
+                let committed = enqueue::commit(&mut *connection, entries, owed, delay).await?;
+                if !entries.is_empty() {
+                    return Ok(committed);
                 }
+                if let Some(RefusedCallbacks { entries, owed }) = refused {
+                    let (entries, owed): (Vec<_>, Vec<_>) = (entries.iter().collect(), owed.iter().collect());
+                    match enqueue::rehearse(&mut *connection, &entries, &owed, delay).await {
+                        // Postgres would take what it can take.
+                        Err(error) if db::fault(&error) == Fault::Data => {}
+                        rehearsed => rehearsed?,
+                    }
+                }
+                enqueue::probe(connection).await?;
                 Ok(committed)
             };
             let result = tokio::time::timeout_at(deadline, work).await;

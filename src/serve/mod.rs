@@ -6,6 +6,7 @@
 //! [`Service::run_with_reloads`] is the story. The ending, its order and its deadlines, is in `shutdown.rs`.
 
 pub mod port;
+mod reload;
 mod setup;
 mod shutdown;
 
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::account::{self, Account};
 use crate::config::{Part, ServeConfig};
@@ -33,10 +34,10 @@ use crate::ops::{self, Ops, OpsSettings, Phase};
 use crate::receive::{COMMIT_WITHIN, Endpoint, GroupCommit, GroupCommitSettings, router};
 use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use port::listen;
+use reload::Reloading;
 pub use shutdown::Ending;
 
 /// A lease outlives the longest request by this much: time for its slot and for storing its outcome. After a crash, what was in hand
@@ -80,6 +81,8 @@ pub enum Reload {
     Settings(Box<ServeConfig>),
     /// A newer database URL alone.
     Database(SecretString),
+    /// Newer settings that are wrong, and why: nothing of them is taken in.
+    Mistakes(String),
 }
 
 /// A loop that ended. If it was told to, all is well.
@@ -162,16 +165,26 @@ impl Service {
         let workers = Workers { pool: pool.clone(), metrics: metrics.clone() };
         ops.set_accounts(accounts.clone());
         let stop_workers = workers.start(&config, accounts, &mut loops);
-        run_loop(&mut loops, "partitions", &stop_rest, keep_partitions(pool.clone(), stop_rest.clone()));
+        run_loop(
+            &mut loops,
+            "partitions",
+            &stop_rest,
+            keep_partitions(pool.clone(), metrics.clone(), stop_rest.clone()),
+        );
         let heartbeat = metrics.heartbeats.start("rollup", FOLD_STALL_AFTER);
-        run_loop(&mut loops, "rollup", &stop_rest, fold_rollup(pool.clone(), heartbeat, stop_rest.clone()));
+        run_loop(
+            &mut loops,
+            "rollup",
+            &stop_rest,
+            fold_rollup(pool.clone(), metrics.clone(), heartbeat, stop_rest.clone()),
+        );
         if config.parts.contains(&Part::Sweep) {
             let heartbeat = metrics.heartbeats.start("sums", ledger::SUMS_STALL_AFTER);
             run_loop(
                 &mut loops,
                 "sums",
                 &stop_rest,
-                ledger::prove_sums(pool.clone(), heartbeat, stop_rest.clone()),
+                ledger::prove_sums(pool.clone(), metrics.clone(), heartbeat, stop_rest.clone()),
             );
         }
         run_loop(&mut loops, "poll", &stop_rest, Arc::clone(&ops).run(poll_pool.clone(), stop_rest.clone()));
@@ -187,6 +200,7 @@ impl Service {
             stop_endpoint,
             stop_rest,
             home,
+            reloading: Reloading::new(&metrics),
             url,
             pool,
             receive_pool,
@@ -207,6 +221,7 @@ struct RunningService {
     stop_endpoint: CancellationToken,
     stop_rest: CancellationToken,
     home: HomeCountry,
+    reloading: Reloading,
     /// Where the pools lead.
     url: String,
     pool: PgPool,
@@ -234,63 +249,12 @@ impl RunningService {
                     () = self.take_in(newer) => {}
                     () = stop.cancelled() => return Ok(()),
                 },
+                () = self.reloading.due() => tokio::select! {
+                    () = self.take_in_rest() => {}
+                    () = stop.cancelled() => return Ok(()),
+                },
             }
         }
-    }
-
-    async fn take_in(&mut self, newer: Reload) {
-        match newer {
-            Reload::Settings(newer) => self.reload(&newer).await,
-            Reload::Database(url) => self.move_to(&url).await,
-        }
-    }
-
-    /// Goes over to another database URL, if it is one and works.
-    async fn move_to(&mut self, url: &SecretString) {
-        let pools = [&self.pool, &self.receive_pool, &self.poll_pool];
-        match setup::database_anew(pools, &mut self.url, url).await {
-            Ok(true) => info!("reloaded: DATABASE_URL"),
-            Ok(false) => {}
-            Err(error) => warn!(
-                error = format!("{error:#}"),
-                "the new DATABASE_URL does not work, the old one stays: mend it, and send SIGHUP again; where Postgres refuses the old \
-                 one, it is tried again by itself"
-            ),
-        }
-    }
-
-    /// Goes over to newer settings: the endpoint at once, the workers as soon as the accounts are opened.
-    async fn reload(&mut self, newer: &ServeConfig) {
-        // The endpoint needs no database: its new tokens and secrets count at once.
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.reload(setup::endpoint(newer));
-        }
-        if let Some(url) = &newer.database_url {
-            self.move_to(url).await;
-        }
-        let accounts = match setup::accounts_anew(&self.pool, newer, self.home).await {
-            Ok(accounts) => accounts,
-            Err(error) => {
-                warn!(
-                    error = format!("{error:#}"),
-                    "reloaded for callbacks only, fetching goes on with the old settings: send SIGHUP again when Postgres answers"
-                );
-                return;
-            }
-        };
-        self.ops.set_accounts(accounts.clone());
-        // The new workers start at once: leases keep them off what the old ones still have in hand.
-        self.stop_workers.cancel();
-        self.workers.metrics.heartbeats.keep(|name| {
-            let swept = ["sweep ", "drain ", "ledger "].iter().find_map(|flow| name.strip_prefix(flow));
-            swept.is_none_or(|id| accounts.iter().any(|account| account.id().as_str() == id))
-        });
-        self.stop_workers = self.workers.start(newer, accounts, &mut self.loops);
-        info!(
-            accounts = newer.accounts.len(),
-            secrets = newer.callback_secrets.len(),
-            "reloaded: accounts, tokens, rates and callback secrets"
-        );
     }
 }
 
@@ -356,8 +320,14 @@ async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) 
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
     let heartbeat = metrics.heartbeats.start("ops port", Duration::from_secs(60));
-    let server =
-        tokio::spawn(listen(listener, ops::router(Arc::clone(ops)), port::OPS, heartbeat, stop.clone()));
+    let server = tokio::spawn(listen(
+        listener,
+        ops::router(Arc::clone(ops)),
+        port::OPS,
+        metrics.clone(),
+        heartbeat,
+        stop.clone(),
+    ));
     Ok(OpsPort { address, server: AbortOnDropHandle::new(server), stop })
 }
 
@@ -385,7 +355,8 @@ fn open_endpoint(
     let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limits = port::PUBLIC.within_open_files(open_files);
-    let serving = listen(listener, router(Arc::clone(&endpoint)), limits, heartbeat, stop.clone());
+    let serving =
+        listen(listener, router(Arc::clone(&endpoint)), limits, metrics.clone(), heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);
     run_loop(loops, "group_commit", stop, writer);
     endpoint
@@ -402,7 +373,12 @@ fn log_ready(config: &ServeConfig, public: Option<SocketAddr>, ops: SocketAddr) 
 }
 
 /// Partitions are made months ahead, so a failure here has weeks to be mended.
-async fn keep_partitions(pool: PgPool, stop: CancellationToken) {
+async fn keep_partitions(pool: PgPool, metrics: Metrics, stop: CancellationToken) {
+    let condition = metrics.condition_until_mended(
+        "partitions of the coming months cannot be made",
+        "it is tried again every hour, and there is time; `vobiz-cdr migrate apply` makes them, and says why not (a lock, a missing \
+         permission)",
+    );
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(3600)) => {}
@@ -411,16 +387,24 @@ async fn keep_partitions(pool: PgPool, stop: CancellationToken) {
         let ensured =
             timed!(&pool, Duration::from_secs(30), |connection| db::base::partition::ensure(connection));
         match ensured.await {
-            Ok(0) => {}
-            Ok(made) => info!(made, "partitions made"),
-            Err(error) => warn!(%error, "partitions could not be made: trying again in an hour"),
+            Ok(made) => {
+                condition.clear();
+                if made > 0 {
+                    info!(made, "partitions made");
+                }
+            }
+            // That Postgres is away is said by those who suffer from it.
+            Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
+                condition.raise_for(&error.cause(), error.cure());
+            }
+            Err(_) => {}
         }
     }
 }
 
 /// Folds what the triggers noted, so that reports have less to add up. Every replica tries; one does it.
-async fn fold_rollup(pool: PgPool, heartbeat: Arc<Heartbeat>, stop: CancellationToken) {
-    let condition = Condition::new(
+async fn fold_rollup(pool: PgPool, metrics: Metrics, heartbeat: Arc<Heartbeat>, stop: CancellationToken) {
+    let condition = metrics.condition(
         "the rollup cannot be folded, so reports become slower; they stay right",
         "it is tried again; the error says whose turn it is",
     );
@@ -437,7 +421,7 @@ async fn fold_rollup(pool: PgPool, heartbeat: Arc<Heartbeat>, stop: Cancellation
             }
             // That Postgres is away is said by those who suffer from it.
             Err(error) if error.refuses_rows() || matches!(error, db::DbError::TimedOut(_)) => {
-                condition.raise(&error);
+                condition.raise_for(&error.cause(), error.cure());
             }
             Err(_) => {}
         }

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::debug;
 
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
+use crate::watch::metrics::Metrics;
 
 /// The timeout of a port, and how full it may get.
 #[derive(Debug, Clone, Copy)]
@@ -55,17 +55,18 @@ pub async fn listen(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     heartbeat: Arc<Heartbeat>,
     stop: CancellationToken,
 ) {
     let capacity = Arc::new(Semaphore::new(limits.connections));
     let tracker = TaskTracker::new();
-    let full = Condition::new(
+    let full = metrics.condition(
         "the port is full: new connections wait until others end",
         "see who holds so many open: a proxy, or an attack",
     );
-    let refused =
-        Condition::new("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
+    let refused = metrics
+        .condition("connections cannot be accepted", "is the limit of open files (ulimit -n) too low?");
     // A client that comes in vain is not seen from inside: a port that stands full or cannot accept is as good as stalled.
     let mut failing = false;
     loop {

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
-use tracing::{info, warn};
+use sqlx::{PgConnection, PgPool};
+use tracing::{debug, info, warn};
 
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
 use crate::db;
 use crate::db::account::Replica;
 use crate::db::base::{migration, setting};
+use crate::db::retirement::{self, TakenUp};
 use crate::db::timed;
 use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
+/// Two short statements, at the end of a process.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 /// A few short statements.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// All checks of the database, the making of partitions included.
@@ -52,10 +55,23 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     )
     .await?;
     let ids = ids(config);
+    take_up(&mut connection, &ids).await?;
     for (account, calls) in db::queue::owed_elsewhere(&mut connection, &ids).await? {
         warn!(account, calls, "calls are owed for an account that is not configured: nobody fetches them");
     }
     Ok(HomeCountry::new(&home)?)
+}
+
+/// Takes up accounts again that were retired: what a service works for is promised.
+async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
+    for TakenUp { account_id, retired_at } in retirement::take_up(connection, ids).await? {
+        warn!(
+            account = account_id,
+            %retired_at,
+            "this account was retired, and is configured again: the promise for it goes on, and every day since is compared"
+        );
+    }
+    Ok(())
 }
 
 /// Goes over to a newer database URL, if it is another one and works: a password that was changed, another host. Returns
@@ -96,8 +112,17 @@ pub(super) async fn accounts_anew(
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
+    timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
     timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
     Ok(accounts)
+}
+
+/// Takes back what this process has said of its accounts. Where that fails, it counts no more after a few minutes either.
+pub(super) async fn leave(pool: &PgPool) {
+    let left = timed!(pool, LEAVE_WITHIN, |connection| db::account::leave(connection, &Replica::this()));
+    if let Err(error) = left.await {
+        debug!(%error, "the row of this process could not be taken back");
+    }
 }
 
 /// What callbacks are checked by.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{OpsPort, RunningService};
+use super::{OpsPort, RunningService, setup};
 use crate::ops::Phase;
 
 /// After the word to stop, callbacks are taken this long: trunk webhooks are not sent again (documented).
@@ -58,6 +58,7 @@ impl RunningService {
             warn!("not everything ended in time: what is left falls due again");
         }
         drop(loops);
+        setup::leave(&pool).await;
         stop_ops_port.cancel();
         let closed = async {
             let _ = timeout(OPS_PORT_ENDS_WITHIN, &mut server).await;

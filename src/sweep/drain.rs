@@ -18,7 +18,6 @@ use crate::db::base::work_lease::{LeaseSession, WorkLease};
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
 use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 
 /// Between two polls for a backlog.
@@ -241,7 +240,7 @@ impl<'a> Drain<'a> {
 impl Sweeper {
     /// Polls for a backlog of an account until told to stop.
     pub(super) async fn drain_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
-        let condition = Condition::of(
+        let condition = self.metrics.condition_of(
             "the CDR list cannot be drained, so a backlog is fetched call by call",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
@@ -263,7 +262,7 @@ impl Sweeper {
                     pause_after(unpaid, began.elapsed())
                 }
                 Err(error) => {
-                    condition.raise(&error.brief());
+                    condition.raise_for(&error.brief(), error.cure());
                     unpaid += 1;
                     pause_after(unpaid, began.elapsed())
                 }

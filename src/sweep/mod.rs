@@ -29,7 +29,6 @@ use crate::list::{
     DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListTally, ListWalk, MOST_PAGES, PER_PAGE,
     in_time,
 };
-use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 use drain::Drain;
@@ -115,7 +114,7 @@ impl Sweeper {
     async fn sweep_on(&self, account: &Account, heartbeat: &Heartbeat, stop: &CancellationToken) {
         let tick = self.tick();
         let mut failed = 0;
-        let condition = Condition::of(
+        let condition = self.metrics.condition_of(
             "the CDR list cannot be swept, so lost callbacks are not healed",
             "it is tried again; the error says whose turn it is",
             account.id().as_str(),
@@ -135,7 +134,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     failed += 1;
-                    condition.raise(&error.brief());
+                    condition.raise_for(&error.brief(), error.cure());
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.

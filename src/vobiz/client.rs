@@ -123,6 +123,13 @@ pub struct Access {
     token: usize,
 }
 
+impl Access {
+    /// How the path is written, and the place of the token among those that are configured, from 1.
+    pub fn parts(self) -> (PathStyle, usize) {
+        (self.style, self.token + 1)
+    }
+}
+
 /// A filter of the list, and what it is to let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListFilter {

@@ -4,7 +4,6 @@
 //! The flows count here; [`crate::ops`] adds what it has seen in the database and serves all of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -13,7 +12,7 @@ use prometheus::{
 };
 
 use crate::watch::arrivals::{Arrival, Arrivals};
-use crate::watch::condition::Condition;
+use crate::watch::condition::{Condition, LastingCondition};
 use crate::watch::heartbeat::Heartbeats;
 
 const NAMESPACE: &str = "vobiz_cdr";
@@ -282,7 +281,21 @@ impl Metrics {
 
     /// A condition that `/status` shows as well when it lasts.
     pub fn condition(&self, what: &'static str, cure: &'static str) -> Arc<Condition> {
-        let condition = Arc::new(Condition::new(what, cure));
+        self.register(Condition::new(what, cure, ""))
+    }
+
+    /// The same of an account.
+    pub fn condition_of(&self, what: &'static str, cure: &'static str, account: &str) -> Arc<Condition> {
+        self.register(Condition::new(what, cure, account))
+    }
+
+    /// A condition that nothing tries again by itself: it lasts until it is cleared.
+    pub fn condition_until_mended(&self, what: &'static str, cure: &'static str) -> Arc<Condition> {
+        self.register(Condition::new(what, cure, "").until_mended())
+    }
+
+    fn register(&self, condition: Condition) -> Arc<Condition> {
+        let condition = Arc::new(condition);
         let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         // One without a loop was of a loop that has ended.
         all.retain(|condition| Arc::strong_count(condition) > 1);
@@ -290,8 +303,8 @@ impl Metrics {
         condition
     }
 
-    /// The conditions that last: what does not work, what to do, and for how long it has been so.
-    pub(crate) fn lasting_conditions(&self) -> Vec<(&'static str, &'static str, Duration)> {
+    /// The conditions that last.
+    pub(crate) fn lasting_conditions(&self) -> Vec<LastingCondition> {
         let all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter_map(|condition| condition.lasting()).collect()
     }

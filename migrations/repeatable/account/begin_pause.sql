@@ -1,4 +1,5 @@
--- A pause that is on already is extended, never shortened; its reason changes only from throttled to a graver one.
+-- A pause that is on already is extended, never shortened. Its reason is that of the newest failure, since what to do goes by it: an API that
+-- was away and then refuses the token needs a token. It never goes back to throttled.
 create or replace function vobiz.begin_pause(account text, reason text, length interval) returns void
   language plpgsql
   as $$
@@ -12,7 +13,7 @@ create or replace function vobiz.begin_pause(account text, reason text, length i
         -- What lies further ahead than any pause lasts was written under a clock that was wrong.
         paused_until = case when p.paused and a.paused_until <= vobiz.now() + interval '61 minutes'
                             then greatest(a.paused_until, vobiz.now() + length) else vobiz.now() + length end,
-        pause_reason = case when p.paused and p.pause_reason <> 'throttled' then p.pause_reason else reason end,
+        pause_reason = case when p.paused and reason = 'throttled' then p.pause_reason else reason end,
         -- Halved once a pause; 0.02 is the floor: even a limit of 1 request a second still moves.
         rate_share = case when reason = 'throttled' and not p.paused then greatest(0.02, p.share / 2) else a.rate_share end,
         rate_share_at = case when reason = 'throttled' and not p.paused then vobiz.now() else a.rate_share_at end

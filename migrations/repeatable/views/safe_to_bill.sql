@@ -2,7 +2,8 @@ create or replace view vobiz.safe_to_bill as
   with zone as (
     select billing_zone from vobiz.setting
   ), began as (
-    select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, least(a.ledger_since, vobiz.now())) as first_day, vobiz.provider_day_of(a.account_id, vobiz.now()) as today
+    select a.account_id, a.ledger_since, a.day_of, vobiz.provider_day_of(a.account_id, least(a.ledger_since, vobiz.now())) as first_day,
+           vobiz.provider_day_of(a.account_id, least(a.retired_at, vobiz.now())) as today, a.retired_at
     from vobiz.account a
   ), unsettled as (
     -- The first day that is not settled. Days before the ledger began do not count. Where several zones fit the lists, its calls may
@@ -91,6 +92,10 @@ create or replace view vobiz.safe_to_bill as
                   vobiz.time_in_words(q.first_at, z.billing_zone))
     from (select q.account_id, count(*) as calls, min(coalesce(q.announced_at, q.enqueued_at)) as first_at
           from vobiz.cdr_queue q where q.dead_at is null and q.certain group by 1) q cross join zone z
+    union all
+    -- Of an account that was retired nothing is promised from there on, and what is owed or differs later holds nothing.
+    select a.account_id, a.retired_at, 9, format('it is retired: nothing is promised from %s on', vobiz.time_in_words(a.retired_at, z.billing_zone))
+    from began a cross join zone z where a.retired_at is not null
   ), owner as (
     -- Owners of calls that are not configured stand where the accounts stand whose lists show their calls.
     select o.account_id, l.listed_by, f.first_at
@@ -105,36 +110,44 @@ create or replace view vobiz.safe_to_bill as
          or a.account_id = (select c.listed_by from vobiz.cdr c where c.account_id = o.account_id order by c.day_at desc limit 1)) l on true
     where not exists (select from vobiz.account a where a.account_id = o.account_id)
   ), holding as (
-    select h.account_id, h.account_id as listed_by, a.ledger_since, h.place, h.bound, h.words
+    select h.account_id, h.account_id as listed_by, a.ledger_since, h.place, h.bound, h.words, a.retired_at
     from obstacle h join vobiz.account a on a.account_id = h.account_id
+    where h.place = 9 or a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at
     union all
-    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, format('%s (in the list of %s)', h.words, o.listed_by)
+    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, format('%s (in the list of %s)', h.words, o.listed_by), a.retired_at
     from owner o
     join vobiz.account a on a.account_id = o.listed_by
     join obstacle h on h.account_id = o.listed_by
+    where (h.place = 9 or a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at)
+      -- Where another account lists its calls as well, the promise goes on.
+      and (h.place < 9 or not exists (
+        select from owner n join vobiz.account x on x.account_id = n.listed_by where n.account_id = o.account_id and x.retired_at is null))
     union all
     -- What is owed in its own name.
-    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, h.words
+    select o.account_id, o.listed_by, a.ledger_since, h.place, h.bound, h.words, a.retired_at
     from owner o
     join vobiz.account a on a.account_id = o.listed_by
     join obstacle h on h.account_id = o.account_id
+    where a.retired_at is null or greatest(h.bound, a.ledger_since) < a.retired_at
     union all
-    select o.account_id, null, o.first_at, 0, o.first_at, 'no account that is configured lists its calls'
+    select o.account_id, null, o.first_at, 0, o.first_at, 'no account that is configured lists its calls', null
     from owner o where o.listed_by is null
   ), bound as (
     -- Before the ledger began nothing is promised.
     select h.account_id, h.listed_by, h.place, h.words, h.since as ledger_since, greatest(h.bound, h.since) as bound,
-           min(greatest(h.bound, h.since)) over (partition by h.account_id) as safe_to
-    from (select h.account_id, h.listed_by, h.place, h.words, h.bound, max(h.ledger_since) over (partition by h.account_id) as since
+           min(greatest(h.bound, h.since)) over (partition by h.account_id) as safe_to, h.retired_at
+    from (select h.account_id, h.listed_by, h.place, h.words, h.bound, max(h.ledger_since) over (partition by h.account_id) as since,
+                 case when bool_and(h.retired_at is not null) over (partition by h.account_id)
+                      then max(h.retired_at) over (partition by h.account_id) end as retired_at
           from holding h) h
   ), held as (
-    select b.account_id, b.ledger_since, b.safe_to, string_agg(b.words, '; ' order by b.place, b.words) as held_by, min(b.listed_by) as listed_by
+    select b.account_id, b.ledger_since, b.safe_to, string_agg(b.words, '; ' order by b.place, b.words) as held_by, min(b.listed_by) as listed_by, b.retired_at
     from bound b
     where b.bound = b.safe_to
-    group by b.account_id, b.ledger_since, b.safe_to
+    group by b.account_id, b.ledger_since, b.safe_to, b.retired_at
   )
   select h.account_id, h.ledger_since, h.safe_to, z.billing_zone, h.held_by,
-         m.at as since, k.at as moved_back_at, k.was as moved_back_from, h.listed_by, coalesce(y.days, 0) as money_not_compared
+         m.at as since, k.at as moved_back_at, k.was as moved_back_from, h.listed_by, coalesce(y.days, 0) as money_not_compared, h.retired_at
   from held h cross join zone z
   left join lateral (
     select m.at, m.safe_to from vobiz.safe_to_bill_move m where m.account_id = h.account_id order by m.id desc limit 1) m
@@ -159,3 +172,4 @@ comment on column vobiz.safe_to_bill.moved_back_at is 'When it last moved back; 
 comment on column vobiz.safe_to_bill.moved_back_from is 'Where it stood before it last moved back.';
 comment on column vobiz.safe_to_bill.listed_by is 'The account whose list its days are compared with: itself, or for an owner that is not configured the one whose list shows its calls (of several the first by name). NULL: none that is configured.';
 comment on column vobiz.safe_to_bill.money_not_compared is 'Days up to safe_to that settled although something is to be said of their money: see money in vobiz.ledger_day.';
+comment on column vobiz.safe_to_bill.retired_at is 'The account was retired, or every account whose list shows its calls: from here on nothing is promised, and nothing is waited for. NULL: the promise goes on.';

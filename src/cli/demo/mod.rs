@@ -5,6 +5,7 @@ mod proof;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
     let simulator = Simulator::start(simulator_options(args.seed)).await?;
     let config = service_config(&simulator.api_url())?;
     let service = Service::prepare(config.clone(), &url, true).await?;
-    let address = service.address()?;
+    let (address, ops) = (service.address()?, service.ops_address());
     simulator.set_callback_sent_to(&format!("http://{address}/callbacks/vobiz"));
     simulator.set_trunk_url(&format!("http://{address}/callbacks/vobiz/{SECRET}"));
 
@@ -110,10 +111,11 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
             let proved = Box::pin(proof::prove(&pool, &simulator, &config.vobiz())).await?;
             if args.keep && !stop.is_cancelled() {
                 output::stdout_line(&format!(
-                    "\nStill running; look for yourself:  {}\nCallbacks: http://{address}/callbacks/vobiz   CDR API: {}   (Ctrl-C ends it)",
+                    "\nStill running (Ctrl-C ends it). Look for yourself:\n  {}\nCallbacks: http://{address}/callbacks/vobiz\nCDR API: {}",
                     own.psql(DATABASE),
                     simulator.api_url()
                 ));
+                output::stdout_line(&beside(&own.url(DATABASE), &simulator.api_url(), ops));
                 stop.cancelled().await;
             } else {
                 output::stdout_line("\nTo look for yourself with psql, run it with --keep.");
@@ -131,6 +133,23 @@ async fn on_postgres(args: &DemoArgs, own: &Postgres, stop: CancellationToken) -
     serving.await??;
     simulator.stop().await;
     Ok(code)
+}
+
+/// What to paste into another shell, so that the commands of the documentation work on what runs here.
+fn beside(database: &str, api: &str, ops: SocketAddr) -> String {
+    let settings = [
+        ("DATABASE_URL", database),
+        ("VOBIZ_API_URL", api),
+        ("VOBIZ_AUTH_ID", ACCOUNT),
+        ("VOBIZ_AUTH_TOKEN", TOKEN),
+        ("CDR_OPS_LISTEN", &ops.to_string()),
+    ];
+    let words = settings.map(|(name, value)| format!("{name}={}", postgres::shell_word(value)));
+    format!(
+        "In another shell, for `vobiz-cdr status`, `vobiz-cdr reconcile --day` (docs/completeness.md, section 3) and all other commands:\n  \
+         export {}",
+        words.join(" ")
+    )
 }
 
 fn simulator_options(seed: u64) -> SimulatorOptions {

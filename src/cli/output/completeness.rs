@@ -1,5 +1,6 @@
 //! Up to when a bill is complete, in words: what a report says beside its lines, and why an export refuses.
 
+use super::counted;
 use crate::db::bill::completeness::{Completeness, OwnerCompleteness};
 
 /// One line for each owner whose calls are not complete, else one for all; then what the sums say nothing of.
@@ -22,7 +23,7 @@ fn money(completeness: &Completeness) -> impl Iterator<Item = String> {
     let owners = completeness.owners.iter().filter(|owner| owner.money_not_compared > 0);
     owners.map(|owner| {
         let (account, days) = (&owner.account_id, owner.money_not_compared);
-        let days = if days == 1 { "1 settled day".to_owned() } else { format!("{days} settled days") };
+        let days = counted(days, "settled day", "settled days");
         format!(
             "{account}: on {days} Vobiz's summary proves not all of the money, or counts a call more than once: see money in \
              vobiz.ledger_day"
@@ -35,7 +36,7 @@ fn without_calls(completeness: &Completeness) -> impl Iterator<Item = String> {
     let owners = completeness.owners.iter().filter(|owner| owner.days_without_calls > 0);
     owners.map(|owner| {
         let (account, days) = (&owner.account_id, owner.days_without_calls);
-        let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+        let days = counted(days, "day", "days");
         format!("{account}: {days} in which Vobiz listed no call")
     })
 }
@@ -71,7 +72,7 @@ fn to_the_minute(local: &str) -> &str {
 
 /// Calls that the sums say nothing, or not all, of.
 pub(in crate::cli) fn unread(completeness: &Completeness) -> Vec<String> {
-    let calls = |n: i64| if n == 1 { "1 call".to_owned() } else { format!("{n} calls") };
+    let calls = |n: i64| counted(n, "call", "calls");
     let mut lines = Vec::new();
     if completeness.without_cost > 0 {
         lines.push(format!(
@@ -105,6 +106,7 @@ mod tests {
             money_not_compared: 0,
             days_without_calls: 0,
             complete,
+            retired: false,
         }
     }
 

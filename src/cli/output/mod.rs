@@ -30,6 +30,16 @@ impl Write for Stdout {
     }
 }
 
+/// So many of something, in the form of the word that goes with the number.
+pub(super) fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(
+    count: N,
+    one: &str,
+    many: &str,
+) -> String {
+    let word = if count == N::from(1) { one } else { many };
+    format!("{count} {word}")
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that writes data")]
 fn write_all(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -1,5 +1,6 @@
 //! What a person must know to read the figures rightly, on stderr.
 
+use crate::cli::output::counted;
 use crate::cli::output::table::plain;
 use crate::reconcile::{Comparison, FileFacts, NotRead, TotalRows, UnclearNumber};
 
@@ -29,7 +30,10 @@ fn of_file(file: &FileFacts) -> Vec<String> {
         notes.push(format!("the file is {}", file.encoding));
     }
     if file.windows_rows > 0 {
-        notes.push(format!("{} rows have text that is not UTF-8: read as Windows-1252", file.windows_rows));
+        notes.push(format!(
+            "{} text that is not UTF-8: read as Windows-1252",
+            counted(file.windows_rows, "row has", "rows have")
+        ));
     }
     let read_as = file.read_as.iter().map(|(title, name)| format!("the column {title:?} was read as {name}"));
     notes.extend(bounded(read_as.collect(), "columns"));
@@ -96,7 +100,8 @@ fn of_not_read(column: &NotRead) -> String {
     let NotRead { column, read, checked, differing, first } = column;
     match (first, checked) {
         (Some(first), _) => format!(
-            "the column {column:?} was not compared, but {read:?}; the two do not say the same in {differing} rows, first in line {first}"
+            "the column {column:?} was not compared, but {read:?}; the two do not say the same in {}, first in line {first}",
+            counted(*differing, "row", "rows")
         ),
         (None, true) => format!("the column {column:?} was not compared: {read:?} says the same in each row"),
         (None, false) => format!("the column {column:?} was not read, but {read:?}"),
@@ -143,12 +148,15 @@ fn of_comparison(comparison: &Comparison, is_close: bool) -> Vec<String> {
         ));
     }
     if counts.repeated > 0 {
-        notes.push(format!("{} rows say again what a row before them said; compared once", counts.repeated));
+        notes.push(format!(
+            "{} again what a row before said; compared once",
+            counted(counts.repeated, "row says", "rows say")
+        ));
     }
     if counts.left_out > 0 {
         notes.push(format!(
-            "{} rows of other days or accounts than were asked for: left out",
-            counts.left_out
+            "{} of other days or accounts than were asked for: left out",
+            counted(counts.left_out, "row", "rows")
         ));
     }
     if comparison.compared.is_empty() && comparison.not_compared.is_empty() && comparison.rows > 0 {

@@ -33,7 +33,7 @@ pub struct Pause<'a> {
 
 /// Pauses an account for a replica, and for all if nobody is left who might work or another agrees. A 429 counts for all, unless only this
 /// replica says so and it has never had a good answer. A pause that is on already is extended, never shortened; its reason
-/// changes only from throttled to a graver one. A new throttling pause halves the rate, once.
+/// is that of the newest failure, but never goes back to throttled. A new throttling pause halves the rate, once.
 pub async fn pause(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -59,7 +59,7 @@ pub async fn pause(
          from vobiz.account where account_id = $1
          on conflict (account_id, replica) do update set
            seen_at = excluded.seen_at,
-           pause_reason = case when r.pause_reason <> 'throttled' then r.pause_reason else excluded.pause_reason end,
+           pause_reason = case when excluded.pause_reason = 'throttled' then coalesce(r.pause_reason, 'throttled') else excluded.pause_reason end,
            paused_since = case when r.pause_reason <> 'throttled' or r.probe_at > vobiz.now()
                                then least(r.paused_since, excluded.paused_since) else excluded.paused_since end,
            probe_at = case when r.pause_reason is not null and r.probe_at <= vobiz.now() + interval '61 minutes'

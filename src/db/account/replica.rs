@@ -105,6 +105,20 @@ pub(super) async fn seen(
     count_votes(connection, account).await
 }
 
+/// A process that stops says nothing of its accounts any more: neither votes nor alarms.
+pub async fn leave(connection: &mut PgConnection, replica: &Replica) -> Result<(), sqlx::Error> {
+    let accounts = sqlx::query_scalar!(
+        "delete from vobiz.account_replica where replica = $1 returning account_id",
+        replica.id
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for account in accounts {
+        sqlx::query!("select vobiz.count_votes($1)", account).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 /// Writes down a good answer of the API: it outvotes what other replicas see.
 pub async fn answered(
     connection: &mut PgConnection,

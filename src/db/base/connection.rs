@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use tracing::{debug, info, warn};
 
+use super::cause::{Cause, cause};
 use super::fault::{Remedy, remedy};
 use super::session::{self, SessionUser};
-use super::{credentials, partition};
+use super::{credentials, partition, tls_files};
 
 /// A person waits no longer than this for what a pooler does.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +40,19 @@ impl DbError {
         code.is_some_and(|code| !matches!(code.get(..2), Some("08" | "57" | "25")))
     }
 
+    /// Why Postgres did not do it.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Sql(error) => cause(error),
+            Self::TimedOut(_) => Cause::timed_out(),
+        }
+    }
+
+    /// What to do about just this, where that is known.
+    pub fn cure(&self) -> Option<&'static str> {
+        self.cause().cure
+    }
+
     /// What the failure means for the work at hand.
     pub fn fault(&self) -> super::fault::Fault {
         match self {
@@ -50,6 +64,7 @@ impl DbError {
 
 /// Reads a `DATABASE_URL` into options. What a session must have in force is asked for once it is open ([`session`]).
 fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    tls_files::check(url).map_err(|missing| sqlx::Error::Configuration(Box::new(missing)))?;
     Ok(PgConnectOptions::from_str(url)?
         .application_name(&format!("{APPLICATION} {name}"))
         // No float is ours, and a pooler refuses startup options that it does not know.
@@ -137,6 +152,19 @@ pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
         Err(error) => error,
     };
     anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error})")
+}
+
+/// Why a pool gives no connection: itself it says only that it waited. The reason of one that opens beside it, if it does not.
+pub async fn why_not(pool: &PgPool) -> Option<Cause> {
+    let opens = async {
+        let mut beside = pool.connect_options().connect().await?;
+        session::prepare(&mut beside, SessionUser::Service).await?;
+        beside.close().await
+    };
+    match tokio::time::timeout(Duration::from_secs(3), opens).await {
+        Ok(opened) => opened.err().map(|error| cause(&error)),
+        Err(_) => None,
+    }
 }
 
 /// A connection of the pool for one piece of work, all of which must be done by a deadline; see [`timed!`](crate::db::timed).

@@ -1,6 +1,7 @@
 //! What everything in `db` stands on: connections, the one clock, shared settings, the schema itself, long tasks, the audit log.
 
 pub mod audit;
+pub(super) mod cause;
 pub mod clock;
 pub(super) mod columns;
 pub(super) mod connection;
@@ -14,4 +15,5 @@ pub mod session;
 pub mod setting;
 pub mod task;
 pub(super) mod time;
+mod tls_files;
 pub mod work_lease;

@@ -34,6 +34,8 @@ pub struct OwnerCompleteness {
     pub days_without_calls: i64,
     /// Whether all days of the range are settled.
     pub complete: bool,
+    /// Its account was retired before the end of the range, up to where all is settled, and no call came after that.
+    pub retired: bool,
 }
 
 /// What is known of a range of billing days.
@@ -71,7 +73,8 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
            select s.account_id as "account_id!", s.ledger_since as "ledger_since!", s.safe_to as "safe_to!",
                   to_char(s.safe_to at time zone span.billing_zone, 'YYYY-MM-DD HH24:MI:SS') as "safe_to_local!",
                   s.held_by as "held_by!", b.unproven_day as "unproven_day?", b.last_day_before as "last_day_before?",
-                  s.listed_by, y.days as "money_not_compared!", e.days as "days_without_calls!", s.safe_to >= span.to_at and b.unproven_day is null as "complete!"
+                  s.listed_by, y.days as "money_not_compared!", e.days as "days_without_calls!",
+                  (s.safe_to >= span.to_at or r.retired) and b.unproven_day is null as "complete!", r.retired as "retired!"
            from vobiz.safe_to_bill s cross join span
            -- What lies before the ledger may have been listed and settled all the same: a backfill moves its beginning to the first
            -- day that has a call.
@@ -93,6 +96,12 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
              from (select d.day from vobiz.ledger_day d
                    where d.account_id = s.listed_by and d.state = 'settled' and d.from_at >= span.from_at and d.from_at < span.to_at
                    group by d.day having coalesce(sum(d.calls_there), 0) = 0) n) e
+           -- What lies after its end is promised by nobody, and waits for nobody; calls of it that are stored are not proven.
+           cross join lateral (
+             select coalesce(s.retired_at <= s.safe_to, false) and s.retired_at < span.to_at
+                    and not exists (select from vobiz.cdr c
+                                    where c.account_id = s.account_id and c.day_at >= greatest(s.retired_at, span.from_at)
+                                      and c.day_at < span.to_at) as retired) r
            where ($3::text is null or s.account_id = $3)
            order by 1"#,
         filter.from,
@@ -118,7 +127,9 @@ pub async fn read(connection: &mut PgConnection, filter: &ReportFilter) -> Resul
     )
     .fetch_one(connection)
     .await?;
-    let first = owners.iter().min_by_key(|owner| owner.safe_to);
+    // One that was retired ends nothing for the others.
+    let going_on = owners.iter().filter(|owner| !owner.retired).min_by_key(|owner| owner.safe_to);
+    let first = going_on.or_else(|| owners.iter().max_by_key(|owner| owner.safe_to));
     let begins = owners.iter().all(|owner| owner.unproven_day.is_none());
     Ok(Completeness {
         billing_zone: row.billing_zone,

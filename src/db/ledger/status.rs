@@ -1,4 +1,4 @@
-//! The status of the ledger, for an operator.
+//! The status of the ledger, for an operator: of accounts that were retired it says nothing.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -77,7 +77,8 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
         DaySnapshot,
         r#"select d.account_id, d.day, d.state, k.reason as "reason!", d.tries, d.check_at as next_check_at
            from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
-           where d.state in ('differs', 'unproven')
+           join vobiz.account a on a.account_id = d.account_id
+           where d.state in ('differs', 'unproven') and a.retired_at is null
            order by d.account_id, d.day limit $1"#,
         SHOWN
     )
@@ -88,14 +89,16 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
                   coalesce(sum(k.missing_there), 0) as "missing_there!", coalesce(sum(k.differing), 0) as "differing!",
                   coalesce(sum(k.billed_elsewhere), 0) as "billed_elsewhere!", coalesce(sum(k.unreadable), 0) as "unreadable!"
            from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
-           where d.state in ('differs', 'unproven')"#
+           join vobiz.account a on a.account_id = d.account_id
+           where d.state in ('differs', 'unproven') and a.retired_at is null"#
     )
     .fetch_one(&mut *connection)
     .await?;
     let listed_twice = sqlx::query_scalar!(
         r#"select coalesce(sum(k.listed_twice), 0) as "calls!"
            from vobiz.ledger_check k join vobiz.provider_day d on d.account_id = k.account_id and d.day = k.day and d.check_id = k.id
-           where k.listed_twice > 0"#
+           join vobiz.account a on a.account_id = d.account_id
+           where k.listed_twice > 0 and a.retired_at is null"#
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -103,7 +106,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<LedgerSnapshot, sqlx:
         SafeToBillSnapshot,
         r#"select account_id as "account_id!", safe_to as "safe_to!", held_by as "held_by!", since, moved_back_at,
                   money_not_compared as "money_not_compared!"
-           from vobiz.safe_to_bill order by account_id"#
+           from vobiz.safe_to_bill where retired_at is null order by account_id"#
     )
     .fetch_all(connection)
     .await?;

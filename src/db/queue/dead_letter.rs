@@ -203,17 +203,30 @@ pub async fn close(
     // The lock order of the whole service, also where no row of `cdr` is to be changed: a writer that stores one of them now
     // pays its debt first.
     store::lock(&mut transaction, call_ids).await?;
-    let closed = sqlx::query_scalar!(
+    let closed = close_locked(&mut transaction, call_ids, closing.reason, false).await?;
+    transaction.commit().await?;
+    Ok(closed)
+}
+
+/// Moves calls that are locked from the queue to `vobiz.closed_call`: dead letters, or whatever is owed.
+async fn close_locked(
+    connection: &mut PgConnection,
+    call_ids: &[&str],
+    reason: &str,
+    owed_as_well: bool,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"with closed as (
-             delete from vobiz.cdr_queue where call_id = any($1) and dead_at is not null returning *
+             delete from vobiz.cdr_queue where call_id = any($1) and (dead_at is not null or $3) returning *
            ), kept as (
              insert into vobiz.closed_call (call_id, account_id, certain, reason, evidence, announced_at)
              select call_id, account_id, certain, 'by_operator',
-                    format('%s: %s, after %s requests', error_class, last_error, attempts), announced_at
+                    case when error_class is null then format('owed, and given up after %s requests', attempts)
+                         else format('%s: %s, after %s requests', error_class, last_error, attempts) end, announced_at
              from closed order by call_id
            ), audited as (
              insert into vobiz.audit (action, call_id, account_id, reason, detail)
-             select 'dead_letter_closed', call_id, account_id, $2,
+             select case when dead_at is null then 'owed_call_closed' else 'dead_letter_closed' end, call_id, account_id, $2,
                     json_build_object(
                       'class', error_class, 'last_error', last_error, 'attempts', attempts, 'announced_at', announced_at,
                       'first_failed_at', first_failed_at, 'dead_at', dead_at,
@@ -223,12 +236,35 @@ pub async fn close(
            )
            select call_id as "call_id!" from closed"#,
         call_ids as &[&str],
-        closing.reason
+        reason,
+        owed_as_well
     )
-    .fetch_all(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(closed)
+    .fetch_all(connection)
+    .await
+}
+
+/// Closes all that an account owes, dead or not, within the transaction of its retirement. Returns how many.
+pub(in crate::db) async fn give_up(
+    connection: &mut PgConnection,
+    account: &str,
+    closing: Closing<'_>,
+) -> Result<u64, sqlx::Error> {
+    let mut given_up = 0;
+    loop {
+        // In the order of the calls, as everybody locks them.
+        let call_ids = sqlx::query_scalar!(
+            "select call_id from vobiz.cdr_queue where account_id = $1 order by call_id limit 1000",
+            account
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        if call_ids.is_empty() {
+            return Ok(given_up);
+        }
+        let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
+        store::lock(&mut *connection, &call_ids).await?;
+        given_up += close_locked(&mut *connection, &call_ids, closing.reason, true).await?.len() as u64;
+    }
 }
 
 /// Closes all dead letters of a kind, a thousand a transaction. Returns how many.

@@ -1,5 +1,6 @@
 //! What a person types: help and settings here, and a file for each subcommand.
 
+mod account;
 mod backfill;
 mod dead_letters;
 mod demo;

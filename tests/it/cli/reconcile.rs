@@ -175,7 +175,7 @@ async fn what_was_not_compared_is_said_and_is_not_equal_where_we_have_it() {
         (
             list("total_cost,Amount", "0.45,0.45", "0.45,0.54"),
             0,
-            "do not say the same in 1 rows, first in line 3",
+            "do not say the same in 1 row, first in line 3",
         ),
         (list("total_cost,Amount", "0.45,0.45", "0.45,0.450"), 0, "says the same in each row"),
         (

@@ -116,7 +116,9 @@ async fn verify_finds_days_that_are_not_those_of_their_quarters_and_recomputes_t
     let wrong = verify(&db, &[]);
     assert!(
         wrong.stderr.contains("the rollup equals the calls: 100 sums over 100 calls")
-            && wrong.stderr.contains("5 sums by day differ from their quarters: --repair makes them right")
+            && wrong
+                .stderr
+                .contains("5 sums by day differ from the quarters of the day: --repair makes them right")
             && wrong.stdout.contains("2026-05-01")
             && wrong.stdout.contains("Nobody"),
         "{} {}",
@@ -178,7 +180,7 @@ async fn repairing_beside_writers_makes_it_right_and_keeps_what_they_wrote() {
     let repaired = tokio::task::spawn_blocking(move || verify(&clone, &["--repair"])).await.unwrap();
     assert!(
         repaired.stderr.contains("calls differed and were repaired")
-            && repaired.stderr.contains("sums by day differed"),
+            && repaired.stderr.contains("by day differed from the quarters of the day"),
         "{}",
         repaired.stderr
     );

@@ -202,7 +202,7 @@ async fn a_pause_is_extended_and_never_shortened() {
 }
 
 #[tokio::test]
-async fn the_graver_reason_wins() {
+async fn the_newest_reason_counts_but_throttling_hides_none() {
     use PauseReason::{Denied, Throttled, Unavailable, Unreadable};
     for (first, second, expected) in [
         (Throttled, Denied, "denied"),
@@ -210,7 +210,9 @@ async fn the_graver_reason_wins() {
         (Throttled, Unreadable, "unreadable"),
         (Throttled, Throttled, "throttled"),
         (Denied, Throttled, "denied"),
-        (Denied, Unavailable, "denied"),
+        // What to do goes by it: an API that was away and then refuses the token needs a token.
+        (Denied, Unavailable, "unavailable"),
+        (Unavailable, Denied, "denied"),
         (Unavailable, Throttled, "unavailable"),
     ] {
         let db = Database::new().await;
@@ -219,6 +221,21 @@ async fn the_graver_reason_wins() {
         assert_eq!(status(&db).await.pause_reason.as_deref(), Some(expected), "{first:?}, {second:?}");
         assert_eq!(db.count("select count(*) from vobiz.account_pause").await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_process_that_stops_takes_back_what_it_has_said() {
+    let db = Database::new().await;
+    pause(&db, PauseReason::Denied, MINUTE).await;
+    let seen = async || account::replicas(&mut *db.connection().await).await.unwrap().len();
+    assert_eq!((seen().await, status(&db).await.pause_reason.as_deref()), (1, Some("denied")));
+    let other = account::Replica::new("host-b", 4711);
+    account::answered(&mut *db.connection().await, &account(), &other).await.unwrap();
+    assert_eq!(seen().await, 2);
+    account::leave(&mut *db.connection().await, &replica()).await.unwrap();
+    assert_eq!(seen().await, 1, "nobody has to mend a process that is gone");
+    let of_other = account::status(&mut *db.connection().await, &account(), &other).await.unwrap().unwrap();
+    assert_eq!(of_other.pause_reason, None);
 }
 
 #[tokio::test]

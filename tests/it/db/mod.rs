@@ -8,3 +8,4 @@ mod ledger;
 mod overview;
 mod queue;
 mod reconcile;
+mod retirement;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("db::ledger", &["db::base", "vobiz"]),
     ("db::bill", &["db::base"]),
     ("db::reconcile", &["vobiz"]),
+    ("db::retirement", &["db::base", "db::ledger", "db::queue", "vobiz"]),
     ("db::overview", &["db::base", "db::account", "db::ledger", "db::bill"]),
     ("account", &["config", "db", "vobiz", "retry", "watch"]),
     ("receive", &["db", "vobiz", "watch"]),

@@ -57,7 +57,7 @@ async fn what_changes_a_settled_day_past_the_triggers_is_found_although_its_sums
         if by_service {
             let (stop, metrics) = (CancellationToken::new(), Metrics::new());
             let heartbeat = metrics.heartbeats.start("sums", Duration::from_secs(180));
-            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), heartbeat, stop.clone()));
+            let proving = tokio::spawn(prove_sums(world.database.pool.clone(), vobiz_cdr::watch::metrics::Metrics::new(), heartbeat, stop.clone()));
             until("the day is reopened", async || world.database.count(day).await > 0).await;
             stop.cancel();
             proving.await.unwrap();

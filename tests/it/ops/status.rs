@@ -45,7 +45,12 @@ async fn callbacks_that_cannot_be_committed_call_a_person_although_postgres_answ
         assert_eq!(call(&vobiz, &running, 1).await, 0);
         running.acts().await.into_iter().next().ok_or("all is well")
     });
-    assert_eq!(act.await, "callbacks cannot be committed and are answered 503");
+    assert_eq!(act.await, "callbacks cannot be committed and are answered 503: 53100, SQLSTATE 53100");
+    let (_, page) = running.page("/status").await;
+    assert!(
+        page.contains("there is no room on the disk of Postgres"),
+        "the cure is that of its reason: {page}"
+    );
     database.run("drop trigger refuse on vobiz.callback").await;
     assert_eq!(call(&vobiz, &running, 1).await, 1);
     running.all_is_well().await;
@@ -96,7 +101,7 @@ async fn clocks_partitions_dead_letters_and_strangers_calls_call_a_person() {
     assert!(says("the clock of the Vobiz API is 9") && says("ahead of ours"), "{acts:?}");
     assert!(says("partitions are missing: callback_"), "{acts:?}");
     assert!(says("1 dead letter of account MA_TESTAB12: refused"), "{acts:?}");
-    assert!(says("1 calls are owed for account MA_GONE, which is not configured"), "{acts:?}");
+    assert!(says("1 call is owed for account MA_GONE, which is not configured"), "{acts:?}");
     assert_eq!(acts.len(), 4, "{acts:?}");
     assert_eq!(running.metric("vobiz_cdr_dead_letters{class=\"refused\"}").await, Some(1.0));
     assert_eq!(running.metric("vobiz_cdr_queue_calls{state=\"dead\"}").await, Some(1.0));

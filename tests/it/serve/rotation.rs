@@ -7,8 +7,10 @@ use vobiz_cdr::postgres::{Postgres, PostgresOptions};
 use vobiz_cdr::simulator::Simulator;
 
 use super::{serve, settings};
+use crate::support::database::ACCOUNT;
 use crate::support::endpoint::Callback;
 use crate::support::process::free_port;
+use crate::support::running::page;
 use crate::support::wait::{until, until_is};
 use crate::support::world::{options, pool};
 
@@ -68,11 +70,14 @@ async fn a_new_password_is_read_from_its_file_when_the_old_one_is_refused_and_at
     serve.signal("HUP");
     until("the mistake is said", async || said_count("the new DATABASE_URL does not work") == 1).await;
     assert_eq!(callback("third").await, 200);
+    let act = "the new DATABASE_URL does not work, the old one stays";
+    acts_until(&serve.ops, act, true).await;
     let reloaded = said_count("reloaded: DATABASE_URL");
     run("alter role rotated password 'three'").await;
     std::fs::write(&file, url_with("three")).unwrap();
     serve.signal("HUP");
     until("it is reloaded", async || said_count("reloaded: DATABASE_URL") > reloaded).await;
+    acts_until(&serve.ops, act, false).await;
     run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'rotated'").await;
     until_is("callbacks are taken", 200, async || callback("fourth").await).await;
     serve.terminate();
@@ -80,6 +85,40 @@ async fn a_new_password_is_read_from_its_file_when_the_old_one_is_refused_and_at
     assert_eq!(said_count("rotated:"), 0, "no password is in the log");
     admin.close().await;
     postgres.stop().await.unwrap();
+}
+
+/// Waits until `/status` says something, or no longer says it.
+async fn acts_until(ops: &str, act: &str, said: bool) {
+    let ops: SocketAddr = ops.parse().unwrap();
+    until_is(act, said, async || page(ops, "/status").await.1.contains(act)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_with_mistakes_is_said_until_it_is_mended() {
+    let database = crate::support::database::Database::new().await;
+    let vobiz = Simulator::start(options()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.toml");
+    super::write_accounts(&file, &[(ACCOUNT, super::TOKEN)]);
+    let (port, api) = (free_port(), vobiz.api_url());
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("VOBIZ_API_URL", &api),
+        ("VOBIZ_ACCOUNTS_FILE", file.to_str().unwrap()),
+        ("CDR_CALLBACK_URL", super::SIGNED_FOR),
+    ];
+    let (mut serve, _) = serve(&[], port, &settings);
+    let act = "SIGHUP: not reloaded, the old settings stay: ";
+    for mistake in ["[[account]]\nauth_id = \"MA_", "[[account]]\nauth_token = \"no id\"\n"] {
+        std::fs::write(&file, mistake).unwrap();
+        serve.signal("HUP");
+        acts_until(&serve.ops, act, true).await;
+        super::write_accounts(&file, &[(ACCOUNT, super::TOKEN)]);
+        serve.signal("HUP");
+        acts_until(&serve.ops, act, false).await;
+    }
+    serve.terminate();
+    assert!(serve.wait().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

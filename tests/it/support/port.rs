@@ -31,6 +31,7 @@ impl Port {
             listener,
             endpoint.router,
             limits,
+            vobiz_cdr::watch::metrics::Metrics::new(),
             Heartbeats::default().start("receive", Duration::from_secs(60)),
             stop.clone(),
         ));

@@ -1,0 +1,175 @@
+//! Why Postgres does not do what it is asked: in words, and with what to do about just that. The words of the service that waits for
+//! Postgres are the same for all causes; a person needs this one's.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// The SQLSTATE, where Postgres itself has answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    /// What was said: by Postgres, or by the way to it.
+    pub said: String,
+    /// What to do about it; none where no more is known than that it fails.
+    #[serde(skip)]
+    pub cure: Option<&'static str>,
+}
+
+impl Cause {
+    /// No answer came in time.
+    pub fn timed_out() -> Self {
+        Self { sqlstate: None, said: "no answer in time".into(), cure: Some(TIMED_OUT) }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)?;
+        self.sqlstate.as_ref().map_or(Ok(()), |code| write!(f, ", SQLSTATE {code}"))
+    }
+}
+
+/// The cause of a failure.
+pub fn cause(error: &sqlx::Error) -> Cause {
+    let sqlstate = error.as_database_error().and_then(|error| error.code()).map(Into::into);
+    let said =
+        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    let cure = sqlstate.as_deref().map_or_else(|| by_transport(error), by_sqlstate);
+    Cause { sqlstate, said, cure }
+}
+
+const TIMED_OUT: &str = "see whether it is overloaded or its disk stands still (its own log, pg_stat_activity), who holds a lock \
+                         (pg_locks), and whether a firewall between here and there drops packets";
+
+fn by_sqlstate(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "28P01" | "28000" => {
+            "Postgres refuses the login: put the present user and password into DATABASE_URL (its file is read again by itself and on \
+             SIGHUP; a variable needs a restart), and see pg_hba.conf of the server"
+        }
+        "3D000" => "there is no such database: see the name at the end of DATABASE_URL, or create it",
+        "53300" => {
+            "all connections of the server, the role or the database are taken: see pg_stat_activity for who has them, then raise \
+             max_connections (or the limit of the role), or put a pooler in front; each process needs up to sixteen"
+        }
+        "53100" => {
+            "there is no room on the disk of Postgres: free some or enlarge it (the folder of data and that of pg_wal; old logs, \
+             forgotten replication slots); it goes on by itself"
+        }
+        "53200" => {
+            "Postgres has no memory left: see what else runs there, and its work_mem and max_connections"
+        }
+        "58030" => {
+            "Postgres cannot read or write its files: see the disk and the log of the kernel on that machine"
+        }
+        "25006" => {
+            "it takes no writes: a standby (point DATABASE_URL at the primary), or one that was set to read only (a full disk, most \
+             likely)"
+        }
+        "42501" => {
+            "our role lacks a permission: run `vobiz-cdr migrate apply` as the owner of the schema, or grant what is named"
+        }
+        "55P03" | "57014" => {
+            "somebody holds a lock for too long: see pg_locks and pg_stat_activity (pg_blocking_pids) for who, and end that session \
+             (pg_terminate_backend)"
+        }
+        "23514" => "no partition takes the row: `vobiz-cdr migrate apply` makes it, or says why not",
+        "57P03" => {
+            "Postgres starts, recovers or goes down: its own log says how far it is; it goes on by itself"
+        }
+        "57P01" | "57P02" => "Postgres went down or ended our session: see its own log; it goes on by itself",
+        _ => return None,
+    })
+}
+
+fn by_transport(error: &sqlx::Error) -> Option<&'static str> {
+    if let sqlx::Error::Io(error) = error {
+        match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => return Some(REFUSED),
+            std::io::ErrorKind::NotFound => return Some(NO_FILE),
+            std::io::ErrorKind::TimedOut
+            | std::io::ErrorKind::HostUnreachable
+            | std::io::ErrorKind::NetworkUnreachable => return Some(TIMED_OUT),
+            _ => {}
+        }
+    }
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        return Some(TIMED_OUT);
+    }
+    let said = error.to_string().to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["unsupportedcertversion"]) {
+        return Some(VERSION_1);
+    }
+    if says(&["no such file", "client.crt", "root.crt"]) {
+        return Some(NO_FILE);
+    }
+    if says(&["certificate", "tls", "ssl", "handshake"]) {
+        return Some(
+            "the certificate of Postgres is not believed, or it speaks no TLS: see sslmode and sslrootcert (the file of the authority \
+             that signed it) in DATABASE_URL, that the host there is the one the certificate names, its dates, and this machine's clock",
+        );
+    }
+    if says(&["lookup", "resolve", "name or service", "name resolution"]) {
+        return Some(
+            "the host in DATABASE_URL is not found: see it for a slip, and the DNS of this machine (`getent hosts NAME`)",
+        );
+    }
+    None
+}
+
+const REFUSED: &str = "nothing takes connections at that address: start Postgres, and see host and port in DATABASE_URL and its listen_addresses";
+
+const NO_FILE: &str = "a file that DATABASE_URL names is not there or cannot be read by this user: the files of sslrootcert, sslcert and \
+                       sslkey (also PGSSLROOTCERT, PGSSLCERT, PGSSLKEY), or the folder of the socket (host=/…)";
+
+const VERSION_1: &str = "the certificate of Postgres is of X.509 version 1, which carries no names and is not taken (`openssl req -x509` \
+                         without extensions, or `openssl x509 -req` without -extfile makes such): make one of version 3 with subjectAltName \
+                         (`openssl x509 -req … -extfile FILE` with `subjectAltName=DNS:HOST`) and put it where ssl_cert_file of the server \
+                         says, or use sslmode=require without sslrootcert, which encrypts and believes any";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_cure_of_its_own() {
+        let io = |kind, said: &str| sqlx::Error::Io(std::io::Error::new(kind, said.to_owned()));
+        for (error, cure) in [
+            (io(std::io::ErrorKind::ConnectionRefused, "refused"), "nothing takes connections"),
+            (
+                io(std::io::ErrorKind::NotFound, "No such file or directory (os error 2)"),
+                "sslrootcert, sslcert",
+            ),
+            (
+                io(std::io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"),
+                "is not believed",
+            ),
+            (
+                io(
+                    std::io::ErrorKind::InvalidData,
+                    "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))",
+                ),
+                "X.509 version 1",
+            ),
+            (
+                io(
+                    std::io::ErrorKind::Other,
+                    "failed to lookup address information: Name or service not known",
+                ),
+                "is not found",
+            ),
+            (sqlx::Error::PoolTimedOut, "who holds a lock"),
+        ] {
+            let found = cause(&error);
+            assert!(found.cure.is_some_and(|found| found.contains(cure)), "{error}: {found:?}");
+        }
+        assert_eq!(cause(&sqlx::Error::RowNotFound).cure, None);
+        for code in ["28P01", "53300", "53100", "25006", "55P03", "42501", "57P03", "3D000"] {
+            assert!(by_sqlstate(code).is_some(), "{code}");
+        }
+    }
+}

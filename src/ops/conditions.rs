@@ -1,0 +1,151 @@
+//! What a person must do about conditions that last, and about a Postgres that does not answer or takes no writes: with its reason, and
+//! the cure of just that. Pure.
+
+use std::time::Duration;
+
+use super::evaluate::{AWAY, Act, StatusSnapshot, UNCOUNTED, UNPOLLED};
+use crate::watch::condition::LastingCondition;
+
+/// The list of an account may fail for as long as an outage of the API that calls nobody, and once more after it.
+const LIST_AWAY: Duration = Duration::from_secs(60);
+
+/// A Postgres that does not do its work.
+pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    let postgres = &snapshot.postgres;
+    if !postgres.answers && postgres.lasting >= AWAY {
+        let said = postgres.failure.as_ref().map_or_else(String::new, |failure| format!(" ({failure})"));
+        let cure = postgres.failure.as_ref().and_then(|failure| failure.cure);
+        acts.push(Act {
+            what: format!("Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost{said}"),
+            for_seconds: Some(postgres.lasting.as_secs()),
+            cure: cure
+                .unwrap_or(
+                    "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)",
+                )
+                .into(),
+        });
+    }
+    if postgres.read_only {
+        acts.push(Act {
+            what: "this Postgres takes no writes: callbacks get 503".into(),
+            for_seconds: None,
+            cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
+                .into(),
+        });
+    }
+}
+
+/// The conditions that the loops raised, and a queue and schema that could not be polled.
+pub(super) fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    for condition in snapshot.conditions.iter().filter(|condition| is_shown(condition, snapshot)) {
+        let LastingCondition { what, account, error, cure, began, .. } = condition;
+        let of = if account.is_empty() { String::new() } else { format!(" (account {account})") };
+        let why = if error.is_empty() { String::new() } else { format!(": {error}") };
+        acts.push(Act {
+            what: format!("{what}{of}{why}"),
+            for_seconds: Some(began.as_secs()),
+            cure: (*cure).into(),
+        });
+    }
+    // Never counted is no matter in the first minutes.
+    let possible = snapshot.uptime.min(snapshot.postgres.lasting);
+    let is_said = snapshot.conditions.iter().any(|condition| condition.what == UNPOLLED);
+    if !is_said && snapshot.counted.map_or(possible > AWAY * 12, |age| age > UNCOUNTED) {
+        acts.push(Act {
+            what: "the queue and the schema could not be polled for long: what is shown of them is old".into(),
+            for_seconds: snapshot.counted.map(|age| age.as_secs()),
+            cure: "see the log for `cannot be polled`: a missing permission, a lock, or a Postgres that is too slow".into(),
+        });
+    }
+}
+
+/// Whether it has lasted since Postgres is there again, and nothing else that is said explains it.
+fn is_shown(condition: &LastingCondition, snapshot: &StatusSnapshot) -> bool {
+    if snapshot.postgres.read_only {
+        return false;
+    }
+    let before = condition.began.saturating_sub(snapshot.postgres.lasting);
+    let lasting = condition.lasting.saturating_sub(before);
+    if condition.account.is_empty() {
+        return lasting >= AWAY;
+    }
+    let ours = |account: &str| account == condition.account;
+    let paused = |reason: &Option<String>| reason.as_deref().is_some_and(|reason| reason != "throttled");
+    let is_paused = snapshot.accounts.iter().any(|a| ours(&a.account_id) && paused(&a.pause_reason))
+        || snapshot.replicas.iter().any(|r| ours(&r.account_id) && paused(&r.pause_reason));
+    lasting >= LIST_AWAY && !is_paused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::cause;
+    use crate::ops::evaluate::tests::well;
+
+    fn lasting(account: &str, began: u64, lasting: u64) -> LastingCondition {
+        LastingCondition {
+            what: "it cannot be done",
+            account: account.into(),
+            error: "no room, SQLSTATE 53100".into(),
+            cure: "make room",
+            began: Duration::from_secs(began),
+            lasting: Duration::from_secs(lasting),
+        }
+    }
+
+    #[test]
+    fn a_condition_is_shown_with_its_reason_once_it_has_lasted_since_postgres_is_there() {
+        for (condition, answers_for, paused, shown) in [
+            (lasting("", 10, 10), 1000, false, Some("it cannot be done: no room, SQLSTATE 53100")),
+            (lasting("", 500, 9), 1000, false, None),
+            // Nine of its seconds lie before Postgres came back.
+            (lasting("", 25, 18), 16, false, None),
+            (lasting("", 25, 19), 16, false, Some("it cannot be done: no room, SQLSTATE 53100")),
+            (lasting("MA_1", 90, 59), 1000, false, None),
+            (
+                lasting("MA_1", 90, 60),
+                1000,
+                false,
+                Some("it cannot be done (account MA_1): no room, SQLSTATE 53100"),
+            ),
+            (lasting("MA_1", 90, 60), 1000, true, None),
+            (
+                lasting("MA_2", 90, 60),
+                1000,
+                true,
+                Some("it cannot be done (account MA_2): no room, SQLSTATE 53100"),
+            ),
+        ] {
+            let mut snapshot = well();
+            snapshot.postgres.lasting = Duration::from_secs(answers_for);
+            snapshot.accounts[0].pause_reason = paused.then(|| "denied".into());
+            snapshot.conditions = vec![condition.clone()];
+            let mut acts = Vec::new();
+            conditions(&snapshot, &mut acts);
+            let found: Vec<&str> = acts.iter().map(|act| act.what.as_str()).collect();
+            assert_eq!(found, shown.into_iter().collect::<Vec<_>>(), "{condition:?}");
+            assert!(acts.iter().all(|act| act.cure == "make room"));
+        }
+    }
+
+    #[test]
+    fn a_postgres_that_does_not_answer_is_shown_with_its_reason() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        for (failure, what, cure) in [
+            (
+                Some(cause(&sqlx::Error::Io(refused))),
+                "(error communicating with database: connection refused)",
+                "listen_addresses",
+            ),
+            (Some(cause(&sqlx::Error::PoolTimedOut)), "(pool timed out", "who holds a lock"),
+            (None, "nothing is lost", "start Postgres again"),
+        ] {
+            let mut snapshot = well();
+            snapshot.postgres.answers = false;
+            snapshot.postgres.failure = failure;
+            let mut acts = Vec::new();
+            postgres(&snapshot, &mut acts);
+            assert!(acts[0].what.contains(what) && acts[0].cure.contains(cure), "{acts:?}");
+        }
+    }
+}
