@@ -41,7 +41,7 @@ pub(super) struct PartRead {
     /// Why it is not all of what it says it has, although it was read to its end, or as far as it can be.
     pub(super) broken: Option<String>,
     /// Each record once, by a hash of its key.
-    shown: HashMap<u64, Shown>,
+    shown: HashMap<u64, FirstShown>,
     /// Calls that stand with the same record on more than one page. Where equal times shift rows from page to page, one is shown again in
     /// place of another that no page shows: nothing that is counted tells the two apart.
     across: BTreeSet<String>,
@@ -57,7 +57,7 @@ pub(super) struct PartRead {
 
 /// Where a record was shown first.
 #[derive(Debug, Clone, Copy)]
-struct Shown {
+struct FirstShown {
     /// A hash of it.
     content: u64,
     page: usize,
@@ -76,7 +76,7 @@ impl PartRead {
             let key = hash((&row.call_id, row.fields.vobiz_id));
             match self.shown.get(&key).copied() {
                 None => {
-                    self.shown.insert(key, Shown { content, page: self.pages, in_parts });
+                    self.shown.insert(key, FirstShown { content, page: self.pages, in_parts });
                     self.sums = &self.sums + &of(row);
                     add_stated(&mut self.stated, row);
                     self.currencies.extend(row.fields.currency.clone());
