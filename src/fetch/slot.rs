@@ -81,8 +81,12 @@ fn label(fetched: &Result<Cdr, FetchError>) -> &'static str {
 /// Refuses a record of another account: it must not be billed under a name that nobody gave us.
 pub(super) fn owned(cdr: Cdr, account: &Account, mains: &[AccountId]) -> Result<Cdr, FetchError> {
     let asked = account.id();
-    let Some(owner) = cdr.account_id.as_ref().filter(|_| !cdr.may_belong_to(asked)) else { return Ok(cdr) };
-    let which = if mains.contains(owner) { "another configured account" } else { "which is no sub-account" };
+    if cdr.may_belong_to(asked) {
+        return Ok(cdr);
+    }
+    let configured = cdr.account_id.as_ref().is_some_and(|owner| mains.contains(owner));
+    let which = if configured { "another configured account" } else { "which is no sub-account" };
+    let owner = cdr.named_owner().unwrap_or_default();
     Err(FetchError::Unreadable {
         why: format!("the CDR belongs to {owner}, {which}"),
         body: cdr.payload.text().to_owned().into(),

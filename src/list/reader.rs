@@ -197,8 +197,7 @@ impl ListReader<'_> {
             match row {
                 Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr.without_future(requested_at)),
                 Ok(cdr) if !cdr.may_belong_to(account.id()) => {
-                    let owner = cdr.account_id.as_ref().map_or("", |owner| owner.as_str());
-                    let why = format!("it is of another account: {owner}");
+                    let why = format!("it is of another account: {}", cdr.named_owner().unwrap_or_default());
                     let call_id = Some(cdr.call_id.to_string());
                     sorted.unreadable.push((UnreadableRow { call_id, why }, cdr.payload));
                 }

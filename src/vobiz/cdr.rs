@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::json::{self, Member};
 use super::number::{self, HomeCountry};
-use super::plausible;
 use super::value::{Notes, shorten};
 use super::{AccountId, CallId, InvalidId, Numeric, Payload};
+use super::{owner, plausible};
 
 /// A call detail record as Vobiz's API gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,14 +35,6 @@ impl Cdr {
     /// Reads a payload that was kept anew; `replaced` if there is that note on it.
     pub fn read_kept(payload: &Payload, home: HomeCountry, replaced: bool) -> Result<Self, Unreadable> {
         read(check(payload.text())?, home, replaced)
-    }
-
-    /// Whether the record can be of an account that was asked: the path of a main account shows its own calls and those of its
-    /// sub-accounts. A record that names nobody is of the account that was asked.
-    pub fn may_belong_to(&self, asked: &AccountId) -> bool {
-        self.account_id.as_ref().is_none_or(|owner| {
-            owner == asked || !asked.as_str().starts_with("MA_") || owner.as_str().starts_with("SA_")
-        })
     }
 
     /// The same as a record of its own, beside another one that has its uuid: under a key that its number is part of, with a note.
@@ -378,7 +370,7 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
     for member in last_of_each(members, &mut notes) {
         match member.key.as_ref() {
             "uuid" => call_id = uuid(member.value)?,
-            "account_id" => account_id = account(member.value, &mut notes),
+            "account_id" => account_id = owner::account(member.value, &mut notes),
             key if fields.read(key, member.value, &mut notes) => {}
             _ => {
                 extra.push(if extra.is_empty() { '{' } else { ',' });
@@ -431,15 +423,6 @@ fn uuid(written: &str) -> Result<Option<CallId>, Unreadable> {
         Some(b'"' | b'-' | b'0'..=b'9') => CallId::new(&json::string(written).0).map(Some).map_err(refuse),
         _ => Err(refuse(InvalidId::Character)),
     }
-}
-
-fn account(written: &str, notes: &mut Notes) -> Option<AccountId> {
-    let text: String = notes.read("account_id", written)?;
-    let account = AccountId::new(&text);
-    if let Err(why) = &account {
-        notes.add("account_id", &format!("no account id: {}: {why}", shorten(written)));
-    }
-    account.ok()
 }
 
 #[cfg(test)]

@@ -224,6 +224,13 @@ fn a_record_is_of_the_account_that_was_asked_or_of_one_below_it() {
         ("7", false),
         ("0.45", false),
         ("\"PA_B\"", false),
+        ("{\"id\":\"MA_OTHER999\"}", false),
+        ("[\"MA_A\"]", false),
+        ("true", false),
+        ("\"MA_A~\"", false),
+        ("\"\"", true),
+        ("\" MA_A \"", true),
+        ("NaN", true),
     ] {
         assert_eq!(
             (cdr(owner).may_belong_to(&main), cdr(owner).may_belong_to(&sub)),

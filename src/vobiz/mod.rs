@@ -12,6 +12,7 @@ mod json;
 mod list;
 mod number;
 mod numeric;
+mod owner;
 mod payload;
 mod plausible;
 pub mod signature;

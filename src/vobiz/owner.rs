@@ -1,0 +1,52 @@
+//! Whose a record is: the account that was asked, or one below it; anything else must not be billed under a name that nobody gave us.
+
+use super::cdr::Cdr;
+use super::value::{Notes, shorten};
+use super::{AccountId, json};
+
+impl Cdr {
+    /// Whether the record can be of an account that was asked: the path of a main account shows its own calls and those of its
+    /// sub-accounts. A record that names nobody is of the account that was asked.
+    pub fn may_belong_to(&self, asked: &AccountId) -> bool {
+        match &self.account_id {
+            Some(owner) => {
+                owner == asked || !asked.as_str().starts_with("MA_") || owner.as_str().starts_with("SA_")
+            }
+            None => !asked.as_str().starts_with("MA_") || self.unread_owner().is_none(),
+        }
+    }
+
+    /// The owner that the record names, for a person: also one that is no account id (`{"id":"MA_1"}`, `MA_1~`).
+    pub fn named_owner(&self) -> Option<&str> {
+        self.account_id.as_ref().map(AccountId::as_str).or_else(|| self.unread_owner())
+    }
+
+    fn unread_owner(&self) -> Option<&str> {
+        self.notes.iter().find_map(|note| note.strip_prefix(NO_ACCOUNT_ID))
+    }
+}
+
+/// How the note of an owner begins that is no account id.
+const NO_ACCOUNT_ID: &str = "account_id: no account id: ";
+
+/// The owner that a record names. One that is no account id has a note.
+pub(super) fn account(written: &str, notes: &mut Notes) -> Option<AccountId> {
+    let refused = |why: &str| format!("no account id: {}: {why}", shorten(written));
+    let is_text =
+        !matches!(written.as_bytes().first(), Some(b'{' | b'[')) && !matches!(written, "true" | "false");
+    // A token that is no JSON is taken as null.
+    if !is_text && json::not_json(written).is_none() {
+        notes.add("account_id", &refused("not a text"));
+        return None;
+    }
+    let text: String = notes.read("account_id", written)?;
+    // An empty one names nobody.
+    if text.trim().is_empty() {
+        return None;
+    }
+    let account = AccountId::new(text.trim());
+    if let Err(why) = &account {
+        notes.add("account_id", &refused(&why.to_string()));
+    }
+    account.ok()
+}
