@@ -365,7 +365,7 @@ async fn rows_without_a_time_count_where_nobody_named_days() {
         ("c,,99", "differs c"),
         ("c,1970-01-01 00:00:00,99", "differs c"),
         ("c,2099-03-25 16:20:00,99", "differs c"),
-        ("c,2026-03-25 16:20:00 XXX,99", "unreadable c"),
+        ("c,2026-03-25 16:20:00 Nowhere,99", "unreadable c"),
     ] {
         let (equal, words) = words(&db, &list(row)).await;
         assert!(!equal && words == [word], "{row}: {words:?}");
