@@ -1,7 +1,7 @@
 //! The Acts about callbacks: refused ones are seen here and nowhere else, for Vobiz does not say that it was turned away. Pure.
 
 use super::evaluate::{Act, StatusSnapshot};
-use crate::watch::arrivals::{Arrival, ArrivalCounts};
+use crate::watch::arrivals::{Arrival, ArrivalCounts, Refusal};
 
 /// So many in 15 minutes are no stray request of a stranger.
 const MANY: u64 = 5;
@@ -17,7 +17,7 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         .fold((0, 0), |(calls, announced), newest| (calls + newest.calls, announced + newest.announced));
     let unheard = calls > 0 && announced == 0;
     let accepted = counts.of(Arrival::Accepted);
-    let refused: u64 = Arrival::REFUSED.iter().map(|kind| counts.of(*kind)).sum();
+    let refused: u64 = Refusal::TURNED_AWAY.iter().map(|kind| counts.of(Arrival::Refused(*kind))).sum();
     // A quiet service sees few of them: there it tells that no call of the last hour was announced.
     if refused > accepted && (refused >= MANY || unheard) {
         acts.push(Act {
@@ -44,7 +44,7 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
                 .into(),
         });
     }
-    let nobodys = counts.of(Arrival::NoAccount);
+    let nobodys = counts.of(Arrival::Refused(Refusal::NoAccount));
     if nobodys >= MANY && nobodys * 2 > accepted {
         acts.push(Act {
             what: format!("{nobodys} callbacks of the last 15 minutes announce calls of no configured account: nobody fetches these"),
@@ -57,9 +57,9 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 
 /// `wrong_signature 300, no_proof 21`, the most frequent first.
 fn in_words(counts: &ArrivalCounts) -> String {
-    let mut kinds: Vec<(u64, &str)> = Arrival::REFUSED
+    let mut kinds: Vec<(u64, &str)> = Refusal::TURNED_AWAY
         .iter()
-        .map(|kind| (counts.of(*kind), kind.as_str()))
+        .map(|kind| (counts.of(Arrival::Refused(*kind)), kind.as_str()))
         .filter(|(count, _)| *count > 0)
         .collect();
     kinds.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
@@ -68,9 +68,9 @@ fn in_words(counts: &ArrivalCounts) -> String {
 
 /// How the requests that are refused most differ from what is configured.
 fn most_frequent(counts: &ArrivalCounts) -> &str {
-    Arrival::REFUSED
+    Refusal::TURNED_AWAY
         .iter()
-        .max_by_key(|kind| counts.of(**kind))
+        .max_by_key(|kind| counts.of(Arrival::Refused(**kind)))
         .and_then(|kind| counts.differs.get(kind.as_str()))
         .map_or("see the log for `callback refused`", String::as_str)
 }
@@ -100,12 +100,14 @@ mod tests {
 
     #[test]
     fn refused_callbacks_are_a_persons_matter_when_they_are_most_of_them() {
-        use Arrival::{Accepted, NoProof, WrongSecret, WrongSignature};
+        use Arrival::Accepted;
+        let [no_proof, wrong_secret, wrong_signature] =
+            [Refusal::NoProof, Refusal::WrongSecret, Refusal::WrongSignature].map(Arrival::Refused);
         for (kinds, newest) in [
-            (vec![(WrongSignature, 300), (NoProof, 21)], (0, 0)),
-            (vec![(WrongSignature, 6), (Accepted, 5)], (50, 5)),
+            (vec![(wrong_signature, 300), (no_proof, 21)], (0, 0)),
+            (vec![(wrong_signature, 6), (Accepted, 5)], (50, 5)),
             // Five calls an hour: the list says that they were not announced.
-            (vec![(WrongSecret, 1)], (2, 0)),
+            (vec![(wrong_secret, 1)], (2, 0)),
         ] {
             let acts = acts(&kinds, newest);
             let reason = kinds[0].0.as_str();
@@ -114,10 +116,10 @@ mod tests {
             assert!(acts[0].contains(&format!(": {reason} differs; ")), "{acts:?}");
         }
         for (kinds, newest) in [
-            (vec![(Accepted, 1000), (NoProof, 900)], (100, 90)),
+            (vec![(Accepted, 1000), (no_proof, 900)], (100, 90)),
             // A stranger asked, and nothing is listed.
-            (vec![(NoProof, 4)], (0, 0)),
-            (vec![(NoProof, 2)], (50, 45)),
+            (vec![(no_proof, 4)], (0, 0)),
+            (vec![(no_proof, 2)], (50, 45)),
             (vec![], (0, 0)),
         ] {
             assert_eq!(acts(&kinds, newest), Vec::<String>::new(), "{kinds:?}");
@@ -135,8 +137,11 @@ mod tests {
 
     #[test]
     fn calls_of_nobody_are_said() {
-        let found = acts(&[(Arrival::Accepted, 20), (Arrival::NoAccount, 15)], (10, 5));
+        let found = acts(&[(Arrival::Accepted, 20), (Arrival::Refused(Refusal::NoAccount), 15)], (10, 5));
         assert!(found.len() == 1 && found[0].starts_with("15 callbacks"), "{found:?}");
-        assert_eq!(acts(&[(Arrival::Accepted, 40), (Arrival::NoAccount, 15)], (10, 5)).len(), 0);
+        assert_eq!(
+            acts(&[(Arrival::Accepted, 40), (Arrival::Refused(Refusal::NoAccount), 15)], (10, 5)).len(),
+            0
+        );
     }
 }

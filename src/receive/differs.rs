@@ -3,8 +3,8 @@
 
 use http::{HeaderMap, Uri, header};
 
-use super::refusal::Refusal;
 use crate::vobiz::signature::base_url;
+use crate::watch::arrivals::Refusal;
 
 /// A segment of a path that is as long as a secret must be is not shown.
 const SECRET_LENGTH: usize = 16;

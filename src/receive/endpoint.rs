@@ -18,11 +18,11 @@ use uuid::Uuid;
 
 use super::differs::Destination;
 use super::group_commit::{COMMIT_WITHIN, GroupCommit};
-use super::refusal::{Refusal, Refusals};
+use super::refusal::Refusals;
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
-use crate::watch::arrivals::Arrival;
+use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
 /// Longest body, in bytes. A captured hang-up has 674.
@@ -78,11 +78,10 @@ impl Endpoint {
 
     /// Counts a refusal, keeps how it differs from what is configured, and says whether to keep it in the sample.
     fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
-        let arrival = refusal.arrival();
-        self.metrics.arrivals.count(arrival);
-        self.metrics.arrivals.differs(arrival, came.differs(refusal, configured));
-        if Arrival::REFUSED.contains(&arrival) {
-            self.metrics.refused.with_label_values(&[arrival.as_str()]).inc();
+        self.metrics.arrivals.count(Arrival::Refused(refusal));
+        self.metrics.arrivals.differs(refusal, came.differs(refusal, configured));
+        if Refusal::TURNED_AWAY.contains(&refusal) {
+            self.metrics.refused.with_label_values(&[refusal.as_str()]).inc();
         }
         self.refusals.count(refusal, Instant::now())
     }
@@ -202,7 +201,7 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
             Err(refusal) => {
                 let came = Destination::of(&parts.headers, &parts.uri);
                 if endpoint.count(refusal, &came, &settings.urls) {
-                    let note = Some(refusal.as_str().to_owned());
+                    let note = Some(refusal.in_words().to_owned());
                     endpoint.group_commit.log(received.into_entry(
                         None,
                         Proof::None,
@@ -375,7 +374,7 @@ fn attribute(
     });
     let mut note = received.callback.note.clone();
     if received.callback.ended.is_some() && account.is_none() {
-        note = Some(Refusal::NoAccount.as_str().to_owned());
+        note = Some(Refusal::NoAccount.in_words().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
     VerifiedCallback { entry: received.into_entry(account, proved.proof, outcome, note), owed }

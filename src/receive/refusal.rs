@@ -6,28 +6,11 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::watch::arrivals::Arrival;
+use crate::watch::arrivals::Refusal;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Refused callbacks kept in the log a minute, over all reasons.
 const SAMPLE: u32 = 20;
-
-/// Why a callback was answered 403.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Refusal {
-    /// Nothing in it proves anything.
-    NoProof,
-    /// A secret in the path that is not ours, and no signature that matches.
-    WrongSecret,
-    /// Signature headers, none of which matches.
-    WrongSignature,
-    /// A signature that matches, with a nonce that was used for another call.
-    Replayed,
-    /// Not a refusal but a slip in a URL at Vobiz: a path under `/callbacks/` that is none of ours (404).
-    WrongPath,
-    /// Not a refusal either: the end of a call of no account that is configured (200, logged, not owed).
-    NoAccount,
-}
 
 impl Refusal {
     /// The consequence for the callback, for the log.
@@ -41,20 +24,8 @@ impl Refusal {
         }
     }
 
-    /// What it counts as.
-    pub(super) fn arrival(self) -> Arrival {
-        match self {
-            Self::NoProof => Arrival::NoProof,
-            Self::WrongSecret => Arrival::WrongSecret,
-            Self::WrongSignature => Arrival::WrongSignature,
-            Self::Replayed => Arrival::Replayed,
-            Self::WrongPath => Arrival::WrongPath,
-            Self::NoAccount => Arrival::NoAccount,
-        }
-    }
-
     /// The reason in words, with the cure where there is one.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::NoProof => "no signature and no secret path",
             Self::WrongSecret => "the secret in the path is not ours",
@@ -85,7 +56,7 @@ impl Refusals {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if minute.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
             for (reason, count) in minute.by_reason.drain().filter(|(_, count)| *count > 1) {
-                warn!(reason = reason.as_str(), count, "{}: so many in that minute", reason.consequence());
+                warn!(reason = reason.in_words(), count, "{}: so many in that minute", reason.consequence());
             }
             *minute = Minute { began: Some(now), ..Minute::default() };
         }
@@ -93,7 +64,7 @@ impl Refusals {
         *count += 1;
         if *count == 1 {
             let consequence = reason.consequence();
-            warn!(reason = reason.as_str(), "{consequence}; more of it within a minute is only counted");
+            warn!(reason = reason.in_words(), "{consequence}; more of it within a minute is only counted");
         }
         if matches!(reason, Refusal::WrongPath | Refusal::NoAccount) {
             return false;

@@ -11,6 +11,41 @@ use serde::Serialize;
 const MINUTES: usize = 15;
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Why a callback was turned away, or its call is not owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Nothing in it proves anything (403).
+    NoProof,
+    /// A secret in the path that is not ours, and no signature that matches (403).
+    WrongSecret,
+    /// Signature headers, none of which matches (403).
+    WrongSignature,
+    /// A signature that matches, with a nonce that was used for another call (403).
+    Replayed,
+    /// Not a refusal but a slip in a URL at Vobiz: a path like `/callbacks/…` that is none of ours (404).
+    WrongPath,
+    /// Not a refusal either: the end of a call of no account that is configured (200, logged, not owed). Counted as accepted as well.
+    NoAccount,
+}
+
+impl Refusal {
+    /// Those that were turned away, though Vobiz may have sent them.
+    pub const TURNED_AWAY: [Self; 5] =
+        [Self::NoProof, Self::WrongSecret, Self::WrongSignature, Self::Replayed, Self::WrongPath];
+
+    /// The word for it, in metrics and in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoProof => "no_proof",
+            Self::WrongSecret => "wrong_secret",
+            Self::WrongSignature => "wrong_signature",
+            Self::Replayed => "replayed",
+            Self::WrongPath => "wrong_path",
+            Self::NoAccount => "no_account",
+        }
+    }
+}
+
 /// What became of one callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
@@ -20,49 +55,44 @@ pub enum Arrival {
     Unavailable,
     /// Not readable as a request: too long, too slow, broken off (400, 408, 413).
     BadRequest,
-    /// Nothing in it proves anything (403).
-    NoProof,
-    /// A secret in the path that is not ours (403).
-    WrongSecret,
-    /// Signatures, none of which matches (403).
-    WrongSignature,
-    /// A signature that was used for another call (403).
-    Replayed,
-    /// A path under `/callbacks` that is none of ours (404).
-    WrongPath,
-    /// Committed, but its call is of no account that is configured: logged, not owed (200). Counted as accepted as well.
-    NoAccount,
+    /// Turned away, or not owed.
+    Refused(Refusal),
 }
 
 impl Arrival {
-    /// All of them, in their order.
-    pub const ALL: [Self; 9] = [
-        Self::Accepted,
-        Self::Unavailable,
-        Self::BadRequest,
-        Self::NoProof,
-        Self::WrongSecret,
-        Self::WrongSignature,
-        Self::Replayed,
-        Self::WrongPath,
-        Self::NoAccount,
-    ];
-    /// Those that were turned away, though Vobiz may have sent them.
-    pub const REFUSED: [Self; 5] =
-        [Self::NoProof, Self::WrongSecret, Self::WrongSignature, Self::Replayed, Self::WrongPath];
+    const KINDS: usize = 9;
 
-    /// The word for it, in metrics and in `/status`.
+    /// The word for it, in `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Unavailable => "unavailable",
             Self::BadRequest => "bad_request",
-            Self::NoProof => "no_proof",
-            Self::WrongSecret => "wrong_secret",
-            Self::WrongSignature => "wrong_signature",
-            Self::Replayed => "replayed",
-            Self::WrongPath => "wrong_path",
-            Self::NoAccount => "no_account",
+            Self::Refused(refusal) => refusal.as_str(),
+        }
+    }
+
+    fn all() -> [Self; Self::KINDS] {
+        let [a, b, c, d, e] = Refusal::TURNED_AWAY.map(Self::Refused);
+        [
+            Self::Accepted,
+            Self::Unavailable,
+            Self::BadRequest,
+            a,
+            b,
+            c,
+            d,
+            e,
+            Self::Refused(Refusal::NoAccount),
+        ]
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Accepted => 0,
+            Self::Unavailable => 1,
+            Self::BadRequest => 2,
+            Self::Refused(refusal) => 3 + refusal as usize,
         }
     }
 }
@@ -90,7 +120,7 @@ struct ByMinute {
     /// When the newest minute began.
     began: Instant,
     newest: usize,
-    minutes: [[u64; Arrival::ALL.len()]; MINUTES],
+    minutes: [[u64; Arrival::KINDS]; MINUTES],
     differs: BTreeMap<&'static str, String>,
 }
 
@@ -103,7 +133,7 @@ impl Default for Arrivals {
         Self(Mutex::new(ByMinute {
             began: Instant::now(),
             newest: 0,
-            minutes: [[0; Arrival::ALL.len()]; MINUTES],
+            minutes: [[0; Arrival::KINDS]; MINUTES],
             differs: BTreeMap::new(),
         }))
     }
@@ -116,7 +146,7 @@ impl Arrivals {
     }
 
     /// Keeps how the newest refusal of a kind differs from what is expected.
-    pub fn differs(&self, kind: Arrival, words: String) {
+    pub fn differs(&self, kind: Refusal, words: String) {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         window.differs.insert(kind.as_str(), words);
     }
@@ -130,15 +160,15 @@ impl Arrivals {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         window.turn(now);
         let newest = window.newest;
-        window.minutes[newest][kind as usize] += 1;
+        window.minutes[newest][kind.place()] += 1;
     }
 
     fn counts_at(&self, now: Instant) -> ArrivalCounts {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         window.turn(now);
         let mut counts = ArrivalCounts::default();
-        for kind in Arrival::ALL {
-            let sum: u64 = window.minutes.iter().map(|minute| minute[kind as usize]).sum();
+        for kind in Arrival::all() {
+            let sum: u64 = window.minutes.iter().map(|minute| minute[kind.place()]).sum();
             if sum > 0 {
                 counts.by_kind.insert(kind.as_str(), sum);
             }
@@ -156,7 +186,7 @@ impl ByMinute {
         let passed = now.saturating_duration_since(self.began).as_secs() / MINUTE.as_secs();
         for _ in 0..passed.min(MINUTES as u64) {
             self.newest = (self.newest + 1) % MINUTES;
-            self.minutes[self.newest] = [0; Arrival::ALL.len()];
+            self.minutes[self.newest] = [0; Arrival::KINDS];
         }
         self.began += Duration::from_secs(passed * MINUTE.as_secs());
     }
@@ -166,22 +196,30 @@ impl ByMinute {
 mod tests {
     use super::*;
 
+    const FORGED: Arrival = Arrival::Refused(Refusal::WrongSignature);
+
+    #[test]
+    fn each_kind_has_a_place_of_its_own() {
+        let places: Vec<usize> = Arrival::all().into_iter().map(Arrival::place).collect();
+        assert_eq!(places, (0..Arrival::KINDS).collect::<Vec<_>>());
+    }
+
     #[test]
     fn the_last_quarter_of_an_hour_is_counted_and_no_more() {
         let arrivals = Arrivals::default();
         let start = Instant::now();
         let at = |minutes: u64| start + Duration::from_secs(minutes * 60 + 1);
-        arrivals.count_at(Arrival::WrongSignature, at(0));
-        arrivals.differs(Arrival::WrongSignature, "another host".into());
+        arrivals.count_at(FORGED, at(0));
+        arrivals.differs(Refusal::WrongSignature, "another host".into());
         for minute in 0..10 {
             arrivals.count_at(Arrival::Accepted, at(minute));
         }
         let counts = arrivals.counts_at(at(10));
-        assert_eq!((counts.of(Arrival::Accepted), counts.of(Arrival::WrongSignature)), (10, 1));
+        assert_eq!((counts.of(Arrival::Accepted), counts.of(FORGED)), (10, 1));
         assert_eq!(counts.differs.len(), 1);
 
         let counts = arrivals.counts_at(at(16));
-        assert_eq!((counts.of(Arrival::Accepted), counts.of(Arrival::WrongSignature)), (8, 0));
+        assert_eq!((counts.of(Arrival::Accepted), counts.of(FORGED)), (8, 0));
         assert!(counts.differs.is_empty(), "what was said of it is over with it");
         assert_eq!(arrivals.counts_at(at(100_000)), ArrivalCounts::default(), "a long night");
     }

@@ -11,7 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::watch::arrivals::{Arrival, Arrivals};
+use crate::watch::arrivals::{Arrivals, Refusal};
 use crate::watch::condition::{Condition, LastingCondition};
 use crate::watch::heartbeat::Heartbeats;
 
@@ -268,7 +268,7 @@ impl Metrics {
         for result in CALLBACK_RESULTS {
             self.callbacks.with_label_values(&[result]);
         }
-        for reason in Arrival::REFUSED {
+        for reason in Refusal::TURNED_AWAY {
             self.refused.with_label_values(&[reason.as_str()]);
         }
         for outcome in FETCH_OUTCOMES {

@@ -10,6 +10,16 @@ pub(in crate::cli) fn lines(completeness: &Completeness) -> Vec<String> {
         let owners: Vec<&str> = completeness.owners.iter().map(|owner| owner.account_id.as_str()).collect();
         lines.push(format!("complete: every day is settled with Vobiz ({})", owners.join(", ")));
     } else {
+        // What is asked for until today is not over, whatever else holds it.
+        if !completeness.over && !lines.iter().any(|line| line.contains("is not over")) {
+            lines.insert(
+                0,
+                format!(
+                    "it ends at {} ({}), and is not over",
+                    completeness.ends_local, completeness.billing_zone
+                ),
+            );
+        }
         lines.insert(0, "NOT COMPLETE".to_owned());
     }
     lines.extend(unread(completeness));
@@ -121,6 +131,16 @@ mod tests {
             unclear: 0,
             owners,
         }
+    }
+
+    #[test]
+    fn a_range_that_is_not_over_says_so_first() {
+        let mut before = owner("MA_A", false);
+        (before.unproven_day, before.last_day_before) =
+            (before.safe_to.date_naive().into(), before.safe_to.date_naive().into());
+        let said = lines(&of(vec![before]));
+        assert_eq!(said[1], "it ends at 2026-12-01 00:00 (Asia/Kolkata), and is not over");
+        assert!(said[2].contains("lies before the ledger begins"), "{said:?}");
     }
 
     #[test]

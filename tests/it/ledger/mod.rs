@@ -48,7 +48,12 @@ pub(crate) async fn since(world: &World, began: DateTime<Utc>) {
 pub(crate) fn at(world: &World, began: DateTime<Utc>, hours: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "seconds of a few days")]
     let started = began + TimeDelta::seconds((hours * 3600.0) as i64);
-    let spec = CallSpec {
+    world.vobiz.place_call(of_a_minute(started)).call_id
+}
+
+/// A call of a minute and 0.45.
+pub(crate) fn of_a_minute(started: DateTime<Utc>) -> CallSpec {
+    CallSpec {
         started_at: Some(started),
         ended_at: Some(started + TimeDelta::seconds(60)),
         ring_time: Some(10),
@@ -56,8 +61,7 @@ pub(crate) fn at(world: &World, began: DateTime<Utc>, hours: f64) -> String {
         cost: Some("0.45".parse().unwrap()),
         streaming_cost: Some("0".parse().unwrap()),
         ..CallSpec::default()
-    };
-    world.vobiz.place_call(spec).call_id
+    }
 }
 
 pub(crate) fn checker(world: &World) -> Ledger {

@@ -4,23 +4,14 @@
 use chrono::TimeDelta;
 use vobiz_cdr::simulator::{CallSpec, SimulatorOptions, SummaryCurrencies};
 
-use super::{check, ledger_world, states};
+use super::{check, ledger_world, of_a_minute, states};
 use crate::support::world::{World, options};
 
 /// A day of calls of 0.45 and a minute each, with these members of their records; and how the day stands after its check.
 async fn day(options: SimulatorOptions, calls: &[&[(&str, &str)]]) -> (World, String) {
     let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options }).await;
     for (n, members) in (1..).zip(calls) {
-        let started = began + TimeDelta::minutes(30 * n);
-        let spec = CallSpec {
-            started_at: Some(started),
-            ended_at: Some(started + TimeDelta::seconds(60)),
-            ring_time: Some(10),
-            billsec: Some(50),
-            cost: Some("0.45".parse().unwrap()),
-            streaming_cost: Some("0".parse().unwrap()),
-            ..CallSpec::default()
-        };
+        let spec = of_a_minute(began + TimeDelta::minutes(30 * n));
         world.vobiz.place_call(members.iter().fold(spec, |spec, (key, json)| spec.with(key, json)));
     }
     check(&world).await;
