@@ -106,7 +106,7 @@ pub async fn strays(
         r#"select count(*) as "rows!"
            from vobiz.listed_call l
            join vobiz.account a on a.account_id = l.account_id
-           cross join lateral (select case a.day_of when 'end_time' then l.end_time when 'created_at' then l.created_at else l.start_time end as instant) i
+           cross join lateral (select vobiz.deciding_instant(a.day_of, l.start_time, l.end_time, l.created_at) as instant) i
            where l.account_id = $1 and l.list_day = $2
              and (i.instant < vobiz.provider_day_start($1, $2) or i.instant >= vobiz.provider_day_start($1, $2 + 1))"#,
         account.as_str(),

@@ -322,3 +322,50 @@ async fn where_several_zones_fit_the_bill_goes_as_far_as_the_earliest_of_them() 
         world.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_two_lists_whose_record_lacks_a_time_is_counted_in_one_day() {
+    // Which times are lacking; whether the call then lies in the second day, by its start and by its end.
+    for (lacking, by_start, by_end) in [
+        (&["start_time"][..], true, true),
+        (&["end_time"], false, false),
+        (&["created_at"], false, true),
+        (&["start_time", "end_time"], true, true),
+        (&["start_time", "created_at"], true, true),
+    ] {
+        for (day_of, second) in [("start_time", by_start), ("end_time", by_end)] {
+            let options = SimulatorOptions { day_zone: 330, day_of: DayOf::Either, ..options() };
+            let (world, began) = ledger_world(options).await;
+            world.database.run(&format!("update vobiz.account set day_of = '{day_of}'")).await;
+            for hours in [3.0, 12.0, 17.0, 30.0, 36.0, 42.0] {
+                at(&world, began, hours);
+            }
+            let midnight = began + TimeDelta::hours(24);
+            let twice = CallSpec {
+                started_at: Some(midnight - TimeDelta::minutes(10)),
+                ended_at: Some(midnight + TimeDelta::minutes(10)),
+                ring_time: Some(10),
+                billsec: Some(1190),
+                ..CallSpec::default()
+            };
+            world.vobiz.place_call(lacking.iter().fold(twice, |spec, key| spec.with(key, "null")));
+            world.sweep().await;
+            for _ in 0..3 {
+                check(&world).await;
+                hurry(&world).await;
+            }
+            let ledger = world
+                .database
+                .texts("select concat_ws(' ', state, calls_there, listed_twice) from vobiz.ledger_day where to_at < vobiz.now() order by day")
+                .await;
+            let said = if second { ["settled 4 1", "settled 4 0"] } else { ["settled 4 0", "settled 4 1"] };
+            assert_eq!(ledger, said, "{lacking:?} by {day_of}");
+            assert_eq!(
+                super::settled::settled_days(&world.database).await,
+                (2, 7),
+                "{lacking:?} by {day_of}"
+            );
+            world.end().await;
+        }
+    }
+}
