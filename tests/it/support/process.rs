@@ -14,6 +14,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
             || text == "DATABASE_URL"
             || text == "DATABASE_URL_FILE"
             || text == "RUST_LOG"
+            || ["https_proxy", "all_proxy"].contains(&text.to_lowercase().as_str())
         {
             command.env_remove(&name);
         }
