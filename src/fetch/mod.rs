@@ -189,8 +189,8 @@ impl Fetcher {
             let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
             let from = scan_start.begin(Instant::now());
-            if from.is_none() {
-                self.mend_due(account).await?;
+            if scan_start.mends(Instant::now()) {
+                self.mend_due(account).await;
             }
             let (leases, reserved) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
@@ -225,15 +225,25 @@ impl Fetcher {
         Ok(count)
     }
 
-    /// Makes calls due that a clock that was ahead put off for longer than any rule does.
-    async fn mend_due(&self, account: &Account) -> Result<(), DbError> {
+    /// Makes calls due that a clock that was ahead put off for longer than any rule does. Where that fails, the others are fetched all
+    /// the same.
+    async fn mend_due(&self, account: &Account) {
         let mended =
             timed!(&self.pool, DB_TIMEOUT, |connection| queue::mend_due(connection, account.id(), MENDED));
-        let calls = mended.await?;
-        if calls > 0 {
-            warn!(account = %account.id(), calls, "calls were put off under a clock that was ahead: they are due now");
+        match mended.await {
+            Ok(0) => {}
+            Ok(calls) => {
+                warn!(account = %account.id(), calls, "calls were put off under a clock that was ahead: they are due now");
+            }
+            Err(error) if error.refuses_rows() || matches!(error, DbError::TimedOut(_)) => {
+                let error = error.cause();
+                warn!(account = %account.id(), %error, "calls that a clock put off cannot be looked for: it is tried again");
+            }
+            // That Postgres is away is said by the lease.
+            Err(error) => {
+                debug!(account = %account.id(), %error, "calls that a clock put off were not looked for")
+            }
         }
-        Ok(())
     }
 
     /// A free worker slot; where the last round found calls, so that more may be due, one of several if that takes but a moment. None:

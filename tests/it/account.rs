@@ -12,6 +12,7 @@ use vobiz_cdr::simulator::{
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until_is;
+use vobiz_cdr::retry::{ListAnswer, PauseReason, ProbeDepth};
 use vobiz_cdr::vobiz::{Client, HomeCountry, Http};
 
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
@@ -43,6 +44,37 @@ async fn the_previous_token_works_during_a_rotation() {
     world.owed_call().await;
     fetcher.run_until_idle().await;
     assert_eq!(world.stored().await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_an_old_token_still_has_in_hand_pauses_nothing_once_there_is_a_newer_one() {
+    let world = World::new().await;
+    let (pool, api) = (&world.database.pool, world.vobiz.api_url());
+    let (old, newer) =
+        (&world.accounts[0], account(pool, &api, credentials(ACCOUNT, &["tok_newer"]), 1000.0));
+    assert!(old.ensure_access().await);
+    world.vobiz.set_token(ACCOUNT, "tok_newer");
+    // Both are of this process, which goes over from one to the other.
+    for (superseded, reason) in [(true, "∅"), (false, "denied")] {
+        old.set_superseded(superseded).await;
+        assert_eq!(old.verify("a 401", ProbeDepth::List).await, ListAnswer::Paused);
+        assert_eq!(world.pause_reason().await, reason);
+        old.probe("denied").await;
+        old.pause(PauseReason::Denied, Duration::from_secs(60), "a 401").await;
+        assert_eq!(world.pause_reason().await, reason);
+    }
+    // Nor does an old token that still works end a pause of the newer one.
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    newer.verify("a 401", ProbeDepth::List).await;
+    old.set_superseded(true).await;
+    old.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "denied");
+    newer.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "denied");
+    world.vobiz.set_token(ACCOUNT, "tok_newer");
+    newer.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "∅");
     world.end().await;
 }
 
