@@ -114,6 +114,13 @@ impl Serve {
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
+    /// Several signals, one right after the other.
+    pub(crate) fn signals(&self, names: &[&str]) {
+        let id = self.child.id();
+        let sent: Vec<String> = names.iter().map(|name| format!("kill -{name} {id}")).collect();
+        assert!(Command::new("sh").args(["-c", &sent.join(" && ")]).status().unwrap().success());
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until_some_blocking("serve ends", || self.child.try_wait().unwrap().ok_or("it runs"))
