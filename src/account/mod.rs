@@ -166,10 +166,12 @@ impl Account {
 
     /// Pauses the account for this replica, and for all where another agrees or nobody else is there.
     pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
-        let Some(_held) = self.may_note().await else {
-            debug!(account = %self.id(), reason = reason.as_str(), why, "the old access is paused, the new one goes on");
+        let held = self.may_note().await;
+        // That there were too many requests holds whatever the token.
+        if held.is_none() && reason != PauseReason::Throttled {
+            debug!(account = %self.id(), reason = reason.as_str(), why, "an access that is no longer in force is not paused");
             return;
-        };
+        }
         // All that was in flight may find the same; it is logged once a pause.
         let is_new = {
             let mut logged = self.logged_pause.lock().unwrap_or_else(PoisonError::into_inner);

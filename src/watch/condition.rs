@@ -122,6 +122,11 @@ impl Condition {
         self.end_if_quiet(Instant::now());
     }
 
+    /// Whether it is not over, shown or not.
+    pub fn is_raised(&self) -> bool {
+        self.state().lasting.is_some()
+    }
+
     /// What does not work, until it is over.
     pub fn lasting(&self) -> Option<LastingCondition> {
         self.lasting_at(Instant::now())

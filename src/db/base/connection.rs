@@ -262,7 +262,8 @@ impl Acquired {
         error: sqlx::Error,
     ) -> Result<Ended<T>, DbError> {
         match remedy {
-            // Not the sessions are to blame: to open one after the other would be a load, and help nobody.
+            // Not the sessions are to blame: to open one after the other would be a load, and help nobody. (One that is dead is found
+            // out by the pool when it comes back.)
             Remedy::NewConnections if self.mended || is_futile(pool) => {
                 if self.mended {
                     note_futile(pool);

@@ -27,8 +27,8 @@ pub(super) enum Remedy {
 /// What helps at once against a failure; nothing, most of the time. Nothing of the failed statement was done then.
 pub(super) fn remedy(error: &sqlx::Error) -> Option<Remedy> {
     if let sqlx::Error::Io(error) = error {
-        // The statement could not even be sent.
-        return (error.kind() == std::io::ErrorKind::BrokenPipe).then_some(Remedy::NewConnections);
+        // The statement could not even be sent. (Whether the other sessions live is asked before they are used.)
+        return (error.kind() == std::io::ErrorKind::BrokenPipe).then_some(Remedy::NewConnection);
     }
     let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
     match error.code() {
