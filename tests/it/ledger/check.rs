@@ -289,8 +289,8 @@ async fn that_a_day_cannot_be_checked_is_not_over_because_another_one_can() {
         let told = stop.clone();
         let running = tokio::spawn(async move { ledger.run(told).await });
         let said = || {
-            let lasting = metrics.lasting_conditions().into_iter();
-            lasting.filter(|lasting| lasting.what.starts_with("days cannot be compared")).next_back()
+            let mut lasting = metrics.lasting_conditions().into_iter();
+            lasting.find(|lasting| lasting.what.starts_with("days cannot be compared"))
         };
         until_is("the other day is settled", 1, async || {
             world.database.count("select count(*) from vobiz.provider_day where state = 'settled'").await

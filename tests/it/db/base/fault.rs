@@ -66,8 +66,8 @@ async fn a_failure_that_new_sessions_have_as_well_opens_no_more_of_them() {
         }
         // The first and the one that replaced it, and again after a while. (Another test of this process may say meanwhile that all
         // sessions are to be replaced.)
-        let most = 10 * (1 + began.elapsed().as_secs() as usize / 5);
-        assert!(sessions.len() <= most, "{} sessions, not {most}", sessions.len());
+        let most = 10 * (1 + began.elapsed().as_secs() / 5);
+        assert!(sessions.len() as u64 <= most, "{} sessions, not {most}", sessions.len());
     }
     // Who takes it up again is not told: a new session is tried every few seconds.
     database
