@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{PgConnection, PgPool};
 use tracing::{debug, info, warn};
@@ -104,16 +105,26 @@ pub(super) async fn database_anew(
     Ok(true)
 }
 
-/// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones.
+/// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones, and what the old ones
+/// still have in hand pauses nothing any more.
 pub(super) async fn accounts_anew(
     pool: &PgPool,
     config: &ServeConfig,
     home: HomeCountry,
+    old: &[Arc<Account>],
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
     timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
-    timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
+    // Before the pauses are looked at: one that was written down a moment later would stay.
+    join_all(old.iter().map(|account| account.set_superseded(true))).await;
+    let probed =
+        timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this()));
+    if let Err(error) = probed.await {
+        // They work on.
+        join_all(old.iter().map(|account| account.set_superseded(false))).await;
+        return Err(error.into());
+    }
     Ok(accounts)
 }
 

@@ -251,13 +251,17 @@ impl Sweeper {
             let began = Instant::now();
             let wait = match self.drain_with(account, heartbeat, stop).await {
                 // No backlog, paused, or another replica's.
-                Ok(None) | Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
+                Ok(None) => {
+                    if condition.is_raised() && self.has_no_backlog(account, heartbeat, stop).await {
+                        condition.clear();
+                    }
+                    POLL_EVERY
+                }
+                Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
                 Ok(Some(drained)) => {
                     condition.clear();
                     // A sweep that read the same pages may have been faster: then there is nothing to wait for.
-                    let reader = self.reader("drain", account, heartbeat, stop);
-                    let done =
-                        drained.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
+                    let done = drained.was_worth_it() || self.has_no_backlog(account, heartbeat, stop).await;
                     unpaid = if done { 0 } else { unpaid + 1 };
                     pause_after(unpaid, began.elapsed())
                 }
@@ -273,6 +277,17 @@ impl Sweeper {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Whether nothing is left that would be drained.
+    async fn has_no_backlog(
+        &self,
+        account: &Account,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> bool {
+        let reader = self.reader("drain", account, heartbeat, stop);
+        reader.has_backlog().await.is_ok_and(|backlog| !backlog)
     }
 
     /// Drains the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is

@@ -296,16 +296,15 @@ impl Metrics {
 
     fn register(&self, condition: Condition) -> Arc<Condition> {
         let condition = Arc::new(condition);
-        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        // One without a loop was of a loop that has ended.
-        all.retain(|condition| Arc::strong_count(condition) > 1);
-        all.push(Arc::clone(&condition));
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&condition));
         condition
     }
 
     /// The conditions that last.
-    pub(crate) fn lasting_conditions(&self) -> Vec<LastingCondition> {
-        let all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn lasting_conditions(&self) -> Vec<LastingCondition> {
+        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        // One without a loop was of a loop that has ended: nobody would end it.
+        all.retain(|condition| Arc::strong_count(condition) > 1);
         all.iter().filter_map(|condition| condition.lasting()).collect()
     }
 

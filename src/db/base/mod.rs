@@ -6,6 +6,7 @@ pub mod clock;
 pub(super) mod columns;
 pub(super) mod connection;
 pub mod credentials;
+pub(super) mod distrust;
 pub(super) mod fault;
 pub mod migration;
 pub mod partition;

@@ -245,6 +245,17 @@ pub async fn put_off(
     Ok(())
 }
 
+/// Whether the last check of any day of an account did not come to its end, and is to be tried again.
+pub async fn is_any_put_off(connection: &mut PgConnection, account: &AccountId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from vobiz.provider_day
+                          where account_id = $1 and error is not null and check_at is not null) as "any!""#,
+        account.as_str()
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// What the callback log knows of the calls of a day is kept on the CDRs, before the log is pruned: callbacks that came after the
 /// CDR was stored, and whose note was lost.
 pub async fn keep_announcements(

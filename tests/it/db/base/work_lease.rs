@@ -76,6 +76,21 @@ async fn a_lease_that_a_clock_wrote_that_was_ahead_keeps_nobody_out() {
     }
 }
 
+#[tokio::test]
+async fn a_clock_that_is_set_back_a_little_takes_the_lease_from_nobody() {
+    let db = Database::new().await;
+    let (mut mine, mut theirs) = (db.connection().await, db.connection().await);
+    for ahead in ["10 seconds", "149 seconds"] {
+        db.shift_clock(ahead).await;
+        let lease = WorkLease::take(&mut mine, ahead).await.unwrap().unwrap();
+        db.shift_clock("0").await;
+        assert!(WorkLease::take(&mut theirs, ahead).await.unwrap().is_none(), "{ahead}");
+        let mut writes = mine.begin().await.unwrap();
+        lease.fence(&mut writes).await.unwrap();
+        writes.commit().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_of_the_holder_keeps_the_lease_until_it_ends() {
     let db = Database::new().await;
