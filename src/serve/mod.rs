@@ -6,6 +6,7 @@
 //! [`Service::run_with_reloads`] is the story. The ending, its order and its deadlines, is in `shutdown.rs`.
 
 pub mod port;
+mod presence;
 mod reload;
 mod setup;
 mod shutdown;
@@ -273,6 +274,8 @@ impl Workers {
         loops: &mut JoinSet<EndedLoop>,
     ) -> CancellationToken {
         let stop = CancellationToken::new();
+        let present = presence::say(self.pool.clone(), config, &self.metrics, stop.clone());
+        run_loop(loops, "presence", &stop, present);
         if config.parts.contains(&Part::Fetch) {
             let settings = FetchSettings {
                 concurrency: config.concurrency,

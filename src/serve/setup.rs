@@ -63,7 +63,7 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
 }
 
 /// Takes up accounts again that were retired: what a service works for is promised.
-async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
+pub(super) async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
     for TakenUp { account_id, retired_at } in retirement::take_up(connection, ids).await? {
         warn!(
             account = account_id,
@@ -143,6 +143,6 @@ pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
     }
 }
 
-fn ids(config: &ServeConfig) -> Vec<AccountId> {
+pub(super) fn ids(config: &ServeConfig) -> Vec<AccountId> {
     config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect()
 }

@@ -79,25 +79,40 @@ pub async fn replicas(connection: &mut PgConnection) -> Result<Vec<ReplicaSnapsh
     .await
 }
 
+/// Writes down that a process is configured with an account, whatever it does: who retires the account must know of it. `asks` is whether
+/// it asks Vobiz.
+pub async fn present(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    replica: &Replica,
+    asks: bool,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    seen(&mut transaction, account, replica, asks).await?;
+    transaction.commit().await
+}
+
 /// Writes down that a replica looks at an account, and counts the votes anew: one may be stale by now. Removes rows of processes that are
 /// gone for long, and mends instants that nobody would write anew.
 pub(super) async fn seen(
     connection: &mut PgConnection,
     account: &AccountId,
     replica: &Replica,
+    asks: bool,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with gone as (
            delete from vobiz.account_replica
            where account_id = $1 and replica <> $2 and greatest(seen_at, probe_at) < vobiz.now() - interval '7 days'
          )
-         insert into vobiz.account_replica as r (account_id, replica, host, pid, seen_at)
-         select account_id, $2, $3, $4, vobiz.now() from vobiz.account where account_id = $1
-         on conflict (account_id, replica) do update set seen_at = excluded.seen_at",
+         insert into vobiz.account_replica as r (account_id, replica, host, pid, seen_at, asks)
+         select account_id, $2, $3, $4, vobiz.now(), $5 from vobiz.account where account_id = $1
+         on conflict (account_id, replica) do update set seen_at = excluded.seen_at, asks = excluded.asks",
         account.as_str(),
         replica.id,
         replica.host,
-        i64::from(replica.pid)
+        i64::from(replica.pid),
+        asks
     )
     .execute(&mut *connection)
     .await?;
