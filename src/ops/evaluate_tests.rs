@@ -21,6 +21,7 @@ fn account() -> AccountSnapshot {
         listed_due_to: None,
         throttled_share: 0.1,
         unpaused_seconds: None,
+        unfetched_seconds: 0.0,
         refused_pages: None,
         rows_lost: 0,
     }
@@ -43,11 +44,17 @@ fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
         account_id: "MA_1".into(),
         host: "host-b".into(),
         pid: 4711,
+        duty: "fetch".into(),
         pause_reason: reason.map(Into::into),
         paused_seconds: reason.map(|_| seconds),
         error: reason.map(|_| "unavailable: no connection: dns error: failed to lookup".into()),
         answered_seconds_ago: Some(5.0),
     }
+}
+
+/// A process that does not fetch.
+fn idle(duty: &str) -> ReplicaSnapshot {
+    ReplicaSnapshot { duty: duty.into(), ..replica(None, 0.0) }
 }
 
 pub(crate) fn well() -> StatusSnapshot {
@@ -138,6 +145,12 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
             snapshot.counted = None;
         }),
         with(|snapshot| snapshot.starting = true).starting_for(20),
+        // The one that fetches is restarted, or is there.
+        with(|snapshot| {
+            snapshot.accounts[0].unfetched_seconds = 149.0;
+            snapshot.replicas = vec![idle("list")];
+        }),
+        with(|snapshot| snapshot.accounts[0].unfetched_seconds = 7200.0),
     ] {
         assert_eq!(evaluate(&snapshot), [], "{snapshot:?}");
     }
@@ -252,6 +265,31 @@ fn every_condition_is_said_once_and_with_its_cure() {
             }),
             "one replica asks for no calls of account MA_1, while others may: denied (host-b pid 4711, which never had a good answer",
             "mend that process",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.replicas = vec![idle("list"), replica(Some("denied"), 1.0)];
+                snapshot.accounts[0].unfetched_seconds = 7200.0;
+            }),
+            "while others may: denied",
+            "none of them fetches: owed calls wait for it",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.replicas = vec![idle("list"), idle("receive")];
+                snapshot.accounts[0].unfetched_seconds = 150.0;
+            }),
+            "no process fetches calls of account MA_1 (host-b pid 4711 reads lists alone; host-b pid 4711 takes callbacks alone)",
+            "--only fetch",
+        ),
+        (
+            with(|snapshot| {
+                snapshot.replicas = vec![];
+                snapshot.accounts[0].unfetched_seconds = 7200.0;
+                snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
+            }),
+            "no process fetches calls of account MA_1",
+            "does not grow old",
         ),
         (
             with(|snapshot| {

@@ -1,6 +1,6 @@
 //! What a person must do about accounts that are asked for no calls: who paused them, with what error, and whose matter it is.
 
-use super::evaluate::{Act, FIRST_ANSWER, OUTAGE, StatusSnapshot, THROTTLED, whole};
+use super::evaluate::{Act, FIRST_ANSWER, OUTAGE, StatusSnapshot, THROTTLED, UNFETCHED, whole};
 use crate::db::account::ReplicaSnapshot;
 use crate::db::overview::AccountSnapshot;
 
@@ -48,6 +48,12 @@ pub(super) fn paused_alone(account: &AccountSnapshot, snapshot: &StatusSnapshot,
             continue;
         }
         let error = replica.error.as_deref().unwrap_or_default();
+        let others_fetch = replicas_of(account, snapshot).any(|other| fetches(other) && !is_paused(other));
+        let others = if others_fetch || !fetches(replica) {
+            "the others go on"
+        } else {
+            "the others go on, but none of them fetches: owed calls wait for it"
+        };
         acts.push(Act {
             what: format!(
                 "one replica asks for no calls of account {}, while others may: {reason}{}",
@@ -56,8 +62,7 @@ pub(super) fn paused_alone(account: &AccountSnapshot, snapshot: &StatusSnapshot,
             ),
             for_seconds: whole(lasting),
             cure: format!(
-                "mend that process: its settings (VOBIZ_API_URL, the token) and its way out of its network are its own; the others go on; \
-                 {}",
+                "mend that process: its settings (VOBIZ_API_URL, the token) and its way out of its network are its own; {others}; {}",
                 cure(reason, error)
             ),
         });
@@ -81,6 +86,36 @@ pub(super) fn unanswered(account: &AccountSnapshot, snapshot: &StatusSnapshot, a
         cure: "see the log for what is asked and what comes back, VOBIZ_API_URL, the token, and whether VOBIZ_MAX_RPS leaves any request"
             .into(),
     });
+}
+
+/// No process fetches, though some are configured with the account: what they take and find is owed, and nobody asks for it.
+pub(super) fn unfetched(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    if !is_unfetched(account, snapshot) {
+        return;
+    }
+    let there: Vec<String> = replicas_of(account, snapshot)
+        .map(|replica| {
+            let duty = if replica.duty == "list" { "reads lists alone" } else { "takes callbacks alone" };
+            format!("{} pid {} {duty}", replica.host, replica.pid)
+        })
+        .collect();
+    let there = if there.is_empty() { String::new() } else { format!(" ({})", there.join("; ")) };
+    acts.push(Act {
+        what: format!("no process fetches calls of account {}{there}", account.account_id),
+        for_seconds: whole(account.unfetched_seconds),
+        cure: "start one that does: `serve` without --only, or `--only fetch`, with this account in its settings; or see why the one that did \
+               has ended. Callbacks are committed meanwhile, and what is owed does not grow old"
+            .into(),
+    });
+}
+
+/// Whether nobody has fetched for so long that it is no restart. One that is there and paused is said by itself.
+pub(super) fn is_unfetched(account: &AccountSnapshot, snapshot: &StatusSnapshot) -> bool {
+    account.unfetched_seconds >= UNFETCHED && !replicas_of(account, snapshot).any(fetches)
+}
+
+fn fetches(replica: &ReplicaSnapshot) -> bool {
+    replica.duty == "fetch"
 }
 
 /// So many seconds after the pause began it is a person's matter.
