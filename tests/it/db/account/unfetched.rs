@@ -64,7 +64,7 @@ async fn what_nobody_can_fetch_does_not_age_and_it_is_known_for_how_long() {
             present(&db, &other, duty).await;
         }
         assert_eq!(db.count("select count(*) from vobiz.account where pause_reason is not null").await, 0);
-        let (unfetched, age) = if matches!(stops, Never) { (0.0, 120.0) } else { (119.0, 0.0) };
+        let (unfetched, age) = if matches!(stops, Never) { (0.0, 120) } else { (119.0, 0) };
         assert!((unfetched_minutes(&db).await - unfetched).abs() < 0.01, "{stops:?}");
         // It can again, and in an hour the call is one hour old.
         at(120).await;
@@ -73,7 +73,7 @@ async fn what_nobody_can_fetch_does_not_age_and_it_is_known_for_how_long() {
         assert!(unfetched_minutes(&db).await == 0.0, "{stops:?}");
         at(180).await;
         let found = db.lease_one().await.history.not_yet_for.unwrap();
-        assert_eq!(found, MINUTE * (60 + age as u32), "{stops:?} {duty:?}");
+        assert_eq!(found, MINUTE * (60 + age), "{stops:?} {duty:?}");
         let stretches = db.count("select count(*) from vobiz.account_pause where reason = 'unfetched'").await;
         assert_eq!(stretches, i64::from(!matches!(stops, Never)), "{stops:?}: one stretch, not one a tick");
     }
