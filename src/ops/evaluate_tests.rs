@@ -39,7 +39,7 @@ fn committing(seconds: u64) -> LastingCondition {
     }
 }
 
-fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
+pub(crate) fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
     ReplicaSnapshot {
         account_id: "MA_1".into(),
         host: "host-b".into(),
@@ -50,11 +50,6 @@ fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
         error: reason.map(|_| "unavailable: no connection: dns error: failed to lookup".into()),
         answered_seconds_ago: Some(5.0),
     }
-}
-
-/// A process that does not fetch.
-fn idle(duty: &str) -> ReplicaSnapshot {
-    ReplicaSnapshot { duty: duty.into(), ..replica(None, 0.0) }
 }
 
 pub(crate) fn well() -> StatusSnapshot {
@@ -145,12 +140,6 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
             snapshot.counted = None;
         }),
         with(|snapshot| snapshot.starting = true).starting_for(20),
-        // The one that fetches is restarted, or is there.
-        with(|snapshot| {
-            snapshot.accounts[0].unfetched_seconds = 149.0;
-            snapshot.replicas = vec![idle("list")];
-        }),
-        with(|snapshot| snapshot.accounts[0].unfetched_seconds = 7200.0),
     ] {
         assert_eq!(evaluate(&snapshot), [], "{snapshot:?}");
     }
@@ -268,31 +257,6 @@ fn every_condition_is_said_once_and_with_its_cure() {
         ),
         (
             with(|snapshot| {
-                snapshot.replicas = vec![idle("list"), replica(Some("denied"), 1.0)];
-                snapshot.accounts[0].unfetched_seconds = 7200.0;
-            }),
-            "while others may: denied",
-            "none of them fetches: owed calls wait for it",
-        ),
-        (
-            with(|snapshot| {
-                snapshot.replicas = vec![idle("list"), idle("receive")];
-                snapshot.accounts[0].unfetched_seconds = 150.0;
-            }),
-            "no process fetches calls of account MA_1 (host-b pid 4711 reads lists alone; host-b pid 4711 takes callbacks alone)",
-            "--only fetch",
-        ),
-        (
-            with(|snapshot| {
-                snapshot.replicas = vec![];
-                snapshot.accounts[0].unfetched_seconds = 7200.0;
-                snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
-            }),
-            "no process fetches calls of account MA_1",
-            "does not grow old",
-        ),
-        (
-            with(|snapshot| {
                 snapshot.accounts[0].last_answer_at = None;
                 snapshot.uptime = Duration::from_secs(31);
             }),
@@ -323,6 +287,27 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "timedatectl",
         ),
         (with(|snapshot| snapshot.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
+        (
+            with(|snapshot| snapshot.clocks.postgres = Some(-7200.0)),
+            "nothing is fetched, listed or proven: the clock of Postgres is 7202 s behind",
+            "NTP",
+        ),
+        // Of a Postgres on this machine, whose clock is wrong for both.
+        (
+            with(|snapshot| {
+                snapshot.clocks = ClockSkew { postgres: Some(0.0), vobiz: Some(3700.0) };
+            }),
+            "the clock of Postgres is 3700 s behind",
+            "NTP",
+        ),
+        // Ours is the wrong one, by Vobiz.
+        (
+            with(|snapshot| {
+                snapshot.clocks = ClockSkew { postgres: Some(-10.0), vobiz: Some(-7190.0) };
+            }),
+            "the Vobiz API is 7190 s behind ours",
+            "NTP",
+        ),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
         (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
     ] {

@@ -184,3 +184,52 @@ fn cure(reason: &str, error: &str) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::evaluate::evaluate;
+    use crate::ops::evaluate::tests::{replica, well};
+
+    /// A process that does not fetch.
+    fn idle(duty: &str) -> ReplicaSnapshot {
+        ReplicaSnapshot { duty: duty.into(), ..replica(None, 0.0) }
+    }
+
+    #[test]
+    fn where_nobody_fetches_it_is_said_once_and_no_restart_is() {
+        let waits = "none of them fetches: owed calls wait for it";
+        for (replicas, unfetched, said) in [
+            (vec![idle("list")], 149.0, None),
+            // One is there again.
+            (vec![idle("list"), replica(None, 0.0)], 7200.0, None),
+            (
+                vec![idle("list"), idle("receive")],
+                150.0,
+                Some((
+                    "(host-b pid 4711 reads lists alone; host-b pid 4711 takes callbacks alone)",
+                    "--only fetch",
+                )),
+            ),
+            (vec![], 7200.0, Some(("no process fetches calls of account MA_1", "does not grow old"))),
+            (vec![idle("list"), replica(Some("denied"), 1.0)], 7200.0, Some(("others may: denied", waits))),
+            (
+                vec![replica(None, 0.0), replica(Some("denied"), 1.0)],
+                0.0,
+                Some(("others may: denied", "the others go on;")),
+            ),
+        ] {
+            let mut snapshot = well();
+            snapshot.replicas = replicas;
+            snapshot.accounts[0].unfetched_seconds = unfetched;
+            if snapshot.replicas.iter().all(|replica| replica.duty != "fetch") && unfetched > 150.0 {
+                snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
+            }
+            let acts = evaluate(&snapshot);
+            assert_eq!(acts.len(), usize::from(said.is_some()), "{acts:?}");
+            for (act, (what, cure)) in acts.iter().zip(said) {
+                assert!(act.what.contains(what) && act.cure.contains(cure), "{act:?}");
+            }
+        }
+    }
+}
