@@ -29,8 +29,8 @@ async fn keeps_its_account(part: &'static str) {
     let database = Database::new().await;
     let api = vobiz.api_url();
     let settings = settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1d"));
-    let port = if part == "receive" { free_port() } else { 0 };
-    let (mut serve, _) = serve(&["--only", part], port, &settings);
+    let public = if part == "receive" { free_port() } else { 0 };
+    let (mut serve, _) = serve(&["--only", part], public, &settings);
     until_is("it is there", 1, async || there(&database).await).await;
     if part == "sweep" {
         until_is("it has swept", 1, async || {
@@ -76,8 +76,8 @@ async fn is_said(part: &'static str, other: &'static str) {
     let database = Database::new().await;
     let api = vobiz.api_url();
     let settings = settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1d"));
-    let port = |part: &str| if part.contains("receive") { free_port() } else { 0 };
-    let (mut idle, _) = serve(&["--only", part], port(part), &settings);
+    let public = |part: &str| if part.contains("receive") { free_port() } else { 0 };
+    let (mut idle, _) = serve(&["--only", part], public(part), &settings);
     let unfetched =
         "select count(*) from vobiz.account_pause where reason = 'unfetched' and until_at > vobiz.now()";
     until_is("it is known", 1, async || database.count(unfetched).await).await;
@@ -94,7 +94,7 @@ async fn is_said(part: &'static str, other: &'static str) {
         database.count(ahead).await == 1
     })
     .await;
-    let (mut fetches, _) = serve(&["--only", other], port(other), &settings);
+    let (mut fetches, _) = serve(&["--only", other], public(other), &settings);
     until("it is over", async || !status(&idle).await.contains(&words)).await;
     assert_eq!(database.count(unfetched).await, 0);
     for serve in [&mut fetches, &mut idle] {
