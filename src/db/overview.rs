@@ -45,6 +45,8 @@ pub struct AccountSnapshot {
     pub throttled_share: f64,
     /// Seconds since its last pause for another reason ended; none if there was none.
     pub unpaused_seconds: Option<f64>,
+    /// For how many seconds no process has fetched its calls, though one is configured with it; zero while one does.
+    pub unfetched_seconds: f64,
     /// Pages of its list that Vobiz refuses while others come, in words; none if there is none.
     pub refused_pages: Option<String>,
     /// Rows of these pages that could not be read by smaller pages either.
@@ -86,7 +88,7 @@ pub struct Quick {
     pub read_only: bool,
     /// All accounts that have a row, sorted.
     pub accounts: Vec<AccountSnapshot>,
-    /// The processes that ask for them.
+    /// The processes that are configured with them.
     pub replicas: Vec<ReplicaSnapshot>,
 }
 
@@ -189,7 +191,8 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                               and h.until_at > vobiz.now() - interval '15 minutes') / 900, 0)::float8 as "throttled_share!",
                   extract(epoch from vobiz.now() - (
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
-                    where h.account_id = a.account_id and h.reason <> 'throttled' and h.started_at <= vobiz.now()))::float8 as unpaused_seconds,
+                    where h.account_id = a.account_id and h.reason not in ('throttled', 'unfetched') and h.started_at <= vobiz.now()))::float8 as unpaused_seconds,
+                  coalesce(extract(epoch from vobiz.now() - vobiz.unfetched_since(a.account_id)), 0)::float8 as "unfetched_seconds!",
                   (select string_agg(r.words, '; ' order by r.list, r.page) from vobiz.refused_page r
                    where r.account_id = a.account_id) as refused_pages,
                   (select coalesce(sum(r.rows_lost), 0) from vobiz.refused_page r where r.account_id = a.account_id) as "rows_lost!"

@@ -19,7 +19,7 @@ use super::evaluate::{CheckSnapshot, evaluate};
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof;
 use crate::db::bill::rollup::VerifyScope;
 use crate::db::cdr::Origin;
@@ -160,11 +160,11 @@ impl super::Ledger {
     }
 }
 
-/// Checks a day, unless another replica is at a day of the account.
+/// Checks a day, unless another replica is at a day of the account, or this one at as many days of others as it may.
 async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
     // All that the check notes and compares goes through the session of its lease: if it is lost, so is the check. And what it writes is
     // fenced: a check whose lease has ended says nothing, though its session may still be there.
-    let mut session = LeaseSession::open(reader.pool).await?;
+    let Some(mut session) = LeaseSession::open(reader.pool, LeasedWork::Long).await? else { return Ok(None) };
     let taken =
         in_time(WorkLease::take(session.connection(), &ledger::lease_name(reader.account.id()))).await;
     let result = match &taken {

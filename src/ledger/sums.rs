@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof::{self, ProofStep, TASK};
 use crate::db::ledger::settled;
 use crate::db::timed;
@@ -67,7 +67,7 @@ async fn prove_if_due(
     if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
         return Ok(());
     }
-    let mut session = LeaseSession::open(pool).await?;
+    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long).await? else { return Ok(()) };
     let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
     let proved = match &taken {
         Ok(Some(lease)) => {
