@@ -80,7 +80,7 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         }
     };
     if args.repair {
-        // By itself: a check holds the row of its day while it waits for its turn to prove.
+        // By itself: all checks wait for the lock of the proofs, and this may wait for the rows of days.
         settled::reopen(&mut *connection, &found.settled.differences).await?;
     }
     let VerifyFound { verified, days, settled, repaired, money } = found;

@@ -300,6 +300,13 @@ async fn prove_all(db: &Database) -> Vec<(String, usize)> {
         let mut connection = db.connection().await;
         let mut transaction = connection.begin().await.unwrap();
         let step = proof::prove_next_day(&mut transaction).await.unwrap();
+        if let ProofStep::Proved(day, wrong) = step {
+            if wrong > 0 {
+                // Again until that is said.
+                assert_eq!(proof::prove_next_day(&mut transaction).await.unwrap(), step);
+            }
+            proof::advance(&mut transaction, day, wrong).await.unwrap();
+        }
         transaction.commit().await.unwrap();
         match step {
             ProofStep::Proved(day, wrong) => proved.push((day.to_string(), wrong)),
