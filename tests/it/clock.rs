@@ -237,6 +237,40 @@ async fn a_day_whose_check_began_before_its_end_is_not_settled() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn a_check_that_begins_or_ends_just_now_is_no_clock_that_is_ahead() {
+    let (world, began) = ledger_world(options()).await;
+    crate::ledger::at(&world, began, 3.0);
+    let checker = checker(&world);
+    let stop = CancellationToken::new();
+    while checker.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    let safe = "select safe_to::text from vobiz.safe_to_bill";
+    let settled = world.text(safe).await;
+    let mut connection = world.database.connection().await;
+    for column in ["began_at", "checked_at"] {
+        // A statement that began a moment before others committed sees what they wrote later than its own now.
+        for (ahead, days) in [("0.4 seconds", 0), ("20 seconds", 0), ("2 hours", 1)] {
+            let day = "(select min(day) from vobiz.provider_day)";
+            let set = format!(
+                "update vobiz.provider_day set {column} = vobiz.now() + interval '{ahead}' where day = {day}"
+            );
+            world.database.run(&set).await;
+            if days == 0 {
+                assert_eq!(world.text(safe).await, settled, "{column} {ahead}");
+            }
+            ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap();
+            let open =
+                format!("select count(*) from vobiz.provider_day where day = {day} and state = 'open'");
+            assert_eq!(world.database.count(&open).await, days, "{column} {ahead}");
+            let unsaid =
+                "select count(*) from vobiz.provider_day where state = 'settled' and began_at is null";
+            assert_eq!(world.database.count(unsaid).await, 0);
+        }
+        while checker.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
+    }
+    world.end().await;
+}
+
 /// Where Debian's libfaketime lies.
 fn faketime() -> Option<PathBuf> {
     let folders = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];

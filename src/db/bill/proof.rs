@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use super::rollup::{self, Sums, VerifyScope};
 use super::rollup_day;
+use crate::db::base::brief::Brief;
 use crate::db::base::task::{self, Task};
 
 /// The task of [`prove_next_day`] in `vobiz.task`, and the name of its lock.
@@ -37,6 +38,13 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// The same; false if another session has that for longer than a moment.
+pub async fn lock_soon(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let brief = Brief::begin(&mut *connection).await?;
+    let locked = lock(&mut *connection).await;
+    Ok(brief.end(connection, locked).await?.is_some())
 }
 
 /// Adds up the calls of a scope and notes what the sums say otherwise, in the caller's transaction.
