@@ -116,7 +116,7 @@ impl super::Ledger {
         let reader = self.reader("backfill", (Priority::Backfill, origin), account, &heartbeat, tally, stop);
         timed!(&self.pool, DB_TIMEOUT, |connection| ledger::ensure(connection, id, day, day)).await?;
         // However long that lasts, on one session.
-        let mut session = LeaseSession::open(&self.pool).await?;
+        let (mut session, mut has_waited) = (LeaseSession::open(&self.pool).await?, false);
         let lease = loop {
             if let Some(since) = settled_since
                 && timed!(&self.pool, DB_TIMEOUT, |connection| ledger::is_settled_since(
@@ -127,8 +127,15 @@ impl super::Ledger {
                 session.close(None).await;
                 return Ok(None);
             }
-            if let Some(lease) = take_lease(&mut session, id).await? {
-                break lease;
+            match take_lease(&mut session, id).await {
+                Ok(Some(lease)) => break lease,
+                Ok(None) => has_waited = true,
+                // It may have been ended while it waited: what fails on a new one as well stands in the way.
+                Err(_) if has_waited => {
+                    (session, has_waited) = (LeaseSession::open(&self.pool).await?, false);
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             reader.sleep(ANOTHER_TRY).await?;
         };

@@ -269,6 +269,10 @@ async fn a_check_that_begins_or_ends_just_now_is_no_clock_that_is_ahead() {
         }
         while checker.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
     }
+    // Nor can anybody else leave a day settled whose changes reopen nothing.
+    let unsaid = sqlx::query("update vobiz.provider_day set began_at = null where state = 'settled'");
+    let refused = unsaid.execute(&mut *connection).await.unwrap_err();
+    assert!(refused.to_string().contains("settled_was_begun"), "{refused}");
     world.end().await;
 }
 

@@ -84,10 +84,10 @@ fn count(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-/// The day was opened again while it was checked: the clock of Postgres went back.
+/// The day was opened again while it was checked: the clock of Postgres went back, or the day was found to end later than was known.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the day was opened again while it was checked, as the clock of Postgres went back: it is checked anew"
+    "the day was opened again while it was checked (the clock of Postgres went back, or the day ends later than was known): it is checked anew"
 )]
 struct OpenedMeanwhile;
 
