@@ -18,7 +18,6 @@ use super::day_list::DayList;
 use super::evaluate::{CheckSnapshot, evaluate};
 use super::outcome::{Checked, log_outcome};
 use crate::account::{Account, Priority};
-use crate::db::base::brief::is_held;
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
 use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
@@ -265,13 +264,13 @@ impl DayCheck<'_> {
         }
     }
 
-    /// False if a session holds it for long.
+    /// False if a session holds it for longer than a moment.
     async fn wait_for_row(&mut self) -> Result<bool, sqlx::Error> {
         let (account, day) = (self.reader.account.id(), self.due.day);
         let mut transaction = self.connection.begin().await?;
-        let locked = compare::lock(&mut transaction, account, day).await;
+        let locked = compare::lock_soon(&mut transaction, account, day).await?;
         transaction.rollback().await?;
-        if locked.as_ref().is_err_and(is_held) { Ok(false) } else { locked.map(|_| true) }
+        Ok(locked.is_some())
     }
 
     /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day; none if that cannot be had, or the

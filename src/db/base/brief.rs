@@ -33,15 +33,15 @@ impl Brief {
                 set_lock_timeout(connection, &self.before).await?;
                 Ok(Some(locked))
             }
-            Err(error) if is_held(&error) => Ok(None),
+            // Lock not available: another session has it.
+            Err(error)
+                if error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("55P03") =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether a failure is that another session held a lock for too long.
-pub fn is_held(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("55P03")
 }
 
 async fn set_lock_timeout(connection: &mut PgConnection, timeout: &str) -> Result<(), sqlx::Error> {

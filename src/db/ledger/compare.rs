@@ -66,23 +66,14 @@ pub async fn lock_soon(
     day: NaiveDate,
 ) -> Result<Option<i32>, sqlx::Error> {
     let brief = Brief::begin(&mut *connection).await?;
-    let locked = lock(&mut *connection, account, day).await;
-    brief.end(connection, locked).await
-}
-
-/// The same, for as long as it takes.
-pub async fn lock(
-    connection: &mut PgConnection,
-    account: &AccountId,
-    day: NaiveDate,
-) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(
+    let locked = sqlx::query_scalar!(
         "select tries from vobiz.provider_day where account_id = $1 and day = $2 for no key update",
         account.as_str(),
         day
     )
-    .fetch_one(connection)
-    .await
+    .fetch_one(&mut *connection)
+    .await;
+    brief.end(connection, locked).await
 }
 
 /// How many calls of a day that its list ought to show were not listed at all, in the lists that were read.

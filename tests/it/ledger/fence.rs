@@ -218,30 +218,41 @@ async fn a_day_that_another_opens_while_it_is_checked_is_not_settled_by_that_che
     }
 }
 
+/// Waits until a session has begun so many transactions that wait for such a lock.
+async fn tried(world: &World, lock: &str, times: usize) {
+    let tries = format!(
+        "select a.xact_start::text from pg_stat_activity a join pg_locks l on l.pid = a.pid
+         where l.locktype = '{lock}' and not l.granted and a.datname = current_database()"
+    );
+    let mut tried = BTreeSet::new();
+    until("it has tried again", async || {
+        tried.extend(world.database.texts(&tries).await);
+        tried.len() >= times
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_waits_for_its_turn_to_prove_and_reads_its_list_once() {
+async fn a_check_waits_for_its_turn_and_reads_its_list_once() {
     let (world, _) = one_call(Duration::ZERO).await;
     let (ledger, stop) = (checker(&world), CancellationToken::new());
     let mut proves = world.database.pool.begin().await.unwrap();
     proof::lock(&mut proves).await.unwrap();
-    let turn = async {
-        // Each try is a transaction of its own, which gives up by itself.
-        let (begun, mut tries) = (
-            "select a.xact_start::text from pg_stat_activity a join pg_locks l on l.pid = a.pid
-             where l.locktype = 'advisory' and not l.granted and a.datname = current_database()",
-            BTreeSet::new(),
-        );
-        until("it has tried a second time", async || {
-            tries.extend(world.database.texts(begun).await);
-            tries.len() >= 2
-        })
-        .await;
+    let turns = async {
+        // Each try gives up by itself.
+        tried(&world, "advisory", 2).await;
         let listed = world.vobiz.stats().requests_of(RequestKind::List);
+        let mut writes = world.database.pool.begin().await.unwrap();
+        let days = sqlx::query("select from vobiz.provider_day for no key update");
+        days.execute(&mut *writes).await.unwrap();
         proves.rollback().await.unwrap();
+        // As it compares, and twice before it does so again.
+        tried(&world, "transactionid", 3).await;
+        writes.rollback().await.unwrap();
         listed
     };
     let account = &world.accounts[0];
-    let (checked, listed) = tokio::join!(ledger.check_if_due(account, &stop), turn);
+    let (checked, listed) = tokio::join!(ledger.check_if_due(account, &stop), turns);
     let checked = checked.unwrap().unwrap();
     assert_eq!(checked.state.as_str(), "settled");
     assert_eq!(world.vobiz.stats().requests_of(RequestKind::List), listed, "nothing is read a second time");

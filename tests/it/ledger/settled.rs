@@ -157,6 +157,41 @@ async fn days_are_reopened_in_the_order_in_which_all_lock_them() {
     world.vobiz.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_day_that_differs_only_the_days_of_its_account_are_added_up() {
+    let (world, _, _) = settled_day().await;
+    let db = &world.database;
+    // The first day differs; whoever adds up the second one of the other account fails.
+    db.run(
+        "begin; set local session_replication_role = replica;
+         update vobiz.ledger_owner_total set calls = calls + 1;
+         insert into vobiz.account (account_id, ledger_since, registered_at)
+         select 'SA_A00001', ledger_since, registered_at from vobiz.account;
+         with copied as (
+           insert into vobiz.ledger_check
+             (account_id, day, cause, began_at, state, requests, day_of, from_at, to_at, missing_here, missing_there, differing, unreadable,
+              recovered, revised, billed_elsewhere, listed_twice, wrong_sums, unannounced)
+           select 'SA_A00001', day, cause, began_at, state, requests, day_of, from_at, to_at, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+           from vobiz.ledger_check order by day desc limit 1
+           returning id, account_id, day, from_at, to_at, state, began_at, checked_at
+         ), opened as (
+           insert into vobiz.provider_day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id)
+           select account_id, day, from_at, to_at, state, began_at, checked_at, id from copied
+         )
+         insert into vobiz.ledger_owner_total (check_id, owner, currency, calls, duration, billsec, cost, total)
+         select id, account_id, 'INR', 1, 0, 0, 0, 'NaN' from copied;
+         commit",
+    )
+    .await;
+    let mut connection = db.connection().await;
+    compare(&mut connection, None, None, None).await.unwrap_err();
+    let day = db.text("select min(day)::text from vobiz.provider_day").await.parse().unwrap();
+    let found = compare(&mut connection, None, Some(day), Some(day)).await.unwrap().differences;
+    let found: Vec<_> = found.iter().map(|found| (found.day, found.calls_here, found.calls_there)).collect();
+    assert_eq!(found, [(day, 20, 21)]);
+    world.end().await;
+}
+
 /// Settled days that are open again, counted from the first of the ledger.
 async fn reopened(world: &World) -> Vec<String> {
     let days = "select (d.day - vobiz.provider_day_of(a.account_id, a.ledger_since))::text
