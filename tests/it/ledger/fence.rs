@@ -220,14 +220,14 @@ async fn a_day_that_another_opens_while_it_is_checked_is_not_settled_by_that_che
 
 /// Waits until a session has begun so many transactions that wait for such a lock.
 async fn tried(world: &World, lock: &str, times: usize) {
-    let tries = format!(
+    let waiting = format!(
         "select a.xact_start::text from pg_stat_activity a join pg_locks l on l.pid = a.pid
          where l.locktype = '{lock}' and not l.granted and a.datname = current_database()"
     );
-    let mut tried = BTreeSet::new();
+    let mut begun = BTreeSet::new();
     until("it has tried again", async || {
-        tried.extend(world.database.texts(&tries).await);
-        tried.len() >= times
+        begun.extend(world.database.texts(&waiting).await);
+        begun.len() >= times
     })
     .await;
 }

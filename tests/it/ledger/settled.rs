@@ -142,7 +142,7 @@ async fn days_are_reopened_in_the_order_in_which_all_lock_them() {
     let pool = db.pool.clone();
     let given = differing.clone();
     let reopening =
-        tokio::spawn(async move { reopen(&mut *pool.acquire().await.unwrap(), &given).await.unwrap() });
+        tokio::spawn(async move { reopen(&mut pool.acquire().await.unwrap(), &given).await.unwrap() });
     let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
     until("it waits for the first", async || db.count(waits).await == 1).await;
     for next in &differing {
