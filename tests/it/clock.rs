@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::queue::{self, backlog};
-use vobiz_cdr::db::{bill::proof, ledger, overview};
+use vobiz_cdr::db::{ledger, overview};
 use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::retry::PauseReason;
 use vobiz_cdr::simulator::{Answer, CallSpec, Simulator, SimulatorOptions};
@@ -120,18 +120,6 @@ async fn calls_that_were_put_off_further_than_their_rule_are_due_now() {
     }
 }
 
-#[tokio::test]
-async fn the_proof_of_all_sums_is_due_although_the_last_one_ended_in_the_future() {
-    let db = Database::new().await;
-    let mut connection = db.connection().await;
-    while !matches!(proof::prove_next_day(&mut connection).await.unwrap(), proof::ProofStep::Finished(_)) {}
-    assert!(!proof::is_due(&mut connection).await.unwrap());
-    for (ahead, is_due) in [("20 seconds", false), ("2 hours", true)] {
-        db.run(&format!("update vobiz.task set finished_at = vobiz.now() + interval '{ahead}'")).await;
-        assert_eq!(proof::is_due(&mut connection).await.unwrap(), is_due, "{ahead}");
-    }
-}
-
 /// All at once, by the flows themselves: they work under the clock that is ahead, and go on when it is right again.
 #[tokio::test]
 async fn what_is_done_under_a_clock_that_is_ahead_holds_nothing_up_afterwards() {
@@ -237,44 +225,6 @@ async fn a_day_whose_check_began_before_its_end_is_not_settled() {
     assert!(safe <= began, "{safe}");
     let again = checker.check_if_due(&world.accounts[0], &stop).await.unwrap().expect("it is due");
     assert_eq!(again.state.as_str(), "settled");
-    world.end().await;
-}
-
-#[tokio::test]
-async fn a_check_that_begins_or_ends_just_now_is_no_clock_that_is_ahead() {
-    let (world, began) = ledger_world(options()).await;
-    crate::ledger::at(&world, began, 3.0);
-    let checker = checker(&world);
-    let stop = CancellationToken::new();
-    while checker.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
-    let safe = "select safe_to::text from vobiz.safe_to_bill";
-    let settled = world.text(safe).await;
-    let mut connection = world.database.connection().await;
-    for column in ["began_at", "checked_at"] {
-        // A statement that began a moment before others committed sees what they wrote later than its own now.
-        for (ahead, days) in [("0.4 seconds", 0), ("20 seconds", 0), ("2 hours", 1)] {
-            let day = "(select min(day) from vobiz.provider_day)";
-            let set = format!(
-                "update vobiz.provider_day set {column} = vobiz.now() + interval '{ahead}' where day = {day}"
-            );
-            world.database.run(&set).await;
-            if days == 0 {
-                assert_eq!(world.text(safe).await, settled, "{column} {ahead}");
-            }
-            ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap();
-            let open =
-                format!("select count(*) from vobiz.provider_day where day = {day} and state = 'open'");
-            assert_eq!(world.database.count(&open).await, days, "{column} {ahead}");
-            let unsaid =
-                "select count(*) from vobiz.provider_day where state = 'settled' and began_at is null";
-            assert_eq!(world.database.count(unsaid).await, 0);
-        }
-        while checker.check_if_due(&world.accounts[0], &stop).await.unwrap().is_some() {}
-    }
-    // Nor can anybody else leave a day settled whose changes reopen nothing.
-    let unsaid = sqlx::query("update vobiz.provider_day set began_at = null where state = 'settled'");
-    let refused = unsaid.execute(&mut *connection).await.unwrap_err();
-    assert!(refused.to_string().contains("settled_was_begun"), "{refused}");
     world.end().await;
 }
 

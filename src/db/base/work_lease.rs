@@ -52,7 +52,8 @@ pub struct WorkLease {
 
 impl WorkLease {
     /// Takes the lease on a piece of work for the life of a connection; none if another session has it. That it has ended, or that the
-    /// session is gone, frees it; so does an end further away than any lease can be, which a clock wrote that was ahead.
+    /// session is gone, frees it; so does an end further away than any lease can be, which a clock wrote that was ahead. (What another
+    /// takes while this begins ends a little later than by its now.)
     pub async fn take(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, sqlx::Error> {
         // Where there is a row, no insert: it would wait for a transaction of the holder, only to find that out.
         sqlx::query!(
@@ -70,7 +71,7 @@ impl WorkLease {
              where l.name in (
                select w.name from vobiz.work_lease w
                where w.name = $1
-                 and (w.holder is null or w.expires_at <= vobiz.now() or w.expires_at > vobiz.now() + $2
+                 and (w.holder is null or w.expires_at <= vobiz.now() or w.expires_at > vobiz.now() + $2 + interval '1 minute'
                       -- Of the sessions of others a user may see no more than that they are there.
                       or not exists (select from pg_stat_activity a
                                      where a.pid = w.pid and coalesce(a.backend_start, w.session_began_at) = w.session_began_at))

@@ -14,7 +14,7 @@ use vobiz_cdr::db::cdr::Origin;
 use vobiz_cdr::db::ledger;
 use vobiz_cdr::simulator::RequestKind;
 
-use super::{INSERT, checker, one_call};
+use super::{INSERT, check, checker, one_call, settled_day};
 use crate::support::calls::account as id;
 use crate::support::wait::{in_the_end, until};
 use crate::support::world::World;
@@ -218,6 +218,40 @@ async fn a_day_that_another_opens_while_it_is_checked_is_not_settled_by_that_che
     }
 }
 
+#[tokio::test]
+async fn a_check_that_begins_or_ends_just_now_is_no_clock_that_is_ahead() {
+    let (world, _, _) = settled_day().await;
+    let safe = "select safe_to::text from vobiz.safe_to_bill";
+    let settled = world.text(safe).await;
+    let mut connection = world.database.connection().await;
+    for column in ["began_at", "checked_at"] {
+        // A statement that began a moment before others committed sees what they wrote later than its own now.
+        for (ahead, days) in [("0.4 seconds", 0), ("20 seconds", 0), ("2 hours", 1)] {
+            let day = "(select min(day) from vobiz.provider_day)";
+            let set = format!(
+                "update vobiz.provider_day set {column} = vobiz.now() + interval '{ahead}' where day = {day}"
+            );
+            world.database.run(&set).await;
+            if days == 0 {
+                assert_eq!(world.text(safe).await, settled, "{column} {ahead}");
+            }
+            ledger::due(&mut connection, &id(), Duration::ZERO).await.unwrap();
+            let open =
+                format!("select count(*) from vobiz.provider_day where day = {day} and state = 'open'");
+            assert_eq!(world.database.count(&open).await, days, "{column} {ahead}");
+            let unsaid =
+                "select count(*) from vobiz.provider_day where state = 'settled' and began_at is null";
+            assert_eq!(world.database.count(unsaid).await, 0);
+        }
+        check(&world).await;
+    }
+    // Nor can anybody else leave a day settled whose changes reopen nothing.
+    let unsaid = sqlx::query("update vobiz.provider_day set began_at = null where state = 'settled'");
+    let refused = unsaid.execute(&mut *connection).await.unwrap_err();
+    assert!(refused.to_string().contains("settled_was_begun"), "{refused}");
+    world.end().await;
+}
+
 /// Waits until a session has begun so many transactions that wait for such a lock.
 async fn tried(world: &World, lock: &str, times: usize) {
     let waiting = format!(
@@ -287,8 +321,9 @@ async fn whoever_waits_for_another_replica_does_it_on_one_session() {
             .run("select pg_terminate_backend(pid) from (select distinct pid from vobiz.tried) t")
             .await;
         until("it tries on another one", async || world.database.count(sessions).await > waiting).await;
+        let tried = world.database.count(sessions).await;
         lease.give_back(&mut other).await.unwrap();
-        (waiting, world.database.count(sessions).await)
+        (waiting, tried)
     };
     let account = &world.accounts[0];
     let check = ledger.check_day(account, due.unwrap(), Origin::Manual, &stop);
