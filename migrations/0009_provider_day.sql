@@ -30,7 +30,9 @@ create table vobiz.provider_day (
   error       text,
   primary key (account_id, day),
   constraint outcome_has_its_check check (
-    (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null))
+    (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null)),
+  -- A change of a call reopens only a day whose check has begun.
+  constraint settled_was_begun check (state <> 'settled' or began_at is not null)
 );
 create index provider_day_check_at on vobiz.provider_day (account_id, check_at) where check_at is not null;
 create index provider_day_unsettled on vobiz.provider_day (account_id, day) where state <> 'settled' or reopened_at is not null;

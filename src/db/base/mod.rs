@@ -1,6 +1,7 @@
 //! What everything in `db` stands on: connections, the one clock, shared settings, the schema itself, long tasks, the audit log.
 
 pub mod audit;
+pub mod brief;
 pub(super) mod cause;
 pub mod clock;
 pub(super) mod columns;

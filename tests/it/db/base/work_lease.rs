@@ -64,6 +64,18 @@ async fn a_lease_that_is_not_renewed_ends_and_its_holder_writes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_lease_that_another_takes_just_now_is_no_clock_that_is_ahead() {
+    let db = Database::new().await;
+    let (mut mine, mut theirs) = (db.connection().await, db.connection().await);
+    // A statement that began a moment before sees an end that is later than by its own now.
+    for ahead in ["0.4 seconds", "20 seconds"] {
+        assert!(WorkLease::take(&mut mine, ahead).await.unwrap().is_some());
+        db.run(&format!("update vobiz.work_lease set expires_at = expires_at + interval '{ahead}'")).await;
+        assert!(WorkLease::take(&mut theirs, ahead).await.unwrap().is_none(), "{ahead}");
+    }
+}
+
+#[tokio::test]
 async fn a_lease_that_a_clock_wrote_that_was_ahead_keeps_nobody_out() {
     let db = Database::new().await;
     let (mut mine, mut theirs) = (db.connection().await, db.connection().await);
