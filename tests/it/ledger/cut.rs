@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
+use vobiz_cdr::db::cdr::Origin;
+use vobiz_cdr::db::ledger::{CheckCause, Due};
 use vobiz_cdr::simulator::{CallSpec, Direction, ListFaults, RequestKind};
 
 use super::refused::{day_of, lacking, words};
-use super::{check, checker, hurry, safe_to};
+use super::{COPY, check, checker, hurry, safe_to};
 use crate::support::world::World;
 
 async fn first_day(world: &World) -> String {
@@ -142,6 +144,135 @@ async fn a_call_that_is_lost_between_two_pages_of_equal_calls_leaves_its_day_unp
         assert!(said.contains(&format!(" is not whole: {says}; nor is it in parts: ")), "{said}");
         assert_eq!(lacking(&world, calls).await.len(), lost, "{calls}");
         assert_eq!(safe_to(&world).await.0, began);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_a_part_by_number_shows_no_number() {
+    let numbers = ["911140000001", "911140000017"];
+    for (lists, unprintable, says) in [
+        // Neither part is short enough.
+        (
+            ListFaults { ends_after: Some(5), ..ListFaults::default() },
+            None,
+            "no filter cuts the part by from_number 2 (…17) into parts",
+        ),
+        (
+            ListFaults { ends_after: Some(20), ..ListFaults::default() },
+            Some(7),
+            ", from_number 2 (…17)) cannot be read (refused: 400): 1 of its rows",
+        ),
+    ] {
+        let (world, began) = day_of(0, &[], lists).await;
+        for place in 0..30 {
+            world.vobiz.place_call(CallSpec {
+                from: Some(numbers[place as usize % 2].into()),
+                unprintable: unprintable == Some(place),
+                ..equal_call(place, began)
+            });
+        }
+        check(&world).await;
+        let said = first_day(&world).await;
+        assert!(said.starts_with("unproven: ") && said.contains(says), "{said}");
+        let (_, held_by) = safe_to(&world).await;
+        assert!(held_by.contains(says), "{held_by}");
+        let kept = "select concat_ws(' ', list, words) from vobiz.refused_page
+                    union all select l::text from vobiz.ledger_difference l union all select l::text from vobiz.ledger_day l";
+        for text in world.database.texts(kept).await.into_iter().chain([said, held_by]) {
+            assert!(!numbers.iter().any(|number| text.contains(number)), "{text}");
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_vobiz_fails_on_is_not_taken_for_one_that_it_does_not_know() {
+    for (status, says) in [
+        (400, None),
+        (422, None),
+        (
+            500,
+            Some("; nor is it in parts: the part by call_direction inbound cannot be read: unavailable: 500"),
+        ),
+        (
+            503,
+            Some("; nor is it in parts: the part by call_direction inbound cannot be read: unavailable: 503"),
+        ),
+    ] {
+        let fails_filter = Some(("call_direction".into(), status));
+        let lists = ListFaults { ends_after: Some(420), fails_filter, ..ListFaults::default() };
+        let (world, began) = day_of(600, &[], lists).await;
+        check(&world).await;
+        if let Some(says) = says {
+            let said = first_day(&world).await;
+            assert!(said.starts_with("unproven: ") && said.ends_with(says), "{said}");
+            assert_eq!(world.pause_reason().await, "∅");
+        } else {
+            settled_whole(&world, began, 600, &status.to_string()).await;
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lists_of_the_days_beside_are_not_read_in_parts() {
+    for beside in [-1, 1] {
+        let lists = ListFaults { repeats_at_seams: true, ..ListFaults::default() };
+        let (world, began) = day_of(0, &[], lists).await;
+        for place in 0..20 {
+            world.vobiz.place_call(equal_call(place, began));
+        }
+        for place in 1000..1150 {
+            world.vobiz.place_call(equal_call(place, began + TimeDelta::days(beside)));
+        }
+        let day = (began + TimeDelta::minutes(330)).date_naive();
+        let due = Due { day, cause: CheckCause::Manual };
+        let (ledger, stop) = (checker(&world), CancellationToken::new());
+        let checked =
+            async || ledger.check_day(&world.accounts[0], due, Origin::Manual, &stop).await.unwrap();
+        assert_eq!(checked().await.reason, None);
+        world.database.run(COPY).await;
+        let before = world.vobiz.stats().requests_of(RequestKind::List);
+        let reason = checked().await.reason.unwrap();
+        let asked = world.vobiz.stats().requests_of(RequestKind::List) - before;
+        assert_eq!(asked, 4, "the day, a page of the one day beside it and two of the other");
+        let neighbour = day + TimeDelta::days(beside);
+        assert!(
+            reason.starts_with(&format!("the list of {neighbour} is not whole: 1 call stands on")),
+            "{reason}"
+        );
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_many_requests_ends_at_their_limit() {
+    let refused = |place: u32| place < 500 && !place.is_multiple_of(100) && place.is_multiple_of(10);
+    for inbound in [20, 40] {
+        let lists = ListFaults { hole_at: Some(6), ..ListFaults::default() };
+        let (world, began) = day_of(0, &[], lists).await;
+        for place in 0..620_u32 {
+            world.vobiz.place_call(CallSpec {
+                ended_at: Some(began + TimeDelta::hours(7) - TimeDelta::seconds(place.into())),
+                direction: Some(if place >= 620 - inbound {
+                    Direction::Inbound
+                } else {
+                    Direction::Outbound
+                }),
+                unprintable: refused(place),
+                ..equal_call(place, began)
+            });
+        }
+        let first = (began + TimeDelta::minutes(330)).date_naive();
+        let due = Due { day: first, cause: CheckCause::Manual };
+        let (ledger, stop) = (checker(&world), CancellationToken::new());
+        let reason = ledger.check_day(&world.accounts[0], due, Origin::Manual, &stop).await.unwrap().reason;
+        let reason = reason.unwrap();
+        assert!(reason.ends_with("nor is it in parts: after 224 requests it still is not"), "{reason}");
+        // The whole took as many as its pages have parts and rows that cannot be printed; the rest is the cut.
+        let asked = world.vobiz.stats().requests_of(RequestKind::List);
+        assert!(asked < 900, "{asked} requests");
         world.end().await;
     }
 }
