@@ -70,7 +70,7 @@ pub struct Cli {
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
     /// File with the settings of the service, one NAME=value a line; what the environment says wins [default:
-    /// /etc/vobiz-cdr/vobiz-cdr.env where this user may read it; not for demo and simulate]
+    /// /etc/vobiz-cdr/vobiz-cdr.env where this user may read it and nothing else says a setting; not for serve]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     env_file: Option<std::path::PathBuf>,
     #[command(subcommand)]

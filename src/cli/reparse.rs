@@ -56,14 +56,30 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
     {
         is_account(connection, account).await?;
     }
-    let lease = if args.dry_run { None } else { WorkLease::take_soon(connection, TASK).await? };
-    let task = if args.dry_run {
+    if args.dry_run {
+        return reparsed(args, connection, None).await;
+    }
+    let Some(lease) = WorkLease::take_soon(connection, TASK).await? else {
+        output::stderr_line("another reparse is at work on this database: wait for its end");
+        return Ok(ExitCode::from(2));
+    };
+    let done = reparsed(args, connection, Some(&lease)).await;
+    // Behind a pooler the session goes on without us. After a failure the first error is the one to say.
+    let given_back = lease.give_back(connection).await;
+    let code = done?;
+    given_back?;
+    Ok(code)
+}
+
+async fn reparsed(
+    args: &ReparseArgs,
+    connection: &mut PgConnection,
+    lease: Option<&WorkLease>,
+) -> anyhow::Result<ExitCode> {
+    let account = args.account.as_deref();
+    let task = if lease.is_none() {
         None
     } else {
-        if lease.is_none() {
-            output::stderr_line("another reparse is at work on this database: wait for its end");
-            return Ok(ExitCode::from(2));
-        }
         match task::unfinished(connection, TASK, account).await? {
             Some(task) if args.resume => Some(task),
             Some(_) => {
@@ -77,10 +93,7 @@ async fn on_database(args: &ReparseArgs, connection: &mut PgConnection) -> anyho
             None => Some(task::begin(connection, TASK, account).await?),
         }
     };
-    let done = work(args, connection, lease.as_ref(), task).await?;
-    if let Some(lease) = lease {
-        lease.give_back(connection).await?;
-    }
+    let done = work(args, connection, lease, task).await?;
     show(&done, args)?;
     Ok(if done.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -64,6 +64,25 @@ pub(in crate::cli) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     .await
 }
 
+async fn look_and_repair(
+    args: &VerifyArgs,
+    connection: &mut PgConnection,
+    scope: VerifyScope<'_>,
+    lease: Option<&WorkLease>,
+    reopened: &mut VerifyReopened,
+) -> anyhow::Result<VerifyFound> {
+    let found = loop {
+        if let Some(found) = look(args, connection, scope, lease, reopened).await? {
+            break found;
+        }
+    };
+    if args.repair {
+        // By itself: a check holds the row of its day while it waits for its turn to prove.
+        settled::reopen(&mut *connection, &found.settled.differences).await?;
+    }
+    Ok(found)
+}
+
 async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
     // Two who repair at once would add what is missing twice.
     let lease = if args.repair { WorkLease::take_soon(connection, TASK).await? } else { None };
@@ -74,15 +93,15 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
     let accounts = args.account.clone().map(|account| vec![account]);
     let scope = VerifyScope { accounts: accounts.as_deref(), from: args.from, to: args.to };
     let mut reopened = VerifyReopened::default();
-    let found = loop {
-        if let Some(found) = look(args, connection, scope, lease.as_ref(), &mut reopened).await? {
-            break found;
+    let found = look_and_repair(args, connection, scope, lease.as_ref(), &mut reopened).await;
+    if let Some(lease) = lease {
+        // Behind a pooler the session goes on without us. After a failure the first error is the one to say.
+        let given_back = lease.give_back(connection).await;
+        if found.is_ok() {
+            given_back?;
         }
-    };
-    if args.repair {
-        // By itself: a check holds the row of its day while it waits for its turn to prove.
-        settled::reopen(&mut *connection, &found.settled.differences).await?;
     }
+    let found = found?;
     let VerifyFound { verified, days, settled, repaired, money } = found;
     let equal = verified.differences.is_empty() && days.is_empty();
     show(args, &verified, &days, &settled, (repaired, money, reopened.days));

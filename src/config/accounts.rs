@@ -50,6 +50,21 @@ impl VobizArgs {
         accounts
     }
 
+    /// Which accounts are configured. Their tokens may be elsewhere, and are not looked at.
+    ///
+    /// # Errors
+    /// Every mistake in the ids or the file at once.
+    pub fn account_ids(&self) -> Result<Vec<AccountId>, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let how = "write an id such as MA_XXXXXXXX";
+        let names: Vec<String> = match (&self.accounts_file, &self.auth_id) {
+            (None, Some(id)) => vec![id.clone()],
+            _ => self.entries(&mut wrong).into_iter().map(|entry| entry.auth_id).collect(),
+        };
+        let ids = names.iter().filter_map(|name| wrong.read("account", how, AccountId::new(name))).collect();
+        if wrong.is_empty() { Ok(ids) } else { Err(wrong) }
+    }
+
     /// The casings of the API path that may be tried.
     fn styles(&self, wrong: &mut Mistakes) -> Vec<PathStyle> {
         match self.account_path.as_str() {

@@ -31,7 +31,9 @@ pub fn effective(command: &clap::Command, matches: &ArgMatches, config: &ServeCo
         let file = std::env::var(format!("{name}_FILE")).ok().filter(|_| secret && value.is_none());
         let (value, source) = match (value, file) {
             (_, Some(path)) => (MASK.to_owned(), format!("file {path}")),
-            (Some(value), _) if name == "DATABASE_URL" => (without_password(&value), source.to_owned()),
+            (Some(value), _) if matches!(&*name, "DATABASE_URL" | "VOBIZ_PROXY") => {
+                (without_password(&value), source.to_owned())
+            }
             (Some(_), _) if secret => (MASK.to_owned(), source.to_owned()),
             (Some(value), _) => (without_secrets(value, config), source.to_owned()),
             (None, _) => (String::new(), source.to_owned()),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::AccountConfig;
-use super::mistakes::{Mistakes, duration};
+use super::mistakes::{Mistakes, duration, secret};
 
 /// What a rate limit must be.
 const RATE: &str = "write requests a second from 0.1 to 100000, such as 10";
@@ -43,9 +43,9 @@ pub struct VobizArgs {
         value_name = "URL"
     )]
     pub api_url: String,
-    /// HTTP proxy for requests to the Vobiz API, such as http://proxy:3128 [default: none; HTTPS_PROXY is not heeded]
-    #[arg(long, env = "VOBIZ_PROXY", global = true, value_name = "URL")]
-    pub proxy: Option<String>,
+    /// HTTP proxy for requests to the Vobiz API, such as http://proxy:3128, or VOBIZ_PROXY_FILE [default: none; HTTPS_PROXY is not heeded]
+    #[arg(long, env = "VOBIZ_PROXY", hide_env_values = true, global = true, value_name = "URL")]
+    pub proxy: Option<SecretString>,
     /// Casing of the API path: auto, Account or account
     #[arg(long, env = "VOBIZ_ACCOUNT_PATH", global = true, default_value = "auto", value_name = "CASING")]
     pub account_path: String,
@@ -101,8 +101,9 @@ impl VobizArgs {
 
     fn proxy(&self, wrong: &mut Mistakes) -> Option<Url> {
         let how = "write a URL such as http://proxy:3128";
-        let text = self.proxy.as_deref().filter(|text| !text.trim().is_empty())?;
-        let url = wrong.read("VOBIZ_PROXY", how, Url::parse(text))?;
+        let set = self.proxy.as_ref().filter(|text| !text.expose_secret().trim().is_empty());
+        let text = secret(wrong, "VOBIZ_PROXY", set)?;
+        let url = wrong.read("VOBIZ_PROXY", how, Url::parse(text.expose_secret()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             wrong.push(format!("VOBIZ_PROXY: http or https, with a host; {how}"));
             return None;

@@ -23,11 +23,9 @@ struct Line {
 
 /// Lists them. What is configured is what this shell and its `--env-file` say; a service may run with other settings.
 pub(super) async fn run(args: &AccountArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
-    let configured = settings.map(|settings| {
-        let accounts = settings.accounts.into_iter();
-        accounts.map(|account| account.credentials.account_id.as_str().to_owned()).collect::<Vec<_>>()
-    });
+    let configured = args
+        .configured()?
+        .map(|accounts| accounts.iter().map(|account| account.as_str().to_owned()).collect::<Vec<_>>());
     let standings = database::on_database(&args.database, "account", async |connection| {
         Ok(retirement::standings(connection, None).await?)
     })

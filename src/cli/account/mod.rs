@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use crate::cli::args::{AuthorArgs, some_words};
-use crate::config::{DatabaseArgs, Mistakes, VobizArgs, VobizConfig};
+use crate::config::{DatabaseArgs, Mistakes, VobizArgs};
+use crate::vobiz::AccountId;
 
 /// Flags of `account`.
 #[derive(Debug, Clone, Args)]
@@ -72,8 +73,8 @@ pub(in crate::cli) async fn run(args: &AccountArgs) -> anyhow::Result<ExitCode> 
 }
 
 impl AccountArgs {
-    /// The settings of Vobiz; none where this shell has none.
-    fn settings(&self) -> Result<Option<VobizConfig>, Mistakes> {
-        self.vobiz.name_an_account().then(|| self.vobiz.check()).transpose()
+    /// The accounts of the settings, without their tokens; none where this shell has none.
+    fn configured(&self) -> Result<Option<Vec<AccountId>>, Mistakes> {
+        self.vobiz.name_an_account().then(|| self.vobiz.account_ids()).transpose()
     }
 }

@@ -18,10 +18,7 @@ use crate::vobiz::AccountId;
 pub(super) async fn run(args: &AccountArgs, retire: &RetireArgs) -> anyhow::Result<ExitCode> {
     let account = AccountId::new(&retire.account)
         .map_err(|error| Usage(format!("{}: {error}; write an id such as MA_XXXXXXXX", retire.account)))?;
-    let configured = args.settings()?.is_some_and(|settings| {
-        settings.accounts.iter().any(|known| known.credentials.account_id == account)
-    });
-    if configured {
+    if args.configured()?.is_some_and(|accounts| accounts.contains(&account)) {
         bail!(
             "{account} is configured here: take it out of the settings of every service first, for whoever starts with it takes it up again"
         );

@@ -38,6 +38,8 @@ fn beside_a_demo_that_is_kept_every_command_works_by_the_line_that_it_prints() {
     let beside = |words: &str| {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{line} && {} {words}", env!("CARGO_BIN_EXE_vobiz-cdr"))]);
+        // With none of the settings of the person who runs the tests.
+        shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         run(shell.stdout(Stdio::piped()).stderr(Stdio::piped()))
     };
     let (status, check, list) = (beside("status"), beside("account check"), beside("account list"));

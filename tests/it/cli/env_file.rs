@@ -78,3 +78,19 @@ async fn a_report_says_of_which_database_it_is_and_flags_stand_before_or_after_t
         assert!(finished.stdout.starts_with("applied"), "{}", finished.stdout);
     }
 }
+
+#[tokio::test]
+async fn which_accounts_are_configured_is_known_without_their_tokens() {
+    let database = Database::new().await;
+    let listed = run(program(&["account", "list"])
+        .env("DATABASE_URL", &database.url)
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_AUTH_TOKEN_FILE", "/nowhere"));
+    assert!(listed.status.success(), "{}", listed.stderr);
+    assert!(listed.stdout.contains(ACCOUNT) && listed.stdout.contains("yes"), "{}", listed.stdout);
+    let refused = run(program(&["account", "retire", ACCOUNT, "--reason", "it leaves"])
+        .env("DATABASE_URL", &database.url)
+        .env("VOBIZ_AUTH_ID", ACCOUNT));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("is configured here"), "{}", refused.stderr);
+}

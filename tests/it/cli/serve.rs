@@ -232,8 +232,24 @@ async fn two_words_to_stop_at_once_are_one_and_sigusr1_is_none() {
             ("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz"),
         ],
     );
-    for signal in ["USR1", "USR2", "TERM", "INT", "TERM"] {
-        serve.signal(signal);
-    }
+    serve.signals(&["USR1", "USR2", "TERM", "INT", "TERM"]);
     assert_eq!(serve.wait().code(), Some(0));
+}
+
+#[test]
+fn the_password_of_a_proxy_is_a_secret() {
+    let settings = |command: &mut std::process::Command| {
+        run(command
+            .env("VOBIZ_AUTH_ID", ACCOUNT)
+            .env("VOBIZ_AUTH_TOKEN", TOKEN)
+            .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz")
+            .env("VOBIZ_PROXY", "http://bob:hunter2@proxy.example:3128"))
+    };
+    let shown = settings(&mut program(&["serve", "--check"]));
+    assert!(shown.status.success(), "{}", shown.stderr);
+    assert!(shown.stdout.contains("http://bob:********@proxy.example:3128"), "{}", shown.stdout);
+    for arguments in [&["serve", "--check"][..], &["serve", "--help"], &["account", "--help"]] {
+        let said = settings(&mut program(arguments));
+        assert!(!said.stdout.contains("hunter2") && !said.stderr.contains("hunter2"), "{arguments:?}");
+    }
 }

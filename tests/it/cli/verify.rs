@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::db::bill::{drift, fold, insert};
 use crate::support::database::Database;
-use crate::support::process::{Finished, program, run};
+use crate::support::process::{Finished, author, program, run};
 
 fn verify(db: &Database, arguments: &[&str]) -> Finished {
     run(program(&[&["verify"], arguments].concat())
@@ -79,9 +79,11 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
     assert_eq!((drift(&db).await, verify(&db, &[]).status.code()), (0, Some(0)));
     while fold(&db, 1000).await > 0 {}
     assert_eq!((drift(&db).await, verify(&db, &["--repair"]).status.code()), (0, Some(0)));
-    let audited = "select concat_ws(' ', account_id, detail->'was'->>'cost', detail->'is'->>'cost')
+    let audited = "select concat_ws(' ', replace(by, session_user, 'user'), account_id, detail->'was'->>'cost', detail->'is'->>'cost')
                    from vobiz.audit where action = 'rollup_repaired' order by id";
-    assert_eq!(db.texts(audited).await, ["MA_A 0.1001 0.1", "MA_A 0 0.1", "MA_B 0 0", "MA_A 1.8 1.7001"]);
+    let by = author();
+    let expected = ["MA_A 0.1001 0.1", "MA_A 0 0.1", "MA_B 0 0", "MA_A 1.8 1.7001"];
+    assert_eq!(db.texts(audited).await, expected.map(|sums| format!("user ({by}) {sums}")));
 }
 
 #[tokio::test]

@@ -22,7 +22,13 @@ impl PgBouncer {
         let url = Url::parse(database).unwrap();
         let socket =
             url.query_pairs().find(|(name, _)| name == "host").map(|(_, socket)| socket.into_owned());
-        let installed = Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status();
+        // Debian puts it where not every user's PATH leads.
+        let program = if std::path::Path::new("/usr/sbin/pgbouncer").exists() {
+            "/usr/sbin/pgbouncer"
+        } else {
+            "pgbouncer"
+        };
+        let installed = Command::new(program).arg("--version").stdout(Stdio::null()).status();
         let (Some(socket), true) = (socket, installed.is_ok_and(|status| status.success())) else {
             let why = "skipped: pgbouncer is not installed, or the tests' Postgres is not on a socket of this machine";
             let _ = writeln!(std::io::stderr(), "{why}");
@@ -41,7 +47,7 @@ impl PgBouncer {
             ),
         )
         .unwrap();
-        let mut command = Command::new("pgbouncer");
+        let mut command = Command::new(program);
         if rustix::process::geteuid().is_root() {
             // It refuses to run as root, and must read its file and reach the socket.
             use std::os::unix::fs::PermissionsExt;

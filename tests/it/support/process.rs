@@ -14,6 +14,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
             || text == "DATABASE_URL"
             || text == "DATABASE_URL_FILE"
             || text == "RUST_LOG"
+            || ["https_proxy", "all_proxy"].contains(&text.to_lowercase().as_str())
         {
             command.env_remove(&name);
         }
@@ -111,6 +112,13 @@ impl Serve {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Several signals, one right after the other.
+    pub(crate) fn signals(&self, names: &[&str]) {
+        let id = self.child.id();
+        let sent: Vec<String> = names.iter().map(|name| format!("kill -{name} {id}")).collect();
+        assert!(Command::new("sh").args(["-c", &sent.join(" && ")]).status().unwrap().success());
     }
 
     /// Waits for its end.
