@@ -137,9 +137,8 @@ impl<'a> DayCheck<'a> {
         if list.beside || self.unlisted(zone).await? == 0 {
             return Ok(());
         }
-        for neighbour in self.read_neighbours(list).await? {
-            self.learn_from(neighbour, false).await?;
-        }
+        let neighbours = self.read_neighbours(list).await?;
+        self.learn(&neighbours).await?;
         Ok(())
     }
 
@@ -170,43 +169,32 @@ impl<'a> DayCheck<'a> {
     }
 
     /// Infers from the list of the day how Vobiz cuts its days. Rows that do not lie in the day as it is thought to lie are believed only
-    /// once the lists of the days beside it were read: what two lists show says nothing of the cut, and what it has taught before, when one
-    /// of them was read alone, is forgotten.
+    /// together with the lists of the days beside it: what two lists show says nothing of the cut.
     pub(super) async fn infer_zone(&mut self, list: &mut DayList) -> Result<InferredZone, ListError> {
         let (account, day) = (self.reader.account.id(), self.due.day);
-        let strays = within(COMPARE_TIMEOUT, async {
-            let zone = bound::inferred(&mut *self.connection, account, day).await?;
-            let span = bound::span(&mut *self.connection, account, day).await?;
-            listed::strays(&mut *self.connection, (account, day), &zone.day_of, span).await
-        });
-        if strays.await? == 0 {
-            let (zone, outside) = self.learn_from(day, false).await?;
-            list.outside = outside;
-            return Ok(zone);
-        }
-        let neighbours = self.read_neighbours(list).await?;
-        let twice = in_time(listed::twice(&mut *self.connection, account, day)).await?;
-        let (mut zone, outside) = self.learn_from(day, twice > 0).await?;
+        let strays = within(COMPARE_TIMEOUT, listed::strays(&mut *self.connection, account, day)).await?;
+        let neighbours = if strays > 0 { self.read_neighbours(list).await? } else { Vec::new() };
+        let (zone, outside) = self.learn(&neighbours).await?;
         list.outside = outside;
-        for neighbour in neighbours {
-            (zone, _) = self.learn_from(neighbour, false).await?;
-        }
         Ok(zone)
     }
 
-    /// Infers from the list of a day that was read; `anew` forgets what the lists before have told. Also returns how many of its rows lie
-    /// in no zone's version of the day.
-    async fn learn_from(&mut self, day: NaiveDate, anew: bool) -> Result<(InferredZone, i64), ListError> {
-        let account = self.reader.account.id();
+    /// Infers from all lists that were read, of the day and of those beside it, and writes down what is left in the end: days that move
+    /// are reopened, so nothing is tried. Also returns how many rows of the day's list lie in no zone's version of it.
+    async fn learn(&mut self, beside: &[NaiveDate]) -> Result<(InferredZone, i64), ListError> {
+        let (account, day) = (self.reader.account.id(), self.due.day);
         let infer = fenced!(self.lease, self.connection, |transaction| async {
             let before = bound::inferred(&mut *transaction, account, day).await?;
-            let extremes = listed::extremes(&mut *transaction, account, day).await?;
-            let known = if anew { InferredZone { bounds: vec![], ..before.clone() } } else { before.clone() };
-            let inferred = zone::infer(&known, day, &extremes);
+            let mut lists = Vec::new();
+            for day in std::iter::once(day).chain(beside.iter().copied()) {
+                lists.push((day, listed::extremes(&mut *transaction, account, day).await?));
+            }
+            let twice = listed::twice(&mut *transaction, account, day).await? > 0;
+            let inferred = zone::infer(&before, &lists, twice);
             if inferred != before {
                 bound::write_down(transaction, account, &inferred).await?;
             }
-            Ok::<_, sqlx::Error>((before, inferred, extremes.outside))
+            Ok::<_, sqlx::Error>((before, inferred, lists[0].1.outside))
         });
         let (before, inferred, outside) = within(COMPARE_TIMEOUT, infer).await?;
         if (&before.day_of, before.offset) != (&inferred.day_of, inferred.offset) {

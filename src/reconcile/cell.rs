@@ -47,13 +47,13 @@ pub(super) fn amount(text: &str, decimal: DecimalMark) -> Result<(Numeric, Optio
     if let Some(inner) = in_brackets {
         (rest, negative) = (inner.trim(), true);
     }
-    // A sign stands before or behind the currency, once.
+    // A sign stands before or behind the currency, once: `-+1` and `(+1)` may be either.
     let mut signed = in_brackets.is_some();
     loop {
-        let minus = rest.strip_prefix(['-', '−']);
-        let (left, sign) = if let Some(left) = minus.or_else(|| rest.strip_suffix(['-', '−'])) {
+        let before = rest.strip_prefix(['-', '−', '+']);
+        let (left, sign) = if let Some(left) = before.or_else(|| rest.strip_suffix(['-', '−'])) {
             // `100/-` is how amounts of rupees are closed.
-            let closed = minus.is_none().then(|| left.strip_suffix('/')).flatten();
+            let closed = before.is_none().then(|| left.strip_suffix('/')).flatten();
             (closed.unwrap_or(left), closed.is_none())
         } else if let Some((left, code)) = without_currency(rest).filter(|_| currency.is_none()) {
             currency = Some(code);
@@ -64,11 +64,11 @@ pub(super) fn amount(text: &str, decimal: DecimalMark) -> Result<(Numeric, Optio
         if sign && signed {
             return Err(no_number(text, decimal));
         }
-        (signed, negative) = (signed || sign, negative || sign);
+        (signed, negative) = (signed || sign, negative || sign && !rest.starts_with('+'));
         rest = left.trim();
     }
     let number = plain(rest, decimal).ok_or_else(|| no_number(text, decimal))?;
-    let number = if negative && !rest.starts_with('+') { format!("-{number}") } else { number };
+    let number = if negative { format!("-{number}") } else { number };
     let number: Numeric = number.parse().map_err(|error| format!("{error}: {:?}", shorten(text)))?;
     Ok((number, currency))
 }
@@ -186,6 +186,10 @@ mod tests {
             ("(0.45)", "-0.45", None),
             ("0.45-", "-0.45", None),
             ("−0.45", "-0.45", None),
+            ("+0.45", "0.45", None),
+            ("₹ +1,234.50", "1234.50", Some("INR")),
+            ("+₹0.45/-", "0.45", Some("INR")),
+            ("(₹0.45)", "-0.45", Some("INR")),
             ("4.5E-1", "0.45", None),
             (".45", "0.45", None),
         ] {
@@ -221,6 +225,16 @@ mod tests {
             "₹",
             "--1",
             "(-1)",
+            "(+0.45)",
+            "-+0.45",
+            "+-0.45",
+            "++0.45",
+            "+0.45-",
+            "−+0.45",
+            "-₹+0.45",
+            "(+₹1,234.50)",
+            "(₹+0.45)",
+            "-(0.45)",
             "$1",
             "NaN",
             "1.2.3",
@@ -250,7 +264,9 @@ mod tests {
             assert_eq!(seconds(text, POINT).unwrap().to_string(), number, "{text}");
         }
         assert_eq!(seconds("00:01:12,5", COMMA).unwrap().to_string(), "72.5");
-        for wrong in ["forty", "00:60:00", "₹42", "2 min"] {
+        assert_eq!(seconds("+42 s", POINT).unwrap().to_string(), "42");
+        for wrong in ["forty", "00:60:00", "₹42", "2 min", "(+42)", "-+42", "+42-", "+00:01:12", "(+1:12)"]
+        {
             assert!(seconds(wrong, POINT).is_err(), "{wrong}");
         }
     }

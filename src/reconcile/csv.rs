@@ -17,8 +17,8 @@ use super::quotes::{Quotes, is_a_row};
 use super::row::{self, SaidValue};
 use super::text::{self, Text};
 use super::total::{self, SaidTotal, TotalRows, Totals};
-use crate::db::reconcile::{AMOUNTS, NUMBERS, TheirCall};
-use crate::vobiz::{CallId, Moment, Numeric, written};
+use crate::db::reconcile::{AMOUNTS, Closeness, NUMBERS, TheirCall};
+use crate::vobiz::{CallId, Moment, written};
 
 /// The header is among so many bytes.
 const LOOKED_AT: u64 = 65_536;
@@ -102,11 +102,11 @@ impl<R: BufRead> std::fmt::Debug for Export<R> {
 }
 
 impl<R: BufRead> Export<R> {
-    /// Reads up to the header line; None if there is nothing at all. `now` bounds times, `slack` is what an amount may be off.
+    /// Reads up to the header line; None if there is nothing at all. `now` bounds times, `closeness` is what sums may be off by.
     pub fn open(
         input: R,
         spelling: Spelling,
-        slack: Option<Numeric>,
+        closeness: Closeness,
         now: DateTime<Utc>,
     ) -> Result<Option<Self>, Wrong> {
         let mut text = Text::open(input)?;
@@ -151,7 +151,7 @@ impl<R: BufRead> Export<R> {
             zone,
             now,
             facts,
-            totals: Totals::new(slack),
+            totals: Totals::new(closeness),
             marks: Marks::default(),
             line: 0,
             record: ByteRecord::new(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 fn open(text: &[u8]) -> Result<Option<Export<&[u8]>>, Wrong> {
-    Export::open(text, Spelling::default(), None, "2026-11-27T00:00:00Z".parse().unwrap())
+    Export::open(text, Spelling::default(), Closeness::default(), "2026-11-27T00:00:00Z".parse().unwrap())
 }
 
 fn read(text: &[u8]) -> Vec<TheirCall> {

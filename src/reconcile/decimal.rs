@@ -141,8 +141,7 @@ pub(super) fn plain(text: &str, decimal: DecimalMark) -> Option<String> {
         None => whole.into(),
         Some(at) => {
             let separator = whole[at..].chars().next()?;
-            let unsigned = whole.strip_prefix('+').unwrap_or(whole);
-            let groups: Vec<&str> = unsigned.split(separator).collect();
+            let groups: Vec<&str> = whole.split(separator).collect();
             let (first, rest) = groups.split_first()?;
             let (last, between) = rest.split_last()?;
             let of = |length: usize| between.iter().all(|group| group.len() == length);

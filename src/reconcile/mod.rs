@@ -167,7 +167,7 @@ pub async fn with_csv(
     request: &ReconcileRequest,
 ) -> Result<Comparison, ReconcileError> {
     let here = reconcile::here(connection).await?;
-    let mut export = Export::open(input, request.spelling, request.closeness.slack(), here.now)?;
+    let mut export = Export::open(input, request.spelling, request.closeness.clone(), here.now)?;
     let in_file = export.as_ref().and_then(|export| export.zone()).map(str::to_owned);
     let (zone, by) = match (&request.zone, in_file) {
         (Some(zone), _) => (zone.clone(), "--zone"),

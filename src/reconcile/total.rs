@@ -9,7 +9,7 @@ use super::cell;
 use super::date::{self, NoMoment};
 use super::decimal::DecimalMark;
 use super::heading::CURRENCIES;
-use crate::db::reconcile::{NUMBERS, SECONDS, TheirCall};
+use crate::db::reconcile::{Closeness, NUMBERS, SECONDS, TheirCall};
 use crate::vobiz::{Half, Numeric, written};
 
 /// So many of them are told one by one.
@@ -24,10 +24,12 @@ pub struct TotalRow {
     pub line: i64,
     /// What is wrong with it: its sums that are not those of the rows, or cannot be read.
     pub wrong: Vec<String>,
-    /// What is right about it, but only rounded or of other rows than it says, and what of it could not be held against rows.
+    /// What is right about it, but only rounded, nearly or of other rows than it says, and what of it could not be held against rows.
     pub remarks: Vec<String>,
     /// How many of its sums are those of the rows.
     pub right: i64,
+    /// How many are not, but so near that they pass.
+    pub near: i64,
 }
 
 /// All of them.
@@ -115,18 +117,28 @@ fn is_a_number(text: &str) -> bool {
     begins.starts_with(char::is_numeric) && !is_a_day && written::moment(text).is_none()
 }
 
+/// The sum of so many values.
+#[derive(Debug, Clone, Default)]
+struct SumOfValues {
+    sum: Numeric,
+    values: u32,
+}
+
+type Sums = [SumOfValues; NUMBERS.len()];
+
 /// Sums of rows, of amounts by currency: those of different ones are only added up by who wrote the file.
 #[derive(Debug, Clone, Default)]
 struct RowSums {
     rows: u32,
-    all: [Option<Numeric>; NUMBERS.len()],
-    by_currency: BTreeMap<String, [Option<Numeric>; NUMBERS.len()]>,
+    all: Sums,
+    by_currency: BTreeMap<String, Sums>,
 }
 
-fn add(sums: &mut [Option<Numeric>; NUMBERS.len()], call: &TheirCall) {
+fn add(sums: &mut Sums, call: &TheirCall) {
     for (sum, value) in sums.iter_mut().zip(call.numbers()) {
         if let Some(value) = value {
-            *sum = Some(sum.as_ref().map_or_else(|| value.clone(), |sum| sum + value));
+            sum.sum = &sum.sum + value;
+            sum.values += 1;
         }
     }
 }
@@ -143,13 +155,14 @@ impl RowSums {
     }
 
     /// The sums that a total may be: of a currency, of all rows where they name none; without one, of each currency and of all.
-    fn of(&self, at: usize, currency: Option<&str>) -> Vec<&Numeric> {
-        let all = self.all[at].iter();
-        match currency.filter(|_| at >= SECONDS.len()) {
-            None => all.chain(self.by_currency.values().filter_map(|sums| sums[at].as_ref())).collect(),
-            Some(_) if self.by_currency.keys().all(String::is_empty) => all.collect(),
-            Some(code) => self.by_currency.get(code).and_then(|sums| sums[at].as_ref()).into_iter().collect(),
-        }
+    fn of(&self, at: usize, currency: Option<&str>) -> Vec<&SumOfValues> {
+        let mut sums: Vec<&Sums> = match currency.filter(|_| at >= SECONDS.len()) {
+            None => [&self.all].into_iter().chain(self.by_currency.values()).collect(),
+            Some(_) if self.by_currency.keys().all(String::is_empty) => vec![&self.all],
+            Some(code) => self.by_currency.get(code).into_iter().collect(),
+        };
+        sums.retain(|sums| sums[at].values > 0);
+        sums.into_iter().map(|sums| &sums[at]).collect()
     }
 }
 
@@ -161,17 +174,33 @@ struct KnownSums<'a> {
     before: &'a RowSums,
     /// Of all rows; not known yet while the file is read.
     all: Option<&'a RowSums>,
-    /// What one row may be off.
-    slack: &'a Numeric,
+    /// What a sum may be off by.
+    closeness: &'a Closeness,
 }
 
 /// One sum that was found.
 struct FoundSum {
+    /// Of all rows, where that of a part is said.
     of_others: bool,
-    rounded: Option<Numeric>,
+    like: Likeness,
+}
+
+/// How what was said is like a sum, and that sum.
+enum Likeness {
+    Equal,
+    Rounded(Numeric),
+    Near(Numeric),
 }
 
 impl KnownSums<'_> {
+    fn sums(&self, at: usize, currency: Option<&str>, is_of_a_part: bool) -> Vec<(bool, &SumOfValues)> {
+        let sums = [Some(self.since), Some(self.before), self.all];
+        let sums =
+            sums.into_iter().enumerate().filter_map(|(nth, sums)| Some((nth > 0 && is_of_a_part, sums?)));
+        sums.flat_map(|(other, sums)| sums.of(at, currency).into_iter().map(move |sum| (other, sum)))
+            .collect()
+    }
+
     fn find(
         &self,
         at: usize,
@@ -179,27 +208,38 @@ impl KnownSums<'_> {
         currency: Option<&str>,
         is_of_a_part: bool,
     ) -> Option<FoundSum> {
-        let sums = [Some(self.since), Some(self.before), self.all];
-        let sums =
-            sums.into_iter().enumerate().filter_map(|(nth, sums)| Some((nth > 0 && is_of_a_part, sums?)));
-        let sums: Vec<(bool, &Numeric)> = sums
-            .flat_map(|(other, sums)| sums.of(at, currency).into_iter().map(move |sum| (other, sum)))
-            .collect();
-        let found = |of_others: bool, rounded| Some(FoundSum { of_others, rounded });
+        let sums = self.sums(at, currency, is_of_a_part);
+        let found = |of_others: bool, like| Some(FoundSum { of_others, like });
         // Of no rows there is no sum.
         if sums.is_empty() && *said == Numeric::default() {
-            return found(false, None);
+            return found(false, Likeness::Equal);
         }
-        if let Some((other, _)) = sums.iter().find(|(_, sum)| *sum == said) {
-            return found(*other, None);
+        if let Some((other, _)) = sums.iter().find(|(_, sum)| sum.sum == *said) {
+            return found(*other, Likeness::Equal);
         }
-        if let Some((other, sum)) = sums.iter().find(|(_, sum)| sum.rounded(said.scale(), Half::Up) == *said)
-        {
-            return found(*other, Some(sum.normalize()));
+        let (other, sum) = sums.iter().find(|(_, sum)| sum.sum.rounded(said.scale(), Half::Up) == *said)?;
+        found(*other, Likeness::Rounded(sum.sum.normalize()))
+    }
+
+    /// A sum of amounts that is no further off than its rows were rounded, each by half a unit, and once by the tolerance: a sum is one
+    /// amount, and what one row may be off is no room for all of them.
+    fn find_near(
+        &self,
+        at: usize,
+        said: &Numeric,
+        currency: Option<&str>,
+        is_of_a_part: bool,
+    ) -> Option<FoundSum> {
+        let (rounding, tolerance) = (self.closeness.rounding(), self.closeness.tolerance.clone());
+        if at < SECONDS.len() || (rounding.is_none() && tolerance.is_none()) {
+            return None;
         }
-        let slack = times(self.slack, self.before.rows.max(self.all.map_or(0, |all| all.rows)) + 1);
-        let near = |sum: &Numeric| at >= SECONDS.len() && sum.minus(said).abs() <= slack;
-        sums.iter().find(|(_, sum)| near(sum)).and_then(|(other, _)| found(*other, None))
+        let (rounding, tolerance) = (rounding.unwrap_or_default(), tolerance.unwrap_or_default());
+        let is_near =
+            |sum: &SumOfValues| sum.sum.minus(said).abs() <= &times(&rounding, sum.values) + &tolerance;
+        let sums = self.sums(at, currency, is_of_a_part);
+        let (other, sum) = sums.into_iter().find(|(_, sum)| is_near(sum))?;
+        Some(FoundSum { of_others: other, like: Likeness::Near(sum.sum.normalize()) })
     }
 
     fn judge(&self, said: &SaidTotal, decimal: DecimalMark) -> TotalRow {
@@ -218,9 +258,10 @@ impl KnownSums<'_> {
             let code = currency.filter(|_| at >= SECONDS.len());
             let words =
                 code.map_or_else(|| format!("{name} {number}"), |code| format!("{name} {number} {code}"));
-            match self.find(at, number, currency, is_of_a_part) {
+            let found = self.find(at, number, currency, is_of_a_part);
+            match found.or_else(|| self.find_near(at, number, currency, is_of_a_part)) {
                 None => {
-                    let sum = self.before.of(at, currency).first().map(|sum| sum.normalize());
+                    let sum = self.before.of(at, currency).first().map(|sum| sum.sum.normalize());
                     row.wrong.push(match (sum, code) {
                         (None, Some(code)) => format!("{words}, but no row before it is in {code}"),
                         (sum, _) => {
@@ -284,9 +325,10 @@ impl KnownSums<'_> {
         };
         let code = sign.or(currency);
         let first = if code.is_some() { SECONDS.len() } else { 0 };
-        let found = (first..NUMBERS.len())
-            .find_map(|at| Some((at, self.find(at, &said, code, is_of_a_part).filter(|_| self.has(at))?)));
-        match found {
+        let mut known = (first..NUMBERS.len()).filter(|at| self.has(*at));
+        let found = known.clone().find_map(|at| Some((at, self.find(at, &said, code, is_of_a_part)?)));
+        let near = || known.find_map(|at| Some((at, self.find_near(at, &said, code, is_of_a_part)?)));
+        match found.or_else(near) {
             Some((at, found)) => row.note(&format!("{} {said}", NUMBERS[at]), found),
             None => row.wrong.push(format!(
                 "{shown:?} is no sum of the rows before it that is known, and not how many they are"
@@ -295,15 +337,24 @@ impl KnownSums<'_> {
     }
 
     fn has(&self, at: usize) -> bool {
-        [Some(self.before), self.all].into_iter().flatten().any(|sums| sums.all[at].is_some())
+        [Some(self.before), self.all].into_iter().flatten().any(|sums| sums.all[at].values > 0)
     }
 }
 
 impl TotalRow {
     fn note(&mut self, words: &str, found: FoundSum) {
-        self.right += 1;
-        if let Some(sum) = found.rounded {
-            self.remarks.push(format!("{words} is the sum of the rows, {sum}, rounded"));
+        match found.like {
+            Likeness::Equal => self.right += 1,
+            Likeness::Rounded(sum) => {
+                self.right += 1;
+                self.remarks.push(format!("{words} is the sum of the rows, {sum}, rounded"));
+            }
+            Likeness::Near(sum) => {
+                self.near += 1;
+                self.remarks.push(format!(
+                    "{words} is not the sum of the rows, {sum}, but no further from it than --decimals and --tolerance allow"
+                ));
+            }
         }
         if found.of_others {
             self.remarks
@@ -322,8 +373,7 @@ struct WaitingTotal {
 /// The sums of a file that is being read.
 #[derive(Default)]
 pub(super) struct Totals {
-    /// What one row may be off.
-    slack: Numeric,
+    closeness: Closeness,
     all: RowSums,
     since: RowSums,
     waiting: Vec<WaitingTotal>,
@@ -331,9 +381,9 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Where each row may be off by `slack`.
-    pub(super) fn new(slack: Option<Numeric>) -> Self {
-        Self { slack: slack.unwrap_or_default(), ..Self::default() }
+    /// Where sums may be off by so much.
+    pub(super) fn new(closeness: Closeness) -> Self {
+        Self { closeness, ..Self::default() }
     }
 
     /// A row of a call.
@@ -345,10 +395,10 @@ impl Totals {
     /// A row that says sums.
     pub(super) fn say(&mut self, said: SaidTotal, decimal: DecimalMark) {
         let since = std::mem::take(&mut self.since);
-        let known = KnownSums { since: &since, before: &self.all, all: None, slack: &self.slack };
+        let known = KnownSums { since: &since, before: &self.all, all: None, closeness: &self.closeness };
         let row = known.judge(&said, decimal);
-        // A total may stand above its rows.
-        if !row.wrong.is_empty() && self.waiting.len() < KEPT {
+        // A total may stand above its rows, and be that of them to the digit.
+        if (!row.wrong.is_empty() || row.near > 0) && self.waiting.len() < KEPT {
             self.waiting.push(WaitingTotal { said, before: self.all.clone(), since });
         } else {
             self.judged.add(row);
@@ -358,8 +408,8 @@ impl Totals {
     /// All of them, with what is to be said of each.
     pub(super) fn judge(mut self, decimal: DecimalMark) -> TotalRows {
         for WaitingTotal { said, before, since } in std::mem::take(&mut self.waiting) {
-            let known =
-                KnownSums { since: &since, before: &before, all: Some(&self.all), slack: &self.slack };
+            let closeness = &self.closeness;
+            let known = KnownSums { since: &since, before: &before, all: Some(&self.all), closeness };
             self.judged.add(known.judge(&said, decimal));
         }
         self.judged.shown.sort_by_key(|row| row.line);

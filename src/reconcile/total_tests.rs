@@ -42,8 +42,8 @@ fn a_label_is_a_word_for_a_sum() {
 
 #[test]
 fn a_total_is_of_all_rows_or_of_those_since_the_last() {
-    let judged = |slack: Option<Numeric>| {
-        let mut totals = Totals::new(slack);
+    let judged = |closeness: Closeness| {
+        let mut totals = Totals::new(closeness);
         totals.say(said("Total", "1.35"), DecimalMark::Point);
         totals.add(&call("0.45"));
         totals.add(&call("0.45"));
@@ -54,14 +54,69 @@ fn a_total_is_of_all_rows_or_of_those_since_the_last() {
         }
         totals.judge(DecimalMark::Point)
     };
-    let all = judged(None);
+    let all = judged(Closeness::default());
     assert_eq!((all.rows, all.wrong), (6, 1));
     let remarks: Vec<_> = all.shown.iter().flat_map(|row| &row.remarks).collect();
     assert_eq!(remarks, ["cost 1.4 is the sum of the rows, 1.35, rounded"]);
     let wrong: Vec<_> = all.shown.iter().flat_map(|row| &row.wrong).collect();
     assert_eq!(wrong, ["cost 1.36, but the rows before it add up to 1.35"]);
-    assert_eq!(judged(Some(number("0.005"))).wrong, 0);
+    let off =
+        |tolerance: &str| judged(Closeness { decimals: None, tolerance: Some(number(tolerance)) }).wrong;
+    assert_eq!((off("0.01"), off("0.0099")), (0, 1));
     assert_eq!(times(&number("0.005"), 1_000_003), number("5000.015"));
+}
+
+#[test]
+fn a_total_is_off_by_what_its_rows_are_rounded_and_one_tolerance() {
+    let judged = |(decimals, tolerance): (Option<u8>, Option<&str>), total: SaidTotal| {
+        let mut totals = Totals::new(Closeness { decimals, tolerance: tolerance.map(number) });
+        for nth in 0..300 {
+            totals.add(&call("0.45"));
+            // Rows that the sum is not of are no room for it either.
+            totals.add(&match nth {
+                0..100 => TheirCall { currency: Some("USD".to_owned()), ..call("7") },
+                _ => TheirCall { billsec: Some(1.into()), ..TheirCall::default() },
+            });
+        }
+        totals.say(total, DecimalMark::Point);
+        totals.judge(DecimalMark::Point).shown.remove(0)
+    };
+    let in_usd = |cost: &str| SaidTotal {
+        call: TheirCall { currency: Some("USD".to_owned()), ..call(cost) },
+        ..said("Total", "")
+    };
+    // 100 rows in USD, 700 together.
+    for (closeness, near, wrong) in [
+        ((None, Some("0.5")), ["700.5", "699.5"], ["700.51", "701"]),
+        ((None, Some("0.01")), ["700.01", "699.99"], ["703", "698.99"]),
+        ((Some(2), None), ["700.5", "699.5"], ["700.51", "703"]),
+        ((Some(2), Some("0.5")), ["701", "699"], ["701.01", "850"]),
+    ] {
+        for cost in near {
+            for total in [in_usd(cost), said(&format!("Total USD {cost}"), "")] {
+                let row = judged(closeness, total);
+                assert_eq!((row.near, row.right, row.wrong.len()), (1, 0, 0), "{closeness:?} {cost} {row:?}");
+                assert!(
+                    row.remarks[0].contains(cost) && row.remarks[0].contains("the rows, 700,"),
+                    "{row:?}"
+                );
+            }
+        }
+        for cost in wrong {
+            for total in [in_usd(cost), said(&format!("Total USD {cost}"), "")] {
+                let row = judged(closeness, total);
+                assert_eq!((row.near, row.right, row.wrong.len()), (0, 0, 1), "{closeness:?} {cost} {row:?}");
+            }
+        }
+        let row = judged(closeness, in_usd("700.00"));
+        assert_eq!((row.near, row.right, row.remarks.len(), row.wrong.len()), (0, 1, 0, 0), "{row:?}");
+    }
+    assert_eq!(
+        judged((Some(2), Some("9")), SaidTotal { others: vec!["301".to_owned()], ..in_usd("700") })
+            .wrong
+            .len(),
+        1
+    );
 }
 
 fn judged(rows: &[(&str, &str)], total: SaidTotal) -> TotalRow {

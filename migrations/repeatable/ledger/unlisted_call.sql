@@ -12,9 +12,7 @@ create or replace function vobiz.unlisted_call(account text, day_of text, from_a
       select c.* from vobiz.cdr c
       where c.account_id = o.owner and c.day_at < from_at - interval '1 day'
         and c.end_time - c.start_time > interval '1 day' and c.end_time >= from_at - interval '1 day' and c.end_time < to_at) c
-    cross join lateral (
-      select case day_of when 'end_time' then coalesce(c.end_time, c.day_at)
-                         when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
+    cross join lateral (select vobiz.deciding_instant(day_of, c.day_at, c.end_time, c.created_at) as instant) i
     where o.account_id = account and (o.owner = account or c.listed_by = account)
       and i.instant >= from_at and i.instant < to_at
       and not exists (select from vobiz.listed_call l where l.account_id = account and l.call_id = c.call_id)

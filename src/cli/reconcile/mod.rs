@@ -2,6 +2,7 @@
 
 mod day;
 mod notes;
+mod out;
 mod print;
 
 use std::fs::File;
@@ -16,14 +17,15 @@ use crate::reconcile::{
     self, Comparison, DateOrder, DecimalMark, Map, ReconcileError, ReconcileRequest, Spelling, Wrong,
 };
 use crate::vobiz::{AccountId, Numeric};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::NaiveDate;
 use clap::Args;
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::args::is_account;
+use self::out::OutFile;
+use crate::cli::args::{Usage, is_account};
 use crate::cli::database;
 
 /// Differences that a person is shown unless they ask for more.
@@ -84,7 +86,7 @@ pub(in crate::cli) struct ReconcileArgs {
     /// Show all differences
     #[arg(long)]
     all: bool,
-    /// Write all differences into this file, as CSV
+    /// Write all differences into this file, as CSV; a file of that name is replaced when the list is whole
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Everything as one JSON object on one line
@@ -118,25 +120,21 @@ pub(in crate::cli) async fn run(args: &ReconcileArgs, stop: CancellationToken) -
 }
 
 async fn on_database(args: &ReconcileArgs, connection: &mut PgConnection) -> anyhow::Result<ExitCode> {
-    // Opened first: after minutes of comparing it is late to say that a folder is missing.
-    let out = match &args.out {
-        Some(path) => Some(File::create(path).map_err(Wrong::from).with_context(|| in_file(path))?),
-        None => None,
-    };
-    let comparison = compare(args, connection).await?;
-    if let Some(account) = &args.account
-        && comparison.counts.calls_here + comparison.counts.calls_there == 0
-    {
-        // Neither side has a call of it: perhaps because there is no such account.
+    // Begun first: after minutes of comparing it is late to say that a folder is missing.
+    let out = args.out.as_deref().map(|path| begin(path, args)).transpose()?;
+    if let Some(account) = &args.account {
+        // Rows that name no account are taken for those of whichever was asked for.
         is_account(connection, account.as_str()).await?;
     }
-    if let Some(file) = out {
-        let mut list = print::List::new(file)?;
+    let comparison = compare(args, connection).await?;
+    if let (Some(out), Some(path)) = (out, &args.out) {
+        let mut list = print::List::new(out.file())?;
         let mut differences = differences(connection, None, args);
         while let Some(difference) = differences.try_next().await? {
             list.add(&difference)?;
         }
         list.end()?;
+        out.end().with_context(|| in_file(path))?;
     }
     let most = if args.all || (args.json && args.limit.is_none()) {
         None
@@ -153,6 +151,19 @@ async fn on_database(args: &ReconcileArgs, connection: &mut PgConnection) -> any
         output::stderr_line(&note);
     }
     Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The file of the list; never one that is read.
+fn begin(path: &Path, args: &ReconcileArgs) -> anyhow::Result<OutFile> {
+    for (flag, read) in [("--csv", &args.csv), ("--map", &args.map)] {
+        if read.as_deref().is_some_and(|read| out::is_one_file(read, path)) {
+            bail!(Usage(format!(
+                "--out {} is the file of {flag}, which would be lost: name another one",
+                path.display()
+            )));
+        }
+    }
+    OutFile::begin(path).map_err(Wrong::from).with_context(|| in_file(path))
 }
 
 /// A row of a table has no number that means anything.

@@ -83,7 +83,7 @@ fn of_totals(totals: &TotalRows) -> Vec<String> {
         let line = row.line;
         notes.extend(row.wrong.iter().map(|why| format!("line {line}, the total row is wrong: {why}")));
         notes.extend(row.remarks.iter().map(|what| format!("line {line}, the total row: {what}")));
-        if row.wrong.is_empty() && row.right > 0 {
+        if row.wrong.is_empty() && row.near == 0 && row.right > 0 {
             notes.push(format!("line {line}, the total row: its sums are those of the rows"));
         }
     }

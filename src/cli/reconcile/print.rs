@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 
 use crate::cli::output::{self, table};
-use crate::db::reconcile::{FIELDS, ReconcileDifference};
+use crate::db::reconcile::{ReconcileDifference, SIDES};
 use crate::reconcile::Comparison;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
@@ -149,7 +149,7 @@ pub(super) async fn json(
 fn in_json(row: &ReconcileDifference) -> Value {
     let side = |values: &[Option<String>]| -> Value {
         let said =
-            FIELDS.iter().zip(values).filter_map(|(field, value)| Some((*field, json!(value.as_ref()?))));
+            SIDES.iter().zip(values).filter_map(|(field, value)| Some((*field, json!(value.as_ref()?))));
         said.map(|(field, value)| (field.to_owned(), value)).collect::<Map<_, _>>().into()
     };
     json!({
@@ -168,14 +168,14 @@ fn in_json(row: &ReconcileDifference) -> Value {
 }
 
 /// The full list in a file.
-pub(super) struct List(csv::Writer<File>);
+pub(super) struct List<'a>(csv::Writer<&'a File>);
 
-impl List {
+impl<'a> List<'a> {
     /// Begins it with a header line.
-    pub(super) fn new(file: File) -> csv::Result<Self> {
+    pub(super) fn new(file: &'a File) -> csv::Result<Self> {
         let mut list = csv::Writer::from_writer(file);
         let names = ["kind", "line", "call_id", "account_id", "from", "to", "called_at", "differs"];
-        let sides = FIELDS.iter().flat_map(|field| [format!("{field}_here"), format!("{field}_there")]);
+        let sides = SIDES.iter().flat_map(|field| [format!("{field}_here"), format!("{field}_there")]);
         list.write_record(names.map(str::to_owned).into_iter().chain(sides).chain(["why".to_owned()]))?;
         Ok(Self(list))
     }

@@ -96,24 +96,21 @@ async fn keys(connection: &mut PgConnection, rows: &[&Cdr]) -> Result<Vec<String
     .await
 }
 
-/// How many rows of a day's list do not lie in it as Vobiz is thought to cut its days: by this time of a call, between these instants.
+/// How many rows of a day's list do not lie in it as Vobiz is thought to cut its days.
 pub async fn strays(
     connection: &mut PgConnection,
-    (account, day): (&AccountId, NaiveDate),
-    day_of: &str,
-    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    account: &AccountId,
+    day: NaiveDate,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "rows!"
            from vobiz.listed_call l
-           cross join lateral (
-             select case $3 when 'end_time' then l.end_time when 'created_at' then l.created_at else l.start_time end as instant) i
-           where l.account_id = $1 and l.list_day = $2 and (i.instant < $4 or i.instant >= $5)"#,
+           join vobiz.account a on a.account_id = l.account_id
+           cross join lateral (select vobiz.deciding_instant(a.day_of, l.start_time, l.end_time, l.created_at) as instant) i
+           where l.account_id = $1 and l.list_day = $2
+             and (i.instant < vobiz.provider_day_start($1, $2) or i.instant >= vobiz.provider_day_start($1, $2 + 1))"#,
         account.as_str(),
-        day,
-        day_of,
-        from,
-        to
+        day
     )
     .fetch_one(connection)
     .await
@@ -136,7 +133,7 @@ pub async fn twice(
 
 /// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in
 /// every zone of the world tells nothing of the zone, whatever the others of its row are. Nor does a row whose times contradict its
-/// duration, or one that the list of another day shows as well.
+/// duration, one whose duration was not read, or one that the list of another day shows as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Of `start_time`.
@@ -145,6 +142,8 @@ pub struct Extremes {
     pub end_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// Of `created_at`.
     pub created_at: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Rows that tell, and lie outside the day as Vobiz is thought to cut it.
+    pub strays: i64,
     /// Rows of which every time lies outside the day in every zone of the world.
     pub outside: i64,
 }
@@ -165,16 +164,21 @@ pub async fn extremes(
                     case when l.created_at <@ w.day then l.created_at end as created_at,
                     num_nonnulls(l.start_time, l.end_time, l.created_at) > 0 as has_times,
                     -- A minute: times and durations are rounded in ways of their own.
-                    coalesce(abs(extract(epoch from l.end_time - l.start_time) - l.duration) <= 60, true)
+                    l.duration is not null and coalesce(abs(extract(epoch from l.end_time - l.start_time) - l.duration) <= 60, true)
                     and not exists (select from vobiz.listed_call o
                                     where o.account_id = l.account_id and o.call_id = l.call_id and o.list_day <> l.list_day) as tells
              from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2
+           ), thought as (
+             select a.day_of, vobiz.provider_day_start($1, $2) as from_at, vobiz.provider_day_start($1, $2 + 1) as to_at
+             from vobiz.account a where a.account_id = $1
            )
            select min(start_time) filter (where tells) as a, max(start_time) filter (where tells) as b,
                   min(end_time) filter (where tells) as c, max(end_time) filter (where tells) as d,
                   min(created_at) filter (where tells) as e, max(created_at) filter (where tells) as f,
+                  count(*) filter (where tells and (i.instant < t.from_at or i.instant >= t.to_at)) as "strays!",
                   count(*) filter (where has_times and num_nonnulls(start_time, end_time, created_at) = 0) as "outside!"
-           from row"#,
+           from row cross join thought t
+           cross join lateral (select case t.day_of when 'end_time' then end_time when 'created_at' then created_at else start_time end as instant) i"#,
         account.as_str(),
         day
     )
@@ -184,6 +188,7 @@ pub async fn extremes(
         start_time: row.a.zip(row.b),
         end_time: row.c.zip(row.d),
         created_at: row.e.zip(row.f),
+        strays: row.strays,
         outside: row.outside,
     })
 }

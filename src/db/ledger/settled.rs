@@ -142,9 +142,7 @@ async fn differing(
                  from vobiz.cdr c
                  where c.account_id = w.owner and c.day_at < w.from_at - interval '1 day'
                    and c.end_time - c.start_time > interval '1 day' and c.end_time >= w.from_at - interval '1 day' and c.end_time < w.to_at) c
-               cross join lateral (
-                 select case w.day_of when 'end_time' then coalesce(c.end_time, c.day_at)
-                                      when 'created_at' then coalesce(c.created_at, c.day_at) else c.day_at end as instant) i
+               cross join lateral (select vobiz.deciding_instant(w.day_of, c.day_at, c.end_time, c.created_at) as instant) i
                where i.instant >= w.from_at and i.instant < w.to_at
                union all
                select d.account_id, d.day, t.owner, t.currency, 0, 0, 1, t.calls, t.duration, t.billsec, t.cost, t.total

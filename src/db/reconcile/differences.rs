@@ -5,12 +5,12 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::FIELDS;
+use super::SIDES;
 
 /// How many calls and rows came out how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Counts {
-    /// Our calls that were compared.
+    /// Our calls that were compared; not those that they name of accounts that were not asked for.
     pub calls_here: i64,
     /// Their calls that were compared; one that is repeated counts once.
     pub calls_there: i64,
@@ -55,7 +55,7 @@ impl Counts {
 /// Counts them.
 pub async fn counts(connection: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     sqlx::query_as(
-        "select count(call_id) as calls_here, count(line) as calls_there,
+        "select count(call_id) filter (where not of_others) as calls_here, count(line) as calls_there,
                 count(*) filter (where kind = 'equal') as equal,
                 count(*) filter (where kind = 'missing_here') as missing_here,
                 count(*) filter (where kind = 'missing_there') as missing_there,
@@ -78,7 +78,7 @@ pub async fn counts(connection: &mut PgConnection) -> Result<Counts, sqlx::Error
 pub struct ReconcileTotal {
     /// The currency; None where neither side names one. Different ones are never added up.
     pub currency: Option<String>,
-    /// `calls`, or one of [`FIELDS`]: seconds or money.
+    /// `calls`, or one of [`FIELDS`](super::FIELDS): seconds or money.
     pub what: String,
     /// Our sum.
     pub here: Option<String>,
@@ -94,6 +94,7 @@ pub async fn totals(connection: &mut PgConnection) -> Result<Vec<ReconcileTotal>
         "with side as (
            select true as here, true as is_call, c.currency, c.duration, c.billsec, c.cost, c.streaming_cost, c.total_cost
            from pg_temp.reconcile_pair p join pg_temp.reconcile_our c using (call_id)
+           where not p.of_others
            union all
            select false, t.line = p.line, coalesce(t.currency, c.currency), t.duration, t.billsec, t.cost, t.streaming_cost, t.total_cost
            from pg_temp.reconcile_pair p
@@ -159,7 +160,7 @@ pub struct ReconcileDifference {
     pub to_number: Option<String>,
     /// When it began: by us, else by them.
     pub called_at: Option<DateTime<Utc>>,
-    /// What we say of each of [`FIELDS`].
+    /// What we say of each of [`SIDES`].
     pub here: Vec<Option<String>>,
     /// What they say.
     pub there: Vec<Option<String>>,
@@ -173,7 +174,7 @@ impl ReconcileDifference {
     /// The fields that differ: name, ours, theirs. Only of calls that both sides have.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, Option<&str>, Option<&str>)> {
         let both = self.kind == "differs";
-        let values = FIELDS.into_iter().zip(self.here.iter().zip(&self.there));
+        let values = SIDES.into_iter().zip(self.here.iter().zip(&self.there));
         values.filter(move |_| both).filter_map(|(field, (here, there))| {
             let differs = self.differs.iter().any(|name| name == field);
             differs.then_some((field, here.as_deref(), there.as_deref()))
@@ -191,11 +192,11 @@ pub fn differences(
                 coalesce(c.from_number, t.from_number) as from_number, coalesce(c.to_number, t.to_number) as to_number,
                 coalesce(c.called_at, t.called_at) as called_at,
                 array[trim_scale(c.duration)::text, trim_scale(c.billsec)::text, trim_scale(c.cost)::text,
-                      trim_scale(c.streaming_cost)::text, trim_scale(c.total_cost)::text, c.currency] as here,
+                      trim_scale(c.streaming_cost)::text, trim_scale(c.total_cost)::text, c.currency, c.account_id] as here,
                 array[trim_scale(t.duration)::text, trim_scale(t.billsec)::text, trim_scale(t.cost)::text,
-                      trim_scale(t.streaming_cost)::text, trim_scale(t.total_cost)::text, t.currency] as there,
+                      trim_scale(t.streaming_cost)::text, trim_scale(t.total_cost)::text, t.currency, t.account_id] as there,
                 coalesce(p.differs, '{}') as differs,
-                case p.kind
+                nullif(concat_ws('; ', case p.kind
                   when 'unreadable' then t.unreadable
                   when 'repeated' then (
                     select 'said differently in line ' || string_agg(m.line::text, ', ' order by m.line)
@@ -211,7 +212,7 @@ pub fn differences(
                               order by a.called_at, a.line)
                      from (select t.* from pg_temp.reconcile_candidate a join pg_temp.reconcile_their t using (line)
                            where a.call_id = p.call_id) a))
-                end as why
+                end, case when p.of_others then 'a call of ' || c.account_id || ', which was not asked for' end), '') as why
          from pg_temp.reconcile_pair p
          left join pg_temp.reconcile_our c on c.call_id = p.call_id
          left join pg_temp.reconcile_their t on t.line = p.line

@@ -20,10 +20,13 @@ pub use table::{COLUMNS, TableError, fetch, open};
 
 use crate::vobiz::{Moment, Numeric};
 
-/// The values that are compared, as we name them, in the order of [`ReconcileDifference::here`].
+/// The values that are compared, as we name them.
 pub const FIELDS: [&str; 6] = ["duration", "billsec", "cost", "streaming_cost", "total_cost", "currency"];
 
-/// Those of them that are numbers.
+/// These, and whose call it is: in the order of [`ReconcileDifference::here`].
+pub const SIDES: [&str; 7] = [FIELDS[0], FIELDS[1], FIELDS[2], FIELDS[3], FIELDS[4], FIELDS[5], "account_id"];
+
+/// Those of [`FIELDS`] that are numbers.
 pub const NUMBERS: &[&str] = FIELDS.split_at(5).0;
 /// Those of them that are seconds.
 pub const SECONDS: &[&str] = NUMBERS.split_at(2).0;
@@ -124,7 +127,8 @@ async fn make_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          -- Which call a row is about; repeats: the line that said the same call before.
          create temp table reconcile_match (line bigint primary key, call_id text, repeats bigint, contradicted boolean);
          create index on pg_temp.reconcile_match (repeats);
-         create temp table reconcile_pair (kind text, line bigint, call_id text, differs text[])",
+         -- of_others: the call is of an account that was not asked for.
+         create temp table reconcile_pair (kind text, line bigint, call_id text, differs text[], of_others boolean)",
     );
     tables.execute_many(connection).try_collect::<Vec<_>>().await.map(drop)
 }

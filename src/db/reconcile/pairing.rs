@@ -12,7 +12,7 @@ use crate::vobiz::Numeric;
 pub struct CompareScope {
     /// By the start of the call; ours by `day_at`.
     pub range: InstantRange,
-    /// Only these accounts; None means all. A row of theirs that names none counts.
+    /// Only these accounts; None means all. A row of theirs that names none counts as theirs: where its call is another's, it differs.
     pub accounts: Option<Vec<String>>,
     /// Nobody named days: the range is that of their rows, and rows without a time count, too.
     pub is_theirs: bool,
@@ -34,15 +34,9 @@ pub struct Closeness {
 }
 
 impl Closeness {
-    /// What one amount may be off by the two together.
-    pub fn slack(&self) -> Option<Numeric> {
-        let half = self
-            .decimals
-            .and_then(|decimals| format!("5e-{}", usize::from(decimals) + 1).parse::<Numeric>().ok());
-        match (half, &self.tolerance) {
-            (Some(half), Some(tolerance)) => Some(&half + tolerance),
-            (half, tolerance) => half.or_else(|| tolerance.clone()),
-        }
+    /// What one amount may be off because it was rounded: half a unit of the last decimal.
+    pub fn rounding(&self) -> Option<Numeric> {
+        self.decimals.and_then(|decimals| format!("5e-{}", usize::from(decimals) + 1).parse().ok())
     }
 }
 
@@ -130,7 +124,7 @@ async fn take_ours(
 async fn find_candidates(connection: &mut PgConnection, matching: Matching) -> Result<(), sqlx::Error> {
     sqlx::query(
         "with t as (
-           select line, called_at,
+           select line, called_at, account_id,
                   right(regexp_replace(split_part(from_number, '@', 1), '[^0-9]', '', 'g'), $2) as from_digits,
                   right(regexp_replace(split_part(to_number, '@', 1), '[^0-9]', '', 'g'), $2) as to_digits
            from pg_temp.reconcile_their t
@@ -138,7 +132,7 @@ async fn find_candidates(connection: &mut PgConnection, matching: Matching) -> R
              and not exists (select from pg_temp.reconcile_our o where o.call_id = t.call_id)
          ),
          c as (
-           select call_id, called_at,
+           select call_id, called_at, account_id,
                   right(regexp_replace(split_part(from_number, '@', 1), '[^0-9]', '', 'g'), $2) as from_digits,
                   right(regexp_replace(split_part(to_number, '@', 1), '[^0-9]', '', 'g'), $2) as to_digits
            from pg_temp.reconcile_our o
@@ -150,6 +144,8 @@ async fn find_candidates(connection: &mut PgConnection, matching: Matching) -> R
                 count(*) over (partition by t.line) = 1 and count(*) over (partition by c.call_id) = 1
          from t join c using (from_digits, to_digits)
          where from_digits <> '' and to_digits <> ''
+           -- A call between two accounts is one of each, with the same numbers at the same time.
+           and (t.account_id is null or t.account_id = c.account_id)
            and c.called_at between t.called_at - make_interval(secs => $1) and t.called_at + make_interval(secs => $1)",
     )
     .bind(matching.tolerance.as_secs_f64())
@@ -176,7 +172,7 @@ async fn name_calls(connection: &mut PgConnection, by_numbers: bool) -> Result<(
            select k.line, k.call_id, k.unreadable,
                   case when not k.unreadable then
                     row(t.called_at, trim_scale(t.duration), trim_scale(t.billsec), trim_scale(t.cost),
-                        trim_scale(t.streaming_cost), trim_scale(t.total_cost), t.currency)::text
+                        trim_scale(t.streaming_cost), trim_scale(t.total_cost), t.currency, t.account_id)::text
                   end as words
            from often join keyed k using (call_id) join pg_temp.reconcile_their t using (line)
          ),
@@ -217,7 +213,7 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                     then 'charged_twice'
                   else 'equal'
                 end,
-                t.line, c.call_id, field.differs
+                t.line, c.call_id, field.differs, owner.of_others
          from (select m.call_id as about, m.contradicted, r.line is not null as again, t.*
                from pg_temp.reconcile_match m join pg_temp.reconcile_their t using (line)
                left join (select distinct repeats as line from pg_temp.reconcile_match) r on r.line = m.line
@@ -226,6 +222,7 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
          left join (select distinct line from pg_temp.reconcile_candidate where not sole) open_line on open_line.line = t.line
          left join (select distinct call_id from pg_temp.reconcile_candidate where not sole) open_call
            on open_call.call_id = c.call_id
+         cross join lateral (select c.call_id is not null and $3::text[] is not null and c.account_id <> all ($3) as of_others) owner
          cross join lateral (
            -- A value for which they have no column is no difference. A blank where other rows say something stands for nothing but zero,
            -- and only an amount needs a currency.
@@ -241,7 +238,9 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                               else '{}' end
                        when t.currency is distinct from c.currency then '{currency}'
                        else '{}'
-                     end as differs
+                     end
+                  -- Whose call it is: who is asked to pay for it is not who made it.
+                  || case when owner.of_others or t.account_id <> c.account_id then '{account_id}'::text[] else '{}' end as differs
            from (select nth, name, coalesce(round(ours, places), ours) as ours, coalesce(round(theirs, places), theirs) as theirs, apart
                  from (values (1, 'duration', c.duration::numeric, t.duration, null::int, 0::numeric), (2, 'billsec', c.billsec, t.billsec, null, 0),
                               (3, 'cost', c.cost, t.cost, $4, $5::text::numeric),
@@ -250,8 +249,15 @@ async fn compare(connection: &mut PgConnection, scope: &CompareScope) -> Result<
                       as a (nth, name, ours, theirs, places, apart)) v
          ) field
          where c.inside
-            or ((t.called_at >= $1 and t.called_at < $2 or t.called_at is null and (c.call_id is null or $6))
-                and ($3::text[] is null or t.account_id is null or t.account_id = any ($3)))",
+            or ((coalesce(t.called_at, c.called_at) >= $1 and coalesce(t.called_at, c.called_at) < $2
+                 or t.called_at is null and (c.call_id is null or $6))
+                and ($3::text[] is null or t.account_id is null or t.account_id = any ($3)))
+            -- Of rows that contradict each other any may be the one that was asked for.
+            or t.contradicted and exists (
+              select from pg_temp.reconcile_match again join pg_temp.reconcile_their r using (line)
+              where again.repeats = t.line
+                and (r.called_at >= $1 and r.called_at < $2 or r.called_at is null and $6)
+                and ($3::text[] is null or r.account_id is null or r.account_id = any ($3)))",
     )
     .bind(scope.range.from)
     .bind(scope.range.until)

@@ -8,6 +8,7 @@ mod env_file;
 mod export;
 mod migrate;
 mod reconcile;
+mod reconcile_whose;
 mod recover;
 mod reference;
 mod reparse;

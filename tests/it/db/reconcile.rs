@@ -3,9 +3,10 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use vobiz_cdr::reconcile::ReconcileRequest;
+use vobiz_cdr::vobiz::AccountId;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::their_list::{MAP, TABLE, days, kinds, plain, total};
+use crate::support::their_list::{HEADER, MAP, TABLE, days, kinds, plain, row, total};
 
 #[tokio::test]
 async fn a_table_is_matched_by_call_id_then_by_numbers_and_start() {
@@ -86,4 +87,61 @@ async fn rows_of_several_batches_are_all_compared() {
     assert!(comparison.equal && differences.is_empty(), "{comparison:?}");
     assert_eq!(comparison.counts.equal, 5000);
     assert_eq!(total(&comparison, "billsec"), [Some("210000"), Some("210000"), Some("0")]);
+}
+
+#[tokio::test]
+async fn a_row_that_names_its_account_is_a_call_of_that_account() {
+    let db = Database::new().await;
+    db.store_plain("a").await;
+    // The same conversation at the account that was called, with the same numbers at the same time.
+    let mut other = plain('a');
+    (other["uuid"], other["account_id"]) = (json!("z"), json!("MA_OTHERXX1"));
+    db.store(other).await;
+    db.run(
+        "create table public.legs (account text, caller text, callee text, at timestamptz, rupees numeric)",
+    )
+    .await;
+    let map = "[columns]\naccount_id = \"account\"\nfrom = \"caller\"\nto = \"callee\"\nstarted_at = \"at\"\ntotal_cost = \"rupees\"";
+    let leg = |account: &str| {
+        format!(
+            "insert into public.legs values ({account}, '8012345678', '9876543200', '2026-03-25 10:00Z', 0.45)"
+        )
+    };
+    db.run(&leg(&format!("'{ACCOUNT}'"))).await;
+    db.run(&leg("'MA_OTHERXX1'")).await;
+    let one = |account: &str| ReconcileRequest {
+        account: Some(AccountId::new(account).unwrap()),
+        ..ReconcileRequest::default()
+    };
+    for asked in [ReconcileRequest::default(), one(ACCOUNT), one("MA_OTHERXX1")] {
+        let (comparison, differences) = db.with_table("public.legs", map, &asked).await;
+        assert!(comparison.equal, "{differences:?}");
+    }
+    // Without a name it may be either.
+    db.run("update public.legs set account = null").await;
+    let (_, differences) = db.with_table("public.legs", map, &ReconcileRequest::default()).await;
+    assert!(differences.iter().all(|difference| difference.kind == "ambiguous"), "{differences:?}");
+}
+
+#[tokio::test]
+async fn rows_that_name_two_accounts_for_one_call_contradict_each_other() {
+    let db = Database::new().await;
+    db.store_plain("ab").await;
+    let other = "MA_OTHERXX1";
+    let said =
+        |name: char, account: &str, cost: &str| row(name).replace(ACCOUNT, account).replace("0.45", cost);
+    let asked =
+        ReconcileRequest { account: Some(AccountId::new(other).unwrap()), ..ReconcileRequest::default() };
+    for cost in ["0.45", "0"] {
+        // The first one is right, the second one charges another.
+        let text = HEADER.to_owned()
+            + &said('a', ACCOUNT, cost)
+            + &said('b', ACCOUNT, "0.45")
+            + &said('a', other, cost);
+        for asked in [&ReconcileRequest::default(), &asked] {
+            let (comparison, differences) = db.with_csv(&text, "UTC", asked).await;
+            assert!(!comparison.equal);
+            assert_eq!(kinds(&differences), ["repeated a"], "{differences:?}");
+        }
+    }
 }

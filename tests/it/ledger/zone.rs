@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use vobiz_cdr::simulator::{CallSpec, DayOf, SimulatorOptions};
 
 use super::ledger_world;
-use super::{at, check, hurry, safe_to, settled_day, states};
+use super::{at, check, check_again, hurry, safe_to, settled_day, states};
 use crate::support::calls::account as id;
 use crate::support::world::options;
 
@@ -79,25 +79,95 @@ const CUT: &str = "select concat_ws(' ', day_of, day_offset) from vobiz.account"
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_whose_times_contradict_its_duration_teaches_nothing() {
-    for start in ["-00:30", "-03:30"] {
+    // Nor do rows whose duration could not be read.
+    for (minutes, read) in [(30, true), (210, true), (30, false), (210, false)] {
         let (world, began, _) = settled_day().await;
         let before = world.text(CUT).await;
-        // It lies within the day by its end, and lasted a minute.
-        let odd = at(&world, began, 9.5);
-        let hours: i64 = if start == "-00:30" { 30 } else { 210 };
-        let at_start = (began - TimeDelta::minutes(hours)).to_rfc3339();
-        world.vobiz.revise(&odd, |call| {
-            call.set.insert("start_time".into(), Some(format!("\"{at_start}\"")));
-        });
+        // They lie within the day by their end, and lasted a minute.
+        let odd = [at(&world, began, 9.5), at(&world, began, 10.5)];
+        let start = (began - TimeDelta::minutes(minutes)).to_rfc3339();
+        for odd in &odd {
+            world.vobiz.revise(odd, |call| {
+                call.set.insert("start_time".into(), Some(format!("\"{start}\"")));
+                if !read {
+                    call.set.insert("duration".into(), Some("-5".into()));
+                }
+            });
+        }
         world
             .database
             .run("update vobiz.provider_day set check_at = vobiz.now() where state = 'settled'")
             .await;
         check(&world).await;
-        assert_eq!(world.text(CUT).await, before, "{start}");
+        assert_eq!(world.text(CUT).await, before, "{start} {read}");
         let first = states(&world).await.remove(0);
-        assert!(first.starts_with("differs") && first.contains(&odd), "{start}: {first}");
+        assert!(first.starts_with("differs"), "{start} {read}: {first}");
+        assert!(odd.iter().all(|odd| first.contains(odd)), "{start} {read}: {first}");
         assert_eq!(safe_to(&world).await.0, began, "{start}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_by_itself_that_contradicts_what_is_known_moves_no_days() {
+    for (zone, hours, stray) in [
+        // Calls at all hours; in business hours, where rows would also fit eleven hours east of UTC; and there, where nothing else
+        // rules these out.
+        (0, vec![0.1, 4.0, 12.0, 17.0, 20.0, 23.9], 960),
+        (330, vec![0.1, 4.0, 12.0, 17.0, 20.0, 23.9], 960),
+        (330, vec![9.0, 12.0, 18.0], 1110),
+        (0, vec![0.1, 9.0, 23.9], 600),
+    ] {
+        let (world, began) = ledger_world(SimulatorOptions { day_zone: zone, ..options() }).await;
+        for day in [0.0, 24.0] {
+            for hours in &hours {
+                at(&world, began, day + hours);
+            }
+        }
+        world.sweep().await;
+        for _ in 0..2 {
+            check(&world).await;
+            hurry(&world).await;
+        }
+        let known = "select concat_ws(' ', day_of, least, most) from vobiz.provider_day_bound order by 1";
+        let (cut, bounds) = (world.text(CUT).await, world.database.texts(known).await);
+        let all = world.database.texts("select state from vobiz.ledger_day where to_at < vobiz.now()").await;
+        assert_eq!(all, ["settled", "settled"], "{zone} {hours:?}");
+        // The list of the second day shows one of the first as well, and that of the first does not.
+        let started = began + TimeDelta::minutes(stray);
+        let times = [("start_time", 0), ("end_time", 2), ("created_at", 2)];
+        let spec = CallSpec {
+            started_at: Some(began + TimeDelta::hours(34)),
+            ended_at: Some(began + TimeDelta::hours(34) + TimeDelta::minutes(2)),
+            ring_time: Some(10),
+            billsec: Some(110),
+            ..CallSpec::default()
+        };
+        let spec = times.into_iter().fold(spec, |spec, (key, minutes)| {
+            spec.with(key, &format!("\"{}\"", (started + TimeDelta::minutes(minutes)).to_rfc3339()))
+        });
+        let stray = world.vobiz.place_call(spec).call_id;
+        world.sweep().await;
+        check_again(&world).await;
+        let others = "select concat_ws(' ', d.day, d.state, d.reopened_at, d.reopenings, (select count(*) from vobiz.ledger_check k where k.day = d.day))
+                      from vobiz.provider_day d where d.state is distinct from 'differs' order by d.day";
+        let before = world.database.texts(others).await;
+        let days = world.database.texts("select concat_ws(' ', state, (reopened_at is null)::text) from vobiz.provider_day where to_at < vobiz.now() order by day").await;
+        assert_eq!(days, ["settled true", "differs true"], "{zone} {hours:?}");
+        for _ in 0..3 {
+            hurry(&world).await;
+            let checked = check(&world).await;
+            assert_eq!(checked.len(), 1, "{zone} {hours:?} {checked:?}");
+            let reason = checked[0].reason.as_ref().unwrap();
+            assert!(
+                reason.contains("listed in one day and billed in another") && reason.contains(&stray),
+                "{reason}"
+            );
+            assert_eq!(world.database.texts(others).await, before, "{zone} {hours:?}");
+            assert_eq!(world.text(CUT).await, cut, "{zone} {hours:?}");
+            assert_eq!(world.database.texts(known).await, bounds, "what was known is not forgotten");
+        }
+        assert_eq!(safe_to(&world).await.0, began + TimeDelta::days(1), "{zone} {hours:?}");
         world.end().await;
     }
 }
@@ -139,8 +209,17 @@ async fn a_call_in_the_lists_of_two_days_is_not_listed_without_end() {
     }
     let checks = world.database.count("select count(*) from vobiz.ledger_check").await;
     assert!(checks < 12, "{checks} checks");
+    // The lists contradict one another: what the second one changed of the call is compared with the first one later, and once.
+    let states = states(&world).await;
+    assert_eq!(
+        (states.len(), states[0].as_str(), states[2].as_str()),
+        (3, "reopened 21 21 18.00 18.00 1", "open")
+    );
+    let said = format!("1 call is in the lists of two days: {} (", call.call_id);
+    assert!(states[1].starts_with("differs 1 1 ") && states[1].contains(&said), "{states:?}");
+    assert_eq!(world.text(CUT).await, "start_time");
     let (up_to, held_by) = safe_to(&world).await;
-    assert!(up_to <= midnight, "{up_to} {held_by}");
+    assert_eq!(up_to, began, "{held_by}");
     world.vobiz.stop().await;
 }
 
@@ -196,7 +275,7 @@ async fn calls_that_two_lists_show_are_billed_once_and_said_and_teach_nothing() 
         // And it stays so.
         let checks = "select count(*) from vobiz.ledger_check";
         let before = world.database.count(checks).await;
-        super::check_again(&world).await;
+        check_again(&world).await;
         let states =
             world.database.texts("select state from vobiz.ledger_day where to_at < vobiz.now()").await;
         assert_eq!(states, ["settled", "settled"], "{zone}");
@@ -210,7 +289,7 @@ async fn where_several_zones_fit_the_bill_goes_as_far_as_the_earliest_of_them() 
     // Eight hours west and four east, by few rows.
     for (zone, first, last) in [(-480, 0.6, 23.2), (240, 0.7, 23.1)] {
         let (world, began) = ledger_world(SimulatorOptions { day_zone: zone, ..options() }).await;
-        for hours in [first, 12.0, last, 36.0] {
+        for hours in [first, 12.0, last - 0.1, last, 36.0] {
             at(&world, began, hours);
         }
         world.sweep().await;
@@ -241,5 +320,52 @@ async fn where_several_zones_fit_the_bill_goes_as_far_as_the_earliest_of_them() 
         check(&world).await;
         assert_eq!(safe_to(&world).await.0, end, "{zone}");
         world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_two_lists_whose_record_lacks_a_time_is_counted_in_one_day() {
+    // Which times are lacking; whether the call then lies in the second day, by its start and by its end.
+    for (lacking, by_start, by_end) in [
+        (&["start_time"][..], true, true),
+        (&["end_time"], false, false),
+        (&["created_at"], false, true),
+        (&["start_time", "end_time"], true, true),
+        (&["start_time", "created_at"], true, true),
+    ] {
+        for (day_of, second) in [("start_time", by_start), ("end_time", by_end)] {
+            let options = SimulatorOptions { day_zone: 330, day_of: DayOf::Either, ..options() };
+            let (world, began) = ledger_world(options).await;
+            world.database.run(&format!("update vobiz.account set day_of = '{day_of}'")).await;
+            for hours in [3.0, 12.0, 17.0, 30.0, 36.0, 42.0] {
+                at(&world, began, hours);
+            }
+            let midnight = began + TimeDelta::hours(24);
+            let twice = CallSpec {
+                started_at: Some(midnight - TimeDelta::minutes(10)),
+                ended_at: Some(midnight + TimeDelta::minutes(10)),
+                ring_time: Some(10),
+                billsec: Some(1190),
+                ..CallSpec::default()
+            };
+            world.vobiz.place_call(lacking.iter().fold(twice, |spec, key| spec.with(key, "null")));
+            world.sweep().await;
+            for _ in 0..3 {
+                check(&world).await;
+                hurry(&world).await;
+            }
+            let ledger = world
+                .database
+                .texts("select concat_ws(' ', state, calls_there, listed_twice) from vobiz.ledger_day where to_at < vobiz.now() order by day")
+                .await;
+            let said = if second { ["settled 4 1", "settled 4 0"] } else { ["settled 4 0", "settled 4 1"] };
+            assert_eq!(ledger, said, "{lacking:?} by {day_of}");
+            assert_eq!(
+                super::settled::settled_days(&world.database).await,
+                (2, 7),
+                "{lacking:?} by {day_of}"
+            );
+            world.end().await;
+        }
     }
 }
