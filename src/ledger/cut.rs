@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use super::check::{COMPARE_TIMEOUT, DayCheck};
 use super::day_list::{DayList, PartWalk};
 use super::part::PartRead;
+use crate::db::base::work_lease::fenced;
 use crate::db::ledger::filter_value::{self, MOST_VALUES};
-use crate::db::ledger::refused;
+use crate::db::ledger::{CheckCause, refused, uncut};
 use crate::list::{ListError, ListTally, in_time, within};
 use crate::vobiz::{FetchError, ListFilter, Numeric, Summary};
 
@@ -35,19 +36,65 @@ impl<'a> DayCheck<'a> {
     ) -> Result<PartRead, ListError> {
         let account = self.reader.account.id();
         let why = whole.broken.clone().unwrap_or_default();
-        info!(%account, %day, why, "the list of this day is not whole: it is read in parts");
-        match self.read_parts(day, &whole, list).await? {
-            Ok(parts) => {
-                info!(%account, %day, why, "the parts of the day are whole");
-                Ok(parts)
+        let lately = match self.due.cause {
+            // A person who asks for this day wants to know.
+            CheckCause::Manual => None,
+            _ => in_time(uncut::lately(self.connection, account, day)).await?,
+        };
+        let failed = if let Some(failed) = lately {
+            failed
+        } else {
+            info!(%account, %day, why, "the list of this day is not whole: it is read in parts");
+            match self.read_parts(day, &whole, list).await? {
+                Ok(parts) => {
+                    self.note(day, None).await?;
+                    info!(%account, %day, why, "the parts of the day are whole");
+                    return Ok(parts);
+                }
+                Err(uncut) => {
+                    let lasts = match uncut.kind {
+                        UncutKind::Failed => false,
+                        UncutKind::NoSum => self.is_still(day, &whole, list).await?,
+                        UncutKind::Spent => true,
+                    };
+                    if lasts {
+                        self.note(day, Some(&uncut.why)).await?;
+                    }
+                    uncut.why
+                }
             }
-            Err(failed) => {
-                let words = format!("the list of {day} is not whole: {why}; nor is it in parts: {failed}");
-                warn!(%account, "{words}");
-                let mut whole = whole;
-                whole.refused.push(words);
-                Ok(whole)
-            }
+        };
+        let words = format!("the list of {day} is not whole: {why}; nor is it in parts: {failed}");
+        warn!(%account, "{words}");
+        let mut whole = whole;
+        whole.refused.push(words);
+        Ok(whole)
+    }
+
+    /// Notes why no cut of the day is to be tried for a while.
+    async fn note(&mut self, day: NaiveDate, why: Option<&str>) -> Result<(), ListError> {
+        let account = self.reader.account.id();
+        in_time(fenced!(self.lease, self.connection, |transaction| uncut::note(
+            transaction,
+            account,
+            day,
+            why
+        )))
+        .await
+    }
+
+    /// Whether the day says of itself what it said before it was cut. Parts of one that changes meanwhile may not add up for just that.
+    async fn is_still(
+        &mut self,
+        day: NaiveDate,
+        whole: &PartRead,
+        list: &mut DayList,
+    ) -> Result<bool, ListError> {
+        let mut again = self.begin_part(day, Vec::new());
+        match self.read_page(&mut again, list).await {
+            Ok(()) => Ok(again.read.last == whole.last),
+            Err(ListError::List(_) | ListError::Odd(_) | ListError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -57,9 +104,9 @@ impl<'a> DayCheck<'a> {
         day: NaiveDate,
         whole: &PartRead,
         list: &mut DayList,
-    ) -> Result<Result<PartRead, String>, ListError> {
-        let Some(summary) = whole.last.clone() else { return Ok(Err("it has no summary".into())) };
-        let pages = u32::try_from(whole.promised() / 100).unwrap_or(u32::MAX);
+    ) -> Result<Result<PartRead, Uncut>, ListError> {
+        let Some(summary) = whole.last.clone() else { return Ok(Err(Uncut::no_sum("it has no summary"))) };
+        let pages = u32::try_from(whole.promised_pages()).unwrap_or(u32::MAX);
         let most = MOST_REQUESTS.0.saturating_add(pages.saturating_mul(MOST_REQUESTS.1));
         let limit = RequestLimit { most, until: self.reader.tally.requests().saturating_add(most) };
         let mut together = PartRead::default();
@@ -73,7 +120,7 @@ impl<'a> DayCheck<'a> {
                 let (filters, name) = (part.filters.clone(), part.walk.name().to_owned());
                 let mut read = self.read_on(part, list, Some(limit)).await?;
                 if read.broken.is_some() && limit.is_spent(self.reader.tally) {
-                    return Ok(Err(limit.to_string()));
+                    return Ok(Err(Uncut::spent(limit)));
                 }
                 if read.broken.is_none() && !read.adds_up() {
                     read.broken = Some("its rows do not add up to its own summary".into());
@@ -84,7 +131,9 @@ impl<'a> DayCheck<'a> {
                         broken.push((filters, summary));
                         not_whole.push(name);
                     }
-                    (true, None) => return Ok(Err(format!("{} has no summary", named(&filters)))),
+                    (true, None) => {
+                        return Ok(Err(Uncut::no_sum(format!("{} has no summary", named(&filters)))));
+                    }
                 }
             }
         }
@@ -109,7 +158,7 @@ impl<'a> DayCheck<'a> {
         summary: &Summary,
         limit: RequestLimit,
         list: &mut DayList,
-    ) -> Result<Result<Vec<PartWalk<'a>>, String>, ListError> {
+    ) -> Result<Result<Vec<PartWalk<'a>>, Uncut>, ListError> {
         for parameter in FILTERS {
             if filters.iter().any(|filter| filter.parameter() == parameter) {
                 continue;
@@ -124,7 +173,7 @@ impl<'a> DayCheck<'a> {
             let mut parts = Vec::new();
             for (place, value) in (1..).zip(values) {
                 if limit.is_spent(self.reader.tally) {
-                    return Ok(Err(limit.to_string()));
+                    return Ok(Err(Uncut::spent(limit)));
                 }
                 let filters = [filters, &[ListFilter::new(parameter, value, place)]].concat();
                 let mut part = self.begin_part(day, filters.clone());
@@ -135,7 +184,8 @@ impl<'a> DayCheck<'a> {
                     Err(ListError::List(error)) if is_refusal(&error) => break,
                     // Its whole list was asked for as well, and came.
                     Err(ListError::List(error @ FetchError::Unavailable(_))) => {
-                        return Ok(Err(format!("{} cannot be read: {}", named(&filters), error.brief())));
+                        let why = format!("{} cannot be read: {}", named(&filters), error.brief());
+                        return Ok(Err(Uncut { why, kind: UncutKind::Failed }));
                     }
                     Err(error) => return Err(error),
                 }
@@ -148,7 +198,34 @@ impl<'a> DayCheck<'a> {
                 return Ok(Ok(parts));
             }
         }
-        Ok(Err(format!("no filter cuts {} into parts that add up to it", named(filters))))
+        Ok(Err(Uncut::no_sum(format!("no filter cuts {} into parts that add up to it", named(filters)))))
+    }
+}
+
+/// Why a day could not be cut.
+#[derive(Debug)]
+struct Uncut {
+    why: String,
+    kind: UncutKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum UncutKind {
+    /// No parts add up to the whole.
+    NoSum,
+    /// It would take more requests than a cut may.
+    Spent,
+    /// Vobiz failed: the next try may fare better.
+    Failed,
+}
+
+impl Uncut {
+    fn no_sum(why: impl Into<String>) -> Self {
+        Self { why: why.into(), kind: UncutKind::NoSum }
+    }
+
+    fn spent(limit: RequestLimit) -> Self {
+        Self { why: limit.to_string(), kind: UncutKind::Spent }
     }
 }
 
@@ -173,7 +250,6 @@ impl std::fmt::Display for RequestLimit {
 
 /// Whether Vobiz answered, and not with this list: it may not know the filter.
 fn is_refusal(error: &FetchError) -> bool {
-    if std::env::var_os("MUT10c").is_some() { return true; }
     match error {
         FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. } => true,
         FetchError::Throttled { .. } | FetchError::Unavailable(_) | FetchError::Denied(_) => false,

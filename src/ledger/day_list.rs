@@ -107,7 +107,7 @@ impl<'a> DayCheck<'a> {
         limit: Option<RequestLimit>,
     ) -> Result<PartRead, ListError> {
         while !part.ended && part.read.broken.is_none() {
-            if let Some(limit) = limit.filter(|limit| !std::env::var_os("MUT10b").is_some() && limit.is_spent(self.reader.tally)) {
+            if let Some(limit) = limit.filter(|limit| limit.is_spent(self.reader.tally)) {
                 part.read.broken = Some(limit.to_string());
                 break;
             }
@@ -147,7 +147,7 @@ impl<'a> DayCheck<'a> {
         let day = self.due.day;
         let neighbours: Vec<NaiveDate> = [day.pred_opt(), day.succ_opt()].into_iter().flatten().collect();
         for neighbour in &neighbours {
-            let its = if std::env::var_os("MUT10a").is_some() { Box::pin(self.read_list(*neighbour)).await? } else { self.read_as_a_whole(*neighbour).await? };
+            let its = self.read_as_a_whole(*neighbour).await?;
             list.beside = true;
             list.refused_beside.extend(its.read.refused);
             let broken = its.read.broken.map(|why| format!("the list of {neighbour} is not whole: {why}"));

@@ -9,7 +9,7 @@ use super::words::on_rows_across_pages;
 use crate::db::cdr::Incoming;
 use crate::db::ledger::compare::{SideTotals, StatedSums};
 use crate::db::ledger::unreadable::UnreadableRow;
-use crate::list::StoredPage;
+use crate::list::{PER_PAGE, StoredPage};
 use crate::vobiz::{Cdr, Numeric, Summary};
 
 /// A call that a page of a list showed more than once, or a list with different records.
@@ -34,6 +34,8 @@ pub(super) struct PartRead {
     pub(super) last: Option<Summary>,
     /// Rows of the whole list, as it says.
     pub(super) total: Option<i64>,
+    /// Its pages, as it says.
+    of_pages: Option<i64>,
     pub(super) unreadable: Vec<UnreadableRow>,
     /// Pages that Vobiz refused and of which rows are lost, in words.
     pub(super) refused: Vec<String>,
@@ -110,6 +112,7 @@ impl PartRead {
         self.first = self.first.take().or_else(|| page.summary.clone());
         self.last = page.summary.clone().or_else(|| self.last.take());
         self.total = page.total.or(self.total);
+        self.of_pages = page.pages.max(self.of_pages);
     }
 
     /// Rows that it says it has.
@@ -117,9 +120,15 @@ impl PartRead {
         self.total.max(self.last.as_ref().and_then(|summary| summary.calls)).unwrap_or(0)
     }
 
+    /// Pages that it says it has; they may be shorter than was asked for.
+    pub(super) fn promised_pages(&self) -> i64 {
+        let rows = self.promised();
+        self.of_pages.unwrap_or(0).min(rows).max(rows / i64::from(PER_PAGE))
+    }
+
     /// Says that it was read to its end: whether that is all. A list that changed meanwhile is another matter.
     pub(super) fn end(&mut self) {
-        let shown = if std::env::var_os("MUT9").is_some() { self.shown.clone() } else { std::mem::take(&mut self.shown) };
+        let shown = std::mem::take(&mut self.shown);
         let rows = shown.len() + self.repeated.len() + self.unreadable.len() + self.lost;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         if self.holes > 0 {
@@ -140,7 +149,7 @@ impl PartRead {
 
     /// Says that no more of it is read, although this is not its end.
     pub(super) fn break_off(&mut self) {
-        if !std::env::var_os("MUT9").is_some() { self.shown = HashMap::new(); }
+        self.shown = HashMap::new();
     }
 
     /// Takes in another part of the same day. Its sums have been looked at.

@@ -24,7 +24,6 @@ pub(super) fn add_stated(sums: &mut StatedSums, row: &Cdr) {
 
 /// Adds sums to others.
 pub(super) fn add_sums(sums: &mut StatedSums, more: &StatedSums) {
-    if std::env::var_os("MUT8").is_some() { return; }
     for (sums, more) in [(&mut sums.duration, &more.duration), (&mut sums.billsec, &more.billsec)] {
         for (sum, more) in sums.iter_mut().zip(more) {
             *sum = &*sum + more;

@@ -9,7 +9,6 @@ impl Cdr {
     /// sub-accounts, that of a partner those of its customers, that of a sub-account its own alone: should Vobiz write the main account
     /// above it there, this one must be configured, too. A record that names nobody is of the account that was asked.
     pub fn may_belong_to(&self, asked: &AccountId, is_configured: impl Fn(&AccountId) -> bool) -> bool {
-        if std::env::var_os("MUT3").is_some() && asked.as_str().starts_with("SA_") { return true; }
         let Some(owner) = &self.account_id else { return self.unread_owner().is_none() };
         let is = |kind: &str| owner.as_str().starts_with(kind);
         owner == asked

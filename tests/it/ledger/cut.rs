@@ -208,6 +208,8 @@ async fn a_filter_that_vobiz_fails_on_is_not_taken_for_one_that_it_does_not_know
             let said = first_day(&world).await;
             assert!(said.starts_with("unproven: ") && said.ends_with(says), "{said}");
             assert_eq!(world.pause_reason().await, "∅");
+            let noted = "select count(*) from vobiz.provider_day where uncut is not null";
+            assert_eq!(world.database.count(noted).await, 0, "the next check tries again");
         } else {
             settled_whole(&world, began, 600, &status.to_string()).await;
         }
@@ -248,31 +250,111 @@ async fn the_lists_of_the_days_beside_are_not_read_in_parts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_many_requests_ends_at_their_limit() {
-    let refused = |place: u32| place < 500 && !place.is_multiple_of(100) && place.is_multiple_of(10);
-    for inbound in [20, 40] {
-        let lists = ListFaults { hole_at: Some(6), ..ListFaults::default() };
+    // Ten rows of each page of the second part cannot be printed, for each of which others are asked for one by one; the whole ends before.
+    let case = async |inbound: u32| {
+        let lists = ListFaults { ends_after: Some(255), ..ListFaults::default() };
         let (world, began) = day_of(0, &[], lists).await;
-        for place in 0..620_u32 {
+        for place in 0..inbound + 250 {
+            let outbound = place.checked_sub(inbound);
             world.vobiz.place_call(CallSpec {
                 ended_at: Some(began + TimeDelta::hours(7) - TimeDelta::seconds(place.into())),
-                direction: Some(if place >= 620 - inbound {
-                    Direction::Inbound
-                } else {
-                    Direction::Outbound
-                }),
-                unprintable: refused(place),
+                direction: Some(if outbound.is_none() { Direction::Inbound } else { Direction::Outbound }),
+                unprintable: outbound.is_some_and(|place| place < 200 && place % 10 == 9),
                 ..equal_call(place, began)
             });
         }
-        let first = (began + TimeDelta::minutes(330)).date_naive();
-        let due = Due { day: first, cause: CheckCause::Manual };
+        check(&world).await;
+        let said = first_day(&world).await;
+        assert!(said.ends_with("nor is it in parts: after 224 requests it still is not"), "{said}");
+        let noted = "select count(*) from vobiz.provider_day where uncut like 'after %'";
+        assert_eq!(world.database.count(noted).await, 1);
+        world.end().await;
+    };
+    tokio::join!(case(255), case(252));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_short_pages_may_be_cut_with_as_many_requests_as_these_need() {
+    for (rows, outbound) in [(1, 220), (2, 430)] {
+        let ends_after = Some(outbound as usize + 10);
+        let lists = ListFaults { most_per_page: Some(rows), ends_after, ..ListFaults::default() };
+        let (world, began) = day_of(0, &[], lists).await;
+        for place in 0..outbound + 20 {
+            let direction = if place < outbound { Direction::Outbound } else { Direction::Inbound };
+            let ended_at = Some(began + TimeDelta::hours(7) - TimeDelta::seconds(place.into()));
+            world.vobiz.place_call(CallSpec {
+                ended_at,
+                direction: Some(direction),
+                ..equal_call(place, began)
+            });
+        }
+        check(&world).await;
+        settled_whole(&world, began, outbound + 20, &format!("{rows} a page")).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_that_failed_is_not_done_anew_for_a_day() {
+    for lists in [
+        ListFaults { ends_after: Some(5), ..ListFaults::default() },
+        ListFaults {
+            ends_after: Some(7),
+            ignores_filter: Some("call_direction".into()),
+            ..ListFaults::default()
+        },
+    ] {
+        let (world, _) = day_of(60, &[], lists).await;
+        let requests = async || {
+            hurry(&world).await;
+            let before = world.vobiz.stats().requests_of(RequestKind::List);
+            check(&world).await;
+            world.vobiz.stats().requests_of(RequestKind::List) - before
+        };
+        let first = requests().await;
+        let said = first_day(&world).await;
+        assert!(said.contains("; nor is it in parts: "), "{said}");
+        // The whole list alone, and those of the days beside.
+        let again = requests().await;
+        assert!(again <= 4 && first > again + 4, "{first} and {again}");
+        assert_eq!(first_day(&world).await, said, "it goes on saying why");
+        // A person who asks for the day has it cut.
+        let day = world.text("select min(day)::text from vobiz.provider_day where uncut is not null").await;
+        let due = Due { day: day.parse().unwrap(), cause: CheckCause::Manual };
         let (ledger, stop) = (checker(&world), CancellationToken::new());
-        let reason = ledger.check_day(&world.accounts[0], due, Origin::Manual, &stop).await.unwrap().reason;
-        let reason = reason.unwrap();
-        assert!(reason.ends_with("nor is it in parts: after 224 requests it still is not"), "{reason}");
-        // The whole took as many as its pages have parts and rows that cannot be printed; the rest is the cut.
-        let asked = world.vobiz.stats().requests_of(RequestKind::List);
-        assert!(asked < 900, "{asked} requests");
+        let before = world.vobiz.stats().requests_of(RequestKind::List);
+        ledger.check_day(&world.accounts[0], due, Origin::Manual, &stop).await.unwrap();
+        assert!(world.vobiz.stats().requests_of(RequestKind::List) - before > 4, "asked by a person");
+        for (hours, is_cut) in [(23, false), (1, true)] {
+            let older = "update vobiz.provider_day set uncut_at = uncut_at - interval";
+            world.database.run(&format!("{older} '{hours} h'")).await;
+            let asked = requests().await;
+            assert_eq!(asked > 4, is_cut, "{hours} h later: {asked}");
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_noted_of_a_cut_that_failed_is_over_after_a_day_and_no_clock_that_was_ahead_keeps_it() {
+    for noted in ["- interval '25 h'", "+ interval '2 h'"] {
+        let (world, began) =
+            day_of(600, &[], ListFaults { ends_after: Some(420), ..ListFaults::default() }).await;
+        check(&world).await;
+        let first = "where day = (select min(day) from vobiz.provider_day)";
+        world
+            .database
+            .run(&format!(
+                "update vobiz.provider_day set uncut = 'why', uncut_at = vobiz.now() {noted}, check_at = vobiz.now() {first}"
+            ))
+            .await;
+        check(&world).await;
+        settled_whole(&world, began, 600, noted).await;
+        assert_eq!(
+            world.text(&format!("select uncut from vobiz.provider_day {first}")).await,
+            "∅",
+            "{noted}"
+        );
         world.end().await;
     }
 }
