@@ -4,11 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::cdr::Origin;
 use vobiz_cdr::db::ledger::{CheckCause, Due};
-use vobiz_cdr::simulator::{CallSpec, Direction, ListFaults, RequestKind};
+use vobiz_cdr::simulator::{CallSpec, Direction, ListFaults, RequestKind, SimulatorOptions};
 
 use super::refused::{day_of, lacking, words};
-use super::{COPY, check, checker, hurry, safe_to};
-use crate::support::world::World;
+use super::{COPY, check, checker, hurry, ledger_world, safe_to};
+use crate::support::wait::until;
+use crate::support::world::{World, options};
 
 async fn first_day(world: &World) -> String {
     world.text("select concat_ws(': ', state, reason) from vobiz.ledger_day order by day limit 1").await
@@ -250,7 +251,11 @@ async fn the_lists_of_the_days_beside_are_not_read_in_parts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_many_requests_ends_at_their_limit() {
-    // Ten rows of each page of the second part cannot be printed, for each of which others are asked for one by one; the whole ends before.
+    // Twelve rows of two pages of the second part cannot be printed, and those around them are asked for one by one; the whole ends before.
+    let is_lost = |place: u32| {
+        let within = place % 100;
+        place < 200 && (within < 90 && within % 10 == 9 || [8, 18, 28].contains(&within))
+    };
     let case = async |inbound: u32| {
         let lists = ListFaults { ends_after: Some(255), ..ListFaults::default() };
         let (world, began) = day_of(0, &[], lists).await;
@@ -259,7 +264,7 @@ async fn a_part_of_many_requests_ends_at_their_limit() {
             world.vobiz.place_call(CallSpec {
                 ended_at: Some(began + TimeDelta::hours(7) - TimeDelta::seconds(place.into())),
                 direction: Some(if outbound.is_none() { Direction::Inbound } else { Direction::Outbound }),
-                unprintable: outbound.is_some_and(|place| place < 200 && place % 10 == 9),
+                unprintable: outbound.is_some_and(is_lost),
                 ..equal_call(place, began)
             });
         }
@@ -355,6 +360,38 @@ async fn what_is_noted_of_a_cut_that_failed_is_over_after_a_day_and_no_clock_tha
             "∅",
             "{noted}"
         );
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_of_a_list_that_changes_meanwhile_is_not_taken_for_one_that_fails() {
+    for changes in [true, false] {
+        let lists = ListFaults { ends_after: Some(5), ..ListFaults::default() };
+        let latency = std::time::Duration::from_millis(20);
+        let (world, began) =
+            ledger_world(SimulatorOptions { day_zone: 330, lists, latency, ..options() }).await;
+        for place in 0..60 {
+            world.vobiz.place_call(equal_call(place, began));
+        }
+        let first = (began + TimeDelta::minutes(330)).date_naive();
+        let due = Due { day: first, cause: CheckCause::Manual };
+        let (ledger, stop) = (checker(&world), CancellationToken::new());
+        let begins = async {
+            until("the parts are being read", async || {
+                world.vobiz.stats().requests_of(RequestKind::List) > 3
+            })
+            .await;
+            if changes {
+                world.vobiz.place_call(equal_call(60, began));
+            }
+        };
+        let check = ledger.check_day(&world.accounts[0], due, Origin::Manual, &stop);
+        let (checked, ()) = tokio::join!(check, begins);
+        let reason = checked.unwrap().reason.unwrap();
+        assert!(reason.contains("; nor is it in parts: no filter cuts "), "{reason}");
+        let noted = "select count(*) from vobiz.provider_day where uncut is not null";
+        assert_eq!(world.database.count(noted).await, i64::from(!changes), "{changes}");
         world.end().await;
     }
 }
