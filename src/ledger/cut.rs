@@ -237,7 +237,7 @@ pub(super) struct RequestLimit {
 }
 
 impl RequestLimit {
-    pub(super) fn is_spent(&self, tally: &ListTally) -> bool {
+    pub(super) fn is_spent(self, tally: &ListTally) -> bool {
         tally.requests() > self.until
     }
 }

@@ -238,9 +238,9 @@ mod tests {
             read.add(&page(100..200, "30"));
             assert_eq!(read.shown.len(), 200);
             if ends {
-                read.end()
+                read.end();
             } else {
-                read.break_off()
+                read.break_off();
             }
             assert_eq!((read.shown.capacity(), read.sums.calls), (0, 200), "ends: {ends}");
         }
