@@ -7,13 +7,15 @@
 mod open;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tracing::{debug, info, warn};
 
 use crate::db::DbError;
 use crate::db::account::{self, AccountStatus, Pause, Replica, Slots};
+use crate::db::base::clock::Clock;
 use crate::db::timed;
 use crate::retry::{self, ListAnswer, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
@@ -114,6 +116,16 @@ impl Account {
     /// Id of the account.
     pub fn id(&self) -> &AccountId {
         self.client.account_id()
+    }
+
+    /// Refuses an instant of Postgres's clock that is behind: by Vobiz's own clock, or by ours as long as it has not answered yet. What
+    /// comes from Vobiz is held against it once it has come, before anything of it is stored.
+    pub fn check_clock(&self, postgres: DateTime<Utc>) -> Result<(), DbError> {
+        let witness = match self.client.now() {
+            Some(now) => ("the answers of Vobiz say", now),
+            None => ("ours says", SystemTime::now().into()),
+        };
+        Ok(Clock::check(postgres, witness)?)
     }
 
     /// Waits for a slot in the rate limit: the right to send one request.

@@ -202,6 +202,10 @@ impl Fetcher {
                 from
             ))
             .await?;
+            if let Some(lease) = leases.first() {
+                // They fall due again with their leases, which end at once when the clock is right.
+                account.check_clock(lease.now())?;
+            }
             scan_start.found(&leases);
             if leases.is_empty() {
                 self.ensure_ready(account, tracker).await?;

@@ -27,6 +27,8 @@ use crate::watch::metrics::Metrics;
 
 /// Another call that was fetched within this time shows that single calls can be.
 const LATELY: Duration = Duration::from_secs(24 * 3600);
+/// A call whose answer came under a clock that is behind is asked for again after this.
+const CLOCK_WAIT: Duration = Duration::from_secs(15);
 
 /// Fetches the CDR of a leased call.
 pub(super) async fn fetch(
@@ -41,7 +43,12 @@ pub(super) async fn fetch(
     let requested_at = lease.now();
     let request =
         async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &other_accounts.mains) };
-    match observed(request, metrics).await {
+    let fetched = observed(request, metrics).await;
+    if let Err(behind) = account.check_clock(lease.now()) {
+        debug!(call_id = %lease.call_id(), error = %behind, "given back");
+        return FetchOutcome::Release(lease, CLOCK_WAIT);
+    }
+    match fetched {
         Ok(cdr) => {
             streak(account).succeeded();
             account.fetched().await;

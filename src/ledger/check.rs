@@ -86,6 +86,9 @@ impl super::Ledger {
         let due = async |at_least| {
             timed!(&self.pool, DB_TIMEOUT, |connection| ledger::due(connection, account.id(), at_least)).await
         };
+        let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
+        // Days that were compared in what it takes for the future would be opened.
+        account.check_clock(clock.now())?;
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }

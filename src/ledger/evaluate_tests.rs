@@ -48,6 +48,7 @@ fn snapshot() -> CheckSnapshot<'static> {
         missing_here: 0,
         missing_there: 0,
         differing: 0,
+        differing_of_owner: 0,
         billed_elsewhere: 0,
         listed_twice: 0,
         first: Vec::new(),

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::conditions::{conditions, postgres};
-use super::late::{ahead, long_owed};
+use super::late::{ahead, clocks, long_owed};
 use super::pauses::{paused, paused_alone, unanswered};
 
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
+use crate::db::base::clock::MOST_BEHIND;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
@@ -20,8 +21,6 @@ use crate::db::overview::{
 use crate::watch::arrivals::ArrivalCounts;
 use crate::watch::condition::LastingCondition;
 
-/// Clocks that differ by more than this, in seconds, are wrong.
-const SKEW: f64 = 30.0;
 /// An API that is away for longer than this, after twenty failures and a question to its list, is no hiccup.
 pub(super) const OUTAGE: f64 = 30.0;
 /// A process that asks has had its first good answer by then.
@@ -105,6 +104,14 @@ pub struct ClockSkew {
     pub postgres: Option<f64>,
     /// The Vobiz API's, by its Date header.
     pub vobiz: Option<f64>,
+}
+
+impl ClockSkew {
+    /// By how many seconds Postgres's clock is so far behind that nothing is stored by it: behind Vobiz's, or ours where Vobiz has not said.
+    pub fn postgres_behind(&self) -> Option<f64> {
+        let behind = self.vobiz.unwrap_or(0.0) - self.postgres?;
+        (behind > MOST_BEHIND.as_seconds_f64()).then_some(behind)
+    }
 }
 
 /// All that is known of this process and its database.
@@ -204,17 +211,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
     wrong_bill(snapshot, &mut acts);
     unfolded(snapshot, &mut acts);
     schema(snapshot, &mut acts);
-    for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
-        if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
-            let direction = if skew > 0.0 { "ahead of" } else { "behind" };
-            acts.push(Act {
-                what: format!("the clock of {whose} is {:.0} s {direction} ours", skew.abs()),
-                for_seconds: None,
-                cure: "set the clocks of this machine and of Postgres by NTP (timedatectl, chronyc tracking)"
-                    .into(),
-            });
-        }
-    }
+    clocks(snapshot, &mut acts);
     acts
 }
 

@@ -285,6 +285,27 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "timedatectl",
         ),
         (with(|snapshot| snapshot.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
+        (
+            with(|snapshot| snapshot.clocks.postgres = Some(-7200.0)),
+            "nothing is fetched, listed or proven: the clock of Postgres is 7202 s behind",
+            "NTP",
+        ),
+        // Of a Postgres on this machine, whose clock is wrong for both.
+        (
+            with(|snapshot| {
+                snapshot.clocks = ClockSkew { postgres: Some(0.0), vobiz: Some(3700.0) };
+            }),
+            "the clock of Postgres is 3700 s behind",
+            "NTP",
+        ),
+        // Ours is the wrong one, by Vobiz.
+        (
+            with(|snapshot| {
+                snapshot.clocks = ClockSkew { postgres: Some(-10.0), vobiz: Some(-7190.0) };
+            }),
+            "the Vobiz API is 7190 s behind ours",
+            "NTP",
+        ),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
         (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
     ] {

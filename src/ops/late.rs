@@ -1,8 +1,12 @@
-//! What a person must do about what is owed for too long, and about instants that no right clock can have written.
+//! What a person must do about what is owed for too long, about clocks that differ, and about instants that no right clock can have written.
 
 use std::time::Duration;
 
 use super::evaluate::{Act, StatusSnapshot, counted, whole};
+use crate::db::base::clock::ClockBehind;
+
+/// Clocks that differ by more than this, in seconds, are wrong.
+const SKEW: f64 = 30.0;
 
 /// Calls that are asked for again and again, and do not come.
 pub(super) fn long_owed(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
@@ -45,5 +49,30 @@ pub(super) fn ahead(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
                    no rule can have written is not believed, and each is written anew in its turn"
                 .into(),
         });
+    }
+}
+
+/// Clocks that differ.
+pub(super) fn clocks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    if let Some(behind) = snapshot.clocks.postgres_behind() {
+        acts.push(Act {
+            what: format!(
+                "nothing is fetched, listed or proven: the clock of Postgres is {behind:.0} s behind"
+            ),
+            for_seconds: None,
+            cure: ClockBehind::CURE.into(),
+        });
+        return;
+    }
+    for (whose, skew) in [("Postgres", snapshot.clocks.postgres), ("the Vobiz API", snapshot.clocks.vobiz)] {
+        if let Some(skew) = skew.filter(|skew| skew.abs() > SKEW) {
+            let direction = if skew > 0.0 { "ahead of" } else { "behind" };
+            acts.push(Act {
+                what: format!("the clock of {whose} is {:.0} s {direction} ours", skew.abs()),
+                for_seconds: None,
+                cure: "set the clocks of this machine and of Postgres by NTP (timedatectl, chronyc tracking)"
+                    .into(),
+            });
+        }
     }
 }

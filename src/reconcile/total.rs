@@ -124,17 +124,17 @@ struct SumOfValues {
     values: u32,
 }
 
-type Sums = [SumOfValues; NUMBERS.len()];
+type SumsOfNumbers = [SumOfValues; NUMBERS.len()];
 
-/// Sums of rows, of amounts by currency: those of different ones are only added up by who wrote the file.
+/// SumsOfNumbers of rows, of amounts by currency: those of different ones are only added up by who wrote the file.
 #[derive(Debug, Clone, Default)]
 struct RowSums {
     rows: u32,
-    all: Sums,
-    by_currency: BTreeMap<String, Sums>,
+    all: SumsOfNumbers,
+    by_currency: BTreeMap<String, SumsOfNumbers>,
 }
 
-fn add(sums: &mut Sums, call: &TheirCall) {
+fn add(sums: &mut SumsOfNumbers, call: &TheirCall) {
     for (sum, value) in sums.iter_mut().zip(call.numbers()) {
         if let Some(value) = value {
             sum.sum = &sum.sum + value;
@@ -156,7 +156,7 @@ impl RowSums {
 
     /// The sums that a total may be: of a currency, of all rows where they name none; without one, of each currency and of all.
     fn of(&self, at: usize, currency: Option<&str>) -> Vec<&SumOfValues> {
-        let mut sums: Vec<&Sums> = match currency.filter(|_| at >= SECONDS.len()) {
+        let mut sums: Vec<&SumsOfNumbers> = match currency.filter(|_| at >= SECONDS.len()) {
             None => [&self.all].into_iter().chain(self.by_currency.values()).collect(),
             Some(_) if self.by_currency.keys().all(String::is_empty) => vec![&self.all],
             Some(code) => self.by_currency.get(code).into_iter().collect(),

@@ -4,14 +4,15 @@
 //! time and in size, to the configured host only. Redirects are not followed, because the token would travel along.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::header::{retry_after, skew_by};
+use super::header::{ApiDate, retry_after};
 use super::transport::{Http, going_away};
 use super::{
     AccountId, CallId, Cdr, HomeCountry, ListFilter, ListPage, Single, Unreadable, decode_list, decode_single,
@@ -155,7 +156,7 @@ pub struct Client {
     credentials: Credentials,
     home: HomeCountry,
     access: Mutex<Option<Access>>,
-    clock_skew: Mutex<Option<f64>>,
+    date: Mutex<Option<ApiDate>>,
     going_away: Mutex<Option<String>>,
 }
 
@@ -172,7 +173,7 @@ impl Client {
             credentials,
             home,
             access: Mutex::new(access),
-            clock_skew: Mutex::default(),
+            date: Mutex::default(),
             going_away: Mutex::default(),
         }
     }
@@ -195,7 +196,16 @@ impl Client {
     /// How many seconds the clock of the API was ahead of ours at its last answer, by its `Date` header; to half a second, since
     /// that is how fine the header is. `None` before the first answer with one.
     pub fn clock_skew(&self) -> Option<f64> {
-        *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
+        self.date().map(|date| date.skew)
+    }
+
+    /// What time it is at Vobiz, by the `Date` header of the last answer; no clock that was set since then moves it.
+    pub fn now(&self) -> Option<DateTime<Utc>> {
+        self.date().map(|date| date.now())
+    }
+
+    fn date(&self) -> Option<ApiDate> {
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the last answer said of the end of the API, if anything.
@@ -306,8 +316,8 @@ impl Client {
         let mut response = request.send().await.map_err(|error| transport(&error))?;
         let status = response.status();
         let headers = response.headers().clone();
-        if let Some(skew) = skew_by(&headers, std::time::SystemTime::now()) {
-            *self.clock_skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+        if let Some(date) = ApiDate::read(&headers, SystemTime::now()) {
+            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
         }
         *self.going_away.lock().unwrap_or_else(PoisonError::into_inner) = going_away(&headers);
         let mut body = BytesMut::new();

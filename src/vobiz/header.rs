@@ -1,7 +1,8 @@
 //! What the headers of an answer say beside its status: how long to wait, and what time it is at Vobiz. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, HeaderName, header};
 
 /// A `Retry-After` beyond this is taken for a mistake: nobody wants to be silent for a day because of a header.
@@ -34,9 +35,34 @@ pub(super) fn retry_after(headers: &HeaderMap, body: &[u8]) -> Option<Duration> 
     Some(Duration::from_secs_f64(wait.min(LONGEST_RETRY_AFTER.as_secs_f64())))
 }
 
+/// What the `Date` header of an answer told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ApiDate {
+    /// By how many seconds it was ahead of our clock.
+    pub(super) skew: f64,
+    at: DateTime<Utc>,
+    read: Instant,
+}
+
+impl ApiDate {
+    /// Reads it, at this time of ours.
+    pub(super) fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
+        let skew = skew_by(headers, now)?;
+        let ahead = TimeDelta::from_std(Duration::try_from_secs_f64(skew.abs()).ok()?).ok()?;
+        let now = DateTime::from(now);
+        let at = if skew < 0.0 { now.checked_sub_signed(ahead) } else { now.checked_add_signed(ahead) };
+        Some(Self { skew, at: at?, read: Instant::now() })
+    }
+
+    /// What time it is there by now.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.at + self.read.elapsed()
+    }
+}
+
 /// How many seconds the clock behind a `Date` header is ahead of ours. The header is cut to whole seconds, so half of one is
 /// added: what is left of a difference below that is no skew.
-pub(super) fn skew_by(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
+fn skew_by(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
     let date = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
     let theirs = date + Duration::from_millis(500);
     let ahead = match theirs.duration_since(now) {

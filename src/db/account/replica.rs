@@ -1,11 +1,14 @@
 //! The processes that ask Vobiz for an account, and what each of them sees of it: where only one of them fails, only that one is paused.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::db::base::clock::MOST_BEHIND;
 use crate::vobiz::AccountId;
 
 /// A process that asks Vobiz.
@@ -101,7 +104,11 @@ pub(super) async fn seen(
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query!("select vobiz.mend_instants($1)", account.as_str()).execute(&mut *connection).await?;
+    // What is right looks late to a clock that is behind.
+    let not_behind = DateTime::<Utc>::from(SystemTime::now()) - MOST_BEHIND;
+    sqlx::query!("select vobiz.mend_instants($1) where vobiz.now() >= $2", account.as_str(), not_behind)
+        .execute(&mut *connection)
+        .await?;
     count_votes(connection, account).await
 }
 

@@ -13,6 +13,7 @@ use tokio::time::error::Elapsed;
 use tracing::{debug, info, warn};
 
 use super::cause::{Cause, cause};
+use super::clock::ClockBehind;
 use super::fault::{Remedy, remedy};
 use super::session::{self, SessionUser};
 use super::{credentials, partition, tls_files};
@@ -29,6 +30,9 @@ pub enum DbError {
     /// No answer in time. The connection was closed, so whether the work was committed is not known.
     #[error("no answer from Postgres within {0:?}")]
     TimedOut(Duration),
+    /// Its clock is behind: what was stored by it would lie on other days for good.
+    #[error(transparent)]
+    ClockBehind(#[from] ClockBehind),
 }
 
 impl DbError {
@@ -45,6 +49,9 @@ impl DbError {
         match self {
             Self::Sql(error) => cause(error),
             Self::TimedOut(_) => Cause::timed_out(),
+            Self::ClockBehind(behind) => {
+                Cause { sqlstate: None, said: behind.to_string(), cure: Some(ClockBehind::CURE) }
+            }
         }
     }
 
@@ -57,7 +64,7 @@ impl DbError {
     pub fn fault(&self) -> super::fault::Fault {
         match self {
             Self::Sql(error) => super::fault::fault(error),
-            Self::TimedOut(_) => super::fault::Fault::Ours,
+            Self::TimedOut(_) | Self::ClockBehind(_) => super::fault::Fault::Ours,
         }
     }
 }

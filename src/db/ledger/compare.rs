@@ -37,6 +37,8 @@ pub struct LedgerDifferences {
     pub missing_there: u32,
     /// Calls of which a billed field differs.
     pub differing: u32,
+    /// Of these, calls that the list of their own account shows as they are stored.
+    pub differing_of_owner: u32,
     /// Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.
     pub billed_elsewhere: u32,
     /// Calls that lie in a day beside it, whose list shows them as well: the bill counts each once, so this alone keeps no day from settling.
@@ -127,13 +129,15 @@ pub async fn differences(
            ), twice as materialized (
              select t.call_id, t.other_day, t.own_day from vobiz.listed_twice($1, $2, $5) t
            ), difference as (
-             select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there
+             select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there, false as by_owner
              from listed l where not exists (select from vobiz.cdr c where c.call_id = l.call_id)
              union all
-             select 'missing_there', c.call_id, null, c.total_cost::text, null
+             select 'missing_there', c.call_id, null, c.total_cost::text, null, false
              from vobiz.unlisted_call($1, $2, $3, $4) c
              union all
-             select 'differs', l.call_id, f.field, f.here, f.there
+             select 'differs', l.call_id, f.field, f.here, f.there,
+                    c.listed_by <> $1 and c.listed_by = c.account_id
+                      and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null)
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              cross join lateral (values
@@ -154,7 +158,7 @@ pub async fn differences(
              union all
              -- By its end, or when its record was made, a call may be listed in the day after that in which it began and is billed.
              select 'billed_elsewhere', l.call_id,
-                    case when c.start_time is null and c.end_time is null and c.created_at is null then 'no time' else 'day' end, vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
+                    case when c.start_time is null and c.end_time is null and c.created_at is null then 'no time' else 'day' end, vobiz.provider_day_of($1, c.day_at)::text, $5::date::text, false
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              where (c.day_at >= $4
@@ -169,10 +173,10 @@ pub async fn differences(
                and not exists (select from twice t where t.call_id = l.call_id and t.own_day = t.other_day)
              union all
              select 'listed_twice', t.call_id, 'day', t.own_day::text,
-                    format('%s and %s', least($5::date, t.other_day), greatest($5::date, t.other_day))
+                    format('%s and %s', least($5::date, t.other_day), greatest($5::date, t.other_day)), false
              from twice t where t.own_day is distinct from $5
            )
-           select kind as "kind!", call_id as "call_id!", field, here, there from difference
+           select kind as "kind!", call_id as "call_id!", field, here, there, by_owner as "by_owner!" from difference
            order by kind, call_id, field"#,
         span.account.as_str(),
         span.day_of,
@@ -191,7 +195,10 @@ pub async fn differences(
                 "missing_there" => found.missing_there += 1,
                 "billed_elsewhere" => found.billed_elsewhere += 1,
                 "listed_twice" => found.listed_twice += 1,
-                _ => found.differing += 1,
+                _ => {
+                    found.differing += 1;
+                    found.differing_of_owner += u32::from(row.by_owner);
+                }
             }
         }
         before = Some(of);

@@ -63,8 +63,8 @@ pub async fn compare(
     to: Option<NaiveDate>,
 ) -> Result<SettledDays, sqlx::Error> {
     let said = sqlx::query!(
-        r#"select count(distinct (d.account_id, d.day)) as "days!", coalesce(sum(t.calls_there), 0)::bigint as "calls!"
-           from vobiz.provider_day d left join vobiz.ledger_total t on t.check_id = d.check_id
+        r#"select count(distinct (d.account_id, d.day)) as "days!", coalesce(sum(t.calls), 0)::bigint as "calls!"
+           from vobiz.provider_day d left join vobiz.ledger_owner_total t on t.check_id = d.check_id
            where d.state = 'settled' and d.reopened_at is null and ($1::text[] is null or d.account_id = any($1))
              and ($2::date is null or d.day >= $2) and ($3::date is null or d.day <= $3)"#,
         accounts as Option<&[String]>,

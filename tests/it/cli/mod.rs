@@ -8,7 +8,6 @@ mod env_file;
 mod export;
 mod migrate;
 mod reconcile;
-mod reconcile_whose;
 mod recover;
 mod reference;
 mod reparse;

@@ -142,6 +142,55 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
     }
 }
 
+/// Two lists that contradict each other: what the sub-account's own list says is billed, whichever is read last and however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_parents_list_says_of_a_subs_call_does_not_change_what_the_subs_own_list_says() {
+    let database = Database::new().await;
+    let vobiz = Simulator::start(SimulatorOptions {
+        accounts: vec![
+            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+        ],
+        day_zone: 330,
+        parent_sees_subs: true,
+        lists: simulator::ListFaults { doubles_cost_of_subs: true, ..simulator::ListFaults::default() },
+        ..SimulatorOptions::default()
+    })
+    .await
+    .unwrap();
+    let began = ledger_world(&database, &vobiz, &[ACCOUNT, SUB]).await;
+    for hour in 1..3 {
+        vobiz.place_call(CallSpec {
+            account: Some(SUB.into()),
+            started_at: Some(began + TimeDelta::hours(hour)),
+            ended_at: Some(began + TimeDelta::hours(hour) + TimeDelta::seconds(30)),
+            cost: Some("0.45".parse().unwrap()),
+            streaming_cost: Some("0".parse().unwrap()),
+            ..CallSpec::default()
+        });
+    }
+    let (url, pool) = (vobiz.api_url(), &database.pool);
+    let main = account(pool, &url, credentials(ACCOUNT, &[TOKEN]), 1000.0);
+    let sub = account(pool, &url, credentials(SUB, &[SUB_TOKEN]), 1000.0);
+    // The parent's list is read first, and once more after the other's; then as often as a list may have to say something.
+    for order in [[&main, &sub], [&sub, &main], [&main, &sub], [&sub, &main], [&sub, &main]] {
+        sweep_and_check(&database, &order.map(Arc::clone)).await;
+        let billed = "select distinct trim_scale(total_cost)::text from vobiz.cdr";
+        assert_eq!(database.texts(billed).await, ["0.45"]);
+        database.run("update vobiz.provider_day set check_at = vobiz.now()").await;
+    }
+    let states = states(&database).await;
+    let of = |account: &str| states.iter().find(|state| state.starts_with(account)).unwrap();
+    assert_eq!(*of(SUB), format!("{SUB} settled 2 2"));
+    let parents = of(ACCOUNT);
+    assert!(
+        parents.contains("differs")
+            && parents.contains("the list of the sub-account itself shows 2 of them as stored here"),
+        "{parents}"
+    );
+    vobiz.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_parents_list() {
     let database = Database::new().await;

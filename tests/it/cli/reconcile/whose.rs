@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
-use super::reconcile::reconcile;
+use super::reconcile;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::their_list::{MAP, plain, row, rows};
 

@@ -1,5 +1,7 @@
 //! `reconcile`, as its user meets it: words, exit codes, and what it refuses.
 
+mod whose;
+
 use std::time::Duration;
 
 use chrono::Days;
