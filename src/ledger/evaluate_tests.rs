@@ -404,14 +404,13 @@ fn a_repeated_row_adds_its_seconds_as_it_states_them() {
         let both = [read, stated].map(|text| text.parse().unwrap());
         StatedSums { duration: both.clone(), billsec: both }
     };
-    // Seconds with a fraction, and seconds that no call can have, of which none is read.
     for (read, as_read, as_stated, says) in
         [(43, "43", "42.5", "85"), (43, "43", "42.5", "86"), (0, "-1589286045", "-1589286045", "-3178572090")]
     {
         let rows = side(1, read, "1", "1");
         let totals = [LedgerTotal { stated: sums(as_read, as_stated), ..both("INR", &rows) }];
-        let states = sums(as_read, as_stated);
-        let repeated = RepeatedRow { adds: rows.clone(), states, ..repeated_row("a") };
+        let (adds, states) = (rows.clone(), sums(as_read, as_stated));
+        let repeated = [RepeatedRow { adds, states, ..repeated_row("a") }];
         let evaluated = |says: &str| {
             let said = Summary {
                 duration_seconds: says.parse().ok(),
@@ -422,7 +421,7 @@ fn a_repeated_row_adds_its_seconds_as_it_states_them() {
                 summaries: (Some(&said), Some(&said)),
                 total: Some(2),
                 totals: &totals,
-                repeated: std::slice::from_ref(&repeated),
+                repeated: &repeated,
                 ..snapshot()
             });
             (decision.state, decision.besides.len())
