@@ -14,9 +14,9 @@ use tracing::{debug, info, warn};
 
 use super::cause::{Cause, cause};
 use super::clock::ClockBehind;
-use super::fault::{Remedy, remedy};
+use super::fault::{Remedy, is_foreign_answer, remedy};
 use super::session::{self, SessionUser};
-use super::{credentials, partition, tls_files};
+use super::{credentials, partition, pooling, tls_files};
 
 /// A person waits no longer than this for what a pooler does.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -192,6 +192,7 @@ pub async fn acquire(pool: &PgPool, limit: Duration) -> Result<Acquired, DbError
 }
 
 async fn acquire_by(pool: &PgPool, deadline: Instant, limit: Duration) -> Result<Acquired, DbError> {
+    pooling::check(pool)?;
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => {
             Ok(Acquired { connection, deadline, limit, taken: Instant::now(), mended: false })
@@ -266,6 +267,9 @@ impl Acquired {
                 if error.as_database_error().is_none() {
                     self.connection.close_on_drop();
                 }
+                if is_foreign_answer(&error) {
+                    pooling::suspect();
+                }
                 Err(error.into())
             }
             Err(_) => {
@@ -284,6 +288,9 @@ impl Acquired {
     ) -> Result<Ended<T>, DbError> {
         match remedy {
             Remedy::NewConnection => {
+                if is_foreign_answer(&error) {
+                    pooling::suspect();
+                }
                 distrust_open_connections();
                 self.connection.close_on_drop();
                 let (mended, deadline, limit) = (self.mended, self.deadline, self.limit);

@@ -1,6 +1,7 @@
 //! What everything in `db` stands on: connections, the one clock, shared settings, the schema itself, long tasks, the audit log.
 
 pub mod audit;
+pub mod blocker;
 pub(super) mod cause;
 pub mod clock;
 pub(super) mod columns;
@@ -9,6 +10,7 @@ pub mod credentials;
 pub(super) mod fault;
 pub mod migration;
 pub mod partition;
+pub mod pooling;
 pub mod retry;
 pub mod role;
 pub mod session;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::connection::DbError;
+use super::pooling;
 use super::time::interval;
 use crate::timed;
 
@@ -193,6 +194,7 @@ pub struct LeaseSession {
 impl LeaseSession {
     /// Takes a connection out of the pool.
     pub async fn open(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        pooling::check(pool)?;
         Ok(Self { connection: pool.acquire().await?.detach() })
     }
 
