@@ -158,7 +158,8 @@ pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
         }
         Err(error) => error,
     };
-    anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error})")
+    let cure = cause(&error).cure.map_or_else(String::new, |cure| format!(": {cure}"));
+    anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error}){cure}")
 }
 
 /// Why a pool gives no connection: itself it says only that it waited. The reason of one that opens beside it, if it does not.
