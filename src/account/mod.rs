@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use tokio::sync::{RwLock, RwLockReadGuard};
 use tracing::{debug, info, warn};
 
 use crate::db::DbError;
@@ -83,6 +84,8 @@ pub struct Account {
     /// The last pause that was logged, and until when it was to last.
     logged_pause: Mutex<Option<(PauseReason, Instant)>>,
     probing: Condition,
+    /// Newer settings are in force: what the requests of this one still find says nothing of the newer token.
+    superseded: RwLock<bool>,
 }
 
 impl Account {
@@ -110,12 +113,25 @@ impl Account {
             finding: tokio::sync::Mutex::default(),
             logged_pause: Mutex::default(),
             probing,
+            superseded: RwLock::new(false),
         }
     }
 
     /// Id of the account.
     pub fn id(&self) -> &AccountId {
         self.client.account_id()
+    }
+
+    /// Whether newer settings are in force instead of this one. From when this returns it writes nothing down of what its requests
+    /// find, so that no 401 of an old token pauses the new one.
+    pub async fn set_superseded(&self, superseded: bool) {
+        *self.superseded.write().await = superseded;
+    }
+
+    /// The right to write down what a request found, for as long as it is kept; none for an account that is superseded.
+    async fn may_note(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let superseded = self.superseded.read().await;
+        (!*superseded).then_some(superseded)
     }
 
     /// Refuses an instant of Postgres's clock that is behind: by Vobiz's own clock, or by ours as long as it has not answered yet. What
@@ -162,6 +178,12 @@ impl Account {
 
     /// Pauses the account for this replica, and for all where another agrees or nobody else is there.
     pub async fn pause(&self, reason: PauseReason, length: Duration, why: &str) {
+        let held = self.may_note().await;
+        // That there were too many requests holds whatever the token.
+        if held.is_none() && reason != PauseReason::Throttled {
+            debug!(account = %self.id(), reason = reason.as_str(), why, "an access that is no longer in force is not paused");
+            return;
+        }
         // All that was in flight may find the same; it is logged once a pause.
         let is_new = {
             let mut logged = self.logged_pause.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +220,7 @@ impl Account {
             }
             is_due
         };
-        if is_due {
+        if is_due && let Some(_held) = self.may_note().await {
             let noted = timed!(&self.pool, DB_TIMEOUT, |connection| account::answered(
                 connection,
                 self.id(),
@@ -294,7 +316,9 @@ impl Account {
         // An outage shows in the list; the other two may concern single records alone.
         let depth =
             if reason == PauseReason::Unavailable.as_str() { ProbeDepth::List } else { ProbeDepth::Single };
-        match self.find_access(depth).await {
+        let found = self.find_access(depth).await;
+        let Some(_held) = self.may_note().await else { return };
+        match found {
             Ok(()) => {
                 self.probing.clear();
                 info!(account = %self.id(), reason, "probe succeeded: the account is no longer paused");
@@ -344,7 +368,7 @@ impl Account {
     }
 
     async fn write_down_access(&self) {
-        let Some(style) = self.client.style() else { return };
+        let Some((style, _held)) = self.client.style().zip(self.may_note().await) else { return };
         let written = timed!(&self.pool, DB_TIMEOUT, |connection| account::set_api_path(
             connection,
             self.id(),

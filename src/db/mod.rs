@@ -20,6 +20,7 @@ pub use crate::timed;
 pub use base::cause::{Cause, MIXED_SESSIONS, cause};
 pub use base::connection::{
     Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, connect, connect_service,
-    create_database, distrust_open_connections, move_to, open, why_not,
+    create_database, move_to, open, why_not,
 };
+pub use base::distrust::distrust_open_connections;
 pub use base::fault::{Fault, fault};

@@ -28,6 +28,7 @@ use crate::account::{AHEAD, Account};
 use crate::db::DbError;
 use crate::db::queue::{self, FetchOutcome, Lease};
 use crate::db::timed;
+use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use other_accounts::OtherAccounts;
@@ -70,6 +71,8 @@ pub struct Fetcher {
     /// Calls between lease and store.
     capacity: Arc<Semaphore>,
     metrics: Metrics,
+    /// In the order of the accounts: calls that were put off too far stay so.
+    unmended: Vec<Arc<Condition>>,
 }
 
 /// A worker slot: the right to one request, and the capacity that its outcome takes.
@@ -92,7 +95,15 @@ impl Fetcher {
         let other_accounts = Arc::new(other_accounts);
         let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
         let capacity = Arc::new(Semaphore::new(settings.concurrency as usize + GATHERED));
-        Self { pool, accounts, other_accounts, settings, slots, capacity, metrics }
+        let unmended = accounts.iter().map(|account| {
+            metrics.condition_of(
+                "calls that were put off under a clock that was ahead cannot be made due, so these are fetched late",
+                "it is tried again; the error says whose turn it is",
+                account.id().as_str(),
+            )
+        });
+        let unmended = unmended.collect();
+        Self { pool, accounts, other_accounts, settings, slots, capacity, metrics, unmended }
     }
 
     /// Fetches until told to stop; then finishes what is under way.
@@ -189,8 +200,8 @@ impl Fetcher {
             let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
             let from = scan_start.begin(Instant::now());
-            if from.is_none() {
-                self.mend_due(account).await?;
+            if scan_start.mends(Instant::now()) {
+                self.mend_due(account, &self.unmended[n]).await;
             }
             let (leases, reserved) = timed!(&self.pool, DB_TIMEOUT, |connection| queue::lease(
                 connection,
@@ -229,15 +240,24 @@ impl Fetcher {
         Ok(count)
     }
 
-    /// Makes calls due that a clock that was ahead put off for longer than any rule does.
-    async fn mend_due(&self, account: &Account) -> Result<(), DbError> {
+    /// Makes calls due that a clock that was ahead put off for longer than any rule does. Where that fails, the others are fetched all
+    /// the same.
+    async fn mend_due(&self, account: &Account, unmended: &Condition) {
         let mended =
             timed!(&self.pool, DB_TIMEOUT, |connection| queue::mend_due(connection, account.id(), MENDED));
-        let calls = mended.await?;
-        if calls > 0 {
-            warn!(account = %account.id(), calls, "calls were put off under a clock that was ahead: they are due now");
+        match mended.await {
+            Ok(calls) => {
+                unmended.clear();
+                if calls > 0 {
+                    warn!(account = %account.id(), calls, "calls were put off under a clock that was ahead: they are due now");
+                }
+            }
+            Err(error) if error.refuses_rows() || matches!(error, DbError::TimedOut(_)) => {
+                unmended.raise_for(&error.cause(), error.cure());
+            }
+            // That Postgres is away is said by the lease.
+            Err(_) => {}
         }
-        Ok(())
     }
 
     /// A free worker slot; where the last round found calls, so that more may be due, one of several if that takes but a moment. None:

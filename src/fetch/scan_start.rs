@@ -16,6 +16,8 @@ use crate::db::queue::Lease;
 /// Between two scans from the beginning: for calls that came to lie before the scan start, because a worker that held their rows
 /// during the scan has given them back, or their commit was late.
 pub const FROM_BEGINNING_EVERY: Duration = Duration::from_secs(30);
+/// Between two searches for calls that were put off for longer than any rule does.
+const MEND_EVERY: Duration = Duration::from_secs(30);
 /// A call may be committed this much after it fell due.
 const LATE: TimeDelta = TimeDelta::seconds(1);
 
@@ -25,11 +27,12 @@ pub(super) struct ScanStart {
     from_beginning_every: Duration,
     from: Option<DateTime<Utc>>,
     scanned_from_beginning: Option<Instant>,
+    mended: Option<Instant>,
 }
 
 impl ScanStart {
     pub(super) fn new(from_beginning_every: Duration) -> Self {
-        Self { from_beginning_every, from: None, scanned_from_beginning: None }
+        Self { from_beginning_every, from: None, scanned_from_beginning: None, mended: None }
     }
 
     /// Where to start now; `None` is the very beginning.
@@ -42,6 +45,15 @@ impl ScanStart {
         }
         self.scanned_from_beginning = Some(now);
         None
+    }
+
+    /// Whether calls that were put off too far are to be looked for now: how often says the time alone, not what the scans found.
+    pub(super) fn mends(&mut self, now: Instant) -> bool {
+        let is_due = self.mended.is_none_or(|last| now.duration_since(last) >= MEND_EVERY);
+        if is_due {
+            self.mended = Some(now);
+        }
+        is_due
     }
 
     /// Learns from the leases of a scan. No call is left before the first of them; speculative calls have no scan start. A scan
@@ -68,6 +80,21 @@ impl ScanStart {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_put_off_too_far_are_looked_for_each_half_minute_whatever_the_scans_find() {
+        let (mut scan, start) = (ScanStart::new(Duration::from_secs(30)), Instant::now());
+        let looked: Vec<u64> = (0..100)
+            .filter(|n| {
+                let now = start + Duration::from_secs(*n);
+                // There are speculative calls alone, so each scan begins at the very beginning.
+                assert_eq!(scan.begin(now), None);
+                scan.move_to(None, false);
+                scan.mends(now)
+            })
+            .collect();
+        assert_eq!(looked, [0, 30, 60, 90]);
+    }
 
     #[test]
     fn a_scan_starts_where_the_last_one_found_a_call_and_now_and_then_at_the_beginning() {

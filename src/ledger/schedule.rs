@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::Ledger;
 use crate::account::Account;
-use crate::db::ledger::safe_to_bill;
+use crate::db::ledger::{record, safe_to_bill};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, LONGEST_BACKOFF, ListError};
 use crate::watch::heartbeat::Heartbeat;
@@ -31,10 +31,14 @@ impl Ledger {
             let mut wait = tick;
             match self.check_if_due(account, stop).await {
                 Err(ListError::Stopped) => {}
-                Ok(None) => failed = 0,
-                Ok(Some(_)) => {
-                    (failed, wait, next_note) = (0, Duration::ZERO, Instant::now());
-                    condition.clear();
+                Ok(checked) => {
+                    failed = 0;
+                    if checked.is_some() {
+                        (wait, next_note) = (Duration::ZERO, Instant::now());
+                    }
+                    if condition.is_raised() && self.all_could_be_checked(account).await {
+                        condition.clear();
+                    }
                 }
                 // The pause itself was said.
                 Err(ListError::Paused) => failed += 1,
@@ -54,6 +58,13 @@ impl Ledger {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Whether no day waits for another try: that some other day could be compared says nothing of one that never can.
+    async fn all_could_be_checked(&self, account: &Account) -> bool {
+        let put_off =
+            timed!(&self.pool, DB_TIMEOUT, |connection| record::is_any_put_off(connection, account.id()));
+        put_off.await.is_ok_and(|any| !any)
     }
 
     /// Writes down where safe_to_bill is, if it moved, so that it can be said since when, and that it moved back.

@@ -134,6 +134,16 @@ pub(super) fn in_words(seen: &CheckSnapshot<'_>) -> Vec<String> {
             reasons.push(format!("{} {words}: {}", calls(n), named(found, kind, n)));
         }
     }
+    let by_owner = found.differing_of_owner;
+    if by_owner > 0 {
+        reasons.push(format!(
+            "the list of the sub-account itself shows {} as stored here: Vobiz's two lists contradict each other",
+            match by_owner {
+                1 => "one of them".to_owned(),
+                n => format!("{n} of them"),
+            }
+        ));
+    }
     if seen.wrong_sums > 0 {
         let (n, verb) = (seen.wrong_sums, if seen.wrong_sums == 1 { "sum does" } else { "sums do" });
         reasons.push(format!("{n} {verb} not equal the calls in the bill: see `vobiz-cdr verify`"));

@@ -164,8 +164,10 @@ mod tests {
         (day, Extremes { strays, ..list })
     }
 
+    /// Of a list with many calls at each end.
     fn inferred(zone: &InferredZone, first: &str, last: &str) -> InferredZone {
-        infer(zone, &[of(zone, day(20), list(first, last))], false)
+        let (day, shown) = of(zone, day(20), list(first, last));
+        infer(zone, &[(day, Extremes { strays: shown.strays * 10, ..shown })], false)
     }
 
     #[test]

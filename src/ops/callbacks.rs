@@ -19,7 +19,7 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     let accepted = counts.of(Arrival::Accepted);
     let refused: u64 = Refusal::TURNED_AWAY.iter().map(|kind| counts.of(Arrival::Refused(*kind))).sum();
     // A quiet service sees few of them: there it tells that no call of the last hour was announced.
-    if refused > accepted && (refused >= MANY || unheard) {
+    if refused > accepted && (refused >= MANY || unheard) && !counts.are_over(&Refusal::TURNED_AWAY) {
         acts.push(Act {
             what: format!(
                 "{refused} of {} callbacks were refused in the last 15 minutes ({})",
@@ -45,7 +45,7 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         });
     }
     let nobodys = counts.of(Arrival::Refused(Refusal::NoAccount));
-    if nobodys >= MANY && nobodys * 2 > accepted {
+    if nobodys >= MANY && nobodys * 2 > accepted && !counts.are_over(&[Refusal::NoAccount]) {
         acts.push(Act {
             what: format!("{nobodys} callbacks of the last 15 minutes announce calls of no configured account: nobody fetches these"),
             for_seconds: None,
@@ -82,8 +82,13 @@ mod tests {
     use crate::ops::evaluate::tests::well;
 
     fn acts(kinds: &[(Arrival, u64)], newest: (i64, i64)) -> Vec<String> {
+        acts_after(kinds, &[], newest)
+    }
+
+    fn acts_after(kinds: &[(Arrival, u64)], recent: &[Arrival], newest: (i64, i64)) -> Vec<String> {
         let mut snapshot = well();
-        let mut counts = ArrivalCounts::default();
+        let recent = recent.iter().map(|kind| (kind.as_str(), 1)).collect();
+        let mut counts = ArrivalCounts { recent, ..ArrivalCounts::default() };
         for (kind, count) in kinds {
             counts.by_kind.insert(kind.as_str(), *count);
             counts.differs.insert(kind.as_str(), format!("{} differs", kind.as_str()));
@@ -123,6 +128,25 @@ mod tests {
             (vec![], (0, 0)),
         ] {
             assert_eq!(acts(&kinds, newest), Vec::<String>::new(), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_whose_cause_is_gone_are_no_matter_any_more() {
+        use Arrival::{Accepted, Refused};
+        let [wrong_secret, no_proof, nobodys] =
+            [Refusal::WrongSecret, Refusal::NoProof, Refusal::NoAccount].map(Refused);
+        for (kinds, recent, said) in [
+            (vec![(wrong_secret, 300), (Accepted, 9)], vec![], true),
+            (vec![(wrong_secret, 300), (Accepted, 9)], vec![Accepted], false),
+            (vec![(no_proof, 300), (Accepted, 9)], vec![Accepted, no_proof], true),
+            (vec![(no_proof, 300), (Accepted, 9)], vec![Accepted, nobodys], false),
+            (vec![(nobodys, 300), (Accepted, 309)], vec![], true),
+            (vec![(nobodys, 300), (Accepted, 309)], vec![Accepted], false),
+            (vec![(nobodys, 300), (Accepted, 309)], vec![Accepted, nobodys], true),
+        ] {
+            let acts = acts_after(&kinds, &recent, (10, 5));
+            assert_eq!(acts.len(), usize::from(said), "{kinds:?} {recent:?} {acts:?}");
         }
     }
 

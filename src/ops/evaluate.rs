@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::conditions::{conditions, postgres};
 use super::late::{ahead, clocks, long_owed};
 use super::locks::locks;
-use super::pauses::{paused, paused_alone, unanswered};
+use super::pauses::{is_unfetched, paused, paused_alone, unanswered, unfetched};
 
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
@@ -27,6 +27,8 @@ use crate::watch::condition::LastingCondition;
 pub(super) const OUTAGE: f64 = 30.0;
 /// A process that asks has had its first good answer by then.
 pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// Nobody fetches: a process that is restarted or moved is back by then.
+pub(super) const UNFETCHED: f64 = 150.0;
 /// A due call that waits longer than this is not being fetched.
 const STUCK: f64 = 3600.0;
 /// Postgres may restart, and a commit may fail: it is a person's matter after this.
@@ -129,7 +131,7 @@ pub struct StatusSnapshot {
     pub postgres: PostgresSnapshot,
     /// The accounts of this process.
     pub accounts: Vec<AccountSnapshot>,
-    /// The processes that ask for accounts.
+    /// The processes that are configured with accounts.
     pub replicas: Vec<ReplicaSnapshot>,
     /// This process asks Vobiz.
     pub asks: bool,
@@ -187,6 +189,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         paused(account, snapshot, &mut acts);
         paused_alone(account, snapshot, &mut acts);
         unanswered(account, snapshot, &mut acts);
+        unfetched(account, snapshot, &mut acts);
         refused_pages(account, &mut acts);
     }
     if snapshot.postgres.answers {
@@ -266,7 +269,7 @@ fn overdue(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<
     let possible = snapshot.uptime.min(snapshot.postgres.lasting).as_secs_f64();
     let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
     // What is under a reservation moves with every page of the list, or it runs out.
-    if account.oldest_single_due_seconds.min(possible) > STUCK {
+    if account.oldest_single_due_seconds.min(possible) > STUCK && !is_unfetched(account, snapshot) {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),
             for_seconds: whole(account.oldest_single_due_seconds),

@@ -21,6 +21,7 @@ fn account() -> AccountSnapshot {
         listed_due_to: None,
         throttled_share: 0.1,
         unpaused_seconds: None,
+        unfetched_seconds: 0.0,
         refused_pages: None,
         rows_lost: 0,
     }
@@ -38,11 +39,12 @@ fn committing(seconds: u64) -> LastingCondition {
     }
 }
 
-fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
+pub(crate) fn replica(reason: Option<&str>, seconds: f64) -> ReplicaSnapshot {
     ReplicaSnapshot {
         account_id: "MA_1".into(),
         host: "host-b".into(),
         pid: 4711,
+        duty: "fetch".into(),
         pause_reason: reason.map(Into::into),
         paused_seconds: reason.map(|_| seconds),
         error: reason.map(|_| "unavailable: no connection: dns error: failed to lookup".into()),

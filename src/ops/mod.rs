@@ -140,7 +140,8 @@ impl Ops {
         self.settings.parts.contains(&"receive")
     }
 
-    fn accounts(&self) -> Vec<Arc<Account>> {
+    /// The accounts that are in force.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{PgConnection, PgPool};
 use tracing::{debug, info, warn};
 
+use super::presence::Presence;
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
 use crate::db;
@@ -62,16 +64,21 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     Ok(HomeCountry::new(&home)?)
 }
 
-/// Takes up accounts again that were retired: what a service works for is promised.
-async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
+/// Takes up accounts again that were retired: what a service works for is promised. Returns which, in words.
+pub(super) async fn take_up(
+    connection: &mut PgConnection,
+    ids: &[AccountId],
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut words = Vec::new();
     for TakenUp { account_id, retired_at } in retirement::take_up(connection, ids).await? {
+        words.push(format!("{account_id}, which was retired at {retired_at}"));
         warn!(
             account = account_id,
             %retired_at,
             "this account was retired, and is configured again: the promise for it goes on, and every day since is compared"
         );
     }
-    Ok(())
+    Ok(words)
 }
 
 /// Goes over to a newer database URL, if it is another one and works: a password that was changed, another host. Returns
@@ -104,16 +111,27 @@ pub(super) async fn database_anew(
     Ok(true)
 }
 
-/// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones.
+/// The accounts of newer settings. What was denied with the old credentials is tried at once with the new ones, and what the old ones
+/// still have in hand pauses nothing any more.
 pub(super) async fn accounts_anew(
     pool: &PgPool,
     config: &ServeConfig,
     home: HomeCountry,
+    old: &[Arc<Account>],
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
     timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
-    timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this())).await?;
+    Presence::of(config).say(pool).await?;
+    // Before the pauses are looked at: one that was written down a moment later would stay.
+    join_all(old.iter().map(|account| account.set_superseded(true))).await;
+    let probed =
+        timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this()));
+    if let Err(error) = probed.await {
+        // They work on.
+        join_all(old.iter().map(|account| account.set_superseded(false))).await;
+        return Err(error.into());
+    }
     Ok(accounts)
 }
 
@@ -143,6 +161,6 @@ pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
     }
 }
 
-fn ids(config: &ServeConfig) -> Vec<AccountId> {
+pub(super) fn ids(config: &ServeConfig) -> Vec<AccountId> {
     config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect()
 }

@@ -319,7 +319,13 @@ impl ListEnvelope<'_> {
             if n > 0 {
                 out.push(b',');
             }
-            cdr::row(&mut out, &row.call);
+            if self.faults.doubles_cost_of_subs && row.call.account_id != self.account {
+                let mut dearer = row.call.clone();
+                dearer.cost += row.call.cost;
+                cdr::row(&mut out, &dearer);
+            } else {
+                cdr::row(&mut out, &row.call);
+            }
         }
         out.push(b']');
         if let Some(query) = self.echo {

@@ -83,6 +83,7 @@ pub enum SummaryCurrencies {
 
 /// What is wrong with its lists.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault by itself")]
 pub struct ListFaults {
     /// Rows a page at most, whatever is asked for, in place of 100.
     pub most_per_page: Option<usize>,
@@ -99,8 +100,12 @@ pub struct ListFaults {
     /// Each page but the first begins with the last row of the page before it, in place of its own first row, which no page shows: calls
     /// that ended in the same second change places between two requests.
     pub repeats_at_seams: bool,
+    /// The list of a parent shows the calls of its sub-accounts at twice their cost.
+    pub doubles_cost_of_subs: bool,
     /// This filter is not known, so it changes nothing.
     pub ignores_filter: Option<String>,
+    /// Lists with this filter are answered with this status.
+    pub fails_filter: Option<(String, u16)>,
 }
 
 /// How this Vobiz is to behave.

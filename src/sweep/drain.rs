@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Sweeper;
 use crate::account::Account;
-use crate::db::base::work_lease::{LeaseSession, WorkLease};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease};
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
 use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
@@ -251,13 +251,17 @@ impl Sweeper {
             let began = Instant::now();
             let wait = match self.drain_with(account, heartbeat, stop).await {
                 // No backlog, paused, or another replica's.
-                Ok(None) | Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
+                Ok(None) => {
+                    if condition.is_raised() && self.has_no_backlog(account, heartbeat, stop).await {
+                        condition.clear();
+                    }
+                    POLL_EVERY
+                }
+                Err(ListError::Paused | ListError::Stopped) => POLL_EVERY,
                 Ok(Some(drained)) => {
                     condition.clear();
                     // A sweep that read the same pages may have been faster: then there is nothing to wait for.
-                    let reader = self.reader("drain", account, heartbeat, stop);
-                    let done =
-                        drained.was_worth_it() || reader.has_backlog().await.is_ok_and(|backlog| !backlog);
+                    let done = drained.was_worth_it() || self.has_no_backlog(account, heartbeat, stop).await;
                     unpaid = if done { 0 } else { unpaid + 1 };
                     pause_after(unpaid, began.elapsed())
                 }
@@ -273,6 +277,17 @@ impl Sweeper {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Whether nothing is left that would be drained.
+    async fn has_no_backlog(
+        &self,
+        account: &Account,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> bool {
+        let reader = self.reader("drain", account, heartbeat, stop);
+        reader.has_backlog().await.is_ok_and(|backlog| !backlog)
     }
 
     /// Drains the backlog of an account if there is one, the account is not paused, and nobody else is at it. If a sweep is
@@ -302,7 +317,9 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let mut session = LeaseSession::open(&self.pool).await?;
+        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Long).await? else {
+            return Ok(None);
+        };
         let taken =
             list::in_time(WorkLease::take(session.connection(), &backlog::lease_name(account.id()))).await;
         let result = match &taken {

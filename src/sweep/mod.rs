@@ -21,7 +21,7 @@ use tracing::{debug, info};
 
 use crate::account::{Account, Priority};
 use crate::db::account::{self, SweepPlan};
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
 use crate::db::timed;
@@ -124,7 +124,12 @@ impl Sweeper {
             match self.sweep_with(account, heartbeat, stop).await {
                 Err(ListError::Stopped) => {}
                 // Not due, paused, or another replica's: the next one may begin as soon as it can.
-                Ok(None) => failed = 0,
+                Ok(None) => {
+                    failed = 0;
+                    if condition.is_raised() && self.is_swept(account).await {
+                        condition.clear();
+                    }
+                }
                 // The pause itself was said.
                 Err(ListError::Paused) => failed += 1,
                 Ok(Some((swept, _))) => {
@@ -145,6 +150,16 @@ impl Sweeper {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Whether no sweep of an account is due: one that failed stays due, so another replica has swept.
+    async fn is_swept(&self, account: &Account) -> bool {
+        let plan = timed!(&self.pool, DB_TIMEOUT, |connection| account::plan_sweep(
+            connection,
+            account.id(),
+            self.every
+        ));
+        plan.await.is_ok_and(|plan| plan.is_none())
     }
 
     /// Between two polls whether something is due.
@@ -211,7 +226,9 @@ impl Sweeper {
         if account.is_paused().await? {
             return Ok(None);
         }
-        let mut session = LeaseSession::open(&self.pool).await?;
+        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Sweep).await? else {
+            return Ok(None);
+        };
         let taken = in_time(WorkLease::take(session.connection(), &account::lease_name(account.id()))).await;
         let result = match &taken {
             Ok(Some(lease)) => {

@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// Minutes that are kept.
 const MINUTES: usize = 15;
+/// The newest ones, the one that runs among them: two whole minutes at least.
+const RECENT: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Why a callback was turned away, or its call is not owed.
@@ -72,19 +74,9 @@ impl Arrival {
         }
     }
 
-    fn all() -> [Self; Self::KINDS] {
-        let [a, b, c, d, e] = Refusal::TURNED_AWAY.map(Self::Refused);
-        [
-            Self::Accepted,
-            Self::Unavailable,
-            Self::BadRequest,
-            a,
-            b,
-            c,
-            d,
-            e,
-            Self::Refused(Refusal::NoAccount),
-        ]
+    fn all() -> impl Iterator<Item = Self> {
+        let refused = Refusal::TURNED_AWAY.into_iter().chain([Refusal::NoAccount]).map(Self::Refused);
+        [Self::Accepted, Self::Unavailable, Self::BadRequest].into_iter().chain(refused)
     }
 
     fn place(self) -> usize {
@@ -106,12 +98,21 @@ pub struct ArrivalCounts {
     /// By kind of refusal, how the newest such request differs from what is expected, in words.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub differs: BTreeMap<&'static str, String>,
+    /// The same numbers of the last two minutes alone.
+    #[serde(skip)]
+    pub recent: BTreeMap<&'static str, u64>,
 }
 
 impl ArrivalCounts {
     /// How many of a kind.
     pub fn of(&self, kind: Arrival) -> u64 {
         self.by_kind.get(kind.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Whether refusals of these kinds are over: the last two minutes brought callbacks that were accepted, and none of them.
+    pub fn are_over(&self, refusals: &[Refusal]) -> bool {
+        self.recent.contains_key(Arrival::Accepted.as_str())
+            && !refusals.iter().any(|kind| self.recent.contains_key(kind.as_str()))
     }
 }
 
@@ -168,9 +169,11 @@ impl Arrivals {
         window.turn(now);
         let mut counts = ArrivalCounts::default();
         for kind in Arrival::all() {
-            let sum: u64 = window.minutes.iter().map(|minute| minute[kind.place()]).sum();
-            if sum > 0 {
-                counts.by_kind.insert(kind.as_str(), sum);
+            for (sums, minutes) in [(&mut counts.by_kind, MINUTES), (&mut counts.recent, RECENT)] {
+                let sum: u64 = window.last(minutes).map(|minute| minute[kind.place()]).sum();
+                if sum > 0 {
+                    sums.insert(kind.as_str(), sum);
+                }
             }
         }
         // What was said of refusals that are out of the window is over.
@@ -181,6 +184,11 @@ impl Arrivals {
 }
 
 impl ByMinute {
+    /// The newest minutes.
+    fn last(&self, minutes: usize) -> impl Iterator<Item = &[u64; Arrival::KINDS]> {
+        (0..minutes).map(|back| &self.minutes[(self.newest + MINUTES - back) % MINUTES])
+    }
+
     /// Goes on to the minute of `now`; what is older than the window is forgotten.
     fn turn(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.began).as_secs() / MINUTE.as_secs();
@@ -200,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_place_of_its_own() {
-        let places: Vec<usize> = Arrival::all().into_iter().map(Arrival::place).collect();
+        let places: Vec<usize> = Arrival::all().map(Arrival::place).collect();
         assert_eq!(places, (0..Arrival::KINDS).collect::<Vec<_>>());
     }
 
@@ -222,5 +230,29 @@ mod tests {
         assert_eq!((counts.of(Arrival::Accepted), counts.of(FORGED)), (8, 0));
         assert!(counts.differs.is_empty(), "what was said of it is over with it");
         assert_eq!(arrivals.counts_at(at(100_000)), ArrivalCounts::default(), "a long night");
+    }
+
+    #[test]
+    fn refusals_are_over_once_two_minutes_bring_accepted_ones_and_none_of_them() {
+        for refusal in [Refusal::WrongSecret, Refusal::NoAccount] {
+            let arrivals = Arrivals::default();
+            let start = Instant::now();
+            let at = |minutes: u64| start + Duration::from_secs(minutes * 60 + 1);
+            let is_over = |minutes| arrivals.counts_at(at(minutes)).are_over(&[Refusal::Replayed, refusal]);
+            for minute in 0..20 {
+                arrivals.count_at(Arrival::Refused(refusal), at(minute));
+            }
+            assert!(!is_over(30), "nothing comes: that says nothing");
+            arrivals.count_at(Arrival::Refused(refusal), at(40));
+            for (minute, over) in [(40, false), (41, false), (42, false), (43, true), (44, true)] {
+                arrivals.count_at(Arrival::Accepted, at(minute));
+                assert_eq!(is_over(minute), over, "{minute}");
+            }
+            assert!(is_over(46) && !is_over(47), "it says nothing again");
+            // What others do is none of its business.
+            arrivals.count_at(Arrival::Accepted, at(50));
+            arrivals.count_at(Arrival::Refused(Refusal::NoProof), at(50));
+            assert!(is_over(50));
+        }
     }
 }

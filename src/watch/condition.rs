@@ -2,6 +2,7 @@
 //! lasts, and once when it is over: a log that repeats itself every two seconds hides what else goes wrong.
 //!
 //! It is over after quiet: one success between two failures ends nothing. One that comes back soon has to be quiet for twice as long.
+//! What is tried seldom is not over for being quiet: without a success, it goes on from where it was when it fails again.
 //! All of them stand in `/status`, for [`crate::watch::metrics::Metrics`] alone makes them.
 
 use std::fmt::Display;
@@ -16,9 +17,12 @@ const REMIND: Duration = Duration::from_secs(600);
 const QUIET: Duration = Duration::from_secs(10);
 /// The most that this grows to.
 const LONGEST_QUIET: Duration = Duration::from_secs(640);
-/// One that has not been raised for this long, nor for three times what passed between its last two failures, is no longer known of:
+/// One that has not been raised for this long, nor for three times what passed between its last two failures, is no longer shown:
 /// there is nothing to do that could fail.
-const FORGOTTEN: Duration = Duration::from_secs(180);
+const UNSHOWN: Duration = Duration::from_secs(180);
+/// What fails again within this, with no success between, has not worked all the while, however seldom it is tried (a day of the ledger
+/// that is put off, a quarter of an hour later).
+const FORGOTTEN: Duration = Duration::from_secs(7200);
 /// Words of a failure that are kept.
 const WORDS: usize = 300;
 
@@ -50,7 +54,7 @@ struct Lasting {
     last: Instant,
     /// Between its last two failures.
     gap: Duration,
-    /// The first success after the last failure.
+    /// There was a success after the last failure.
     succeeded: bool,
     times: u64,
     error: String,
@@ -72,6 +76,13 @@ pub struct LastingCondition {
     pub began: Duration,
     /// From its first failure to its last one; to now where nothing tries again by itself.
     pub lasting: Duration,
+}
+
+impl Lasting {
+    /// How long after its last failure it is known of, if `least` is the shortest time for that.
+    fn remembered(&self, least: Duration) -> Duration {
+        least.max(self.gap * 3)
+    }
 }
 
 impl Condition {
@@ -111,6 +122,11 @@ impl Condition {
         self.end_if_quiet(Instant::now());
     }
 
+    /// Whether it is not over, shown or not.
+    pub fn is_raised(&self) -> bool {
+        self.state().lasting.is_some()
+    }
+
     /// What does not work, until it is over.
     pub fn lasting(&self) -> Option<LastingCondition> {
         self.lasting_at(Instant::now())
@@ -120,6 +136,9 @@ impl Condition {
         self.end_if_quiet(now);
         let state = self.state();
         let lasting = state.lasting.as_ref()?;
+        if !self.until_mended && now.duration_since(lasting.last) >= lasting.remembered(UNSHOWN) {
+            return None;
+        }
         let began = now.duration_since(lasting.since);
         Some(LastingCondition {
             what: self.what,
@@ -140,17 +159,18 @@ impl Condition {
         let quiet = if self.until_mended { Duration::ZERO } else { state.quiet };
         let is_over = state.lasting.as_ref().is_some_and(|lasting| {
             let silence = now.duration_since(lasting.last);
-            let forgotten = !self.until_mended && silence >= FORGOTTEN.max(lasting.gap * 3);
+            let forgotten = !self.until_mended && silence >= lasting.remembered(FORGOTTEN);
             (lasting.succeeded && silence >= quiet) || forgotten
         });
         if !is_over {
             return;
         }
-        state.ended = Some(now);
-        if let Some(Lasting { since, last, times, .. }) = state.lasting.take() {
+        if let Some(Lasting { since, last, times, succeeded, .. }) = state.lasting.take() {
+            state.ended = succeeded.then_some(now);
             let (what, account) = (self.what, &self.account);
             let seconds = last.duration_since(since).as_secs();
-            info!(times, seconds, account = (!account.is_empty()).then_some(account), "cleared: {what}");
+            let how = if succeeded { "cleared" } else { "not tried again" };
+            info!(times, seconds, account = (!account.is_empty()).then_some(account), "{how}: {what}");
         }
     }
 
@@ -225,6 +245,31 @@ mod tests {
         condition.state().lasting.as_mut().unwrap().succeeded = true;
         assert!(condition.lasting_at(start + second(19)).is_some());
         assert_eq!(condition.lasting_at(start + second(20)), None);
+    }
+
+    #[test]
+    fn what_is_tried_seldom_lasts_from_one_failure_to_the_next() {
+        let start = Instant::now();
+        for (gaps, shown) in
+            [(vec![900], true), (vec![3600], true), (vec![600, 3000], true), (vec![7201], false)]
+        {
+            let condition = Condition::new("x", "y", "");
+            condition.count(start, &"why", None);
+            let mut last = start;
+            for gap in &gaps {
+                // Somebody looks meanwhile.
+                condition.lasting_at(last + second(gap - 1));
+                last += second(*gap);
+                condition.count(last, &"why", None);
+            }
+            let lasting = condition.lasting_at(last + second(1)).unwrap().lasting;
+            let all = if shown { second(gaps.iter().sum()) } else { Duration::ZERO };
+            assert_eq!(lasting, all, "{gaps:?}");
+            // One success ends it, seldom as it is.
+            condition.state().lasting.as_mut().unwrap().succeeded = true;
+            assert_eq!(condition.lasting_at(last + QUIET), None, "{gaps:?}");
+            assert_eq!(condition.count(last + second(20), &"why", None), Some(1), "{gaps:?}");
+        }
     }
 
     #[test]

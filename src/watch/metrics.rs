@@ -65,6 +65,8 @@ pub struct Metrics {
     pub(crate) account_paused: IntGaugeVec,
     /// `replicas_paused{account}`.
     pub(crate) replicas_paused: IntGaugeVec,
+    /// `unfetched_seconds{account}`.
+    pub(crate) unfetched_seconds: GaugeVec,
     /// `clock_skew_seconds{against}`.
     pub(crate) clock_skew_seconds: GaugeVec,
     /// `worker_last_progress_timestamp_seconds{loop}`.
@@ -228,6 +230,16 @@ impl Metrics {
                 &r,
                 gauges("account_paused", "1 while an account is paused, by reason.", &["account", "reason"]),
             ),
+            unfetched_seconds: add(
+                &r,
+                GaugeVec::new(
+                    opts(
+                        "unfetched_seconds",
+                        "For how long no process has fetched calls of an account; 0 while one does.",
+                    ),
+                    &["account"],
+                ),
+            ),
             clock_skew_seconds: add(
                 &r,
                 GaugeVec::new(
@@ -296,16 +308,15 @@ impl Metrics {
 
     fn register(&self, condition: Condition) -> Arc<Condition> {
         let condition = Arc::new(condition);
-        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        // One without a loop was of a loop that has ended.
-        all.retain(|condition| Arc::strong_count(condition) > 1);
-        all.push(Arc::clone(&condition));
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&condition));
         condition
     }
 
     /// The conditions that last.
-    pub(crate) fn lasting_conditions(&self) -> Vec<LastingCondition> {
-        let all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn lasting_conditions(&self) -> Vec<LastingCondition> {
+        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        // One without a loop was of a loop that has ended: nobody would end it.
+        all.retain(|condition| Arc::strong_count(condition) > 1);
         all.iter().filter_map(|condition| condition.lasting()).collect()
     }
 

@@ -12,6 +12,7 @@ use vobiz_cdr::simulator::{
 
 use crate::support::database::ACCOUNT;
 use crate::support::wait::until_is;
+use vobiz_cdr::retry::{ListAnswer, PauseReason, ProbeDepth};
 use vobiz_cdr::vobiz::{Client, HomeCountry, Http};
 
 use crate::support::world::{TOKEN, World, account, credentials, fetcher, options};
@@ -43,6 +44,40 @@ async fn the_previous_token_works_during_a_rotation() {
     world.owed_call().await;
     fetcher.run_until_idle().await;
     assert_eq!(world.stored().await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_an_old_token_still_has_in_hand_pauses_nothing_once_there_is_a_newer_one() {
+    let world = World::new().await;
+    let (pool, api) = (&world.database.pool, world.vobiz.api_url());
+    let (old, newer) =
+        (&world.accounts[0], account(pool, &api, credentials(ACCOUNT, &["tok_newer"]), 1000.0));
+    assert!(old.ensure_access().await);
+    world.vobiz.set_token(ACCOUNT, "tok_newer");
+    // Both are of this process, which goes over from one to the other.
+    for (superseded, reason) in [(true, "∅"), (false, "denied")] {
+        old.set_superseded(superseded).await;
+        assert_eq!(old.verify("a 401", ProbeDepth::List).await, ListAnswer::Paused);
+        assert_eq!(world.pause_reason().await, reason);
+        old.probe("denied").await;
+        old.pause(PauseReason::Denied, Duration::from_secs(60), "a 401").await;
+        assert_eq!(world.pause_reason().await, reason);
+    }
+    // Nor does an old token that still works end a pause of the newer one.
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    newer.verify("a 401", ProbeDepth::List).await;
+    old.set_superseded(true).await;
+    old.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "denied");
+    newer.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "denied");
+    world.vobiz.set_token(ACCOUNT, "tok_newer");
+    newer.probe("denied").await;
+    assert_eq!(world.pause_reason().await, "∅");
+    // That there were too many requests holds whatever the token.
+    old.pause(PauseReason::Throttled, Duration::from_secs(60), "a 429").await;
+    assert_eq!(world.pause_reason().await, "throttled");
     world.end().await;
 }
 
@@ -333,6 +368,25 @@ async fn a_replica_that_was_alone_in_failing_goes_on_when_its_token_is_right_aga
     its_fetcher.run_until_idle().await;
     assert_eq!(world.stored().await, 1);
     world.end().await;
+}
+
+/// What a replica wrote under a clock that was ahead a little says that it is there, as much as before.
+#[tokio::test]
+async fn a_clock_that_is_set_back_a_little_makes_nobody_the_only_one() {
+    for ahead in ["10 seconds", "140 seconds"] {
+        let world = World::new().await;
+        world.database.shift_clock(ahead).await;
+        assert!(!is_paused(&world.accounts[0]).await, "which says that it is there");
+        world.database.shift_clock("0").await;
+        let broken = replica_of(&world, 4711, &world.vobiz.api_url(), "tok_of_yesterday");
+        world.owed_call().await;
+        fetcher(&world.database.pool, vec![broken.clone()]).run_until_idle().await;
+        until_is("it is paused", true, async || is_paused(&broken).await).await;
+        assert_eq!(world.pause_reason().await, "∅", "{ahead}");
+        world.drain().await;
+        assert_eq!(world.stored().await, 1, "{ahead}");
+        world.end().await;
+    }
 }
 
 /// Where nobody is left who might work, and where two that knew it agree, a third one need not fail twenty times.

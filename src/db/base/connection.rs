@@ -1,7 +1,6 @@
 //! Connections, and how long they may take.
 
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -14,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::cause::{Cause, cause};
 use super::clock::ClockBehind;
+use super::distrust::{distrust_open_connections, doubt, is_distrusted, is_doubted, is_futile, note_futile};
 use super::fault::{Remedy, is_foreign_answer, remedy};
 use super::session::{self, SessionUser};
 use super::{credentials, partition, pooling, tls_files};
@@ -85,20 +85,6 @@ const APPLICATION: &str = "vobiz-cdr";
 /// A connection that has been idle for so long is asked whether it lives before it is used.
 const SURELY_ALIVE: Duration = Duration::from_secs(1);
 
-/// Connections that were opened before this instant are not used again. One for the process: after a failover, or a change of a table
-/// under kept plans, each connection of each pool has the same to say, and an idle one costs milliseconds to replace.
-static DISTRUSTED: Mutex<Option<Instant>> = Mutex::new(None);
-
-/// From now on, connections that are open already are closed instead of used.
-pub fn distrust_open_connections() {
-    *DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-}
-
-fn is_distrusted(age: Duration) -> bool {
-    let since = *DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner);
-    since.is_some_and(|since| Instant::now().checked_sub(age).is_none_or(|opened| opened < since))
-}
-
 /// The pool of a command, of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
 pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
     connect_as(SessionUser::Command, url, name, size)
@@ -120,7 +106,7 @@ fn connect_as(user: SessionUser, url: &str, name: &str, size: u32) -> Result<PgP
                 if is_distrusted(about.age) {
                     return Ok(false);
                 }
-                if about.idle_for > SURELY_ALIVE {
+                if about.idle_for > SURELY_ALIVE || is_doubted(about.idle_for) {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -287,17 +273,29 @@ impl Acquired {
         remedy: Remedy,
         error: sqlx::Error,
     ) -> Result<Ended<T>, DbError> {
+        if is_foreign_answer(&error) {
+            pooling::suspect();
+        }
         match remedy {
-            Remedy::NewConnection => {
-                if is_foreign_answer(&error) {
-                    pooling::suspect();
+            // Not the sessions are to blame: to open one after the other would be a load, and help nobody. (One that is dead is found
+            // out by the pool when it comes back.)
+            Remedy::NewConnections if self.mended || is_futile(pool) => {
+                if self.mended {
+                    note_futile(pool);
                 }
-                distrust_open_connections();
+                Err(error.into())
+            }
+            Remedy::NewConnections | Remedy::NewConnection => {
                 self.connection.close_on_drop();
                 let (mended, deadline, limit) = (self.mended, self.deadline, self.limit);
                 drop(self);
                 if mended {
                     return Err(error.into());
+                }
+                if remedy == Remedy::NewConnections {
+                    distrust_open_connections();
+                } else {
+                    doubt();
                 }
                 debug!(%error, "a connection only errs: once more on a new one");
                 let anew = acquire_by(pool, deadline, limit).await?;

@@ -16,8 +16,10 @@ pub enum Fault {
 /// What helps at once against a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// The session is to blame, and would say the same each time.
+    /// The session is to blame, and would say the same each time; the others may be well.
     NewConnection,
+    /// The same of each session that is open.
+    NewConnections,
     /// No partition takes the row.
     Partition,
 }
@@ -25,20 +27,23 @@ pub(super) enum Remedy {
 /// What helps at once against a failure; nothing, most of the time. Nothing of the failed statement was done then.
 pub(super) fn remedy(error: &sqlx::Error) -> Option<Remedy> {
     if let sqlx::Error::Io(error) = error {
-        // The statement could not even be sent.
+        // The statement could not even be sent. (Whether the other sessions live is asked before they are used.)
         return (error.kind() == std::io::ErrorKind::BrokenPipe).then_some(Remedy::NewConnection);
     }
     let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
     match error.code() {
         // A kept plan that no longer fits its table. (Of other causes this one means what it says: not supported.)
-        "0A000" if error.routine() == Some("RevalidateCachedQuery") => Some(Remedy::NewConnection),
-        // A server that was the primary when the session began, or a session that was left read only or amid a transaction.
-        "25006" | "25001" | "25P01" | "25P02" | "25P03"
+        "0A000" if error.routine() == Some("RevalidateCachedQuery") => Some(Remedy::NewConnections),
+        // A server that was the primary when the session began, or a session that was left read only.
+        "25006"
         // Prepared statements that the other side does not have, or has already.
         | "26000" | "42P05"
-        // The session was ended, or the server goes down or starts.
-        | "57P01" | "57P02" | "57P03" | "57P05" => Some(Remedy::NewConnection),
-        // Or has others of that name. (A pooler gives this code to broken connections, too, behind which a statement may be done.)
+        // The server has crashed, or starts.
+        | "57P02" | "57P03" => Some(Remedy::NewConnections),
+        // The session was left amid a transaction, or was ended: by a person, a limit of time, or a server that goes down.
+        "25001" | "25P01" | "25P02" | "25P03" | "57P01" | "57P05" => Some(Remedy::NewConnection),
+        // Prepared statements of that name that are other ones. (A pooler gives this code to broken connections, too, behind which a
+        // statement may be done.)
         "08P01" if error.routine() == Some("exec_bind_message") => Some(Remedy::NewConnection),
         "23514" if error.constraint().is_none() => Some(Remedy::Partition),
         _ => None,

@@ -2,11 +2,13 @@
 
 pub mod audit;
 pub mod blocker;
+pub mod brief;
 pub(super) mod cause;
 pub mod clock;
 pub(super) mod columns;
 pub(super) mod connection;
 pub mod credentials;
+pub(super) mod distrust;
 pub(super) mod fault;
 pub mod migration;
 pub mod partition;

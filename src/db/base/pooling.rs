@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
-use super::connection::distrust_open_connections;
+use super::distrust::distrust_open_connections;
 use super::session::{self, SessionRefused, SessionUser};
 
 /// Two sessions and a few words on each.

@@ -271,7 +271,7 @@ fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
         return VersionDecision::Known;
     }
     let empty = Payload::new(String::from("{}"));
-    decide(
+    let decision = decide(
         VersionSide {
             version: &stored.version,
             // Its revision may have been pruned: then nothing is known of what it said, and the order alone decides.
@@ -279,7 +279,16 @@ fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
             complete: stored.payload.is_none() || stored.complete,
         },
         VersionSide { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
-    )
+    );
+    match decision {
+        // Not even kept: whoever asks for what was shown at some time would be shown it.
+        VersionDecision::Replace | VersionDecision::Merge | VersionDecision::Older
+            if stored.is_contradicted_by_another_list(row) =>
+        {
+            VersionDecision::Known
+        }
+        decision => decision,
+    }
 }
 
 /// Locks the rows of some calls that are stored, sorted by `call_id`.

@@ -19,11 +19,21 @@ pub(super) struct Stored {
     pub(super) payload: Option<Payload>,
     pub(super) complete: bool,
     pub(super) listed_by: String,
+    /// Its owner is an account that is asked by itself, and this is what it showed.
+    pub(super) by_owner: bool,
     /// The number of the record; `None` if no version of it said one.
     pub(super) vobiz_id: Option<i64>,
 }
 
 impl Stored {
+    /// The list of another account, as of the parent, says something else than that of the call's own account, of the same state of the
+    /// record. Neither is newer, and each check of either would change what is billed: what its own account shows is.
+    pub(super) fn is_contradicted_by_another_list(&self, row: &Incoming) -> bool {
+        self.by_owner
+            && row.listed_by.as_str() != self.listed_by
+            && row.cdr.fields.updated_at <= self.version.updated_at
+    }
+
     /// The same once a list row was laid over it. Building anew counts it as the next version.
     pub(super) fn followed_by(&self, row: &Incoming) -> Self {
         let updated_at = row.cdr.fields.updated_at;
@@ -35,6 +45,7 @@ impl Stored {
             payload: None,
             complete: false,
             listed_by: row.listed_by.as_str().to_owned(),
+            by_owner: self.by_owner,
             vobiz_id: row.cdr.fields.vobiz_id.or(self.vobiz_id),
         }
     }
@@ -49,6 +60,8 @@ pub(super) async fn stored(
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
         r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id,
+                  c.listed_by = c.account_id
+                    and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null) as "by_owner!",
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
            join vobiz.cdr c on c.call_id = n.call_id
@@ -77,6 +90,7 @@ pub(super) async fn stored(
                 payload: row.payload.map(Payload::new),
                 complete: row.source.as_deref() == Some("single"),
                 listed_by: row.listed_by,
+                by_owner: row.by_owner,
                 vobiz_id: row.vobiz_id,
             };
             (row.call_id, stored)

@@ -4,14 +4,12 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
-use sqlx::error::DatabaseError;
 
+use crate::db::base::brief::Brief;
 use crate::vobiz::{AccountId, Numeric};
 
 /// Differences that are kept of one check; all are counted.
 pub const MOST: usize = 1000;
-/// So long a comparison that others wait for waits itself.
-const MOMENT: &str = "1s";
 
 /// A day of an account, and the instants between which it lies.
 #[derive(Debug, Clone)]
@@ -37,6 +35,8 @@ pub struct LedgerDifferences {
     pub missing_there: u32,
     /// Calls of which a billed field differs.
     pub differing: u32,
+    /// Of these, calls that the list of their own account shows as they are stored.
+    pub differing_of_owner: u32,
     /// Calls that are listed in this day and billed in another, which the way Vobiz cuts its days does not explain.
     pub billed_elsewhere: u32,
     /// Calls that lie in a day beside it, whose list shows them as well: the bill counts each once, so this alone keeps no day from settling.
@@ -67,40 +67,15 @@ pub async fn lock_soon(
     account: &AccountId,
     day: NaiveDate,
 ) -> Result<Option<i32>, sqlx::Error> {
-    let before = sqlx::query_scalar!(r#"select current_setting('lock_timeout') as "timeout!""#)
-        .fetch_one(&mut *connection)
-        .await?;
-    set_lock_timeout(&mut *connection, MOMENT).await?;
-    match lock(&mut *connection, account, day).await {
-        Ok(tries) => {
-            set_lock_timeout(connection, &before).await?;
-            Ok(Some(tries))
-        }
-        Err(error) if error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("55P03") => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn set_lock_timeout(connection: &mut PgConnection, timeout: &str) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(connection).await?;
-    Ok(())
-}
-
-/// The same, for as long as it takes.
-pub async fn lock(
-    connection: &mut PgConnection,
-    account: &AccountId,
-    day: NaiveDate,
-) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(
+    let brief = Brief::begin(&mut *connection).await?;
+    let locked = sqlx::query_scalar!(
         "select tries from vobiz.provider_day where account_id = $1 and day = $2 for no key update",
         account.as_str(),
         day
     )
-    .fetch_one(connection)
-    .await
+    .fetch_one(&mut *connection)
+    .await;
+    brief.end(connection, locked).await
 }
 
 /// How many calls of a day that its list ought to show were not listed at all, in the lists that were read.
@@ -127,13 +102,15 @@ pub async fn differences(
            ), twice as materialized (
              select t.call_id, t.other_day, t.own_day from vobiz.listed_twice($1, $2, $5) t
            ), difference as (
-             select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there
+             select 'missing_here' as kind, l.call_id, null as field, null as here, l.total_cost::text as there, false as by_owner
              from listed l where not exists (select from vobiz.cdr c where c.call_id = l.call_id)
              union all
-             select 'missing_there', c.call_id, null, c.total_cost::text, null
+             select 'missing_there', c.call_id, null, c.total_cost::text, null, false
              from vobiz.unlisted_call($1, $2, $3, $4) c
              union all
-             select 'differs', l.call_id, f.field, f.here, f.there
+             select 'differs', l.call_id, f.field, f.here, f.there,
+                    c.listed_by <> $1 and c.listed_by = c.account_id
+                      and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null)
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              cross join lateral (values
@@ -154,7 +131,7 @@ pub async fn differences(
              union all
              -- By its end, or when its record was made, a call may be listed in the day after that in which it began and is billed.
              select 'billed_elsewhere', l.call_id,
-                    case when c.start_time is null and c.end_time is null and c.created_at is null then 'no time' else 'day' end, vobiz.provider_day_of($1, c.day_at)::text, $5::date::text
+                    case when c.start_time is null and c.end_time is null and c.created_at is null then 'no time' else 'day' end, vobiz.provider_day_of($1, c.day_at)::text, $5::date::text, false
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              where (c.day_at >= $4
@@ -169,10 +146,10 @@ pub async fn differences(
                and not exists (select from twice t where t.call_id = l.call_id and t.own_day = t.other_day)
              union all
              select 'listed_twice', t.call_id, 'day', t.own_day::text,
-                    format('%s and %s', least($5::date, t.other_day), greatest($5::date, t.other_day))
+                    format('%s and %s', least($5::date, t.other_day), greatest($5::date, t.other_day)), false
              from twice t where t.own_day is distinct from $5
            )
-           select kind as "kind!", call_id as "call_id!", field, here, there from difference
+           select kind as "kind!", call_id as "call_id!", field, here, there, by_owner as "by_owner!" from difference
            order by kind, call_id, field"#,
         span.account.as_str(),
         span.day_of,
@@ -191,7 +168,10 @@ pub async fn differences(
                 "missing_there" => found.missing_there += 1,
                 "billed_elsewhere" => found.billed_elsewhere += 1,
                 "listed_twice" => found.listed_twice += 1,
-                _ => found.differing += 1,
+                _ => {
+                    found.differing += 1;
+                    found.differing_of_owner += u32::from(row.by_owner);
+                }
             }
         }
         before = Some(of);

@@ -45,3 +45,27 @@ async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were
     working.await.unwrap();
     world.end().await;
 }
+
+/// What makes calls due that a clock put off fails on these; the others are none of its business.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_fetched_although_those_that_were_put_off_too_far_cannot_be_made_due() {
+    for owed in [1, 3] {
+        let world = World::new().await;
+        world.owe("far", true).await;
+        world
+            .database
+            .run(
+                "update vobiz.cdr_queue set due_at = vobiz.now() + interval '3 hours';
+                 create function refuse() returns trigger language plpgsql as $$ begin raise sqlstate '53100'; end $$;
+                 create trigger refuse before update on vobiz.cdr_queue for each row
+                   when (old.call_id = 'far') execute function refuse()",
+            )
+            .await;
+        for _ in 0..owed {
+            world.owed_call().await;
+        }
+        world.drain().await;
+        assert_eq!(world.stored().await, owed);
+        world.end().await;
+    }
+}

@@ -15,7 +15,7 @@ use super::ledger_world;
 use super::{COPY, at, check, checker, hurry, safe_to, settled_day, states};
 use crate::support::database::ACCOUNT;
 use crate::support::running::Running;
-use crate::support::wait::until;
+use crate::support::wait::{until, until_is};
 use crate::support::world::{TOKEN, account, credentials, options, serve_config};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,4 +267,45 @@ async fn a_check_waits_for_a_backlog_but_not_for_ever() {
     world.database.run("update vobiz.cdr_queue set due_at = vobiz.now() + interval '1 hour'").await;
     assert!(checked().await, "nothing is due");
     world.end().await;
+}
+
+/// The loop goes on to the other days meanwhile, and these succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_day_cannot_be_checked_is_not_over_because_another_one_can() {
+    let goes_on_to_the_next_day = async |sqlstate: &str| {
+        let (world, began) = ledger_world(SimulatorOptions { day_zone: 330, ..options() }).await;
+        at(&world, began, 1.0);
+        at(&world, began, 25.0);
+        let day = (began + TimeDelta::minutes(330)).date_naive();
+        let fault = format!(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise sqlstate '{sqlstate}'; end $$;
+             create trigger refuse before update on vobiz.provider_day for each row
+               when (new.check_id is distinct from old.check_id and new.day = '{day}') execute function refuse()"
+        );
+        world.database.run(&fault).await;
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let ledger =
+            Ledger::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, metrics.clone());
+        let told = stop.clone();
+        let running = tokio::spawn(async move { ledger.run(told).await });
+        let said = || {
+            let mut lasting = metrics.lasting_conditions().into_iter();
+            lasting.find(|lasting| lasting.what.starts_with("days cannot be compared"))
+        };
+        until_is("the other day is settled", 1, async || {
+            world.database.count("select count(*) from vobiz.provider_day where state = 'settled'").await
+        })
+        .await;
+        // After a success, ten seconds of quiet end what is over.
+        until("it has been quiet", async || said().is_none_or(|said| said.began > Duration::from_secs(12)))
+            .await;
+        assert!(said().is_some_and(|said| said.error.contains(sqlstate)), "{:?}", said());
+        world.database.run("drop trigger refuse on vobiz.provider_day").await;
+        hurry(&world).await;
+        until("it is over", async || said().is_none()).await;
+        stop.cancel();
+        running.await.unwrap();
+        world.end().await;
+    };
+    tokio::join!(goes_on_to_the_next_day("53100"), goes_on_to_the_next_day("42501"));
 }

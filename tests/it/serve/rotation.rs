@@ -1,13 +1,14 @@
-//! The password of the database changes while the service runs.
+//! Passwords and tokens change while the service runs.
 
 use std::net::SocketAddr;
 
 use vobiz_cdr::db;
 use vobiz_cdr::postgres::{Postgres, PostgresOptions};
-use vobiz_cdr::simulator::Simulator;
+use vobiz_cdr::simulator::{CallSpec, Simulator};
 
 use super::{serve, settings};
-use crate::support::database::ACCOUNT;
+use crate::support::chaos_proxy::ChaosProxy;
+use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
 use crate::support::process::free_port;
 use crate::support::running::page;
@@ -95,7 +96,7 @@ async fn acts_until(ops: &str, act: &str, said: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_with_mistakes_is_said_until_it_is_mended() {
-    let database = crate::support::database::Database::new().await;
+    let database = Database::new().await;
     let vobiz = Simulator::start(options()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("accounts.toml");
@@ -123,7 +124,7 @@ async fn a_reload_with_mistakes_is_said_until_it_is_mended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_in_a_variable_is_said_to_stay_as_it_is() {
-    let database = crate::support::database::Database::new().await;
+    let database = Database::new().await;
     let vobiz = Simulator::start(options()).await.unwrap();
     let (port, api) = (free_port(), vobiz.api_url());
     let (mut serve, said) = serve(&[], port, &settings(&database.url, &api, ("CDR_SWEEP_INTERVAL", "1h")));
@@ -134,4 +135,45 @@ async fn a_url_in_a_variable_is_said_to_stay_as_it_is() {
     .await;
     serve.terminate();
     assert!(serve.wait().success());
+}
+
+/// The answers to the old token come when the new one is in force.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_late_to_an_old_token_does_not_pause_the_new_one() {
+    let database = Database::new().await;
+    let vobiz = Simulator::start(options()).await.unwrap();
+    vobiz.set_token(ACCOUNT, "tok_newer_90a1");
+    let way = ChaosProxy::before(&vobiz.api_url()).await;
+    way.black_hole();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.toml");
+    super::write_accounts(&file, &[(ACCOUNT, super::TOKEN)]);
+    let port = free_port();
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("VOBIZ_API_URL", &way.url),
+        ("VOBIZ_ACCOUNTS_FILE", file.to_str().unwrap()),
+        ("CDR_CALLBACK_URL", super::SIGNED_FOR),
+        ("CDR_FIRST_FETCH_DELAY", "0s"),
+    ];
+    let (mut serve, said) = serve(&[], port, &settings);
+    let call = vobiz.place_call(CallSpec::default()).call_id;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(Callback::hangup(&call).by_v3(super::TOKEN).send(address).await, 200);
+    until_is("a request with the old token is under way", 1, async || {
+        database.count("select count(*) from vobiz.account where next_slot > registered_at").await
+    })
+    .await;
+    super::write_accounts(&file, &[(ACCOUNT, "tok_newer_90a1")]);
+    serve.signal("HUP");
+    let is_said = |word: &str| said.lock().unwrap().iter().any(|line| line.contains(word));
+    until("it is reloaded", async || is_said("reloaded: accounts")).await;
+    assert_eq!(vobiz.stats().total_requests(), 0);
+    way.restore();
+    until_is("the call is stored", 1, async || database.count("select count(*) from vobiz.cdr").await).await;
+    // What is in hand comes to its end.
+    serve.terminate();
+    assert!(serve.wait().success());
+    assert!(!is_said("account paused"), "{:?}", said.lock().unwrap());
+    database.every_certain_call_is_somewhere().await;
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::account::Account;
+use vobiz_cdr::db;
 use vobiz_cdr::list::ListError;
 use vobiz_cdr::simulator::{Call, CallSpec};
 use vobiz_cdr::sweep::{Drained, Sweeper};
@@ -307,4 +309,53 @@ async fn a_sweep_or_drain_whose_lease_another_process_took_leaves_no_mark_of_it(
         assert_eq!(world.database.count(held).await, 0);
         world.end().await;
     }
+}
+
+/// Makes an update of the account fail in the sessions of a replica.
+async fn fail_in_a_replica(world: &World, column: &str) -> (Arc<Account>, PgPool) {
+    let pool = db::connect_service(&world.database.url, "failing", 6).unwrap();
+    let fault = format!(
+        "create function refuse() returns trigger language plpgsql as $$ begin
+           if current_setting('application_name') like '%failing' then raise sqlstate '53100'; end if; return new; end $$;
+         create trigger refuse before update on vobiz.account for each row
+           when (new.{column} is distinct from old.{column}) execute function refuse()"
+    );
+    world.database.run(&fault).await;
+    (account(&pool, &world.vobiz.api_url(), credentials(ACCOUNT, &[TOKEN]), 100.0), pool)
+}
+
+/// The sweeps and drains of a replica go on until what they say of a failure is over, once it was said and something was done about it.
+async fn says_until(world: &World, column: &str, every: Duration, what: &str, done: impl AsyncFnOnce()) {
+    let (account, pool) = fail_in_a_replica(world, column).await;
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let sweeper = Sweeper::new(pool, vec![account], every, metrics.clone());
+    let told = stop.clone();
+    let running = tokio::spawn(async move { sweeper.run(told).await });
+    let is_said = || metrics.lasting_conditions().iter().any(|lasting| lasting.what.contains(what));
+    until(what, async || is_said()).await;
+    done().await;
+    until("it is over", async || !is_said()).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_over_when_another_replica_has_done_it_or_nothing_is_left_to_do() {
+    let swept = async {
+        let world = World::new().await;
+        world.database.stop_clock(world.database.now().await).await;
+        let by_another = async || {
+            world.sweep().await;
+        };
+        says_until(&world, "swept_at", Duration::from_secs(20), "cannot be swept", by_another).await;
+        world.end().await;
+    };
+    let fetched = async {
+        let world = World::new().await;
+        outage(&world, 1100, 6).await;
+        swept_just_now(&world).await;
+        let one_by_one = async || world.database.run("delete from vobiz.cdr_queue").await;
+        says_until(&world, "listing_until", NEVER, "cannot be drained", one_by_one).await;
+    };
+    tokio::join!(swept, fetched);
 }
