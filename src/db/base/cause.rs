@@ -56,7 +56,8 @@ pub fn cause(error: &sqlx::Error) -> Cause {
 }
 
 const TIMED_OUT: &str = "see whether it is overloaded or its disk stands still (its own log, pg_stat_activity), who holds a lock \
-                         (pg_locks), and whether a firewall between here and there drops packets";
+                         (pg_locks), whether a pooler has no server connection to give (PgBouncer: pool_size), and whether a firewall \
+                         between here and there drops packets";
 
 fn by_sqlstate(code: &str) -> Option<&'static str> {
     Some(match code {

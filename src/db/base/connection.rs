@@ -136,7 +136,11 @@ pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
     let error = match pool.acquire().await {
         Ok(connection) => return Ok(connection),
         Err(sqlx::Error::PoolTimedOut) => {
-            match tokio::time::timeout(Duration::from_secs(3), pool.connect_options().connect()).await {
+            // A pooler takes a client in without a server connection for it, and says at its first statement why it has none.
+            let opens = async {
+                session::prepare(&mut pool.connect_options().connect().await?, SessionUser::Command).await
+            };
+            match tokio::time::timeout(Duration::from_secs(3), opens).await {
                 Ok(Ok(_too_late)) => sqlx::Error::PoolTimedOut,
                 Ok(Err(error)) => error,
                 Err(_) => anyhow::bail!("Postgres does not answer: is DATABASE_URL right, and does it run?"),
