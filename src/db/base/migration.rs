@@ -235,12 +235,12 @@ async fn apply_pending(
     if is_behind(connection).await? {
         make_table(connection).await?;
         // Outside of the pool, as the other: closing it gives the lock back, whatever happened.
-        let mut locker = pool.acquire().await?.detach();
-        lock(&mut locker, connection, timeout).await?;
+        let mut holder = pool.acquire().await?.detach();
+        lock(&mut holder, connection, timeout).await?;
         let pid = blocker::process(connection).await?;
         let work = apply_locked(connection, until);
-        let done = blocker::told("migrations wait", pid, &mut locker, work).await;
-        let closed = locker.close().await;
+        let done = blocker::told("migrations wait", pid, &mut holder, work).await;
+        let closed = holder.close().await;
         applied = done?;
         closed?;
     }
@@ -285,27 +285,23 @@ fn is_made_twice(error: &sqlx::Error) -> bool {
 /// Takes the lock in an open transaction of a session of its own, beside the one that migrates: a numbered file commits by itself, and one
 /// that builds an index concurrently must not be in a transaction. An open one without a snapshot is nothing that such a file waits for.
 async fn lock(
-    locker: &mut PgConnection,
+    holder: &mut PgConnection,
     beside: &mut PgConnection,
     timeout: Duration,
 ) -> Result<(), SchemaError> {
-    let pid = blocker::process(locker).await?;
+    let pid = blocker::process(holder).await?;
     // The transaction stands still for as long as the other session migrates.
     let prepared = "begin; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0";
-    sqlx::raw_sql(prepared).execute(&mut *locker).await?;
+    sqlx::raw_sql(prepared).execute(&mut *holder).await?;
     // One at a time, and in nobody's way who reads the table or writes to it; a role that may only read it cannot take it.
     let locking = sqlx::raw_sql("lock table vobiz._sqlx_migrations in share update exclusive mode");
-    let locked = blocker::told("migrations wait", pid, &mut *beside, locking.execute(&mut *locker));
-    match tokio::time::timeout(timeout, locked).await {
-        Ok(locked) => {
-            locked?;
-            Ok(())
-        }
-        Err(_) => {
-            let by = blocker::blockers(beside, Some(pid)).await?;
-            Err(SchemaError::Locked(timeout, blocker::in_words(&by)))
-        }
+    let waits = blocker::told("migrations wait", pid, &mut *beside, locking.execute(&mut *holder));
+    if let Ok(taken) = tokio::time::timeout(timeout, waits).await {
+        taken?;
+        return Ok(());
     }
+    let by = blocker::blockers(beside, Some(pid)).await?;
+    Err(SchemaError::Locked(timeout, blocker::in_words(&by)))
 }
 
 async fn apply_locked(

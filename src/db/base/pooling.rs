@@ -72,9 +72,10 @@ pub async fn look(pool: &PgPool) {
     if changed {
         // What was asked for in them, and prepared, is no longer theirs alone.
         distrust_open_connections();
-        match found {
-            Some(why) => error!("nothing is done on Postgres until that is over: {why}"),
-            None => info!("sessions of Postgres are no longer mixed: the work goes on"),
+        if let Some(why) = found {
+            error!("nothing is done on Postgres until that is over: {why}");
+        } else {
+            info!("sessions of Postgres are no longer mixed: the work goes on");
         }
     }
 }

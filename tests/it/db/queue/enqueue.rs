@@ -53,13 +53,14 @@ async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failu
     assert_eq!(row, "SA_PROVEN 0 t");
 }
 
+const RULES: &str = "select current_setting('synchronous_commit')";
+
 #[tokio::test]
 async fn a_commit_waits_for_the_disk_whatever_rules_in_its_session() {
     let db = Database::new().await;
     let connection = &mut *db.connection().await;
     let process: i32 =
         sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
-    const RULES: &str = "select current_setting('synchronous_commit')";
     // As a pooler leaves a session that it opened by itself.
     for (found, made) in [
         ("off", "on"),
