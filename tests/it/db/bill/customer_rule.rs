@@ -130,7 +130,7 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
 
     let pool = db.pool.clone();
     let ruling = tokio::spawn(async move { try_run(&pool, &rule("trunk_id", "t", "Asha")).await });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let waiting = "select count(*) from pg_locks where locktype = 'relation' and not granted and relation = 'vobiz.rollup_delta'::regclass";
     let database = &db;
     until_is("the rule waits", 1, async || database.count(waiting).await).await;
     storing.commit().await.unwrap();
