@@ -121,6 +121,8 @@ fn is_a_number(text: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 struct SumOfValues {
     sum: Numeric,
+    /// By how much they would differ, each rounded as `--decimals` says.
+    rounding: Numeric,
     values: u32,
 }
 
@@ -134,23 +136,26 @@ struct RowSums {
     by_currency: BTreeMap<String, SumsOfNumbers>,
 }
 
-fn add(sums: &mut SumsOfNumbers, call: &TheirCall) {
+fn add(sums: &mut SumsOfNumbers, call: &TheirCall, decimals: Option<usize>) {
     for (sum, value) in sums.iter_mut().zip(call.numbers()) {
         if let Some(value) = value {
             sum.sum = &sum.sum + value;
+            if let Some(decimals) = decimals.filter(|decimals| value.scale() > *decimals) {
+                sum.rounding = &sum.rounding + &value.minus(&value.rounded(decimals, Half::Up)).abs();
+            }
             sum.values += 1;
         }
     }
 }
 
 impl RowSums {
-    fn add(&mut self, call: &TheirCall) {
+    fn add(&mut self, call: &TheirCall, decimals: Option<usize>) {
         self.rows += 1;
-        add(&mut self.all, call);
+        add(&mut self.all, call, decimals);
         let has_amount = call.numbers().into_iter().skip(SECONDS.len()).any(Option::is_some);
         if has_amount {
             let currency = call.currency.clone().unwrap_or_default();
-            add(self.by_currency.entry(currency).or_default(), call);
+            add(self.by_currency.entry(currency).or_default(), call, decimals);
         }
     }
 
@@ -221,7 +226,7 @@ impl KnownSums<'_> {
         found(*other, Likeness::Rounded(sum.sum.normalize()))
     }
 
-    /// A sum of amounts that is no further off than its rows were rounded, each by half a unit, and once by the tolerance: a sum is one
+    /// A sum of amounts that is no further off than what its rows lose where each is rounded, and once the tolerance: a sum is one
     /// amount, and what one row may be off is no room for all of them.
     fn find_near(
         &self,
@@ -230,13 +235,11 @@ impl KnownSums<'_> {
         currency: Option<&str>,
         is_of_a_part: bool,
     ) -> Option<FoundSum> {
-        let (rounding, tolerance) = (self.closeness.rounding(), self.closeness.tolerance.clone());
-        if at < SECONDS.len() || (rounding.is_none() && tolerance.is_none()) {
+        if at < SECONDS.len() {
             return None;
         }
-        let (rounding, tolerance) = (rounding.unwrap_or_default(), tolerance.unwrap_or_default());
-        let is_near =
-            |sum: &SumOfValues| sum.sum.minus(said).abs() <= &times(&rounding, sum.values) + &tolerance;
+        let tolerance = self.closeness.tolerance.clone().unwrap_or_default();
+        let is_near = |sum: &SumOfValues| sum.sum.minus(said).abs() <= &sum.rounding + &tolerance;
         let sums = self.sums(at, currency, is_of_a_part);
         let (other, sum) = sums.into_iter().find(|(_, sum)| is_near(sum))?;
         Some(FoundSum { of_others: other, like: Likeness::Near(sum.sum.normalize()) })
@@ -388,8 +391,9 @@ impl Totals {
 
     /// A row of a call.
     pub(super) fn add(&mut self, call: &TheirCall) {
-        self.all.add(call);
-        self.since.add(call);
+        let decimals = self.closeness.decimals.map(usize::from);
+        self.all.add(call, decimals);
+        self.since.add(call, decimals);
     }
 
     /// A row that says sums.
@@ -429,17 +433,6 @@ impl TotalRows {
             self.shown[fine] = row;
         }
     }
-}
-
-fn times(number: &Numeric, count: u32) -> Numeric {
-    let mut sum = Numeric::default();
-    for bit in (0..u32::BITS - count.leading_zeros()).rev() {
-        sum = &sum + &sum;
-        if count >> bit & 1 == 1 {
-            sum = &sum + number;
-        }
-    }
-    sum
 }
 
 #[cfg(test)]
