@@ -216,16 +216,17 @@ async fn the_whole_service_runs_as_its_role() {
          delete from vobiz.account_replica"
     ))
     .await;
-    let at = db.text("select to_char(ledger_since at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from vobiz.account").await;
-    for arguments in [
-        &["verify", "--repair"][..],
-        &["reparse"],
-        &["dead-letters", "close", "dead", "--reason", "a test"],
-        &["account", "retire", ACCOUNT, "--give-up", "--at", &at, "--reason", "it left"],
-    ] {
+    for arguments in
+        [&["verify", "--repair"][..], &["reparse"], &["dead-letters", "close", "dead", "--reason", "a test"]]
+    {
         let done = run(program(arguments).env("DATABASE_URL", &url));
         assert!(done.status.success(), "{arguments:?}: {}{}", done.stdout, done.stderr);
     }
+    // No list will prove these any more; the promise ends where it began.
+    db.run("delete from vobiz.cdr").await;
+    let retired = run(program(&["account", "retire", ACCOUNT, "--give-up", "--reason", "it left"])
+        .env("DATABASE_URL", &url));
+    assert!(retired.status.success(), "{}", retired.stderr);
     assert_eq!(db.count("select count(*) from vobiz.closed_call").await, 2);
     vobiz.stop().await;
 }
