@@ -160,8 +160,9 @@ pub fn router(ops: Arc<Ops>) -> Router {
 async fn readyz(State(ops): State<Arc<Ops>>) -> Response {
     match ops.ready().await {
         Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", plain(&why.to_string())))
-            .into_response(),
+        Err(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", plain(&why))).into_response()
+        }
     }
 }
 
