@@ -2,6 +2,7 @@
 
 use super::date::DateOrder;
 use crate::db::reconcile::{AMOUNTS, NUMBERS};
+use crate::vobiz::plain;
 
 /// What we read, and the names of its columns in exports, as they are without case, blanks and signs. The first is Vobiz's own. The
 /// start is taken as `vobiz.cdr.day_at` takes it.
@@ -124,7 +125,7 @@ impl Unit {
 
 /// Text of a file as a terminal may be given it, and not too much of it.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(&text.chars().take(300).collect::<String>()).into_owned()
 }
 
 /// Without case, blanks and signs, but for those of a currency.

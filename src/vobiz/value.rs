@@ -4,6 +4,7 @@
 use super::decimal::{self, NotWhole};
 use super::json;
 use super::numeric::Numeric;
+use super::plain::plain;
 
 /// More notes than a CDR has fields mean a hostile text, not a helpful record.
 const MOST_NOTES: usize = 64;
@@ -48,11 +49,11 @@ pub(super) trait Read: Sized {
     fn read(written: &str) -> Reading<Self>;
 }
 
-/// The value as it was written, cut to about 80 characters.
+/// The value as it was written, cut to about 80 characters; what is hidden in it is written out.
 pub(super) fn shorten(written: &str) -> String {
     match written.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &written[..end]),
-        None => written.to_owned(),
+        Some((end, _)) => format!("{}…", plain(&written[..end])),
+        None => plain(written).into_owned(),
     }
 }
 

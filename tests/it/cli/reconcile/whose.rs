@@ -148,7 +148,7 @@ async fn the_file_of_differences_is_the_whole_new_one_or_the_one_before() {
     let to = |out: &str| reconcile(&db, &[&["--csv", &invoice, "--out", out], &day[..]].concat());
     let last = at("latest.csv");
     symlink(&out, &last).unwrap();
-    for (name, mode) in [(&last, Some(0o640)), (&out, Some(0o640)), (&at("new.csv"), None)] {
+    for (name, mode) in [(&last, Some(0o640)), (&out, Some(0o640)), (&at("new.csv"), Some(0o600))] {
         let done = to(name);
         assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
         let written = fs::read_to_string(name).unwrap();
