@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Ops;
+use super::conditions::IN_VAIN;
 use super::evaluate::AWAY;
 use crate::db::base::blocker::{self, Blocker};
 use crate::db::base::pooling;
@@ -42,6 +43,8 @@ pub(super) struct Polls {
     pub(super) since: Instant,
     /// Why the last poll failed; none after one that succeeded.
     pub(super) failure: Option<Cause>,
+    /// Why no further connection opens, where a pool waits for one in vain.
+    pub(super) no_connection: Option<Cause>,
     pub(super) quick: Option<(Instant, Quick)>,
     pub(super) thorough: Option<(Instant, Thorough)>,
     /// Who held what ours waited for, and when that was seen last.
@@ -59,6 +62,7 @@ impl Polls {
             answers: false,
             since: Instant::now(),
             failure: None,
+            no_connection: None,
             quick: None,
             thorough: None,
             blockers: Vec::new(),
@@ -133,6 +137,7 @@ impl Ops {
             }
             let answered = self.poll(pool).await;
             self.poll_locks(pool).await;
+            self.poll_connections(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_conditions().is_empty() {
                 let _ = self.ready().await;
@@ -214,6 +219,14 @@ impl Ops {
             }
             Err(error) => debug!(%error, "who holds locks could not be seen"),
         }
+    }
+
+    /// A pool that waits for a connection in vain does not say why; the one that polls may have its own long since.
+    async fn poll_connections(&self, pool: &PgPool) {
+        let waits =
+            self.metrics.lasting_conditions().iter().any(|condition| condition.error.contains(IN_VAIN));
+        let why = if waits { db::why_not(pool).await } else { None };
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner).no_connection = why;
     }
 
     async fn poll_thorough(&self, pool: &PgPool) -> Duration {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::json::{self, Member};
 use super::number::{self, HomeCountry};
+use super::repeated::last_of_each;
 use super::value::{Notes, shorten};
 use super::{AccountId, CallId, InvalidId, Numeric, Payload};
 use super::{owner, plausible};
@@ -408,27 +409,6 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
         notes: notes.into_vec(),
         payload: Payload::new(text),
     })
-}
-
-/// The members with only the last of each repeated key.
-fn last_of_each<'a>(mut members: Vec<Member<'a>>, notes: &mut Notes) -> Vec<Member<'a>> {
-    let mut seen = std::collections::HashMap::with_capacity(members.len());
-    for (position, member) in members.iter().enumerate() {
-        if seen.insert(member.key.clone(), position).is_some() {
-            notes.add(
-                &shorten(&member.key_text[1..member.key_text.len() - 1]),
-                "given more than once, the last one counts",
-            );
-        }
-    }
-    if seen.len() < members.len() {
-        let mut position = 0;
-        members.retain(|member| {
-            position += 1;
-            seen.get(&member.key) == Some(&(position - 1))
-        });
-    }
-    members
 }
 
 fn uuid(written: &str) -> Result<Option<CallId>, Unreadable> {

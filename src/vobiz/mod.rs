@@ -17,6 +17,7 @@ mod owner;
 mod payload;
 mod plain;
 mod plausible;
+mod repeated;
 pub mod signature;
 mod stated;
 mod time;

@@ -420,7 +420,7 @@ pub async fn reopen_of_noted(connection: &mut PgConnection, day: NaiveDate) -> R
 }
 
 /// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them. One that
-/// settled again after [`MOST_REOPENINGS`] is left to a person: `verify` tells of it.
+/// settled again after `MOST_REOPENINGS` is left to a person: `verify` tells of it.
 pub async fn reopen(
     connection: &mut PgConnection,
     differences: &[SettledDifference],
