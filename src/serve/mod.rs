@@ -116,7 +116,7 @@ impl Service {
             Presence::of(&config).say(&pool).await?;
             Ok((home, accounts))
         };
-        let (home, accounts) = setup::naming_blockers(&pool, prepared).await?;
+        let (home, accounts) = setup::naming_blockers(&pool, Box::pin(prepared)).await?;
         let public = if config.parts.contains(&Part::Receive) {
             let bound = TcpListener::bind(config.listen).await;
             Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)

@@ -276,7 +276,7 @@ fn of_repeated_keys_the_last_counts() {
 
 #[test]
 fn no_note_of_a_field_is_left_out_for_those_of_keys_that_nobody_knows() {
-    let junk: String = (0..200).map(|at| format!(r#""x{at}":1,"x{at}":2,"x{at}":3,"#)).collect();
+    let junk = (0..200).map(|at| format!(r#""x{at}":1,"x{at}":2,"x{at}":3,"#)).collect::<Vec<_>>().concat();
     let cdr = cdr(format!(r#"{{"uuid":"a",{junk}"cost":1,"cost":"abc","end_time":"soon"}}"#).as_bytes());
     assert_eq!((cdr.fields.cost, cdr.fields.end_time), (None, None));
     assert_eq!(cdr.notes.len(), crate::vobiz::repeated::MOST_REPEATED + 3, "{:?}", cdr.notes);
