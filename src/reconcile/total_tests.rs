@@ -123,9 +123,10 @@ fn a_total_is_off_by_what_its_rows_are_rounded_and_one_tolerance() {
 #[test]
 fn a_total_may_add_up_rows_as_they_are_rounded() {
     for (cost, decimals, near, wrong) in [
-        ("0.4549", 2, ["45.00", "45.03"], ["44.99", "46.00"]),
-        ("0.455", 2, ["46.00", "45.01"], ["46.01", "44.99"]),
-        ("0.6", 0, ["100", "20"], ["101", "19"]),
+        ("0.4549", 2, ["45.00", "45"], ["44.99", "45.03"]),
+        ("0.455", 2, ["46.00", "46"], ["46.01", "45.01"]),
+        ("0.6", 0, ["100", "100.00"], ["101", "20"]),
+        ("0.45", 0, ["0", "0.00"], ["44.99", "90"]),
     ] {
         let judged = |total: &str| {
             let mut totals = Totals::new(Closeness { decimals: Some(decimals), tolerance: None });
