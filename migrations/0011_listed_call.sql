@@ -6,7 +6,7 @@ create unlogged table vobiz.listed_call (
   account_id     text not null,
   list_day       date not null,
   call_id        text not null,
-  owner          text not null,
+  owner          text,
   start_time     timestamptz,
   end_time       timestamptz,
   created_at     timestamptz,
@@ -27,7 +27,7 @@ comment on table  vobiz.listed_call is 'Working table of a check under way: the 
 comment on column vobiz.listed_call.account_id is 'The account whose list is read.';
 comment on column vobiz.listed_call.list_day is 'The day whose list showed the row.';
 comment on column vobiz.listed_call.call_id is 'The call.';
-comment on column vobiz.listed_call.owner is 'Account that owns the call.';
+comment on column vobiz.listed_call.owner is 'Account that owns the call; NULL: the row names none.';
 comment on column vobiz.listed_call.start_time is 'As listed.';
 comment on column vobiz.listed_call.end_time is 'As listed.';
 comment on column vobiz.listed_call.created_at is 'As listed.';

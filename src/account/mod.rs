@@ -189,6 +189,12 @@ impl Account {
         self.write_down_pause(Pause { reason, length, error: why }).await;
     }
 
+    /// Whether Vobiz has said that there are too many requests, and its time is not over.
+    fn is_known_throttled(&self) -> bool {
+        let logged = self.logged_pause.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.is_some_and(|(reason, until)| reason == PauseReason::Throttled && Instant::now() < until)
+    }
+
     async fn write_down_pause(&self, pause: Pause<'_>) {
         let paused = timed!(&self.pool, DB_TIMEOUT, |connection| account::pause(
             connection,

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use super::Account;
 use crate::config::{AccountConfig, VobizConfig};
 use crate::db::{self, timed};
-use crate::vobiz::{AccountId, Client, HomeCountry, Http, PathStyle};
+use crate::vobiz::{AccountId, ApiClock, Client, HomeCountry, Http, PathStyle};
 
 /// Every short piece of work on Postgres.
 const DB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,11 +31,12 @@ pub async fn open(
     })
     .await?;
     let http = Http::new(config.request_timeout, config.proxy.as_ref())?;
+    let clock = Arc::new(ApiClock::default());
     let mut accounts = Vec::with_capacity(ids.len());
     for (account, casing) in config.accounts.iter().zip(casings) {
         let AccountConfig { mut credentials, max_rps } = account.clone();
         credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
-        let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
+        let client = Client::new(http.clone(), config.api_url.clone(), credentials, home).by_clock(&clock);
         accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));
     }
     Ok(accounts)

@@ -272,7 +272,8 @@ async fn end(
         });
     }
     let safe_to = standing.safe_to.unwrap_or(standing.ledger_since);
-    let at = retirement.at.unwrap_or(safe_to);
+    // Once more, it moves nothing that nobody named.
+    let at = retirement.at.or(standing.retired_at).unwrap_or(safe_to);
     if at < standing.ledger_since {
         return Err(NotRetired::BeforeItBegan { account: account(), began: words(standing.ledger_since) });
     }

@@ -198,8 +198,12 @@ impl Fetcher {
                 continue;
             }
             match account.check_clock_now().await {
-                // It is said by `/status`; the other accounts are none the worse for it.
-                Err(DbError::ClockBehind(_)) => continue,
+                // It is said by `/status`. Not here: an API that does not answer would hold up the other accounts.
+                Err(DbError::ClockBehind(_)) => {
+                    let account = Arc::clone(account);
+                    tracker.spawn(async move { account.ask_the_time().await });
+                    continue;
+                }
                 checked => checked?,
             }
             let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());

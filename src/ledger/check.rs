@@ -60,9 +60,8 @@ impl super::Ledger {
         let due = async |at_least| {
             timed!(&self.pool, DB_TIMEOUT, |connection| ledger::due(connection, account.id(), at_least)).await
         };
-        let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
         // Days that were compared in what it takes for the future would be opened.
-        account.check_clock(clock.now()).await?;
+        account.check_clock_again().await?;
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
@@ -70,7 +69,7 @@ impl super::Ledger {
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_if_free(reader, due).await;
         if !matches!(&checked, Ok(_) | Err(ListError::Stopped | ListError::Paused))
-            && !checked.as_ref().is_err_and(|error| error.is_lost_lease() || error.is_clock_behind())
+            && !checked.as_ref().is_err_and(ListError::is_lost_lease)
         {
             // Other days may fare better. (Of a day that another replica has taken over, it speaks.)
             let why = checked.as_ref().err().map(ListError::brief).unwrap_or_default();
@@ -306,7 +305,9 @@ impl DayCheck<'_> {
         let span = DaySpan { account, day: due.day, day_of: &zone.day_of, from, to };
         let differences = compare::differences(connection, &span).await?;
         let totals = compare::totals(connection, &span).await?;
-        let over = span.to + ledger::SCHEDULE[0].0 <= begun.at;
+        // A check that follows one under a clock that was ahead begins no earlier than that one, which may be in the future.
+        let now = Clock::read(connection).await?.now();
+        let over = span.to + ledger::SCHEDULE[0].0 <= begun.at.min(now);
         let decision = evaluate(&CheckSnapshot {
             summaries: (list.read.first.as_ref(), list.read.last.as_ref()),
             total: list.read.total,

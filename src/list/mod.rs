@@ -65,7 +65,7 @@ impl ListError {
         matches!(self, Self::Db(db::DbError::Sql(error)) if work_lease::is_lost(error))
     }
 
-    /// The clock of Postgres is behind: nothing was asked, so there is nothing to spare when it is right.
+    /// The clock of Postgres is behind. Before anything is asked, that is no failure: there is nothing to spare when it is right.
     pub(crate) fn is_clock_behind(&self) -> bool {
         matches!(self, Self::Db(db::DbError::ClockBehind(_)))
     }

@@ -291,7 +291,7 @@ fn every_condition_is_said_once_and_with_its_cure() {
                 snapshot.clocks =
                     ClockSkew { postgres: Some(-7200.0), vobiz: Some(-31.0), behind: Some(7169.0) };
             }),
-            "nothing is fetched, listed or proven: the clock of Postgres is 7169 s behind",
+            "nothing is fetched, listed or compared: the clock of Postgres is 7169 s behind",
             "NTP",
         ),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),

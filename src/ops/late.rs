@@ -57,7 +57,7 @@ pub(super) fn clocks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     if let Some(behind) = snapshot.clocks.behind {
         acts.push(Act {
             what: format!(
-                "nothing is fetched, listed or proven: the clock of Postgres is {behind:.0} s behind"
+                "nothing is fetched, listed or compared: the clock of Postgres is {behind:.0} s behind"
             ),
             for_seconds: None,
             cure: ClockBehind::CURE.into(),

@@ -232,7 +232,9 @@ impl<'a> Drain<'a> {
         if let Err(error) = done.await {
             debug!(%account, %error, "a reservation could not be ended: it runs out within a minute");
         }
-        info!(%account, pages, paid, left, "drained a backlog by pages of the list");
+        if pages > 0 {
+            info!(%account, pages, paid, left, "drained a backlog by pages of the list");
+        }
         self.progress.drained
     }
 }
@@ -248,6 +250,9 @@ impl Sweeper {
         let mut unpaid = 0;
         while !stop.is_cancelled() {
             heartbeat.beat();
+            if self.waits_for_clock(account, &condition, heartbeat, stop).await {
+                continue;
+            }
             let began = Instant::now();
             let wait = match self.drain_with(account, heartbeat, stop).await {
                 // No backlog, paused, or another replica's.
@@ -267,7 +272,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     condition.raise_for(&error.brief(), error.cure());
-                    unpaid += u32::from(!error.is_clock_behind());
+                    unpaid += 1;
                     pause_after(unpaid, began.elapsed())
                 }
             };

@@ -24,11 +24,12 @@ use crate::db::account::{self, SweepPlan};
 use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
-use crate::db::timed;
+use crate::db::{DbError, timed};
 use crate::list::{
     DB_TIMEOUT, Found, LONGEST_BACKOFF, ListError, ListReader, ListTally, ListWalk, MOST_PAGES, PER_PAGE,
     in_time,
 };
+use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 use drain::Drain;
@@ -36,6 +37,8 @@ pub use drain::Drained;
 
 /// A page is asked for, answered and stored within this, or the sweep is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(180);
+/// A clock that is behind is looked at again after this.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// From so many calls on it is worth that a sweep that is due is the drain too, so that their pages are not read twice. For
 /// fewer, the wide overlap must not be put off.
 const SWEEP_DRAINS_FROM: i64 = 10 * PER_PAGE as i64;
@@ -121,6 +124,9 @@ impl Sweeper {
         );
         while !stop.is_cancelled() {
             heartbeat.beat();
+            if self.waits_for_clock(account, &condition, heartbeat, stop).await {
+                continue;
+            }
             match self.sweep_with(account, heartbeat, stop).await {
                 Err(ListError::Stopped) => {}
                 // Not due, paused, or another replica's: the next one may begin as soon as it can.
@@ -138,7 +144,7 @@ impl Sweeper {
                     log_swept(account, &swept);
                 }
                 Err(error) => {
-                    failed += u32::from(!error.is_clock_behind());
+                    failed += 1;
                     condition.raise_for(&error.brief(), error.cure());
                 }
             }
@@ -150,6 +156,25 @@ impl Sweeper {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Says it and waits a moment where nothing that is listed could be stored.
+    async fn waits_for_clock(
+        &self,
+        account: &Account,
+        condition: &Condition,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> bool {
+        let Err(error @ DbError::ClockBehind(_)) = account.check_clock_again().await else { return false };
+        let error = ListError::from(error);
+        condition.raise_for(&error.brief(), error.cure());
+        heartbeat.idle();
+        tokio::select! {
+            () = tokio::time::sleep(CLOCK_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+        true
     }
 
     /// Whether no sweep of an account is due: one that failed stays due, so another replica has swept.

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::header::{ApiDate, retry_after};
+use super::header::{ApiClock, ApiDate, retry_after};
 use super::transport::{Http, going_away};
 use super::{
     AccountId, CallId, Cdr, HomeCountry, ListFilter, ListPage, Single, Unreadable, decode_list,
@@ -158,7 +158,7 @@ pub struct Client {
     home: HomeCountry,
     access: Mutex<Option<Access>>,
     date: Mutex<Option<ApiDate>>,
-    witness: Mutex<Option<ApiDate>>,
+    clock: Arc<ApiClock>,
     going_away: Mutex<Option<String>>,
 }
 
@@ -176,7 +176,7 @@ impl Client {
             home,
             access: Mutex::new(access),
             date: Mutex::default(),
-            witness: Mutex::default(),
+            clock: Arc::default(),
             going_away: Mutex::default(),
         }
     }
@@ -202,10 +202,15 @@ impl Client {
         self.date.lock().unwrap_or_else(PoisonError::into_inner).map(|date| date.skew)
     }
 
-    /// What time it is at Vobiz, by the `Date` header of the last answer that was one to our question (and no page of a proxy in between);
-    /// no clock that was set since then moves it.
+    /// What time it is at Vobiz (see [`ApiClock`]).
     pub fn now(&self) -> Option<DateTime<Utc>> {
-        self.witness.lock().unwrap_or_else(PoisonError::into_inner).map(|date| date.now())
+        self.clock.now()
+    }
+
+    /// The same client, which shares what is known of the time with others of the same API.
+    #[must_use]
+    pub fn by_clock(self, clock: &Arc<ApiClock>) -> Self {
+        Self { clock: Arc::clone(clock), ..self }
     }
 
     /// What the last answer said of the end of the API, if anything.
@@ -329,8 +334,8 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         let answer = evaluate(status, &headers, body.freeze());
-        if date.is_some() && matches!(answer, Ok(_) | Err(FetchError::NotYet(_))) {
-            *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        if let (Some(date), Ok(_) | Err(FetchError::NotYet(_))) = (date, &answer) {
+            self.clock.note(date);
         }
         answer
     }

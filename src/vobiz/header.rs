@@ -1,5 +1,7 @@
-//! What the headers of an answer say beside its status: how long to wait, and what time it is at Vobiz. Pure.
+//! What the headers of an answer say beside its status: how long to wait, and what time it is at Vobiz.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -57,6 +59,27 @@ impl ApiDate {
     /// What time it is there by now.
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.at + self.read.elapsed()
+    }
+}
+
+/// What time it is at Vobiz, by the `Date` headers of the last few answers that were answers to our questions (and no pages of a proxy in
+/// between); no clock that was set since then moves it.
+#[derive(Debug, Default)]
+pub struct ApiClock(Mutex<VecDeque<ApiDate>>);
+
+impl ApiClock {
+    /// So many answers are kept.
+    const KEPT: usize = 5;
+
+    pub(super) fn note(&self, date: ApiDate) {
+        let mut dates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        dates.truncate(Self::KEPT - 1);
+        dates.push_front(date);
+    }
+
+    /// The earliest of what they say by now: of many machines at Vobiz, one may have a clock that is ahead. `None` before the first answer.
+    pub fn now(&self) -> Option<DateTime<Utc>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(ApiDate::now).min()
     }
 }
 

@@ -31,6 +31,7 @@ pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
 pub use client::{Access, Client, Credentials, FetchError, ListQuery, PathStyle};
 pub use currency::is_currency;
 pub use filter::ListFilter;
+pub use header::ApiClock;
 pub use id::{AccountId, CallId, InvalidId};
 pub use list::{ListPage, MOST_ROWS, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};

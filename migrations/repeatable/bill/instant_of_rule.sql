@@ -10,6 +10,7 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
     zoneless boolean := false;
     parts    text[];
     abbreviation text;
+    distance interval;
     -- The day and those beside it: with a zone, a day may be written as another one than this session reads.
     near     constant text[] := array(
       select to_char(local + make_interval(days => d), w)
@@ -44,12 +45,12 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
           using errcode = 'datetime_field_overflow', hint = format('Write the year first, as in %L.', to_char(wording::timestamp, 'YYYY-MM-DD'));
       end if;
       -- IST is Israel's to Postgres, and CST America's: in India or China, nobody means that.
-      select max(b.abbrev) into abbreviation
+      select max(b.abbrev), max(b.utc_offset) into abbreviation, distance
       from regexp_matches(wording, '(?<![A-Za-z/_])([A-Za-z]{2,6})(?![A-Za-z/_])', 'g') as word (words)
-      join pg_timezone_abbrevs b on b.abbrev = upper(word.words[1])
-      join pg_timezone_names n on n.name = zone
-      where b.abbrev = n.abbrev and b.utc_offset <> n.utc_offset;
-      if abbreviation is not null then
+      join pg_timezone_abbrevs b on b.abbrev = upper(word.words[1]);
+      -- All zones there are: that takes a while.
+      if abbreviation is not null
+         and exists (select from pg_timezone_names n where n.name = zone and n.abbrev = abbreviation and n.utc_offset <> distance) then
         raise exception 'Postgres reads % as another zone than %', abbreviation, zone
           using errcode = 'datetime_field_overflow', hint = format('Write the zone by its name: %L.', to_char(wording::timestamp, 'YYYY-MM-DD HH24:MI ') || zone);
       end if;

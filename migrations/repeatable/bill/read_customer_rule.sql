@@ -6,7 +6,10 @@ create or replace function vobiz.read_customer_rule() returns trigger
     home constant text := (select s.home_country from vobiz.setting s);
     nobody constant text := vobiz.first_rule(null, null, null, null);
   begin
-    if vobiz.alike(new.customer) in ('', nobody) then
+    -- Those of before may be ended, and read anew.
+    if tg_op = 'UPDATE' and (new.field, new.value, new.customer) = (old.field, old.value, old.customer) then
+      null;
+    elsif vobiz.alike(new.customer) in ('', nobody) then
       raise exception '% is no name of a customer', quote_literal(new.customer)
         using errcode = 'check_violation', hint = format('What no rule claims is shown as %L by itself.', nobody);
     elsif vobiz.alike(new.value) = '' then

@@ -7,8 +7,8 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
     with known as (
       select r.call_id, r.revision, r.fetched_at, r.source, r.updated_at, r.day_at, r.call_direction, r.duration, r.billsec, r.cost,
              r.streaming_cost, r.total_cost, r.currency, r.content_hash,
-             coalesce(r.day_from, 'start_time') as day_from, r.by_owner, c.stored_at,
-             case when c.fetched_at <= cdr_as_of.at then c.account_id else r.account_id end as account_id,
+             coalesce(r.day_from, 'start_time') as day_from, r.precedence, c.stored_at, r.account_id,
+             case when c.fetched_at <= cdr_as_of.at then c.account_id end as owner_shown,
              -- The version shown may have been confirmed since it was kept: then it is the last one.
              coalesce(c.content_hash = r.content_hash and c.fetched_at <= cdr_as_of.at, false) as shown,
              -- A version that overrules is followed only by those that were asked for after it.
@@ -22,11 +22,15 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
       from known k
       window newest as (
         partition by k.call_id
-        order by shown desc, valid desc, by_owner desc, updated_at desc nulls last, fetched_at desc, content_hash desc, revision desc
+        order by shown desc, valid desc, precedence desc, updated_at desc nulls last, fetched_at desc, content_hash desc, revision desc
         rows unbounded preceding)
     ), said as (
       -- A list row that lacks a field leaves what the version before it said: the newest word on each field.
-      select s.call_id, s.account_id, s.place, s.fetched_at, s.revision,
+      select s.call_id, s.place,
+             -- A row of a list that names nobody, or the account that was asked, leaves the owner.
+             coalesce(s.owner_shown,
+                      (array_agg(s.account_id) filter (where source = 'single' or s.precedence <> '0' || s.account_id) over versions)[1],
+                      s.account_id) as account_id, s.fetched_at, s.revision,
              coalesce(
                (array_agg(s.day_at) filter (where day_from = 'start_time') over versions)[1],
                (array_agg(s.day_at) filter (where day_from = 'end_time') over versions)[1],
@@ -44,7 +48,7 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
       where s.seen
       window versions as (
         partition by s.call_id
-        order by shown desc, valid desc, by_owner desc, s.updated_at desc nulls last, s.fetched_at desc, content_hash desc, s.revision desc
+        order by shown desc, valid desc, precedence desc, s.updated_at desc nulls last, s.fetched_at desc, content_hash desc, s.revision desc
         rows between unbounded preceding and unbounded following)
     )
     select call_id, account_id, day_at, call_direction, duration, billsec, cost, streaming_cost, total_cost, currency, updated_at,

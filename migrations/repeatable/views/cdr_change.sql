@@ -2,7 +2,9 @@ create or replace view vobiz.cdr_change as
   with version as (
     select r.call_id, coalesce(c.account_id, r.account_id) as account_id, r.revision, r.fetched_at, r.source, r.updated_at, r.day_at,
            r.call_direction, r.duration, r.billsec, r.cost, r.streaming_cost, r.total_cost, r.currency, r.content_hash,
-           coalesce(r.day_from, 'start_time') as day_from, r.by_owner, c.stored_at,
+           coalesce(r.day_from, 'start_time') as day_from, r.precedence, c.stored_at, r.account_id as owner,
+           -- A row of a list that names nobody, or the account that was asked, leaves the owner.
+           case when r.source = 'single' or r.precedence <> '0' || r.account_id then r.account_id end as named,
            coalesce(c.content_hash = r.content_hash, false)
            -- One that overruled is kept twice: what it changed, it changed the second time.
              and r.revision = max(r.revision) over (partition by r.call_id, r.content_hash) as shown,
@@ -13,17 +15,19 @@ create or replace view vobiz.cdr_change as
   ), record as (
     -- A single record begins anew; the list rows after it are laid over it.
     select v.call_id, v.account_id, v.revision, v.fetched_at, v.source, v.updated_at, v.day_at, v.call_direction, v.duration,
-           v.billsec, v.cost, v.streaming_cost, v.total_cost, v.currency, v.content_hash, v.day_from, v.stored_at, v.shown, v.valid, v.by_owner,
+           v.billsec, v.cost, v.streaming_cost, v.total_cost, v.currency, v.content_hash, v.day_from, v.stored_at, v.shown, v.valid, v.precedence, v.owner, v.named,
            count(*) filter (where source = 'single') over oldest as base
     from version v
     window oldest as (
-      partition by v.call_id order by shown, valid, by_owner, updated_at nulls first, fetched_at, content_hash, revision rows unbounded preceding)
+      partition by v.call_id order by shown, valid, precedence, updated_at nulls first, fetched_at, content_hash, revision rows unbounded preceding)
   ), said as (
-    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.shown, r.valid, r.by_owner, r.updated_at, r.content_hash,
+    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.shown, r.valid, r.precedence, r.updated_at, r.content_hash,
            array_agg(r.day_at) filter (where day_from = 'start_time') over sofar as started,
            array_agg(r.day_at) filter (where day_from = 'end_time') over sofar as ended,
            array_agg(r.day_at) filter (where day_from = 'created_at') over sofar as created,
            coalesce(r.stored_at, r.day_at) as otherwise,
+           first_value(r.owner) over sofar as first_owner,
+           array_agg(r.named) filter (where r.named is not null) over sofar as named,
            array_agg(r.call_direction) filter (where r.call_direction is not null) over sofar as call_direction,
            array_agg(r.duration) filter (where r.duration is not null) over sofar as duration,
            array_agg(r.billsec) filter (where r.billsec is not null) over sofar as billsec,
@@ -34,10 +38,11 @@ create or replace view vobiz.cdr_change as
     from record r
     window sofar as (
       partition by r.call_id, base
-      order by shown, valid, by_owner, r.updated_at nulls first, r.fetched_at, content_hash, r.revision rows unbounded preceding)
+      order by shown, valid, precedence, r.updated_at nulls first, r.fetched_at, content_hash, r.revision rows unbounded preceding)
   ), state as (
-    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.by_owner, s.updated_at, s.content_hash,
+    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.precedence, s.updated_at, s.content_hash,
            coalesce(started[cardinality(started)], ended[cardinality(ended)], created[cardinality(created)], otherwise) as day_at,
+           coalesce(named[cardinality(named)], first_owner) as owner,
            call_direction[cardinality(call_direction)] as call_direction,
            duration[cardinality(duration)] as duration,
            billsec[cardinality(billsec)] as billsec,
@@ -47,10 +52,11 @@ create or replace view vobiz.cdr_change as
            currency[cardinality(currency)] as currency
     from said s
   ), step as (
-    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.by_owner, s.updated_at, s.content_hash, s.day_at,
-           s.call_direction, s.duration, s.billsec, s.cost, s.streaming_cost, s.total_cost, s.currency,
+    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.precedence, s.updated_at, s.content_hash, s.day_at,
+           s.owner, s.call_direction, s.duration, s.billsec, s.cost, s.streaming_cost, s.total_cost, s.currency,
            row_number() over following as place,
            lag(day_at) over following as was_day_at,
+           lag(owner) over following as was_owner,
            lag(call_direction) over following as was_call_direction,
            lag(duration) over following as was_duration,
            lag(billsec) over following as was_billsec,
@@ -60,7 +66,7 @@ create or replace view vobiz.cdr_change as
            lag(currency) over following as was_currency
     from state s
     window following as (
-      partition by s.call_id order by shown, valid, by_owner, updated_at nulls first, fetched_at, content_hash, revision)
+      partition by s.call_id order by shown, valid, precedence, updated_at nulls first, fetched_at, content_hash, revision)
   )
   select s.call_id, s.account_id, s.day_at, f.field, f.was, f."is",
          -- Amounts of different currencies have no difference.
@@ -70,6 +76,7 @@ create or replace view vobiz.cdr_change as
     ('day_at', to_char(s.was_day_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                to_char(s.day_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                s.day_at is distinct from s.was_day_at, null::numeric),
+    ('account_id', s.was_owner, s.owner, s.owner is distinct from s.was_owner, null),
     ('call_direction', s.was_call_direction, s.call_direction, s.call_direction is distinct from s.was_call_direction, null),
     ('duration', s.was_duration::text, s.duration::text, s.duration is distinct from s.was_duration, s.duration - s.was_duration),
     ('billsec', s.was_billsec::text, s.billsec::text, s.billsec is distinct from s.was_billsec, s.billsec - s.was_billsec),
@@ -82,11 +89,11 @@ create or replace view vobiz.cdr_change as
   ) as f (field, was, "is", differs, difference)
   where s.place > 1 and f.differs;
 
-comment on view   vobiz.cdr_change is 'One row per billed field that differs between two versions of a call that follow one another in the order of the service; a field that a list row leaves out has not changed. The account and the order of versions are those of today.';
+comment on view   vobiz.cdr_change is 'One row per billed field that differs between two versions of a call that follow one another in the order of the service; a field that a list row leaves out has not changed. The column account_id and the order of versions are those of today; a call that moved from one account to another has a row for the field account_id.';
 comment on column vobiz.cdr_change.call_id is 'The call.';
 comment on column vobiz.cdr_change.account_id is 'Account that owns the call.';
 comment on column vobiz.cdr_change.day_at is 'The billing instant after the change.';
-comment on column vobiz.cdr_change.field is 'day_at, call_direction, duration, billsec, cost, streaming_cost, total_cost or currency.';
+comment on column vobiz.cdr_change.field is 'day_at, account_id, call_direction, duration, billsec, cost, streaming_cost, total_cost or currency.';
 comment on column vobiz.cdr_change.was is 'The value before, as text (times in UTC); NULL if there was none.';
 comment on column vobiz.cdr_change."is" is 'The value after, as text (times in UTC); NULL if there is none any more.';
 comment on column vobiz.cdr_change.difference is 'After minus before: seconds for duration and billsec, currency for costs. NULL where either is missing, for other fields, and for costs whose currency changed.';

@@ -13,6 +13,9 @@ create or replace view vobiz.safe_to_bill as
                 when d.error is not null
                 then format('day %s cannot be compared: %s; it is tried again at %s', d.day, d.error,
                             vobiz.time_in_words(d.check_at, z.billing_zone))
+                when d.reopened_at is not null and a.retired_at is not null
+                then format('day %s changed here after it was compared: the account is retired, so the list of another one has to show its calls',
+                            d.day)
                 when d.reopened_at is not null
                 then format('day %s changed here after it was compared, and is compared again at %s', d.day,
                             vobiz.time_in_words(d.check_at, z.billing_zone))
@@ -32,6 +35,15 @@ create or replace view vobiz.safe_to_bill as
         and (d.state <> 'settled' or d.reopened_at is not null or d.began_at < d.to_at or d.to_at > vobiz.now()
              or d.checked_at > vobiz.now() + interval '1 minute')
         and d.day >= a.first_day
+        -- Nobody asks a retired account any more: what changed in a day that was settled is proven by the lists of others that show its calls.
+        and (a.retired_at is null or d.state <> 'settled' or d.reopened_at is null
+             or not exists (
+               select from vobiz.listed_owner o join vobiz.provider_day p on p.account_id = o.account_id
+               where o.owner = a.account_id and p.from_at < d.to_at and p.to_at > d.from_at)
+             or exists (
+               select from vobiz.listed_owner o join vobiz.provider_day p on p.account_id = o.account_id
+               where o.owner = a.account_id and p.from_at < d.to_at and p.to_at > d.from_at
+                 and (p.state <> 'settled' or p.reopened_at is not null or p.began_at < d.reopened_at)))
       order by d.day limit 1) d
     left join vobiz.ledger_check k on k.id = d.check_id
     union all

@@ -40,8 +40,8 @@ pub(in crate::cli) fn framed<const N: usize>(
 }
 
 impl Framed {
-    pub(in crate::cli) fn add_row<const N: usize>(&mut self, row: [String; N]) {
-        self.rows.push(row.to_vec());
+    pub(in crate::cli) fn add_row(&mut self, row: impl IntoIterator<Item = String>) {
+        self.rows.push(row.into_iter().collect());
     }
 
     fn laid_out(&self, preset: TableStyle) -> Table {

@@ -12,7 +12,7 @@ pub const MOST_BEHIND: TimeDelta = TimeDelta::hours(1);
 /// The clock of Postgres is behind by more than [`MOST_BEHIND`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the clock of Postgres says {}, {whose} {}: nothing is fetched, listed or proven by it",
+    "the clock of Postgres says {}, {whose} {}: nothing is fetched, listed or compared by it",
     postgres.format("%Y-%m-%d %H:%M:%SZ"), witness.format("%Y-%m-%d %H:%M:%SZ")
 )]
 pub struct ClockBehind {

@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::vobiz::{AccountId, CallId, Cdr, Payload};
-use version::{Version, VersionDecision, VersionSide, decide};
+use version::{Precedence, Version, VersionDecision, VersionSide, decide};
 use write::OnConflict;
 
 /// Who brought a CDR first.
@@ -101,11 +101,6 @@ impl Incoming {
         self.cdr.account_id.as_ref().unwrap_or(&self.listed_by)
     }
 
-    /// A sub-account's own list or record of its own call.
-    fn is_of_sub_account_itself(&self) -> bool {
-        self.account_id() == &self.listed_by && self.listed_by.as_str().starts_with("SA_")
-    }
-
     /// The same as a record of its own, beside one that has its uuid and another number.
     fn as_further_record(&self, vobiz_id: i64) -> Self {
         let mut row = self.clone();
@@ -115,7 +110,7 @@ impl Incoming {
 
     fn version(&self) -> Version {
         Version {
-            by_owner: self.is_of_sub_account_itself(),
+            precedence: Precedence::of(self.listed_by.as_str(), self.account_id().as_str()),
             updated_at: self.cdr.fields.updated_at,
             fetched_at: self.requested_at,
             content_hash: self.content_hash,
@@ -185,7 +180,7 @@ async fn upsert_distinct<'a>(
 
     let stored = revision::stored(connection, &known).await?;
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
-    let (mut incomplete, mut escaped) = (vec![], vec![]);
+    let (mut incomplete, mut escaped, mut contradicted) = (vec![], vec![], vec![]);
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
@@ -196,9 +191,14 @@ async fn upsert_distinct<'a>(
             continue;
         }
         match decide_row(stored, row) {
+            // What others say confirms nothing of what somebody else said.
+            VersionDecision::Known if row.version().precedence < stored.version.precedence => {}
             VersionDecision::Known => confirm.push(row),
             VersionDecision::Older => {
                 if !revision::contains(connection, row).await? {
+                    if row.version().precedence < stored.version.precedence {
+                        contradicted.push(row.cdr.call_id.as_str());
+                    }
                     kept.push((row, stored.revision + 1));
                     if stored.payload.is_some() && !stored.complete {
                         incomplete.push((row, stored));
@@ -254,6 +254,7 @@ async fn upsert_distinct<'a>(
         rebuild::rebuild(connection, &row.cdr.call_id, &stored.followed_by(row)).await?;
     }
     revision::confirm(connection, &confirm).await?;
+    revision::reopen_days(connection, &contradicted).await?;
     Ok(further)
 }
 
@@ -283,11 +284,11 @@ fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
         },
         VersionSide { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
     );
-    // It says nothing else but whose the call is: of lists that name nobody, each account takes the calls for its own.
-    let moves = incoming.by_owner && !stored.version.by_owner && stored.owner != row.account_id().as_str();
+    // What others said is this one's word only from this version on, whatever it adds: whose the call is, or nothing.
+    let comes_first = incoming.precedence > stored.version.precedence;
     match decision {
-        VersionDecision::Known if moves && row.complete => VersionDecision::Replace,
-        VersionDecision::Known if moves => VersionDecision::Merge,
+        VersionDecision::Known if comes_first && row.complete => VersionDecision::Replace,
+        VersionDecision::Known if comes_first => VersionDecision::Merge,
         decision => decision,
     }
 }

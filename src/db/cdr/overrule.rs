@@ -1,6 +1,8 @@
 //! A list that wins against the order of versions: what it says is shown from now on, whatever `updated_at` the version before claimed.
 //! That one stays among the versions, and `vobiz.audit` says what was and what is.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 
 use super::write::OnConflict;
@@ -19,9 +21,29 @@ pub async fn keyed(connection: &mut PgConnection, rows: &[Incoming]) -> Result<V
     Ok(rows.iter().map(keyed).collect())
 }
 
+/// Which of these accounts are retired, or have had no answer for a day.
+async fn unread(
+    connection: &mut PgConnection,
+    accounts: impl Iterator<Item = &str>,
+) -> Result<BTreeSet<String>, sqlx::Error> {
+    let accounts: BTreeSet<&str> = accounts.collect();
+    let accounts: Vec<&str> = accounts.into_iter().collect();
+    let unread = sqlx::query_scalar!(
+        r#"select n.account_id as "account_id!" from unnest($1::text[]) as n (account_id)
+           where not exists (select from vobiz.account a
+                             where a.account_id = n.account_id and a.retired_at is null
+                               and a.last_answer_at > vobiz.now() - interval '1 day')"#,
+        &accounts as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(unread.into_iter().collect())
+}
+
 /// Lets rows of a list win over the versions that are shown; returns the calls whose row changed by it. A call whose version says what the
 /// list says was changed by hand, or is read differently now: that is no matter of versions. Nor does a row win that was asked for before
-/// the version that is shown by now.
+/// the version that is shown by now, or against
+/// what another one said that comes first, unless nobody reads the list of that one any more.
 pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<Vec<String>, sqlx::Error> {
     // Of two rows of one list the last counts, as for the comparison.
     let mut sorted: Vec<&Incoming> = rows.iter().rev().copied().collect();
@@ -32,6 +54,7 @@ pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Resul
     let call_ids: Vec<&str> = keys.flat_map(|key| [CallId::uuid_of(key), key]).collect();
     lock(connection, &call_ids).await?;
     let stored = revision::stored(connection, &sorted).await?;
+    let unread = unread(connection, stored.values().map(|stored| stored.listed_by.as_str())).await?;
     let mut won = Vec::new();
     for row in sorted {
         let Some(shown) = stored.get(row.cdr.call_id.as_str()) else { continue };
@@ -40,7 +63,7 @@ pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Resul
         });
         if shown.version.content_hash != row.content_hash
             && !says_it
-            && (row.version().by_owner || !shown.version.by_owner)
+            && (row.version().precedence >= shown.version.precedence || unread.contains(&shown.listed_by))
             && shown.version.fetched_at <= row.requested_at
         {
             won.push((row, shown.revision + 1));

@@ -10,14 +10,13 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::revision::{self, Stored};
-use super::version::Version;
+use super::version::{Precedence, Version};
 use super::write::{OnConflict, write};
 use super::{Incoming, Origin};
 use crate::vobiz::{AccountId, CallId, Cdr, HomeCountry, Numeric, Payload};
 
 /// A version as it was kept.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "the columns of a row")]
 pub(super) struct KeptVersion {
     call_id: String,
     account_id: String,
@@ -27,8 +26,8 @@ pub(super) struct KeptVersion {
     payload: String,
     /// It wins over all that were asked for before it.
     overrules: bool,
-    /// See [`Version`].
-    by_owner: bool,
+    /// See [`Precedence`].
+    precedence: String,
     /// There is a note on the row that bytes of it were replaced.
     replaced: bool,
     updated_at: Option<DateTime<Utc>>,
@@ -83,7 +82,7 @@ pub(super) async fn kept(
     let found = sqlx::query_as!(
         KeptVersion,
         r#"select r.call_id, r.account_id, r.source = 'single' as "complete!", r.fetched_at, r.content_hash,
-                  r.payload::text as "payload!", r.overrules, r.by_owner, coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
+                  r.payload::text as "payload!", r.overrules, r.precedence, coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
                   r.call_direction, r.duration, r.billsec, r.cost::text as cost, r.streaming_cost::text as streaming_cost, r.total_cost::text as total_cost,
                   r.currency
            from vobiz.cdr_revision r left join vobiz.cdr c on c.call_id = r.call_id
@@ -155,11 +154,11 @@ pub(super) fn fold(
             attempts: 0,
             announced_at: None,
         };
-        versions.push((version.by_owner, row));
+        versions.push((Precedence::kept(version.precedence), row));
     }
     // The version shown may have been confirmed since it was kept: it stays the last one.
-    versions.sort_by_cached_key(|(by_owner, row)| {
-        let version = Version { by_owner: *by_owner, ..row.version() };
+    versions.sort_by_cached_key(|(precedence, row)| {
+        let version = Version { precedence: precedence.clone(), ..row.version() };
         (row.content_hash == shown.content_hash, Some(row.requested_at) >= overruled_at, version)
     });
     // The number of a record is that of each of its versions, whether they say it or not.
@@ -168,12 +167,12 @@ pub(super) fn fold(
     let mut versions = versions.into_iter().skip(base);
     let (_, mut row) = versions.next().ok_or(Impossible::Pruned)?;
     row.cdr.account_id = Some(row.account_id().clone());
-    for (by_owner, mut newer) in versions {
+    for (precedence, mut newer) in versions {
         // A row of a list that names no owner does not change the owner, but that of a sub-account's own list.
-        newer.cdr.account_id = if by_owner {
+        newer.cdr.account_id = if precedence.is_owners() {
             Some(newer.account_id().clone())
         } else {
-            newer.cdr.account_id.filter(|owner| *owner != listed_by)
+            newer.cdr.account_id.filter(|owner| owner.as_str() != precedence.listed_by())
         };
         newer.cdr = newer.cdr.laid_over(row.cdr);
         row = newer;

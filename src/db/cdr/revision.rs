@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::{Incoming, StoredByCall};
 use crate::db::base::columns::{column, numbered};
-use crate::db::cdr::version::Version;
+use crate::db::cdr::version::{Precedence, Version};
 use crate::vobiz::{CdrFields, Payload};
 
 /// The version that a row of `vobiz.cdr` shows.
@@ -19,8 +19,6 @@ pub(super) struct Stored {
     pub(super) payload: Option<Payload>,
     pub(super) complete: bool,
     pub(super) listed_by: String,
-    /// Whose the call is.
-    pub(super) owner: String,
     /// The number of the record; `None` if no version of it said one.
     pub(super) vobiz_id: Option<i64>,
 }
@@ -29,8 +27,8 @@ impl Stored {
     /// The same once a list row was laid over it. Building anew counts it as the next version.
     pub(super) fn followed_by(&self, row: &Incoming) -> Self {
         let updated_at = row.cdr.fields.updated_at;
-        let is_first_own = row.version().by_owner && row.listed_by.as_str() != self.listed_by;
-        let same = (updated_at.is_none() || updated_at == self.version.updated_at) && !is_first_own;
+        let same = (updated_at.is_none() || updated_at == self.version.updated_at)
+            && row.version().precedence == self.version.precedence;
         let fetched_at = if same { self.version.fetched_at.max(row.requested_at) } else { row.requested_at };
         Self {
             version: Version { updated_at, fetched_at, ..row.version() },
@@ -38,7 +36,6 @@ impl Stored {
             payload: None,
             complete: false,
             listed_by: row.listed_by.as_str().to_owned(),
-            owner: self.owner.clone(),
             vobiz_id: row.cdr.fields.vobiz_id.or(self.vobiz_id),
         }
     }
@@ -52,8 +49,7 @@ pub(super) async fn stored(
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
-        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id, c.account_id,
-                  vobiz.is_shown_by_owner(c) as "by_owner!",
+        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.account_id, c.vobiz_id,
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
            join vobiz.cdr c on c.call_id = n.call_id
@@ -73,7 +69,7 @@ pub(super) async fn stored(
         .map(|row| {
             let stored = Stored {
                 version: Version {
-                    by_owner: row.by_owner,
+                    precedence: Precedence::of(&row.listed_by, &row.account_id),
                     updated_at: row.updated_at,
                     fetched_at: row.fetched_at,
                     // The table checks the length.
@@ -83,7 +79,6 @@ pub(super) async fn stored(
                 payload: row.payload.map(Payload::new),
                 complete: row.source.as_deref() == Some("single"),
                 listed_by: row.listed_by,
-                owner: row.account_id,
                 vobiz_id: row.vobiz_id,
             };
             (row.call_id, stored)
@@ -121,13 +116,15 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Whether this version was kept before.
+/// Whether this version was kept before, and by nobody who comes after whoever says it now.
 pub(super) async fn contains(connection: &mut PgConnection, row: &Incoming) -> Result<bool, sqlx::Error> {
+    let precedence = row.version().precedence;
     sqlx::query_scalar!(
         r#"select exists (
-             select from vobiz.cdr_revision where call_id = $1 and content_hash = $2) as "contains!""#,
+             select from vobiz.cdr_revision where call_id = $1 and content_hash = $2 and precedence >= $3) as "contains!""#,
         row.cdr.call_id.as_str(),
-        &row.content_hash[..]
+        &row.content_hash[..],
+        precedence.as_str()
     )
     .fetch_one(connection)
     .await
@@ -180,7 +177,7 @@ async fn keep(
         "day_at" "timestamptz": DateTime<Utc> = |(row, _)| day(&row.cdr.fields).0.unwrap_or(row.requested_at); {"n.day_at"}
         "day_from" "text": &str = |(row, _)| day(&row.cdr.fields).1; {"n.day_from"}
         "overrules" "bool": bool = |_| overrules; {"n.overrules"}
-        "by_owner" "bool": bool = |(row, _)| row.version().by_owner; {"n.by_owner"}
+        "precedence" "text": String = |(row, _)| row.version().precedence.as_str().to_owned(); {"n.precedence"}
         "content_hash" "bytea": &[u8] = |(row, _)| row.content_hash.as_slice(); {"n.content_hash"}
         "payload" "text": &str = |(row, _)| row.cdr.payload.text(); {"n.payload::json"}
         updated_at: DateTime<Utc> = "updated_at";
@@ -216,28 +213,38 @@ pub(super) async fn count(connection: &mut PgConnection, call_ids: &[&str]) -> R
 }
 
 /// Moves the time of confirmation on: the version shown was still the one at `requested_at`. Without it, an answer that was
-/// asked for in between and comes late would win. What a sub-account's own list has confirmed is its own word from then on, and what others
-/// say of that confirms nothing.
+/// asked for in between and comes late would win.
 pub(super) async fn confirm(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let fetched: Vec<_> = rows.iter().map(|row| row.requested_at).collect();
-    let own: Vec<Option<&str>> =
-        rows.iter().map(|row| row.version().by_owner.then(|| row.listed_by.as_str())).collect();
     sqlx::query!(
-        "update vobiz.cdr c
-         set fetched_at = case when c.listed_by <> n.own then n.fetched_at else greatest(c.fetched_at, n.fetched_at) end,
-             listed_by = coalesce(n.own, c.listed_by)
-         from unnest($1::text[], $2::timestamptz[], $3::text[]) as n (call_id, fetched_at, own)
-         where c.call_id = n.call_id and (c.listed_by <> n.own
-           or c.fetched_at < n.fetched_at and (n.own is not null or not vobiz.is_shown_by_owner(c)))",
+        "update vobiz.cdr c set fetched_at = n.fetched_at
+         from unnest($1::text[], $2::timestamptz[]) as n (call_id, fetched_at)
+         where c.call_id = n.call_id and c.fetched_at < n.fetched_at",
         &call_ids as &[&str],
-        &fetched,
-        &own as &[Option<&str>]
+        &fetched
     )
     .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Has the days of these calls compared again, although nothing is shown of what another list now says of them: whoever comes first may
+/// say the same by now.
+pub(super) async fn reopen_days(connection: &mut PgConnection, call_ids: &[&str]) -> Result<(), sqlx::Error> {
+    if call_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"select vobiz.reopen(c.account_id, c.listed_by, least(c.day_at, c.end_time, c.created_at),
+                               greatest(c.day_at, c.end_time, c.created_at), true)::text as reopened
+           from vobiz.cdr c where c.call_id = any($1) order by c.call_id"#,
+        call_ids as &[&str]
+    )
+    .fetch_all(connection)
     .await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Which version of a CDR wins. Pure.
 //!
-//! Versions are ordered by (a sub-account's own word before that of others, `updated_at` nulls first, time of the request by Postgres's
+//! Versions are ordered by (whose word it is, a sub-account's before that of others, `updated_at` nulls first, time of the request by Postgres's
 //! clock, content hash): the same set of versions ends in the same row, in whatever order it comes in. A row of a list may lack keys that
 //! the single record has; there, an absent key says nothing.
 
@@ -11,15 +11,51 @@ use crate::vobiz::{Overlap, Payload};
 /// What orders versions of one call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// A sub-account's own list or record says so of its own call. Where the list of its parent shows the call as well and says something
-    /// else, each check of either would change what is billed, and whose the call is.
-    pub by_owner: bool,
+    /// Whose word it is.
+    pub precedence: Precedence,
     /// Vobiz's `updated_at`; `None` sorts first.
     pub updated_at: Option<DateTime<Utc>>,
     /// When it was asked for.
     pub fetched_at: DateTime<Utc>,
     /// SHA-256 of the content.
     pub content_hash: [u8; 32],
+}
+
+/// Whose list or record said something. Where the lists of two accounts show one call and say something else of it, each check of either
+/// would change what is billed, and whose the call is: so one of them comes first, whatever is newer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Precedence(String);
+
+impl Precedence {
+    /// What the list or record of an account said of a call of this owner: a sub-account's of its own calls comes first, then one of others.
+    pub fn of(listed_by: &str, owner: &str) -> Self {
+        let rank = match listed_by.starts_with("SA_") {
+            true if owner == listed_by => 2,
+            true => 1,
+            false => 0,
+        };
+        Self(format!("{rank}{listed_by}"))
+    }
+
+    /// As it is kept.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// One that was kept.
+    pub(super) fn kept(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The account that was asked.
+    pub(super) fn listed_by(&self) -> &str {
+        self.0.get(1..).unwrap_or_default()
+    }
+
+    /// A sub-account said so of its own call.
+    pub(super) fn is_owners(&self) -> bool {
+        self.0.starts_with('2')
+    }
 }
 
 /// What to do with a version that comes in where one is stored already.
@@ -52,8 +88,8 @@ pub fn decide(stored: VersionSide<'_>, incoming: VersionSide<'_>) -> VersionDeci
     if stored.version.content_hash == incoming.version.content_hash {
         return VersionDecision::Known;
     }
-    // What others say of a call beside its own account enriches it at most, as an older version does.
-    let is_others = stored.version.by_owner && !incoming.version.by_owner;
+    // What others say of a call beside whoever comes first enriches it at most, as an older version does.
+    let is_others = incoming.version.precedence < stored.version.precedence;
     match stored.payload.compare(incoming.payload) {
         Overlap::Same => VersionDecision::Known,
         // The list row says less and nothing else.

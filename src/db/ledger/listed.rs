@@ -28,7 +28,7 @@ pub async fn note(
     // In one statement each call once; of two rows of a page the second is as good as the first.
     let rows: BTreeMap<&str, &Cdr> = keys.iter().map(String::as_str).zip(rows.iter().copied()).collect();
     let (keys, rows): (Vec<&str>, Vec<&Cdr>) = rows.into_iter().unzip();
-    let owner = |row: &&Cdr| row.account_id.as_ref().unwrap_or(account).as_str().to_owned();
+    let owner = |row: &&Cdr| row.account_id.as_ref().map(|owner| owner.as_str().to_owned());
     let stated: Vec<StatedSeconds> = rows.iter().map(|row| row.stated_seconds()).collect();
     macro_rules! upsert {
         ($([$n:tt $type:tt $field:tt ($rust:ty) ($read:expr)])*) => {
@@ -42,7 +42,7 @@ pub async fn note(
                 account.as_str(),
                 day,
                 &keys as &[&str],
-                &column(rows.iter(), owner) as &[String],
+                &column(rows.iter(), owner) as &[Option<String>],
                 &column(stated.iter(), |seconds| seconds.duration.as_ref().map(Numeric::as_str)) as &[Option<&str>],
                 &column(stated.iter(), |seconds| seconds.billsec.as_ref().map(Numeric::as_str)) as &[Option<&str>],
                 $(&column(rows.iter().map(|row| &row.fields), $read) as &[$rust],)*
@@ -64,7 +64,8 @@ pub async fn note(
         currency: String = "currency";
     };
     upsert.execute(&mut *connection).await?;
-    let mut owners: Vec<String> = rows.iter().map(owner).filter(|owner| owner != account.as_str()).collect();
+    let mut owners: Vec<String> =
+        rows.iter().filter_map(owner).filter(|owner| owner != account.as_str()).collect();
     owners.sort();
     owners.dedup();
     if owners.is_empty() {
@@ -136,8 +137,8 @@ pub async fn twice(
 }
 
 /// First and last instant among the rows of a day's list, for each time that may decide the day. A time that lies outside the day in
-/// every zone of the world tells nothing of the zone, whatever the others of its row are. Nor does a row whose times contradict its
-/// duration, one whose duration was not read, or one that the list of another day shows as well.
+/// every zone of the world tells nothing of the zone, whatever the others of its row are. Nor does a row whose times contradict one
+/// another or its duration, one whose duration was not read, or one that the list of another day shows as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Of `start_time`.
@@ -169,6 +170,8 @@ pub async fn extremes(
                     num_nonnulls(l.start_time, l.end_time, l.created_at) > 0 as has_times,
                     -- A minute: times and durations are rounded in ways of their own.
                     l.duration is not null and coalesce(abs(extract(epoch from l.end_time - l.start_time) - l.duration) <= 60, true)
+                    -- No record is older than its call.
+                    and coalesce(l.created_at >= l.start_time - interval '1 minute', true)
                     and not exists (select from vobiz.listed_call o
                                     where o.account_id = l.account_id and o.call_id = l.call_id and o.list_day <> l.list_day) as tells
              from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2

@@ -190,9 +190,11 @@ async fn append_owner_totals(
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into vobiz.ledger_owner_total (check_id, owner, currency, calls, duration, billsec, cost, total)
-         select $1, l.owner, coalesce(l.currency, ''), count(*), coalesce(sum(l.duration), 0), coalesce(sum(l.billsec), 0),
+         -- A row that names no owner leaves the owner that the call has.
+         select $1, coalesce(l.owner, c.account_id, $2), coalesce(l.currency, ''), count(*), coalesce(sum(l.duration), 0), coalesce(sum(l.billsec), 0),
                 coalesce(sum(l.cost), 0), coalesce(sum(l.total_cost), 0)
          from vobiz.listed_call l
+         left join vobiz.cdr c on l.owner is null and c.call_id = l.call_id
          where l.account_id = $2 and l.list_day = $4
            and l.call_id not in (select t.call_id from vobiz.listed_twice($2, $3, $4) t where t.own_day = t.other_day)
          group by 2, 3",

@@ -86,7 +86,8 @@ async fn days_of_sums(
         r#"with wrong as materialized (
              select w.account_id, coalesce(w.quarter, vobiz.billing_day_start(w.day, s.billing_zone)) as first,
                     coalesce(w.quarter + interval '15 minutes', vobiz.billing_day_start(w.day + 1, s.billing_zone)) as last
-             from (select distinct account_id, day, quarter
+             -- A check adds up whole billing days: by one sum that was wrong, each differed that touches its billing day.
+             from (select distinct account_id, day, case when $4 then quarter end as quarter
                    from unnest($1::text[], $2::date[], $3::timestamptz[]) as n (account_id, day, quarter)) w
              cross join vobiz.setting s
            ), span as materialized (

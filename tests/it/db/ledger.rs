@@ -184,3 +184,36 @@ async fn a_transaction_that_is_older_than_the_check_reopens_the_day() {
     assert_eq!(world.database.count(reopened).await, 1);
     world.end().await;
 }
+
+/// A check adds up the whole billing days that its day touches: where Vobiz's days are cut by another zone, two days differ by one sum.
+#[tokio::test]
+async fn all_days_that_differed_by_one_sum_are_due_once_it_is_right() {
+    use vobiz_cdr::db::ledger::reopen::{WrongSpan, hurry_days_of_sums};
+    let db = crate::support::database::Database::new().await;
+    db.run(&format!(
+        "with spans as (
+           select d::date as day, d at time zone 'UTC' as from_at, (d + interval '1 day') at time zone 'UTC' as to_at
+           from generate_series(timestamp '2026-10-08', '2026-10-13', '1 day') d
+         ), checked as (
+           insert into vobiz.ledger_check
+             (account_id, day, cause, began_at, state, requests, day_of, from_at, to_at, missing_here, missing_there, differing, unreadable,
+              recovered, revised, billed_elsewhere, listed_twice, wrong_sums, unannounced, reason)
+           select '{ACCOUNT}', day, '1h', to_at, 'differs', 1, 'start_time', from_at, to_at, 0, 0, 0, 0, 0, 0, 0, 0,
+                  (day <> '2026-10-12')::int, 0, 'sums'
+           from spans
+           returning id, day, from_at, to_at
+         )
+         insert into vobiz.provider_day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id, check_at)
+         select '{ACCOUNT}', day, from_at, to_at, 'differs', to_at, to_at, id, vobiz.now() + interval '7 days' from checked"
+    ))
+    .await;
+    let right = [WrongSpan {
+        account_id: ACCOUNT.into(),
+        day: "2026-10-11".parse().unwrap(),
+        quarter: Some("2026-10-11T06:00:00Z".parse().unwrap()),
+    }];
+    hurry_days_of_sums(&mut *db.connection().await, &right).await.unwrap();
+    let due = "select day::text from vobiz.provider_day where check_at <= vobiz.now() order by day";
+    // From 18:30 UTC of the tenth to 18:30 of the eleventh.
+    assert_eq!(db.texts(due).await, ["2026-10-10", "2026-10-11"]);
+}

@@ -14,6 +14,7 @@ mod safe_to_bill;
 pub(crate) mod settled;
 mod sub_accounts;
 mod summary;
+mod two_lists;
 mod zone;
 
 use std::time::Duration;

@@ -17,11 +17,11 @@ use super::settled::settled_days;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::world::{TOKEN, account, credentials, fetcher, noon};
 
-const SUB: &str = "SA_TESTCD34";
-const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
+pub(super) const SUB: &str = "SA_TESTCD34";
+pub(super) const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
 
 /// A main account and its sub-account at a Vobiz that is so else.
-async fn parent_and_sub(options: SimulatorOptions) -> Simulator {
+pub(super) async fn parent_and_sub(options: SimulatorOptions) -> Simulator {
     let accounts = vec![
         simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
         simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
@@ -30,7 +30,7 @@ async fn parent_and_sub(options: SimulatorOptions) -> Simulator {
 }
 
 /// Makes it noon in India, and the ledger of the accounts begin with the day before yesterday; returns that instant.
-async fn ledger_world(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
+pub(super) async fn ledger_world(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
     let ids: Vec<AccountId> = ids.iter().map(|id| AccountId::new(id).unwrap()).collect();
     vobiz_cdr::db::account::register(&mut *database.connection().await, &ids).await.unwrap();
     let began = noon(database, vobiz, 330).await - TimeDelta::days(2);
@@ -42,7 +42,7 @@ async fn ledger_world(database: &Database, vobiz: &Simulator, ids: &[&str]) -> D
     began
 }
 
-fn place(vobiz: &Simulator, account: &str, started_at: DateTime<Utc>) {
+pub(super) fn place(vobiz: &Simulator, account: &str, started_at: DateTime<Utc>) {
     vobiz.place_call(CallSpec {
         account: Some(account.into()),
         started_at: Some(started_at),
@@ -52,7 +52,7 @@ fn place(vobiz: &Simulator, account: &str, started_at: DateTime<Utc>) {
 }
 
 /// Sweeps each account and checks all of its days.
-async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
+pub(super) async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
     let sweeper = Sweeper::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
     let ledger = Ledger::new(database.pool.clone(), accounts.to_vec(), Duration::ZERO, Metrics::new());
     let stop = CancellationToken::new();
@@ -62,7 +62,7 @@ async fn sweep_and_check(database: &Database, accounts: &[Arc<Account>]) {
     }
 }
 
-async fn states(database: &Database) -> Vec<String> {
+pub(super) async fn states(database: &Database) -> Vec<String> {
     database
         .texts(
             "select concat_ws(' ', account_id, state, calls_here, calls_there, reason) from vobiz.ledger_day

@@ -11,6 +11,7 @@ use crate::support::calls::{DIFFERS_FROM_ITS_VERSIONS, decode};
 use crate::support::database::{ACCOUNT, Database};
 
 const SUB: &str = "SA_TESTCD34";
+const OTHER_SUB: &str = "SA_TESTEF56";
 
 /// The sub-account's own list against its parent's, whichever comes first, however often, and whatever claims to be newer: amounts and owner
 /// are those of its own list from the first time on that it was read.
@@ -88,82 +89,124 @@ async fn without_a_list_of_its_own_the_newer_version_counts() {
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 struct Word {
-    is_own: bool,
+    /// Who was asked.
+    lister: &'static str,
     complete: bool,
     second: u32,
     /// Whom it names as the owner, if anybody.
     names: Option<&'static str>,
+    /// What the call costs by it; both may say the same.
+    cents: u32,
+    has_cost: bool,
     has_direction: bool,
     has_escape: bool,
     is_updated: bool,
+    /// The account is retired before it comes.
+    retired: bool,
 }
 
 impl Word {
-    /// Both change together, each four seconds; of money the parent's says something of its own.
+    /// What is said changes each four seconds.
+    fn state(&self) -> u32 {
+        self.second / 4
+    }
+
     fn incoming(&self, now: DateTime<Utc>) -> Incoming {
-        let (lister, cents) = if self.is_own { (SUB, 10) } else { (ACCOUNT, 50) };
-        let state = self.second / 4;
+        let lister = AccountId::new(self.lister).unwrap();
+        let state = self.state();
         let mut fields = vec![
             r#""uuid":"call""#.to_owned(),
-            format!(r#""total_cost":0.{}"#, cents + state),
+            format!(r#""state":{state}"#),
             r#""start_time":"2026-03-25T10:00:00Z""#.to_owned(),
         ];
-        fields.extend(self.names.map(|owner| format!(r#""account_id":"{owner}""#)));
-        fields.extend(
-            (self.has_direction || self.complete)
-                .then(|| format!(r#""call_direction":"{}bound""#, ["in", "out"][state as usize % 2])),
-        );
+        let mut say = |is_said: bool, field: String| fields.extend(is_said.then_some(field));
+        say(self.names.is_some(), format!(r#""account_id":"{}""#, self.names.unwrap_or_default()));
         // A list leaves keys out.
-        fields.extend(self.complete.then(|| r#""mos":4.5"#.to_owned()));
-        fields.extend(self.has_escape.then(|| r#""context":"a\\u0062""#.to_owned()));
-        fields.extend(self.is_updated.then(|| format!(r#""updated_at":"2026-03-25T10:{state:02}:00Z""#)));
+        let is_said = |drawn: bool| drawn || self.complete;
+        say(is_said(self.has_cost), format!(r#""total_cost":0.{}"#, self.cents));
+        let direction = ["in", "out"][state as usize % 2];
+        say(is_said(self.has_direction), format!(r#""call_direction":"{direction}bound""#));
+        say(self.complete, r#""mos":4.5"#.to_owned());
+        say(self.has_escape, r#""context":"a\\u0062""#.to_owned());
+        say(self.is_updated, format!(r#""updated_at":"2026-03-25T10:{state:02}:00Z""#));
         let at = now + TimeDelta::seconds(self.second.into());
         let body = format!("{{{}}}", fields.join(","));
-        let lister = AccountId::new(lister).unwrap();
         Incoming::new(decode(&body), &lister, Origin::Sweep, self.complete, at)
     }
 }
 
 fn words() -> impl Strategy<Value = Vec<Word>> {
-    let word = (any::<[bool; 4]>(), 0..20u32, 0..3usize);
-    (prop::collection::vec(word, 2..7), any::<bool>()).prop_map(|(words, is_updated)| {
-        let word =
-            |([is_own, complete, has_direction, has_escape], second, names): ([bool; 4], u32, usize)| Word {
-                is_own,
+    let word = (any::<[bool; 5]>(), 0..20u32, 0..3usize, 0..4usize);
+    let cents = any::<[[bool; 5]; 3]>();
+    (prop::collection::vec(word, 2..7), any::<bool>(), cents).prop_map(|(words, is_updated, cents)| {
+        let word = |(drawn, second, lister, names): ([bool; 5], u32, usize, usize)| {
+            let [complete, has_cost, has_direction, has_escape, retired] = drawn;
+            // Of one list, and one state, there is one amount.
+            let is_dear = cents[lister][second as usize / 4];
+            Word {
+                lister: [ACCOUNT, SUB, OTHER_SUB][lister],
                 complete,
                 second,
-                // Its own names itself or nobody.
-                names: [None, Some(SUB), Some(if is_own { SUB } else { ACCOUNT })][names],
+                names: [None, Some(ACCOUNT), Some(SUB), Some(OTHER_SUB)][names],
+                cents: if is_dear { 90 } else { 45 },
+                has_cost,
                 has_direction,
                 has_escape,
                 is_updated,
-            };
-        let mut words: Vec<Word> = words.into_iter().map(word).collect();
-        words[0] =
-            Word { is_own: true, names: words[0].names.filter(|name| *name == SUB), ..words[0].clone() };
-        words
+                retired,
+            }
+        };
+        words.into_iter().map(word).collect()
     })
 }
+
+impl Word {
+    fn is_own(&self) -> bool {
+        self.lister.starts_with("SA_") && self.names.is_none_or(|name| name == self.lister)
+    }
+}
+
+const BILLED: &str = "concat_ws(' ', account_id, total_cost, call_direction, updated_at)";
 
 /// Stores what was said in this order, in a transaction that is rolled back, and returns what is billed of the call.
 async fn billed_after(db: &Database, now: DateTime<Utc>, words: &[&Word]) -> String {
     let mut transaction = db.pool.begin().await.unwrap();
     let mut own_spoke = false;
+    let mut was: Vec<(u32, String)> = Vec::new();
     for word in words {
+        let retire =
+            "update vobiz.account set retired_at = case when $1 then vobiz.now() end where account_id = $2";
+        sqlx::query(retire).bind(word.retired).bind(SUB).execute(&mut *transaction).await.unwrap();
         cdr::upsert(&mut transaction, &[&word.incoming(now)]).await.unwrap();
-        own_spoke |= word.is_own;
-        let owner: String = sqlx::query_scalar("select account_id from vobiz.cdr")
+        own_spoke |= word.is_own();
+        let billed: String = sqlx::query_scalar(AssertSqlSafe(format!("select {BILLED} from vobiz.cdr")))
             .fetch_one(&mut *transaction)
             .await
             .unwrap();
-        assert!(!own_spoke || owner == SUB, "{words:?}");
+        assert!(!own_spoke || billed.starts_with("SA_"), "{billed}: {words:?}");
+        was.push((word.second, billed));
         let differs: i64 =
             sqlx::query_scalar(DIFFERS_FROM_ITS_VERSIONS).fetch_one(&mut *transaction).await.unwrap();
         assert_eq!(differs, 0, "the row is what its versions say: {words:?}");
     }
-    let billed =
-        "select concat_ws(' ', account_id, total_cost, call_direction, context, updated_at) from vobiz.cdr";
-    let row: String = sqlx::query_scalar(AssertSqlSafe(billed)).fetch_one(&mut *transaction).await.unwrap();
+    // What came in its time is known for each moment.
+    if words.is_sorted_by_key(|word| word.second) {
+        for (nth, (second, billed)) in was.iter().enumerate() {
+            if was.get(nth + 1).is_some_and(|(next, _)| next == second) {
+                continue;
+            }
+            let at = now + TimeDelta::milliseconds(i64::from(*second) * 1000 + 500);
+            let then: String =
+                sqlx::query_scalar(AssertSqlSafe(format!("select {BILLED} from vobiz.cdr_as_of($1)")))
+                    .bind(at)
+                    .fetch_one(&mut *transaction)
+                    .await
+                    .unwrap();
+            assert_eq!(&then, billed, "after second {second} of {words:?}");
+        }
+    }
+    let shown = format!("select {BILLED} || coalesce(context, '') from vobiz.cdr");
+    let row: String = sqlx::query_scalar(AssertSqlSafe(shown)).fetch_one(&mut *transaction).await.unwrap();
     let (reparsed, _) = cdr::reparse::reparse(&mut transaction, None, None, 10, true).await.unwrap();
     assert_eq!(
         (reparsed.calls, reparsed.changed),
@@ -175,7 +218,7 @@ async fn billed_after(db: &Database, now: DateTime<Utc>, words: &[&Word]) -> Str
 }
 
 #[test]
-fn what_two_lists_say_of_a_call_ends_in_its_own_lists_row_in_any_order() {
+fn what_two_lists_say_of_a_call_ends_in_one_row_in_any_order() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (db, now) = runtime.block_on(async {
         let db = Database::new().await;
@@ -189,10 +232,16 @@ fn what_two_lists_say_of_a_call_ends_in_its_own_lists_row_in_any_order() {
     TestRunner::new(config)
         .run(&orders, |(mut words, shuffled)| {
             words.sort_by_key(|word| word.second);
-            let newest = words.iter().rfind(|word| word.is_own).map_or(0, |word| word.second / 4);
             let expected = runtime.block_on(billed_after(&db, now, &words.iter().collect::<Vec<_>>()));
-            let start = format!("{SUB} 0.{}", 10 + newest);
-            prop_assert!(expected.starts_with(&start), "{} of {}", expected, start);
+            // What its own list says of the amount last is billed.
+            let of_one = words
+                .iter()
+                .all(|word| word.lister != OTHER_SUB && (word.is_own() || word.lister == ACCOUNT));
+            let own = words.iter().rfind(|word| word.is_own());
+            if let Some(own) = own.filter(|own| of_one && (own.has_cost || own.complete)) {
+                let start = format!("{SUB} 0.{}", own.cents);
+                prop_assert!(expected.starts_with(&start), "{} of {}", expected, start);
+            }
             let found = runtime.block_on(billed_after(&db, now, &shuffled.iter().collect::<Vec<_>>()));
             prop_assert_eq!(&found, &expected, "{:?}", shuffled);
             Ok(())
