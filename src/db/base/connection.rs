@@ -178,6 +178,8 @@ pub struct Acquired {
     limit: Duration,
     /// When it was taken out of the pool.
     taken: Instant,
+    /// It is the one that was left from the last piece of work.
+    is_kept: bool,
     /// What stood in the way of the work was mended, and it is done for the second time.
     mended: bool,
 }
@@ -191,7 +193,7 @@ async fn acquire_by(pool: &PgPool, deadline: Instant, limit: Duration) -> Result
     pooling::check(pool)?;
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => {
-            Ok(Acquired { connection, deadline, limit, taken: Instant::now(), mended: false })
+            Ok(Acquired { connection, deadline, limit, taken: Instant::now(), is_kept: false, mended: false })
         }
         Ok(Err(error)) => {
             credentials::note(&error);
@@ -211,9 +213,14 @@ pub async fn acquire_again(
     limit: Duration,
 ) -> Result<Acquired, DbError> {
     match kept.take() {
-        Some((connection, taken)) if !is_distrusted(taken.elapsed()) => {
-            Ok(Acquired { connection, deadline: Instant::now() + limit, limit, taken, mended: false })
-        }
+        Some((connection, taken)) if !is_distrusted(taken.elapsed()) => Ok(Acquired {
+            connection,
+            deadline: Instant::now() + limit,
+            limit,
+            taken,
+            is_kept: true,
+            mended: false,
+        }),
         _ => acquire(pool, limit).await,
     }
 }
@@ -228,6 +235,11 @@ pub enum Ended<T> {
 }
 
 impl Acquired {
+    /// Whether it is the connection that was left from the last piece of work, and not another one.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// The connection to work on, and the instant by which the work must be done.
     pub fn parts(&mut self) -> (&mut PgConnection, Instant) {
         (&mut self.connection, self.deadline)
