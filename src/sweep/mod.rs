@@ -10,6 +10,7 @@
 //! itself if one is due (`drain.rs`).
 
 mod drain;
+mod drain_progress;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use crate::list::{
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 use drain::Drain;
-pub use drain::Drained;
+pub use drain_progress::Drained;
 
 /// A page is asked for, answered and stored within this, or the sweep is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(180);
@@ -269,7 +270,7 @@ impl Sweeper {
             return Ok((swept, drained));
         };
         let plan = plan.narrowed();
-        let mut drain = Some((&drain_lease, Drain::begin(reader, backlog).await?));
+        let mut drain = Some((&drain_lease, Drain::begin(reader, &drain_lease, backlog).await?));
         let work =
             Box::pin(sweep_down(reader, &plan, (lease, session), &mut drain, &mut drained, &mut swept));
         let result = drain_lease.hold(&self.pool, work).await;

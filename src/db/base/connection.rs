@@ -15,7 +15,7 @@ use super::cause::{Cause, cause};
 use super::clock::ClockBehind;
 use super::distrust::{distrust_open_connections, doubt, is_distrusted, is_doubted, is_futile, note_futile};
 use super::fault::{Remedy, is_foreign_answer, remedy};
-use super::session::{self, SessionUser};
+use super::session::{self, OpenedSessions, SessionUser};
 use super::{credentials, partition, pooling, tls_files};
 
 /// A person waits no longer than this for what a pooler does.
@@ -92,20 +92,42 @@ const SURELY_ALIVE: Duration = Duration::from_secs(1);
 
 /// The pool of a command, of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
 pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
-    connect_as(SessionUser::Command, url, name, size)
+    connect_as(SessionUser::Command, url, name, size, OpenedSessions::default())
 }
 
 /// The same for the service.
 pub fn connect_service(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
-    connect_as(SessionUser::Service, url, name, size)
+    connect_noting(url, name, size, OpenedSessions::default())
 }
 
-fn connect_as(user: SessionUser, url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+/// The same, noting the server process of each session that is opened.
+pub fn connect_noting(
+    url: &str,
+    name: &str,
+    size: u32,
+    opened: OpenedSessions,
+) -> Result<PgPool, sqlx::Error> {
+    connect_as(SessionUser::Service, url, name, size, opened)
+}
+
+fn connect_as(
+    user: SessionUser,
+    url: &str,
+    name: &str,
+    size: u32,
+    opened: OpenedSessions,
+) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(size)
         // Asking each time would cost a round trip for each of the short statements.
         .test_before_acquire(false)
-        .after_connect(move |connection, _| Box::pin(session::prepare(connection, user)))
+        .after_connect(move |connection, _| {
+            let opened = opened.clone();
+            Box::pin(async move {
+                opened.note(session::prepare(connection, user).await?);
+                Ok(())
+            })
+        })
         .before_acquire(|connection, about| {
             Box::pin(async move {
                 if is_distrusted(about.age) {

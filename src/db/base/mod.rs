@@ -11,6 +11,7 @@ pub mod credentials;
 pub(super) mod distrust;
 pub(super) mod fault;
 pub mod migration;
+mod migration_lock;
 pub mod partition;
 pub mod pooling;
 pub mod retry;

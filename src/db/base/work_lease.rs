@@ -55,9 +55,7 @@ pub struct WorkLease {
 }
 
 impl WorkLease {
-    /// Takes the lease on a piece of work for the life of a connection; none if another session has it. That it has ended, or that the
-    /// session is gone, frees it; so does an end further away than twice the length of a lease, which a clock wrote that was ahead. (A little
-    /// ahead it may well have been: a clock that is set right robs nobody who works.)
+    /// Takes the lease on a piece of work for the life of a connection; none if another session has it. What frees it says `vobiz.is_free`.
     pub async fn take(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, sqlx::Error> {
         // Where there is a row, no insert: it would wait for a transaction of the holder, only to find that out.
         sqlx::query!(
@@ -74,11 +72,7 @@ impl WorkLease {
                  holder = concat_ws(' ', session_user, current_setting('application_name'), host(inet_client_addr()))
              where l.name in (
                select w.name from vobiz.work_lease w
-               where w.name = $1
-                 and (w.holder is null or w.expires_at <= vobiz.now() or w.expires_at > vobiz.now() + 2 * $2::interval
-                      -- Of the sessions of others a user may see no more than that they are there.
-                      or not exists (select from pg_stat_activity a
-                                     where a.pid = w.pid and coalesce(a.backend_start, w.session_began_at) = w.session_began_at))
+               where w.name = $1 and vobiz.is_free(w, $2)
                -- A holder that is about to commit has it locked, and keeps it.
                for update skip locked)
              returning l.fence",
