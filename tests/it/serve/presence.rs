@@ -209,10 +209,10 @@ async fn what_newer_settings_say_is_not_taken_back_by_the_older_ones() {
              create trigger note after delete on vobiz.account_replica for each row execute function public.note()",
         )
         .await;
-    for (accounts, gone) in [
-        (vec![(SECOND, SECOND_TOKEN), (ACCOUNT, TOKEN)], 0),
-        (vec![(SECOND, SECOND_TOKEN)], 1),
-        (vec![(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)], 1),
+    for (accounts, said_of, gone) in [
+        (vec![(SECOND, SECOND_TOKEN), (ACCOUNT, TOKEN)], 2, 0),
+        (vec![(SECOND, SECOND_TOKEN)], 1, 1),
+        (vec![(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)], 2, 1),
     ] {
         let mut somebody = database.connection().await;
         let lock = "begin; select from vobiz.account_replica for update";
@@ -235,7 +235,7 @@ async fn what_newer_settings_say_is_not_taken_back_by_the_older_ones() {
         }
         sqlx::raw_sql("rollback").execute(&mut *somebody).await.unwrap();
         until("it has reloaded", async || reloads() > before).await;
-        until_is("both are right", accounts.len() as i64, async || there(&database).await).await;
+        until_is("it is said of each", said_of, async || there(&database).await).await;
         let taken_back = database.texts("select account_id from public.taken_back").await;
         assert_eq!(taken_back, vec![ACCOUNT; gone], "{accounts:?}");
     }

@@ -105,18 +105,18 @@ async fn what_is_owed_does_not_age_while_nobody_at_all_is_there() {
         (KilledThenReceives, 8 * 1440, 60),
     ] {
         let db = Database::new().await;
-        let (fetched, receives, fetches) =
+        let (first, receives, next) =
             (Replica::new("host-a", 1), Replica::new("host-b", 2), Replica::new("host-a", 3));
         let begun = db.now().await;
         let at = async |minute| db.stop_clock(begun + TimeDelta::minutes(minute)).await;
         at(0).await;
-        present(&db, &fetched, Duty::Fetch).await;
+        present(&db, &first, Duty::Fetch).await;
         let stretches = "select count(*) from vobiz.account_pause where reason = 'unfetched'";
         assert_eq!(db.count(stretches).await, 0, "nobody was missed before the first start");
         db.owe(&["a"], true).await;
         db.postpone(waiting(db.lease_one().await, ErrorClass::NotYet)).await;
         if matches!(ends, Left | LeftThenReceives) {
-            account::leave(&mut *db.connection().await, &fetched).await.unwrap();
+            account::leave(&mut *db.connection().await, &first).await.unwrap();
         }
         if matches!(ends, LeftThenReceives | KilledThenReceives) {
             for minute in away - 10..away {
@@ -126,7 +126,7 @@ async fn what_is_owed_does_not_age_while_nobody_at_all_is_there() {
         }
         at(away).await;
         for _ in 0..2 {
-            present(&db, &fetches, Duty::Fetch).await;
+            present(&db, &next, Duty::Fetch).await;
         }
         assert!(unfetched_minutes(&db).await == 0.0, "{ends:?} {away}");
         at(away + 60).await;
