@@ -62,7 +62,7 @@ impl super::Ledger {
         };
         let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
         // Days that were compared in what it takes for the future would be opened.
-        account.check_clock(clock.now())?;
+        account.check_clock(clock.now()).await?;
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl super::Ledger {
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_if_free(reader, due).await;
         if !matches!(&checked, Ok(_) | Err(ListError::Stopped | ListError::Paused))
-            && !checked.as_ref().is_err_and(ListError::is_lost_lease)
+            && !checked.as_ref().is_err_and(|error| error.is_lost_lease() || error.is_clock_behind())
         {
             // Other days may fare better. (Of a day that another replica has taken over, it speaks.)
             let why = checked.as_ref().err().map(ListError::brief).unwrap_or_default();
@@ -133,7 +133,7 @@ impl super::Ledger {
             }
             let session = match waiting.take() {
                 Some(session) => Some(session),
-                None => LeaseSession::open(&self.pool, LeasedWork::Long).await?,
+                None => LeaseSession::open(&self.pool, LeasedWork::Long, &ledger::lease_name(id)).await?,
             };
             if let Some(mut session) = session {
                 match take_lease(&mut session, id).await {
@@ -155,7 +155,11 @@ impl super::Ledger {
 
 /// Checks a day, unless another replica is at a day of the account, or this one at as many days of others as it may.
 async fn check_if_free(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
-    let Some(mut session) = LeaseSession::open(reader.pool, LeasedWork::Long).await? else { return Ok(None) };
+    let Some(mut session) =
+        LeaseSession::open(reader.pool, LeasedWork::Long, &ledger::lease_name(reader.account.id())).await?
+    else {
+        return Ok(None);
+    };
     let Some(lease) = take_lease(&mut session, reader.account.id()).await? else {
         session.close(None).await;
         return Ok(None);

@@ -10,7 +10,7 @@ use crate::db::DbError;
 use crate::db::base::retry::on_conflict;
 use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof::{self, ProofStep, TASK};
-use crate::db::ledger::settled;
+use crate::db::ledger::{reopen, settled};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError, in_time, within};
 use crate::watch::heartbeat::Heartbeat;
@@ -68,7 +68,9 @@ async fn prove_if_due(
     if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
         return Ok(());
     }
-    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long).await? else { return Ok(()) };
+    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long, "the sums of the bill").await? else {
+        return Ok(());
+    };
     let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
     let proved = match &taken {
         Ok(Some(lease)) => {
@@ -119,11 +121,9 @@ async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofS
     if let ProofStep::Proved(day, wrong) = proved {
         if wrong > 0 {
             // Calls changed past the triggers, or the sums did. Whoever makes these right does not thereby settle the day.
-            let reopen = on_conflict!(fenced!(lease, connection, |transaction| settled::reopen_of_noted(
-                transaction,
-                day
-            )));
-            let days = reopen.await?;
+            let reopened =
+                on_conflict!(fenced!(lease, connection, |transaction| reopen::of_noted(transaction, day)));
+            let days = reopened.await?;
             if days > 0 {
                 warn!(%day, days, "settled days whose sums do not equal their calls are compared with Vobiz again");
             }
@@ -132,7 +132,7 @@ async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofS
         let differing = on_conflict!(fenced!(lease, connection, |transaction| async {
             let differing =
                 settled::compare(&mut *transaction, None, Some(day), Some(day)).await?.differences;
-            settled::reopen(&mut *transaction, &differing).await?;
+            reopen::reopen(&mut *transaction, &differing).await?;
             proof::advance(transaction, day, wrong).await?;
             Ok::<_, sqlx::Error>(differing)
         }))

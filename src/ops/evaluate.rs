@@ -13,7 +13,6 @@ use super::pauses::{is_unfetched, paused, paused_alone, unanswered, unfetched};
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
 use crate::db::base::blocker::Blocker;
-use crate::db::base::clock::MOST_BEHIND;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
@@ -117,14 +116,8 @@ pub struct ClockSkew {
     pub postgres: Option<f64>,
     /// The Vobiz API's, by its Date header.
     pub vobiz: Option<f64>,
-}
-
-impl ClockSkew {
-    /// By how many seconds Postgres's clock is so far behind that nothing is stored by it: behind Vobiz's, or ours where Vobiz has not said.
-    pub fn postgres_behind(&self) -> Option<f64> {
-        let behind = self.vobiz.unwrap_or(0.0) - self.postgres?;
-        (behind > MOST_BEHIND.as_seconds_f64()).then_some(behind)
-    }
+    /// By how many seconds Postgres's clock is so far behind that nothing is stored by it.
+    pub behind: Option<f64>,
 }
 
 /// All that is known of this process and its database.

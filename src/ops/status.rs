@@ -88,6 +88,9 @@ impl Ops {
             .iter()
             .filter_map(|account| account.client.clock_skew())
             .max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        let behind = configured.iter().filter_map(|account| account.clock_behind());
+        let behind =
+            behind.map(|behind| (behind.witness - behind.postgres).as_seconds_f64()).reduce(f64::max);
         StatusSnapshot {
             postgres: PostgresSnapshot {
                 answers: polls.answers,
@@ -148,7 +151,7 @@ impl Ops {
                     missing_partitions: thorough.missing_partitions.clone(),
                 })
                 .unwrap_or_default(),
-            clocks: ClockSkew { postgres: polls.clock_skew, vobiz },
+            clocks: ClockSkew { postgres: polls.clock_skew, vobiz, behind },
             conditions: self.metrics.lasting_conditions(),
             counted: polls.thorough.as_ref().map(|(at, _)| at.elapsed()),
             uptime: self.started.elapsed(),

@@ -184,7 +184,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     condition.raise_for(&error.brief(), error.cure());
-                    unpaid += 1;
+                    unpaid += u32::from(!error.is_clock_behind());
                     pause_after(unpaid, began.elapsed())
                 }
             };
@@ -241,7 +241,9 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Long).await? else {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Long, &backlog::lease_name(account.id())).await?
+        else {
             return Ok(None);
         };
         let taken =
@@ -265,7 +267,9 @@ impl Sweeper {
 
     /// Ends the reservation of a replica that died in the midst of a drain, so that its calls are leased, or drained, at once.
     async fn void_reservation(&self, account: &Account) -> Result<(), ListError> {
-        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Long).await? else {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Long, &backlog::lease_name(account.id())).await?
+        else {
             return Ok(());
         };
         let id = account.id();

@@ -139,7 +139,7 @@ impl Sweeper {
                     log_swept(account, &swept);
                 }
                 Err(error) => {
-                    failed += 1;
+                    failed += u32::from(!error.is_clock_behind());
                     condition.raise_for(&error.brief(), error.cure());
                 }
             }
@@ -227,7 +227,9 @@ impl Sweeper {
         if account.is_paused().await? {
             return Ok(None);
         }
-        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Sweep).await? else {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Sweep, &account::lease_name(account.id())).await?
+        else {
             return Ok(None);
         };
         let taken = in_time(WorkLease::take(session.connection(), &account::lease_name(account.id()))).await;

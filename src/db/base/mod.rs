@@ -10,6 +10,7 @@ pub(super) mod connection;
 pub mod credentials;
 pub(super) mod distrust;
 pub(super) mod fault;
+pub mod lease_place;
 pub mod migration;
 mod migration_lock;
 pub mod partition;
