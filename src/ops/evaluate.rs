@@ -74,8 +74,9 @@ pub struct PostgresSnapshot {
     /// Why no further connection opens, where one of our pools waits for one in vain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_connection: Option<Cause>,
-    /// It takes no writes.
-    pub read_only: bool,
+    /// Why it takes no writes, if so: `standby`, or where it was set to read only, as `pg_settings` names the place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
     /// Who holds locks that sessions of ours wait for, or waited for within the last minute (then with nobody waiting).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blockers: Vec<Blocker>,

@@ -59,7 +59,7 @@ pub(crate) fn well() -> StatusSnapshot {
             lasting: Duration::from_secs(90_000),
             failure: None,
             no_connection: None,
-            read_only: false,
+            read_only: None,
             blockers: vec![],
             lease_holders: vec![],
         },
@@ -295,7 +295,13 @@ fn every_condition_is_said_once_and_with_its_cure() {
             "NTP",
         ),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
-        (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
+        (with(|snapshot| snapshot.postgres.read_only = Some("standby".into())), "takes no writes", "primary"),
+        (with(|snapshot| snapshot.postgres.read_only = Some("user".into())), "takes no writes", "our role:"),
+        (
+            with(|snapshot| snapshot.postgres.read_only = Some("configuration file".into())),
+            "takes no writes",
+            "disk",
+        ),
     ] {
         let acts = evaluate(&snapshot);
         assert_eq!(acts.len(), 1, "{acts:?}");

@@ -97,7 +97,7 @@ impl Ops {
                 lasting: polls.since.elapsed(),
                 failure: polls.failure.clone(),
                 no_connection: polls.no_connection.clone(),
-                read_only: quick.is_some_and(|quick| quick.read_only),
+                read_only: quick.and_then(|quick| quick.read_only.clone()),
                 blockers: polls.blockers(),
                 lease_holders: polls.lease_holders(),
             },

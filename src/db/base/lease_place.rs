@@ -1,5 +1,6 @@
 //! How many sessions of leases a process may have, and whose turn it is.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Places {
             .map(|((_, of), wait)| (of.clone(), now - wait.since))
             .filter(|(_, waited)| *waited > longer_than)
             .collect();
-        lasting.sort_unstable_by(|one, other| other.1.cmp(&one.1));
+        lasting.sort_unstable_by_key(|(_, waited)| Reverse(*waited));
         lasting
     }
 
