@@ -22,6 +22,7 @@ create table vobiz.account (
   summary_cost   text check (summary_cost in ('total_cost', 'cost')),
   registered_at  timestamptz not null default vobiz.now(),
   retired_at     timestamptz,
+  fetcher_left_at timestamptz,
   -- A pause is whole or absent.
   constraint pause_is_whole check (
     (pause_reason is null) = (paused_until is null) and (pause_reason is null) = (paused_since is null)),
@@ -50,6 +51,7 @@ comment on column vobiz.account.day_offset is 'How far east of UTC Vobiz''s days
 comment on column vobiz.account.summary_cost is 'Which field the total_cost of Vobiz''s summaries adds up; null until a day with streaming shows it.';
 comment on column vobiz.account.registered_at is 'When the service first knew of the account: callbacks can have been missed from then on.';
 comment on column vobiz.account.retired_at is 'The promise ends here: a person retired the account (vobiz.audit says who and why). Null: it goes on. A service that is configured with it again makes it null.';
+comment on column vobiz.account.fetcher_left_at is 'When a process that fetched calls of the account was last there, of those that have left or are long gone; null: none has.';
 
 create table vobiz.account_pause (
   account_id text not null references vobiz.account,
@@ -64,7 +66,7 @@ comment on table  vobiz.account_pause is 'History of the pauses: the age of a fa
 comment on column vobiz.account_pause.account_id is 'The paused account.';
 comment on column vobiz.account_pause.started_at is 'When the pause began.';
 comment on column vobiz.account_pause.until_at is 'When it ended, or when it is due to end.';
-comment on column vobiz.account_pause.reason is 'Why: the pause_reason of the account at its beginning; unfetched: no process fetched (vobiz.note_unfetched).';
+comment on column vobiz.account_pause.reason is 'Why: the pause_reason of the account at its beginning; unfetched: no process fetched (vobiz.note_unfetched, vobiz.note_fetcher_back).';
 
 -- What each replica sees of the account: one whose way to Vobiz or whose token is wrong must not stop the others. And who is configured with it.
 create table vobiz.account_replica (

@@ -15,27 +15,6 @@ begin
   end loop;
 end $$;
 
--- Temporary tables and large objects are disk that every login may fill. Who migrates without owning the database, or without being a
--- superuser, cannot take them away: then `vobiz-cdr migrate roles` says by what they are.
-do $$
-declare
-  maker text;
-begin
-  perform set_config('client_min_messages', 'error', true);
-  begin
-    if has_database_privilege('public', current_database(), 'temporary') then
-      execute format('revoke temporary on database %I from public', current_database());
-    end if;
-    foreach maker in array array['lo_create(oid)', 'lo_creat(integer)', 'lo_from_bytea(oid, bytea)'] loop
-      if has_function_privilege('public', 'pg_catalog.' || maker, 'execute') then
-        execute format('revoke execute on function pg_catalog.%s from public', maker);
-      end if;
-    end loop;
-  exception
-    when insufficient_privilege then null;
-  end;
-end $$;
-
 do $$
 declare
   relation record;

@@ -132,7 +132,7 @@ impl super::Ledger {
             }
             let session = match waiting.take() {
                 Some(session) => Some(session),
-                None => LeaseSession::open(&self.pool, LeasedWork::Long).await?,
+                None => LeaseSession::open(&self.pool, LeasedWork::Long, &ledger::lease_name(id)).await?,
             };
             if let Some(mut session) = session {
                 match take_lease(&mut session, id).await {
@@ -154,7 +154,11 @@ impl super::Ledger {
 
 /// Checks a day, unless another replica is at a day of the account, or this one at as many days of others as it may.
 async fn check_if_free(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
-    let Some(mut session) = LeaseSession::open(reader.pool, LeasedWork::Long).await? else { return Ok(None) };
+    let Some(mut session) =
+        LeaseSession::open(reader.pool, LeasedWork::Long, &ledger::lease_name(reader.account.id())).await?
+    else {
+        return Ok(None);
+    };
     let Some(lease) = take_lease(&mut session, reader.account.id()).await? else {
         session.close(None).await;
         return Ok(None);

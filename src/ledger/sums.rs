@@ -68,7 +68,9 @@ async fn prove_if_due(
     if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
         return Ok(());
     }
-    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long).await? else { return Ok(()) };
+    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long, "the sums of the bill").await? else {
+        return Ok(());
+    };
     let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
     let proved = match &taken {
         Ok(Some(lease)) => {

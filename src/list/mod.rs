@@ -14,7 +14,7 @@ use crate::db::base::work_lease;
 use crate::db::{self, Fault};
 use crate::vobiz::FetchError;
 pub(crate) use page::{Found, ListTally, StoredPage};
-pub(crate) use reader::{DB_TIMEOUT, ListReader, MOST_PAGES, PER_PAGE};
+pub(crate) use reader::{DB_TIMEOUT, FoundBacklog, ListReader, MOST_PAGES, PER_PAGE};
 pub(crate) use walk::ListWalk;
 
 /// The longest pause after reads that failed.

@@ -350,12 +350,36 @@ impl ListReader<'_> {
 
     /// The backlog, if there is one that nobody has reserved.
     pub(crate) async fn backlog(&self) -> Result<Option<Backlog>, ListError> {
-        if !self.snapshot().await?.is_some_and(|snapshot| snapshot.is_backlog() && !snapshot.reserved) {
-            return Ok(None);
+        let found = self.look().await?;
+        Ok(if let FoundBacklog::Whole(backlog) = found { Some(backlog) } else { None })
+    }
+
+    /// The same, seeing a reservation whose maker is gone.
+    pub(crate) async fn look(&self) -> Result<FoundBacklog, ListError> {
+        match self.snapshot().await? {
+            Some(snapshot) if snapshot.abandoned => Ok(FoundBacklog::Abandoned),
+            Some(snapshot) if snapshot.is_backlog() && !snapshot.reserved => {
+                Ok(self.measure().await?.map_or(FoundBacklog::Nothing, FoundBacklog::Whole))
+            }
+            _ => Ok(FoundBacklog::Nothing),
         }
+    }
+
+    async fn measure(&self) -> Result<Option<Backlog>, ListError> {
         let account = self.account.id();
         Ok(timed!(self.pool, DB_TIMEOUT, |connection| backlog::measure(connection, account)).await?)
     }
+}
+
+/// What of a backlog is there to drain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FoundBacklog {
+    /// None, or another replica is at it.
+    Nothing,
+    /// Calls are reserved for a drain that nobody goes on with.
+    Abandoned,
+    /// One that nobody has reserved.
+    Whole(Backlog),
 }
 
 /// Whether rows ought to be on a page that has none. A list without rows may say that it has one page.

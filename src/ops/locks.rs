@@ -37,7 +37,8 @@ pub(super) fn locks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 pub(super) fn held(error: &str, snapshot: &StatusSnapshot) -> Option<(String, String)> {
     const LOCK: [&str; 5] =
         ["55P03", "57014", "no answer in time", "no answer from Postgres", "migrations run was not free"];
-    let blocker = snapshot.postgres.blockers.first()?;
+    // To end one of ours would be a second fault: it has limits of its own.
+    let blocker = snapshot.postgres.blockers.iter().find(|blocker| !blocker.is_ours())?;
     LOCK.iter()
         .any(|words| error.contains(words))
         .then(|| (format!("; {blocker} holds a lock that sessions of ours wait for"), blocker.cure()))
@@ -64,7 +65,7 @@ mod tests {
             (psql(2, 1, 40.0), Some("1 session of ours waits for a lock that session 2 (")),
             (psql(2, 1, 9.0), None),
             (psql(2, 0, 40.0), None),
-            (ours, None),
+            (ours.clone(), None),
         ] {
             let (mut snapshot, mut acts) = (well(), Vec::new());
             snapshot.postgres.blockers = vec![blocker.clone()];
@@ -74,16 +75,20 @@ mod tests {
                 shown.map(|_| true),
                 "{acts:?}"
             );
-            // Whatever it is, it explains what a lock has ended.
-            for (error, explains) in [
-                ("canceling statement due to lock timeout, SQLSTATE 55P03", true),
-                ("no answer in time", true),
-                ("no room, SQLSTATE 53100", false),
-            ] {
-                assert_eq!(
-                    held(error, &snapshot).is_some_and(|(words, _)| words.contains(&blocker.to_string())),
-                    explains
-                );
+            // For however long: it explains what a lock has ended. To end one of ours is advised to nobody, whoever comes first.
+            for behind in [false, true] {
+                if behind {
+                    snapshot.postgres.blockers.insert(0, ours.clone());
+                }
+                for (error, explains) in [
+                    ("canceling statement due to lock timeout, SQLSTATE 55P03", true),
+                    ("no answer in time", true),
+                    ("no room, SQLSTATE 53100", false),
+                ] {
+                    let named =
+                        held(error, &snapshot).is_some_and(|(words, _)| words.contains(&blocker.to_string()));
+                    assert_eq!(named, explains && !blocker.is_ours(), "{error}: {blocker}");
+                }
             }
         }
         assert_eq!(held("SQLSTATE 55P03", &well()), None);

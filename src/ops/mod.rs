@@ -81,6 +81,7 @@ pub struct Ops {
     polls: Mutex<Polls>,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     uncounted: Arc<Condition>,
+    waiting: Arc<Condition>,
     /// One scrape at a time: gauges are set and read together.
     scrape: Mutex<()>,
 }
@@ -94,6 +95,10 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// The state of a process that starts.
     pub fn new(settings: OpsSettings, metrics: Metrics) -> Arc<Self> {
+        let waiting = metrics.condition(
+            "work has waited for over ten minutes for its turn in this process, which sweeps, drains, checks days and proves at four places at a time",
+            "it goes on by itself, who has waited longest first; where it lasts, start another process with the same settings: they share the work",
+        );
         let uncounted = metrics.condition(
             evaluate::UNPOLLED,
             "the error says why: a missing permission, a lock, or a Postgres that is too slow",
@@ -108,6 +113,7 @@ impl Ops {
             polls: Mutex::new(Polls::new()),
             ready: tokio::sync::Mutex::default(),
             uncounted,
+            waiting,
             scrape: Mutex::default(),
         })
     }

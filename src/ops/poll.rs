@@ -1,5 +1,6 @@
 //! Polling Postgres, every few seconds, and remembering what was seen.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::Ops;
 use super::conditions::IN_VAIN;
 use super::evaluate::AWAY;
 use crate::db::base::blocker::{self, Blocker};
+use crate::db::base::lease_place::{LeasedWork, Places};
 use crate::db::base::pooling;
 use crate::db::overview::{self, Quick, Thorough};
 use crate::db::timed;
@@ -33,6 +35,8 @@ const POOLING_EVERY: Duration = Duration::from_secs(15);
 const SUSPICION_EVERY: Duration = Duration::from_millis(500);
 /// A statement that waited for a lock is over by its own limits; who held it is remembered for so long.
 const BLOCKER_REMEMBERED: Duration = Duration::from_secs(60);
+/// Whose turn does not come for so long is named.
+const WAITS_LONG: Duration = Duration::from_secs(600);
 const STALL_AFTER: Duration = Duration::from_secs(90);
 
 /// What was seen, and when.
@@ -138,6 +142,7 @@ impl Ops {
             let answered = self.poll(pool).await;
             self.poll_locks(pool).await;
             self.poll_connections(pool).await;
+            self.poll_places(pool);
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_conditions().is_empty() {
                 let _ = self.ready().await;
@@ -218,6 +223,27 @@ impl Ops {
                 lock().note_locks(Instant::now(), blockers, lease_holders, &still_there);
             }
             Err(error) => debug!(%error, "who holds locks could not be seen"),
+        }
+    }
+
+    /// Who finds no place for its work: counted, and said where it lasts.
+    fn poll_places(&self, pool: &PgPool) {
+        let places = Places::of(pool);
+        for (work, name) in LeasedWork::ALL {
+            let counter = self.metrics.leased_work_refused.with_label_values(&[name]);
+            counter.inc_by(places.refused(work).saturating_sub(counter.get()));
+        }
+        let waiting = places.waiting(WAITS_LONG);
+        if let Some((_, longest)) = waiting.first() {
+            let names: BTreeSet<&str> = waiting.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            self.waiting.raise(&format_args!(
+                "{}, for up to {} min",
+                names.join(", "),
+                longest.as_secs() / 60
+            ));
+        } else {
+            self.waiting.clear();
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::account::{SYSTEM_USERS, look_up};
 use super::error::StartError;
+use super::folder;
 
 /// Links on one way at most, as the kernel has it.
 const MOST_LINKS: usize = 40;
@@ -74,18 +75,38 @@ impl Trusted {
         Ok(())
     }
 
-    /// Refuses the folder itself where it is another user's, or all may write to it.
+    /// Refuses the folder itself (its real path) where it is another user's, or all may write to it.
     pub(super) fn check_folder(&self, folder: &Path) -> Result<(), StartError> {
         let found = folder.metadata().map_err(StartError::file("look at", folder))?;
-        if !self.0.contains(&found.uid()) {
+        if !self.0.contains(&found.uid()) && !is_home_of_its_cluster(folder, found.uid())? {
             return Err(StartError::Owner { folder: folder.to_owned(), owner: found.uid() });
         }
-        if found.permissions().mode() & 0o002 != 0 {
-            let why = "every user may write to it: chmod o-w, or name a folder in it".to_owned();
-            return Err(untrusted(folder, why));
+        let mode = found.permissions().mode();
+        if mode & 0o002 != 0 {
+            // In a folder that all may rename in, one below is no better.
+            let or = if may_be_renamed_in(mode) { "" } else { ", or name a folder in it" };
+            return Err(untrusted(folder, format!("every user may write to it: chmod o-w as its owner{or}")));
         }
         Ok(())
     }
+}
+
+/// For root: whether the cluster in a folder is its owner's, as in the mounted folder of another account, or where root starts what that
+/// account has run. The server then runs as that account, which can do no more to the data than it could before. Not where the folder lies
+/// in one that all may write to: there, anybody may have made it first.
+fn is_home_of_its_cluster(data_dir: &Path, owner: u32) -> Result<bool, StartError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(false);
+    }
+    for above in data_dir.ancestors().skip(1) {
+        let found = above.metadata().map_err(StartError::file("look at", above))?;
+        if found.permissions().mode() & 0o002 != 0 {
+            return Ok(false);
+        }
+    }
+    let Some(cluster) = folder::newest_cluster(data_dir)? else { return Ok(false) };
+    let found = cluster.path.metadata().map_err(StartError::file("look at", &cluster.path))?;
+    Ok(found.uid() == owner)
 }
 
 /// Written to by all, and without the bit that leaves to each what is each one's.
@@ -123,10 +144,13 @@ mod tests {
     fn a_folder_that_others_may_write_to_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         ours().check_folder(dir.path()).unwrap();
-        for mode in [0o777, 0o1777, 0o702] {
+        for (mode, is_sticky) in [(0o777, false), (0o1777, true), (0o702, false)] {
             set_mode(dir.path(), mode);
             let error = ours().check_folder(dir.path()).unwrap_err().to_string();
             assert!(error.contains("every user may write to it"), "{error}");
+            // What is advised helps.
+            assert_eq!(error.contains("name a folder in it"), is_sticky, "{error}");
+            assert_eq!(ours().check_way(&dir.path().join("in/it")).is_ok(), is_sticky);
         }
         // Of a folder below, only who may rename it is asked.
         let below = dir.path().join("a/b");
@@ -178,5 +202,45 @@ mod tests {
         lchown(&data, Some(4242), None).unwrap();
         let error = ours().check_folder(&data).unwrap_err();
         assert!(matches!(error, StartError::Owner { owner: 4242, .. }), "{error}");
+    }
+
+    #[test]
+    fn root_goes_by_the_owner_of_a_cluster_in_a_folder_that_is_the_same_owners() {
+        if !rustix::process::geteuid().is_root() {
+            println!("only root can make something another user's");
+            return;
+        }
+        let own = |path: &Path, uid: u32| lchown(path, Some(uid), None).unwrap();
+        let made = |place: &Path| {
+            let folder = place.join("data");
+            fs::create_dir_all(folder.join("pgdata-17")).unwrap();
+            fs::write(folder.join("pgdata-17/PG_VERSION"), "17").unwrap();
+            own(&folder, 4242);
+            own(&folder.join("pgdata-17"), 4242);
+            folder
+        };
+        let is_taken = |folder: &Path| match ours().check_folder(folder) {
+            Ok(()) => true,
+            Err(StartError::Owner { owner: 4242, .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let closed = tempfile::tempdir_in("/var/lib").unwrap();
+        let folder = made(closed.path());
+        assert!(is_taken(&folder));
+        for another in [0, 4343] {
+            own(&folder.join("pgdata-17"), another);
+            assert!(!is_taken(&folder), "the cluster is that of {another}");
+        }
+        // Made by whoever came first.
+        let open = tempfile::tempdir_in("/var/lib").unwrap();
+        set_mode(open.path(), 0o1777);
+        assert!(!is_taken(&made(open.path())));
+        fs::create_dir(open.path().join("below")).unwrap();
+        assert!(!is_taken(&made(&open.path().join("below"))));
+        // All may write to it: no matter whose it is.
+        own(&folder.join("pgdata-17"), 4242);
+        set_mode(&folder, 0o777);
+        let error = ours().check_folder(&folder).unwrap_err().to_string();
+        assert!(error.contains("every user may write to it"), "{error}");
     }
 }

@@ -285,10 +285,11 @@ impl Writer {
         owed: &[&Owed],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
-        if self.kept.is_none() {
+        let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
+        // Another connection, as after one that is no longer trusted, has another process.
+        if !acquired.is_kept() {
             self.process = None;
         }
-        let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
         let refused = self.refused.as_ref();
         loop {
             let (connection, deadline) = acquired.parts();

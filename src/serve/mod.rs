@@ -28,6 +28,7 @@ use tracing::info;
 
 use crate::account::{self, Account};
 use crate::config::{Part, ServeConfig};
+use crate::db::base::session::OpenedSessions;
 use crate::db::{self, timed};
 use crate::fetch::{FROM_BEGINNING_EVERY, FetchSettings, Fetcher};
 use crate::ledger::{self, Ledger};
@@ -38,7 +39,7 @@ use crate::vobiz::HomeCountry;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use port::listen;
-use presence::Presence;
+use presence::{Presence, PresentPresence};
 use reload::Reloading;
 pub use shutdown::Ending;
 
@@ -108,7 +109,8 @@ impl Service {
             metrics.clone(),
         );
         let ops_port = open_ops_port(&config, &ops, &metrics).await?;
-        let pool = db::connect_service(url, "worker", config.concurrency.clamp(4, 8))?;
+        let opened = OpenedSessions::default();
+        let pool = db::connect_noting(url, "worker", config.concurrency.clamp(4, 8), opened.clone())?;
         let prepared = async {
             let home = setup::database(&pool, &config, migrate).await?;
             let accounts = account::open(&pool, &config.vobiz(), home).await?;
@@ -116,7 +118,7 @@ impl Service {
             Presence::of(&config).say(&pool).await?;
             Ok((home, accounts))
         };
-        let (home, accounts) = setup::naming_blockers(&pool, Box::pin(prepared)).await?;
+        let (home, accounts) = setup::naming_blockers(&pool, &opened, Box::pin(prepared)).await?;
         let public = if config.parts.contains(&Part::Receive) {
             let bound = TcpListener::bind(config.listen).await;
             Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
@@ -173,6 +175,9 @@ impl Service {
         let workers = Workers { pool: pool.clone(), metrics: metrics.clone() };
         ops.set_accounts(accounts.clone());
         let stop_workers = workers.start(&config, accounts, &mut loops);
+        let presence = PresentPresence::new(Presence::of(&config));
+        let said = Arc::clone(&presence).say_on(pool.clone(), &metrics, stop_rest.clone());
+        run_loop(&mut loops, "presence", &stop_rest, said);
         run_loop(
             &mut loops,
             "partitions",
@@ -208,6 +213,7 @@ impl Service {
             stop_endpoint,
             stop_rest,
             home,
+            presence,
             reloading: Reloading::new(&metrics),
             url,
             pool,
@@ -229,6 +235,7 @@ struct RunningService {
     stop_endpoint: CancellationToken,
     stop_rest: CancellationToken,
     home: HomeCountry,
+    presence: Arc<PresentPresence>,
     reloading: Reloading,
     /// Where the pools lead.
     url: String,
@@ -281,8 +288,6 @@ impl Workers {
         loops: &mut JoinSet<EndedLoop>,
     ) -> CancellationToken {
         let stop = CancellationToken::new();
-        let present = Presence::of(config).say_on(self.pool.clone(), &self.metrics, stop.clone());
-        run_loop(loops, "presence", &stop, present);
         if config.parts.contains(&Part::Fetch) {
             let settings = FetchSettings {
                 concurrency: config.concurrency,

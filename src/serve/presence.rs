@@ -1,9 +1,11 @@
 //! That this process is configured with its accounts, and what it does for them, said in Postgres again and again: who retires an account must
 //! know of a process that only takes callbacks, or whose sweep has nothing to do for hours; and where nobody fetches, it must be known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -49,10 +51,43 @@ impl Presence {
         Ok(())
     }
 
-    /// Says it until told to stop, and takes back what it has said of accounts that are no longer configured. An account that was retired
-    /// all the same (Postgres was away from here for long, or this process stood still) is taken up again, as it would be at a start.
+    /// Says it once, and takes back what was said of accounts that are no longer configured. An account that was retired all the same
+    /// (Postgres was away from here for long, or this process stood still) is taken up again, as it would be at a start: returns which.
+    async fn renew(&self, pool: &PgPool, stop: &CancellationToken) -> Result<Vec<String>, DbError> {
+        self.say(pool).await?;
+        if !stop.is_cancelled() {
+            let replica = Replica::this();
+            timed!(pool, SAID_WITHIN, |connection| leave_others(connection, &replica, &self.ids)).await?;
+        }
+        timed!(pool, SAID_WITHIN, |connection| setup::take_up(connection, &self.ids)).await
+    }
+}
+
+/// What is said of this process at present: one for its life, so that what the settings of before say never takes back what the newer ones
+/// do.
+#[derive(Debug)]
+pub(super) struct PresentPresence(Mutex<Presence>);
+
+impl PresentPresence {
+    pub(super) fn new(presence: Presence) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(presence)))
+    }
+
+    /// Says what newer settings make of it, and from then on only that; returns what was said before.
+    pub(super) async fn change(&self, newer: Presence, pool: &PgPool) -> Result<Presence, DbError> {
+        let mut now = self.0.lock().await;
+        newer.say(pool).await?;
+        Ok(std::mem::replace(&mut now, newer))
+    }
+
+    /// Goes back to what was said before.
+    pub(super) async fn change_back(&self, before: Presence) {
+        *self.0.lock().await = before;
+    }
+
+    /// Says it until told to stop.
     pub(super) fn say_on(
-        self,
+        self: Arc<Self>,
         pool: PgPool,
         metrics: &Metrics,
         stop: CancellationToken,
@@ -68,21 +103,12 @@ impl Presence {
              nothing to do. This is said for an hour",
         );
         async move {
-            let replica = Replica::this();
             let mut last_taken_up: Option<(Instant, String)> = None;
             while !stop.is_cancelled() {
                 heartbeat.beat();
-                let said = async {
-                    self.say(&pool).await?;
-                    if !stop.is_cancelled() {
-                        timed!(&pool, SAID_WITHIN, |connection| leave_others(
-                            connection, &replica, &self.ids
-                        ))
-                        .await?;
-                    }
-                    timed!(&pool, SAID_WITHIN, |connection| setup::take_up(connection, &self.ids)).await
-                };
-                match said.await {
+                // Held for the whole of it: a reload waits, and is not half undone.
+                let said = self.0.lock().await.renew(&pool, &stop).await;
+                match said {
                     Ok(again) => {
                         condition.clear();
                         if !again.is_empty() {

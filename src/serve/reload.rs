@@ -109,7 +109,9 @@ impl RunningService {
     /// Goes over to the accounts of newer settings, as soon as they are opened.
     async fn reload(&mut self, newer: Box<ServeConfig>, asked: bool) {
         self.reloading.config = None;
-        let accounts = match setup::accounts_anew(&self.pool, &newer, self.home, &self.ops.accounts()).await {
+        let old = self.ops.accounts();
+        let anew = setup::accounts_anew(&self.pool, &newer, self.home, &self.presence, &old);
+        let accounts = match anew.await {
             Ok(accounts) => accounts,
             Err(error) => {
                 say(&self.reloading.accounts, &error, asked);

@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::error::DatabaseError;
 use sqlx::{PgConnection, PgPool};
+use tokio::time::error::Elapsed;
 use tracing::{debug, info, warn};
 
-use super::presence::Presence;
+use super::presence::{Presence, PresentPresence};
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
-use crate::db;
 use crate::db::account::Replica;
+use crate::db::base::migration::SchemaError;
+use crate::db::base::session::OpenedSessions;
 use crate::db::base::{blocker, migration, setting};
 use crate::db::retirement::{self, TakenUp};
-use crate::db::timed;
+use crate::db::{self, DbError, timed};
 use crate::receive::EndpointSettings;
 use crate::vobiz::{AccountId, HomeCountry, Verifier};
 
@@ -34,29 +37,56 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Who held a lock, what to do about it, and when it was seen last.
 type SeenBlocker = Mutex<Option<(String, String, Instant)>>;
 
-/// What a start does on the database: who holds a lock that it waits for is logged, and named where it fails by that.
+/// What a start does on the database: who holds a lock that it waits for is logged, and named where it fails by that. Of what other
+/// processes wait for it says nothing.
 pub(super) async fn naming_blockers<T>(
     pool: &PgPool,
+    opened: &OpenedSessions,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
     let seen = SeenBlocker::default();
     let done = tokio::select! {
         biased;
         done = work => done,
-        never = look(pool, &seen) => match never {},
+        never = look(pool, opened, &seen) => match never {},
     };
     match seen.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((who, cure, at)) if at.elapsed() < 3 * LOOK_EVERY => {
+        Some((who, cure, at))
+            if at.elapsed() < 3 * LOOK_EVERY && done.as_ref().is_err_and(may_be_of_a_lock) =>
+        {
             done.with_context(|| format!("the start waited for a lock that {who} holds: {cure}"))
         }
         _ => done,
     }
 }
 
-async fn look(pool: &PgPool, seen: &SeenBlocker) -> Infallible {
+/// Whether a lock that was waited for may be the reason of a failure.
+fn may_be_of_a_lock(error: &anyhow::Error) -> bool {
+    // lock_not_available, query_canceled
+    let has_ended = |error: &sqlx::Error| {
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        matches!(code.as_deref(), Some("55P03" | "57014"))
+    };
+    error.chain().any(|cause| {
+        let of_db = cause.downcast_ref().is_some_and(|error| match error {
+            DbError::Sql(error) => has_ended(error),
+            DbError::TimedOut(_) => true,
+            DbError::ClockBehind(_) => false,
+        });
+        let of_schema = cause.downcast_ref().is_some_and(|error| match error {
+            SchemaError::Sql(error) | SchemaError::Text { source: error, .. } => has_ended(error),
+            SchemaError::Locked(..) => true,
+            _ => false,
+        });
+        of_db || of_schema || cause.downcast_ref().is_some_and(has_ended) || cause.is::<Elapsed>()
+    })
+}
+
+async fn look(pool: &PgPool, opened: &OpenedSessions, seen: &SeenBlocker) -> Infallible {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let found = timed!(pool, TIMEOUT, |connection| blocker::blockers(connection, None)).await;
+        let ours = opened.processes();
+        let found = timed!(pool, TIMEOUT, |connection| blocker::blockers(connection, Some(&ours))).await;
         let Some(first) = found.ok().and_then(|blockers| blockers.into_iter().next()) else { continue };
         let (who, cure) = (first.to_string(), first.cure());
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,18 +187,20 @@ pub(super) async fn accounts_anew(
     pool: &PgPool,
     config: &ServeConfig,
     home: HomeCountry,
+    presence: &PresentPresence,
     old: &[Arc<Account>],
 ) -> anyhow::Result<Vec<Arc<Account>>> {
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
     timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
-    Presence::of(config).say(pool).await?;
+    let before = presence.change(Presence::of(config), pool).await?;
     // Before the pauses are looked at: one that was written down a moment later would stay.
     join_all(old.iter().map(|account| account.set_superseded(true))).await;
     let probed =
         timed!(pool, TIMEOUT, |connection| db::account::probe_soon(connection, &ids, &Replica::this()));
     if let Err(error) = probed.await {
         // They work on.
+        presence.change_back(before).await;
         join_all(old.iter().map(|account| account.set_superseded(false))).await;
         return Err(error.into());
     }

@@ -13,115 +13,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Sweeper;
+use super::drain_progress::{
+    DrainProgress, Drained, PAUSE, POLL_EVERY, WORTH, pages_before, pages_left, pause_after,
+};
 use crate::account::Account;
 use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease};
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
-use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
+use crate::list::{self, DB_TIMEOUT, FoundBacklog, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
 use crate::watch::heartbeat::Heartbeat;
 
-/// Between two polls for a backlog.
-const POLL_EVERY: Duration = Duration::from_secs(1);
 /// A reservation outlives its last page by this.
 const RESERVATION: Duration = Duration::from_secs(60);
-/// The first pause after a drain that was not worth it, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// A page that pays fewer calls than this is no better than fetching them.
-const WORTH: u64 = 3;
 /// An announced call may lie this much deeper in the list than its callback came.
 const LATE_CALLBACK: TimeDelta = TimeDelta::hours(1);
-
-/// What a drain did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Pages read.
-    pub pages: u32,
-    /// Owed calls that they paid.
-    pub paid: u64,
-    /// Calls that were released: the list did not show them, or they are fetched sooner than found.
-    pub left: u64,
-}
-
-impl Drained {
-    /// Whether it was clearly cheaper than fetching singly.
-    pub fn was_worth_it(&self) -> bool {
-        self.paid >= 2 * u64::from(self.pages)
-    }
-}
-
-/// How far a drain has come: decides, from numbers alone, whether it goes on.
-#[derive(Debug, Clone, Copy)]
-struct DrainProgress {
-    drained: Drained,
-    /// What the last two pages paid.
-    recent: [u64; 2],
-}
-
-impl DrainProgress {
-    fn new(calls: u64) -> Self {
-        Self { drained: Drained { left: calls, ..Drained::default() }, recent: [WORTH, WORTH] }
-    }
-
-    /// A page out of turn, read for calls that are not reserved.
-    fn count(&mut self, paid: u64, reserved: u64) {
-        self.drained.pages += 1;
-        self.drained.paid += paid;
-        self.drained.left = self.drained.left.saturating_sub(reserved);
-    }
-
-    /// The next page: what it paid, and how much of that was reserved.
-    fn read(&mut self, paid: u64, reserved: u64) {
-        self.count(paid, reserved);
-        self.recent = [self.recent[1], paid];
-    }
-
-    /// Whether the next page is worth its request: all the pages that are left cost less than fetching the calls that are left,
-    /// or the list is dense with owed calls just here.
-    fn goes_on(&self, pages_left: Option<u64>) -> bool {
-        let left = self.drained.left;
-        let cheaper = pages_left.is_some_and(|pages| 0 < pages && pages < left);
-        cheaper || (left >= WORTH && self.recent.iter().sum::<u64>() >= WORTH)
-    }
-}
-
-/// How many pages lie before a goal, if the list goes on as it has come: `None` if that cannot be said, 0 once it is reached.
-fn pages_before(
-    read: u32,
-    newest: Option<DateTime<Utc>>,
-    reached: Option<DateTime<Utc>>,
-    goal: DateTime<Utc>,
-) -> Option<u64> {
-    let (newest, reached) = (newest?, reached?);
-    let (come, to_go) = ((newest - reached).num_milliseconds(), (reached - goal).num_milliseconds());
-    if to_go <= 0 {
-        return Some(0);
-    }
-    u64::try_from(i128::from(read) * i128::from(to_go) / i128::from(come.max(1))).ok()
-}
-
-/// The fewer pages of what the list says and what its pace says; only the list knows what lies beyond the goal.
-fn pages_left(page: u32, listed: Option<i64>, estimated: Option<u64>) -> Option<u64> {
-    let listed = listed.and_then(|pages| u64::try_from(pages - i64::from(page)).ok());
-    match (listed, estimated) {
-        (Some(listed), Some(estimated @ 1..)) => Some(listed.min(estimated)),
-        (Some(listed), _) => Some(listed),
-        (None, estimated) => estimated,
-    }
-}
-
-/// How long nobody drains after a drain: `unpaid` of them in a row were not worth it, the last of which took so long.
-fn pause_after(unpaid: u32, took: Duration) -> Duration {
-    match unpaid {
-        0 => POLL_EVERY,
-        // At most half of the time goes into drains that pay nothing.
-        _ => PAUSE.0.saturating_mul(1 << (unpaid - 1).min(10)).min(PAUSE.1).max(took),
-    }
-}
 
 /// A drain under way, or a sweep that does its work. Its owner holds the lock of the drain.
 #[derive(Debug)]
 pub(super) struct Drain<'a> {
     reader: ListReader<'a>,
+    lease: &'a WorkLease,
     backlog: Backlog,
     progress: DrainProgress,
     /// The newest instant of the list.
@@ -132,10 +43,15 @@ pub(super) struct Drain<'a> {
 
 impl<'a> Drain<'a> {
     /// Reserves a backlog.
-    pub(super) async fn begin(reader: ListReader<'a>, backlog: Backlog) -> Result<Self, ListError> {
+    pub(super) async fn begin(
+        reader: ListReader<'a>,
+        lease: &'a WorkLease,
+        backlog: Backlog,
+    ) -> Result<Self, ListError> {
         let calls = u64::try_from(backlog.calls).unwrap_or(0);
         let progress = DrainProgress::new(calls);
-        let drain = Self { reader, backlog, progress, newest: None, next_poll: Instant::now() + POLL_EVERY };
+        let drain =
+            Self { reader, lease, backlog, progress, newest: None, next_poll: Instant::now() + POLL_EVERY };
         drain.reserve().await?;
         Ok(drain)
     }
@@ -149,6 +65,7 @@ impl<'a> Drain<'a> {
         let account = self.reader.account.id();
         timed!(self.reader.pool, DB_TIMEOUT, |connection| backlog::reserve(
             connection,
+            self.lease,
             account,
             self.backlog.due_to,
             RESERVATION
@@ -312,7 +229,14 @@ impl Sweeper {
         stop: &CancellationToken,
     ) -> Result<Option<Drained>, ListError> {
         let reader = self.reader("drain", account, heartbeat, stop);
-        let Some(backlog) = reader.backlog().await? else { return Ok(None) };
+        let backlog = match reader.look().await? {
+            FoundBacklog::Whole(backlog) => backlog,
+            FoundBacklog::Abandoned => {
+                self.void_reservation(account).await?;
+                return Ok(None);
+            }
+            FoundBacklog::Nothing => return Ok(None),
+        };
         if account.is_paused().await? {
             return Ok(None);
         }
@@ -322,7 +246,9 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Long).await? else {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Long, &backlog::lease_name(account.id())).await?
+        else {
             return Ok(None);
         };
         let taken =
@@ -332,7 +258,7 @@ impl Sweeper {
                 let work = async {
                     // The replica that held the lease before may just have drained.
                     match reader.backlog().await? {
-                        Some(backlog) => Self::drain(reader, backlog).await.map(Some),
+                        Some(backlog) => Self::drain(reader, lease, backlog).await.map(Some),
                         None => Ok(None),
                     }
                 };
@@ -344,93 +270,40 @@ impl Sweeper {
         result
     }
 
-    async fn drain(reader: ListReader<'_>, backlog: Backlog) -> Result<Drained, ListError> {
+    /// Ends the reservation of a replica that died in the midst of a drain, so that its calls are leased, or drained, at once.
+    async fn void_reservation(&self, account: &Account) -> Result<(), ListError> {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Long, &backlog::lease_name(account.id())).await?
+        else {
+            return Ok(());
+        };
+        let id = account.id();
+        let taken = list::in_time(WorkLease::take(session.connection(), &backlog::lease_name(id))).await;
+        let voided = match &taken {
+            Ok(Some(lease)) => list::in_time(backlog::void(session.connection(), lease, id)).await,
+            Ok(None) | Err(_) => Ok(false),
+        };
+        session.close(taken?).await;
+        if voided? {
+            info!(account = %id, "a drain was left by its process: the calls that it had reserved are free again");
+        }
+        Ok(())
+    }
+
+    async fn drain(
+        reader: ListReader<'_>,
+        lease: &WorkLease,
+        backlog: Backlog,
+    ) -> Result<Drained, ListError> {
         if !reader.account.ensure_access().await {
             return Err(ListError::Paused);
         }
-        let mut drain = Drain::begin(reader, backlog).await?;
+        let mut drain = Drain::begin(reader, lease, backlog).await?;
         let result = drain.read_on().await;
         let drained = drain.release().await;
         if let Err(ListError::Endless(_)) = result {
             warn!(account = %reader.account.id(), "a drain gave up after {MOST_PAGES} pages");
         }
         result.map(|()| drained)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(calls: u64, pages: &[(u64, u64)]) -> DrainProgress {
-        let mut progress = DrainProgress::new(calls);
-        for (paid, reserved) in pages {
-            progress.read(*paid, *reserved);
-        }
-        progress
-    }
-
-    #[test]
-    fn a_drain_goes_on_while_a_page_is_the_cheaper_request() {
-        for (calls, pages, pages_left, goes_on) in [
-            // An outage: more calls than pages, whatever the last ones paid.
-            (200_000, vec![(100, 100)], Some(6000), true),
-            (200_000, vec![(0, 0), (0, 0), (0, 0)], Some(1900), true),
-            // A small backlog in a large list: as long as the pages are dense.
-            (40, vec![(90, 30)], Some(6000), true),
-            (40, vec![(90, 30), (4, 4)], Some(6000), true),
-            (40, vec![(0, 0)], Some(6000), true),
-            (40, vec![(0, 0), (0, 0)], Some(6000), false),
-            (40, vec![(90, 30), (0, 0), (2, 2)], Some(6000), false),
-            (40, vec![(90, 30), (0, 0), (2, 2)], Some(7), true),
-            // Nothing left, or so little that a page cannot beat fetching it.
-            (40, vec![(90, 40)], Some(1), false),
-            (40, vec![(90, 38)], Some(6000), false),
-            (40, vec![(90, 38)], None, false),
-            // Past the last of them, by the pace of the list.
-            (40, vec![(0, 0), (2, 2)], Some(0), false),
-            (40, vec![(0, 0), (3, 0)], Some(0), true),
-            (40, vec![(90, 30)], None, true),
-        ] {
-            let progress = progress(calls, &pages);
-            assert_eq!(progress.goes_on(pages_left), goes_on, "{calls} {pages:?} {pages_left:?}");
-        }
-    }
-
-    #[test]
-    fn the_pace_of_the_list_says_how_far_the_goal_is() {
-        let at = |minutes: i64| DateTime::from_timestamp(minutes * 60, 0);
-        let goal = at(100).unwrap();
-        assert_eq!(pages_before(10, at(200), at(190), goal), Some(90));
-        assert_eq!(pages_before(10, at(200), at(100), goal), Some(0));
-        assert_eq!(pages_before(10, at(200), at(50), goal), Some(0));
-        assert_eq!(pages_before(10, None, at(190), goal), None);
-        // A page all of whose rows are of one instant is no pace: as far as can be.
-        assert!(pages_before(1, at(200), at(200), goal).unwrap() > 1_000_000);
-        // A row that comes out of order.
-        assert!(pages_before(1, at(190), at(200), goal).unwrap() > 1_000_000);
-        for (page, listed, estimated, left) in [
-            (10, Some(4500), Some(90), Some(90)),
-            (10, Some(20), Some(90), Some(10)),
-            (10, Some(20), Some(0), Some(10)),
-            (10, None, Some(90), Some(90)),
-            (10, None, Some(0), Some(0)),
-            (10, Some(5), None, None),
-            (10, None, None, None),
-        ] {
-            assert_eq!(pages_left(page, listed, estimated), left, "{page} {listed:?} {estimated:?}");
-        }
-    }
-
-    #[test]
-    fn drains_that_pay_nothing_come_ever_less_often() {
-        let pauses: Vec<u64> =
-            (0..7).map(|unpaid| pause_after(unpaid, Duration::from_secs(5)).as_secs()).collect();
-        assert_eq!(pauses, [1, 30, 60, 120, 240, 480, 600]);
-        assert_eq!(pause_after(1, Duration::from_secs(900)), Duration::from_secs(900));
-        assert_eq!(pause_after(0, Duration::from_secs(900)), POLL_EVERY);
-        assert_eq!(pause_after(u32::MAX, Duration::ZERO), PAUSE.1);
-        let drained = |pages, paid| Drained { pages, paid, left: 0 };
-        assert!(drained(10, 20).was_worth_it() && !drained(10, 19).was_worth_it());
     }
 }

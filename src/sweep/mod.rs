@@ -10,6 +10,7 @@
 //! itself if one is due (`drain.rs`).
 
 mod drain;
+mod drain_progress;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::watch::condition::Condition;
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 use drain::Drain;
-pub use drain::Drained;
+pub use drain_progress::Drained;
 
 /// A page is asked for, answered and stored within this, or the sweep is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(180);
@@ -251,7 +252,9 @@ impl Sweeper {
         if account.is_paused().await? {
             return Ok(None);
         }
-        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Sweep).await? else {
+        let Some(mut session) =
+            LeaseSession::open(&self.pool, LeasedWork::Sweep, &account::lease_name(account.id())).await?
+        else {
             return Ok(None);
         };
         let taken = in_time(WorkLease::take(session.connection(), &account::lease_name(account.id()))).await;
@@ -294,7 +297,7 @@ impl Sweeper {
             return Ok((swept, drained));
         };
         let plan = plan.narrowed();
-        let mut drain = Some((&drain_lease, Drain::begin(reader, backlog).await?));
+        let mut drain = Some((&drain_lease, Drain::begin(reader, &drain_lease, backlog).await?));
         let work =
             Box::pin(sweep_down(reader, &plan, (lease, session), &mut drain, &mut drained, &mut swept));
         let result = drain_lease.hold(&self.pool, work).await;

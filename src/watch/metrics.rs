@@ -67,6 +67,8 @@ pub struct Metrics {
     pub(crate) replicas_paused: IntGaugeVec,
     /// `unfetched_seconds{account}`.
     pub(crate) unfetched_seconds: GaugeVec,
+    /// `leased_work_refused_total{work}`.
+    pub(crate) leased_work_refused: IntCounterVec,
     /// `clock_skew_seconds{against}`.
     pub(crate) clock_skew_seconds: GaugeVec,
     /// `worker_last_progress_timestamp_seconds{loop}`.
@@ -238,6 +240,14 @@ impl Metrics {
                         "For how long no process has fetched calls of an account; 0 while one does.",
                     ),
                     &["account"],
+                ),
+            ),
+            leased_work_refused: add(
+                &r,
+                counters(
+                    "leased_work_refused_total",
+                    "Times that work found all sessions of leases of this process taken, or others before it.",
+                    &["work"],
                 ),
             ),
             clock_skew_seconds: add(

@@ -127,10 +127,26 @@ pub(super) async fn seen(
     replica: &Replica,
     duty: Option<Duty>,
 ) -> Result<(), sqlx::Error> {
+    if duty == Some(Duty::Fetch) {
+        sqlx::query!(
+            "select vobiz.note_fetcher_back($1)
+             where not exists (
+               select from vobiz.account_replica r where r.account_id = $1 and r.duty = 'fetch' and vobiz.is_there(r))",
+            account.as_str()
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     sqlx::query!(
         "with gone as (
            delete from vobiz.account_replica
            where account_id = $1 and replica <> $2 and greatest(seen_at, probe_at) < vobiz.now() - interval '7 days'
+           returning seen_at, duty
+         ), kept as (
+           -- What is known of when somebody fetched outlives the row.
+           update vobiz.account a set fetcher_left_at = greatest(a.fetcher_left_at, g.seen_at)
+           from (select max(seen_at) as seen_at from gone where duty = 'fetch') g
+           where a.account_id = $1 and g.seen_at is not null
          )
          insert into vobiz.account_replica as r (account_id, replica, host, pid, seen_at, duty)
          select account_id, $2, $3, $4, vobiz.now(), coalesce($5, 'fetch') from vobiz.account where account_id = $1
@@ -165,18 +181,27 @@ pub async fn leave_others(
     configured: &[AccountId],
 ) -> Result<(), sqlx::Error> {
     let configured: Vec<&str> = configured.iter().map(AccountId::as_str).collect();
-    let mut left = sqlx::query_scalar!(
-        "delete from vobiz.account_replica where replica = $1 and account_id <> all($2) returning account_id",
+    // Rows of accounts are locked in one order.
+    let left = sqlx::query_scalar!(
+        "select account_id from vobiz.account_replica where replica = $1 and account_id <> all($2) order by account_id",
         replica.id,
         &configured as &[&str]
     )
     .fetch_all(&mut *connection)
     .await?;
-    // Rows of accounts are locked in one order.
-    left.sort_unstable();
     for account in left {
+        sqlx::query!(
+            "with gone as (
+               delete from vobiz.account_replica where account_id = $1 and replica = $2 returning duty
+             )
+             update vobiz.account a set fetcher_left_at = vobiz.now() from gone where a.account_id = $1 and gone.duty = 'fetch'",
+            account,
+            replica.id
+        )
+        .execute(&mut *connection)
+        .await?;
         sqlx::query!("select vobiz.count_votes($1)", account).execute(&mut *connection).await?;
-        // Where nobody is there any more, nothing is missed.
+        // Where nobody is there any more, who comes next notes it.
         sqlx::query!(
             "select vobiz.note_unfetched($1)
              where exists (select from vobiz.account_replica r where r.account_id = $1 and vobiz.is_there(r))",

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
+
+use super::connection::DbError;
+use crate::timed;
 
 /// A wait is said after this.
 const SAY_AFTER: Duration = Duration::from_secs(5);
@@ -17,6 +20,8 @@ const SAY_AFTER: Duration = Duration::from_secs(5);
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// Who tries for a moment at a time does not wait at each look.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// One short statement, and a connection for it.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// A session that others wait for, and that waits for no lock itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +52,12 @@ impl Blocker {
         if pid == 0 {
             return "see pg_prepared_xacts for the transaction that was prepared and never ended: `commit prepared` or `rollback prepared` it"
                 .into();
+        }
+        if self.is_ours() {
+            return format!(
+                "it is one of ours, a process of the service or a command of it, and ends by itself: wait, end nothing (`select * from \
+                 pg_stat_activity where pid = {pid}` shows what it does; a command that nobody needs ends with Ctrl-C where it runs)"
+            );
         }
         format!(
             "see what it does (`select * from pg_stat_activity where pid = {pid}`), and have it commit or roll back, or end it: `select \
@@ -90,16 +101,19 @@ pub async fn still_there(connection: &mut PgConnection, pids: &[i32]) -> Result<
     .await
 }
 
-/// The sessions that ours wait for (or one of ours, by its process), the longest first. Who waits itself, behind another, is passed over
-/// for the one at the end.
-pub async fn blockers(connection: &mut PgConnection, of: Option<i32>) -> Result<Vec<Blocker>, sqlx::Error> {
+/// The sessions that ours wait for (or some of ours, by their processes), the longest first. Who waits itself, behind another, is passed
+/// over for the one at the end.
+pub async fn blockers(
+    connection: &mut PgConnection,
+    of: Option<&[i32]>,
+) -> Result<Vec<Blocker>, sqlx::Error> {
     sqlx::query_as!(
         Blocker,
         r#"with recursive waits as (
              select ours.pid as waiter, ours.query_start, blocking.pid
              from pg_catalog.pg_stat_activity ours cross join lateral unnest(pg_catalog.pg_blocking_pids(ours.pid)) as blocking (pid)
-             where ours.pid = $1
-                or ($1::int is null and ours.datname = current_database() and ours.application_name like 'vobiz-cdr%'
+             where ours.pid = any($1)
+                or ($1::int[] is null and ours.datname = current_database() and ours.application_name like 'vobiz-cdr%'
                     and ours.wait_event_type = 'Lock')
              union
              select w.waiter, w.query_start, blocking.pid
@@ -114,7 +128,7 @@ pub async fn blockers(connection: &mut PgConnection, of: Option<i32>) -> Result<
            group by w.pid, holder.usename, holder.application_name, holder.xact_start
            order by 6 desc, 1
            limit 5"#,
-        of
+        of as _
     )
     .fetch_all(connection)
     .await
@@ -147,26 +161,31 @@ pub async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> 
     sqlx::query_scalar!(r#"select pg_catalog.pg_backend_pid() as "pid!""#).fetch_one(connection).await
 }
 
-/// Does a piece of work in the session with this process, and says in the log, through another session, whom it waits for: after five
-/// seconds, and every thirty.
-pub async fn told<T>(what: &str, pid: i32, beside: &mut PgConnection, work: impl Future<Output = T>) -> T {
+/// Does a piece of work in the session with this process, and says in the log whom it waits for: after five seconds, and every thirty. It
+/// looks through a session of the pool, which has nothing to lose: a look that fails in an open transaction would end it.
+pub async fn told<T>(what: &str, pid: i32, pool: &PgPool, work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
         done = work => done,
-        never = say(what, pid, beside) => match never {},
+        never = say(what, pid, pool) => match never {},
     }
 }
 
-async fn say(what: &str, pid: i32, beside: &mut PgConnection) -> Infallible {
+async fn say(what: &str, pid: i32, pool: &PgPool) -> Infallible {
     sleep(SAY_AFTER).await;
     loop {
-        match blockers(beside, Some(pid)).await {
+        let found = timed!(pool, LOOK_WITHIN, |connection| blockers(connection, Some(&[pid]))).await;
+        match found {
             Ok(blockers) if !blockers.is_empty() => {
                 let cure = blockers[0].cure();
                 warn!("{what} for a lock that {} holds: {cure}", in_words(&blockers));
                 sleep(SAY_AGAIN).await;
             }
-            _ => sleep(LOOK_EVERY).await,
+            Ok(_) => sleep(LOOK_EVERY).await,
+            Err::<_, DbError>(error) => {
+                debug!(%error, "who is waited for could not be seen");
+                sleep(SAY_AFTER).await;
+            }
         }
     }
 }
@@ -196,5 +215,10 @@ mod tests {
             psql.cure().contains("pg_terminate_backend(4711)")
                 && prepared.cure().contains("rollback prepared")
         );
+        // Nobody is told to end a migration, a proof or a command of the same service.
+        for ours in ["vobiz-cdr worker", "vobiz-cdr migrate"] {
+            let cure = Blocker { application: ours.into(), ..psql.clone() }.cure();
+            assert!(cure.contains("ends by itself") && !cure.contains("pg_terminate_backend"), "{cure}");
+        }
     }
 }

@@ -86,7 +86,7 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
         }
         "55P03" | "57014" => {
             "somebody holds a lock for too long: see pg_locks and pg_stat_activity (pg_blocking_pids) for who, and end that session \
-             (pg_terminate_backend)"
+             (pg_terminate_backend), unless it is one of ours (its application_name begins with vobiz-cdr), which ends by itself"
         }
         "23514" => "no partition takes the row: `vobiz-cdr migrate apply` makes it, or says why not",
         "57P03" => {

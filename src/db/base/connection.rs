@@ -15,7 +15,7 @@ use super::cause::{Cause, cause};
 use super::clock::ClockBehind;
 use super::distrust::{distrust_open_connections, doubt, is_distrusted, is_doubted, is_futile, note_futile};
 use super::fault::{Remedy, is_foreign_answer, remedy};
-use super::session::{self, SessionUser};
+use super::session::{self, OpenedSessions, SessionUser};
 use super::{credentials, partition, pooling, tls_files};
 
 /// A person waits no longer than this for what a pooler does.
@@ -92,20 +92,42 @@ const SURELY_ALIVE: Duration = Duration::from_secs(1);
 
 /// The pool of a command, of at most `size` connections. Connects lazily: a Postgres that is away now may come back.
 pub fn connect(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
-    connect_as(SessionUser::Command, url, name, size)
+    connect_as(SessionUser::Command, url, name, size, OpenedSessions::default())
 }
 
 /// The same for the service.
 pub fn connect_service(url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
-    connect_as(SessionUser::Service, url, name, size)
+    connect_noting(url, name, size, OpenedSessions::default())
 }
 
-fn connect_as(user: SessionUser, url: &str, name: &str, size: u32) -> Result<PgPool, sqlx::Error> {
+/// The same, noting the server process of each session that is opened.
+pub fn connect_noting(
+    url: &str,
+    name: &str,
+    size: u32,
+    opened: OpenedSessions,
+) -> Result<PgPool, sqlx::Error> {
+    connect_as(SessionUser::Service, url, name, size, opened)
+}
+
+fn connect_as(
+    user: SessionUser,
+    url: &str,
+    name: &str,
+    size: u32,
+    opened: OpenedSessions,
+) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(size)
         // Asking each time would cost a round trip for each of the short statements.
         .test_before_acquire(false)
-        .after_connect(move |connection, _| Box::pin(session::prepare(connection, user)))
+        .after_connect(move |connection, _| {
+            let opened = opened.clone();
+            Box::pin(async move {
+                opened.note(session::prepare(connection, user).await?);
+                Ok(())
+            })
+        })
         .before_acquire(|connection, about| {
             Box::pin(async move {
                 if is_distrusted(about.age) {
@@ -178,6 +200,8 @@ pub struct Acquired {
     limit: Duration,
     /// When it was taken out of the pool.
     taken: Instant,
+    /// It is the one that was left from the last piece of work.
+    is_kept: bool,
     /// What stood in the way of the work was mended, and it is done for the second time.
     mended: bool,
 }
@@ -191,7 +215,7 @@ async fn acquire_by(pool: &PgPool, deadline: Instant, limit: Duration) -> Result
     pooling::check(pool)?;
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => {
-            Ok(Acquired { connection, deadline, limit, taken: Instant::now(), mended: false })
+            Ok(Acquired { connection, deadline, limit, taken: Instant::now(), is_kept: false, mended: false })
         }
         Ok(Err(error)) => {
             credentials::note(&error);
@@ -211,9 +235,14 @@ pub async fn acquire_again(
     limit: Duration,
 ) -> Result<Acquired, DbError> {
     match kept.take() {
-        Some((connection, taken)) if !is_distrusted(taken.elapsed()) => {
-            Ok(Acquired { connection, deadline: Instant::now() + limit, limit, taken, mended: false })
-        }
+        Some((connection, taken)) if !is_distrusted(taken.elapsed()) => Ok(Acquired {
+            connection,
+            deadline: Instant::now() + limit,
+            limit,
+            taken,
+            is_kept: true,
+            mended: false,
+        }),
         _ => acquire(pool, limit).await,
     }
 }
@@ -228,6 +257,11 @@ pub enum Ended<T> {
 }
 
 impl Acquired {
+    /// Whether it is the connection that was left from the last piece of work, and not another one.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// The connection to work on, and the instant by which the work must be done.
     pub fn parts(&mut self) -> (&mut PgConnection, Instant) {
         (&mut self.connection, self.deadline)

@@ -15,6 +15,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::blocker;
+use super::migration_lock::MigrationLock;
 
 /// `migrations/repeatable/` as build.rs reads it through ORDER.
 mod text {
@@ -92,6 +93,12 @@ pub enum SchemaError {
     /// Another replica has been migrating for too long, or somebody keeps its lock.
     #[error("the lock under which migrations run was not free for {0:?}: it is held by {1}")]
     Locked(Duration, String),
+    /// The session that kept the lock has ended.
+    #[error(
+        "the session that held the lock under which migrations run was ended by somebody, so another process may be migrating by now: \
+         broken off before the next step. What was applied stays applied; start again"
+    )]
+    LockLost,
     /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -234,15 +241,12 @@ async fn apply_pending(
     let mut applied = 0;
     if is_behind(connection).await? {
         make_table(connection).await?;
-        // Outside of the pool, as the other: closing it gives the lock back, whatever happened.
-        let mut holder = pool.acquire().await?.detach();
-        lock(&mut holder, connection, timeout).await?;
+        let lock = MigrationLock::take(pool, timeout).await?;
         let pid = blocker::process(connection).await?;
-        let work = apply_locked(connection, until);
-        let done = blocker::told("migrations wait", pid, &mut holder, work).await;
-        let closed = holder.close().await;
+        let work = apply_locked(connection, &lock, until);
+        let done = blocker::told("migrations wait", pid, pool, work).await;
+        lock.give_back().await;
         applied = done?;
-        closed?;
     }
     super::partition::ensure(connection).await?;
     Ok(applied)
@@ -282,58 +286,59 @@ fn is_made_twice(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("23505" | "42P06" | "42P07" | "42710"))
 }
 
-/// Takes the lock in an open transaction of a session of its own, beside the one that migrates: a numbered file commits by itself, and one
-/// that builds an index concurrently must not be in a transaction. An open one without a snapshot is nothing that such a file waits for.
-async fn lock(
-    holder: &mut PgConnection,
-    beside: &mut PgConnection,
-    timeout: Duration,
-) -> Result<(), SchemaError> {
-    let pid = blocker::process(holder).await?;
-    // The transaction stands still for as long as the other session migrates.
-    let prepared = "begin; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0";
-    sqlx::raw_sql(prepared).execute(&mut *holder).await?;
-    // One at a time, and in nobody's way who reads the table or writes to it; a role that may only read it cannot take it.
-    let locking = sqlx::raw_sql("lock table vobiz._sqlx_migrations in share update exclusive mode");
-    let waits = blocker::told("migrations wait", pid, &mut *beside, locking.execute(&mut *holder));
-    if let Ok(taken) = tokio::time::timeout(timeout, waits).await {
-        taken?;
-        return Ok(());
-    }
-    let by = blocker::blockers(beside, Some(pid)).await?;
-    Err(SchemaError::Locked(timeout, blocker::in_words(&by)))
-}
-
 async fn apply_locked(
     connection: &mut PgConnection,
+    lock: &MigrationLock,
     until: tokio::time::Instant,
 ) -> Result<usize, SchemaError> {
+    // No limit that a role has for its questions is meant for this.
+    sqlx::raw_sql(
+        "set statement_timeout = 0;
+         select set_config(name, '0', false) from pg_catalog.pg_settings where name = 'transaction_timeout'",
+    )
+    .execute(&mut *connection)
+    .await?;
     // Another one may have done it meanwhile.
     let steps = numbered(connection).await?;
     refuse(&steps)?;
     let mut applied = pending(&steps);
     if applied > 0 {
+        lock.check(connection).await?;
         // A new table needs its grants, and what a file has dropped its text: they are due, whatever happens in between.
         if text_state(connection).await? == MigrationState::Applied {
             sqlx::query!("update vobiz.repeatable set hash = sha256('')").execute(&mut *connection).await?;
         }
-        migrator().run(&mut *connection).await?;
+        apply_numbered(connection, lock, &steps).await?;
     }
     if text_state(connection).await? == MigrationState::Pending {
-        apply_text_in_time(connection, until).await?;
+        apply_text_in_time(connection, lock, until).await?;
         applied += 1;
     }
     super::partition::ensure(connection).await?;
     Ok(applied)
 }
 
+/// Applies the pending files one by one, each only while the lock is held.
+async fn apply_numbered(
+    connection: &mut PgConnection,
+    lock: &MigrationLock,
+    steps: &[Step],
+) -> Result<(), SchemaError> {
+    for step in steps.iter().filter(|step| step.state == MigrationState::Pending) {
+        lock.check(connection).await?;
+        migrator().run_to(step.version, &mut *connection).await?;
+    }
+    Ok(())
+}
+
 /// Applies the text, again where another session holds what it replaces.
 async fn apply_text_in_time(
     connection: &mut PgConnection,
+    lock: &MigrationLock,
     until: tokio::time::Instant,
 ) -> Result<(), SchemaError> {
     loop {
-        let outcome = apply_text(connection).await;
+        let outcome = apply_text(connection, lock).await;
         let contended = |error: &sqlx::Error| {
             let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
             // lock_not_available, deadlock_detected
@@ -350,7 +355,7 @@ async fn apply_text_in_time(
     }
 }
 
-async fn apply_text(connection: &mut PgConnection) -> Result<(), SchemaError> {
+async fn apply_text(connection: &mut PgConnection, lock: &MigrationLock) -> Result<(), SchemaError> {
     let mut transaction = connection.begin().await?;
     let limit = TEXT_TRY.as_millis().to_string();
     sqlx::query!("select set_config('lock_timeout', $1, true) as timeout", limit)
@@ -360,6 +365,8 @@ async fn apply_text(connection: &mut PgConnection) -> Result<(), SchemaError> {
     sqlx::query!("lock table vobiz.setting, vobiz.customer_rule, vobiz.cdr in share row exclusive mode")
         .execute(&mut *transaction)
         .await?;
+    // Those were waited for.
+    lock.check(&mut transaction).await?;
     for (file, sql) in text::FILES {
         sqlx::raw_sql(*sql)
             .execute(&mut *transaction)

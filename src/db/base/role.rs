@@ -61,7 +61,37 @@ pub async fn grant(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     }
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(super::migration::grants()).execute(&mut *transaction).await?;
+    take_from_public(&mut transaction).await?;
     transaction.commit().await
+}
+
+/// Temporary tables and large objects are disk that every login may fill. That is of the whole database, not of our schema alone: so a person
+/// asks for it, by making the roles, and no upgrade repeats it. Who migrates without owning the database, or without being a superuser,
+/// cannot take them away: [`left_to_public`].
+async fn take_from_public(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "do $$
+         declare
+           maker text;
+         begin
+           perform set_config('client_min_messages', 'error', true);
+           begin
+             if has_database_privilege('public', current_database(), 'temporary') then
+               execute format('revoke temporary on database %I from public', current_database());
+             end if;
+             foreach maker in array array['lo_create(oid)', 'lo_creat(integer)', 'lo_from_bytea(oid, bytea)'] loop
+               if has_function_privilege('public', 'pg_catalog.' || maker, 'execute') then
+                 execute format('revoke execute on function pg_catalog.%s from public', maker);
+               end if;
+             end loop;
+           exception
+             when insufficient_privilege then null;
+           end;
+         end $$"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A reader without limits.

@@ -1,6 +1,8 @@
 //! What is asked of each session, and what of it is in force. It is asked for in the session, not at its start: a pooler drops or refuses
 //! the options of a startup packet, and says nothing. And it is read back: a promise must not rest on what was only asked for.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgRow};
@@ -57,6 +59,7 @@ macro_rules! settings {
                     current_setting('lock_timeout') as lock_timeout,
                     current_setting('idle_in_transaction_session_timeout') as idle_in_transaction_session_timeout,
                     current_setting('session_replication_role') as session_replication_role,
+                    pg_backend_pid() as process,
                     (select name from unnest(current_schemas(true)) with ordinality as path (name, place)
                      where name not like 'pg\\_temp%' order by place limit 1) as search_path"
         )
@@ -128,14 +131,37 @@ pub enum SessionRefused {
     OnlyOne,
 }
 
-/// Asks for what a session must have in force, and reads it back.
-pub async fn prepare(connection: &mut PgConnection, user: SessionUser) -> Result<(), sqlx::Error> {
+/// Server processes of the sessions that a pool has opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenedSessions(Arc<Mutex<VecDeque<i32>>>);
+
+impl OpenedSessions {
+    /// More than a start opens; older ones are forgotten.
+    const KEPT: usize = 32;
+
+    pub(super) fn note(&self, process: i32) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(process);
+        if kept.len() > Self::KEPT {
+            kept.pop_front();
+        }
+    }
+
+    /// The last of them.
+    pub fn processes(&self) -> Vec<i32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+/// Asks for what a session must have in force, and reads it back; returns its server process.
+pub async fn prepare(connection: &mut PgConnection, user: SessionUser) -> Result<i32, sqlx::Error> {
     let sql = match user {
         SessionUser::Service => SERVICE,
         SessionUser::Command => COMMAND,
     };
     let found = sqlx::raw_sql(sql).fetch_one(connection).await?;
-    in_force(&found, user)
+    in_force(&found, user)?;
+    found.try_get("process")
 }
 
 fn in_force(found: &PgRow, user: SessionUser) -> Result<(), sqlx::Error> {

@@ -4,17 +4,17 @@
 //! own for hours. A lease ends by itself unless it is renewed, and at once where the session that took it is gone. Its `fence` grows with
 //! each taker: a writing transaction asks for it ([`WorkLease::fence`]), so a holder that lost its lease without noticing writes nothing.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, PgPool};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::connection::DbError;
+use super::lease_place::Places;
+pub use super::lease_place::{LeasedWork, MOST_SESSIONS};
 use super::pooling;
 use super::time::interval;
 use crate::timed;
@@ -55,9 +55,7 @@ pub struct WorkLease {
 }
 
 impl WorkLease {
-    /// Takes the lease on a piece of work for the life of a connection; none if another session has it. That it has ended, or that the
-    /// session is gone, frees it; so does an end further away than twice the length of a lease, which a clock wrote that was ahead. (A little
-    /// ahead it may well have been: a clock that is set right robs nobody who works.)
+    /// Takes the lease on a piece of work for the life of a connection; none if another session has it. What frees it says `vobiz.is_free`.
     pub async fn take(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, sqlx::Error> {
         // Where there is a row, no insert: it would wait for a transaction of the holder, only to find that out.
         sqlx::query!(
@@ -74,11 +72,7 @@ impl WorkLease {
                  holder = concat_ws(' ', session_user, current_setting('application_name'), host(inet_client_addr()))
              where l.name in (
                select w.name from vobiz.work_lease w
-               where w.name = $1
-                 and (w.holder is null or w.expires_at <= vobiz.now() or w.expires_at > vobiz.now() + 2 * $2::interval
-                      -- Of the sessions of others a user may see no more than that they are there.
-                      or not exists (select from pg_stat_activity a
-                                     where a.pid = w.pid and coalesce(a.backend_start, w.session_began_at) = w.session_began_at))
+               where w.name = $1 and vobiz.is_free(w, $2)
                -- A holder that is about to commit has it locked, and keeps it.
                for update skip locked)
              returning l.fence",
@@ -188,57 +182,6 @@ async fn renew_until_lost(leases: &[WorkLease], pool: &PgPool) -> LostLease {
     }
 }
 
-/// Sessions of leases that a process has at most of one database, however many accounts it works for: whoever sizes `max_connections` or a
-/// pooler must be able to count on it, and callbacks must not wait for a connection that a sweep has.
-pub const MOST_SESSIONS: usize = 4;
-/// Those of long work; the rest is for sweeps, so that a night of proofs puts no lost callback off.
-const MOST_LONG: usize = MOST_SESSIONS - 1;
-
-/// What a session of a lease is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeasedWork {
-    /// A sweep.
-    Sweep,
-    /// What may take long, and can wait: a drain, the check of a day, the proof of the sums.
-    Long,
-}
-
-/// The places of one database.
-#[derive(Debug)]
-struct Places {
-    all: Arc<Semaphore>,
-    long: Arc<Semaphore>,
-}
-
-impl Places {
-    /// Those of the database that a pool leads to.
-    fn of(pool: &PgPool) -> Arc<Self> {
-        static OF: LazyLock<Mutex<HashMap<String, Arc<Places>>>> = LazyLock::new(Mutex::default);
-        let options = pool.connect_options();
-        let database = options.get_database().unwrap_or_else(|| options.get_username());
-        let name =
-            format!("{} {:?} {} {database}", options.get_host(), options.get_socket(), options.get_port());
-        let mut of = OF.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = of.entry(name).or_insert_with(|| {
-            Arc::new(Self {
-                all: Arc::new(Semaphore::new(MOST_SESSIONS)),
-                long: Arc::new(Semaphore::new(MOST_LONG)),
-            })
-        });
-        Arc::clone(places)
-    }
-
-    /// A place, if one is free. Nobody waits for one: a piece of work that holds a lease may need another.
-    fn take(&self, work: LeasedWork) -> Option<Vec<OwnedSemaphorePermit>> {
-        let mut taken = Vec::new();
-        if work == LeasedWork::Long {
-            taken.push(Arc::clone(&self.long).try_acquire_owned().ok()?);
-        }
-        taken.push(Arc::clone(&self.all).try_acquire_owned().ok()?);
-        Some(taken)
-    }
-}
-
 /// A session outside the pool that shows, by being there, that the holder of its leases lives; what only the holder may write goes
 /// through it.
 #[derive(Debug)]
@@ -249,11 +192,11 @@ pub struct LeaseSession {
 }
 
 impl LeaseSession {
-    /// Takes a connection out of the pool; none if this process has as many of them as it may: then the work is tried again later, as
-    /// it is where another process is at it.
-    pub async fn open(pool: &PgPool, work: LeasedWork) -> Result<Option<Self>, sqlx::Error> {
+    /// Takes a connection out of the pool, for work of an account, say; none if this process has as many of them as it may, or others have
+    /// waited longer: then the work is tried again later, as it is where another process is at it.
+    pub async fn open(pool: &PgPool, work: LeasedWork, of: &str) -> Result<Option<Self>, sqlx::Error> {
         pooling::check(pool)?;
-        let Some(place) = Places::of(pool).take(work) else { return Ok(None) };
+        let Some(place) = Places::of(pool).take(work, of) else { return Ok(None) };
         Ok(Some(Self { connection: pool.acquire().await?.detach(), _place: place }))
     }
 

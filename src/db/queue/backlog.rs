@@ -4,7 +4,9 @@
 //! meanwhile. It is two columns of the account's row, which leasing reads anyway, and one bound of its index range. It lasts a
 //! minute and is renewed with every page: if the replica that made it dies, it runs out, and the calls are leased as ever.
 //!
-//! Only the replica that holds the lease of the drain ([`lease_name`]) makes a reservation.
+//! Only the replica that holds the lease of the drain ([`lease_name`]) makes a reservation, in a transaction that asks for the lease
+//! ([`WorkLease::fence`]). So one whose holder is gone is nobody's, and who takes the lease voids it at once; a holder that was only slow cannot
+//! make it anew. What it still stores of the page in its hand is stored once all the same: at most a call is asked for twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::db::base::time::interval;
+use crate::db::base::work_lease::{self, WorkLease, fenced};
 use crate::vobiz::AccountId;
 
 /// How much is due above the reservation.
@@ -24,6 +27,8 @@ pub struct BacklogSnapshot {
     pub threshold: i64,
     /// A replica has reserved calls just now.
     pub reserved: bool,
+    /// Nobody drains any more for whom they were reserved.
+    pub abandoned: bool,
 }
 
 impl BacklogSnapshot {
@@ -57,10 +62,13 @@ pub async fn snapshot(
         r#"with bound as (
              select greatest(25, ceil(3 * $2::float8 * vobiz.rate_in_force(a)))::bigint as threshold,
                     vobiz.reserved_to(a) is not null as reserved,
+                    -- Sessions are looked at only where there is a reservation.
+                    case when vobiz.reserved_to(a) is not null then coalesce(
+                      (select vobiz.is_free(w, $3) from vobiz.work_lease w where w.name = $4), true) else false end as abandoned,
                     coalesce(vobiz.reserved_to(a), '-infinity') as above
              from vobiz.account a where account_id = $1
            )
-           select threshold as "threshold!", reserved as "reserved!",
+           select threshold as "threshold!", reserved as "reserved!", abandoned as "abandoned!",
                   (select count(*) from (
                      select from vobiz.cdr_queue q
                      where q.account_id = $1 and q.dead_at is null and q.certain
@@ -73,7 +81,9 @@ pub async fn snapshot(
                      limit (select threshold + 1 from bound)) as speculative) as "calls!"
            from bound"#,
         account.as_str(),
-        max_rps
+        max_rps,
+        interval(work_lease::LENGTH) as _,
+        lease_name(account)
     )
     .fetch_optional(connection)
     .await
@@ -105,22 +115,46 @@ pub fn lease_name(account: &AccountId) -> String {
     format!("drain {account}")
 }
 
-/// Reserves the calls that fell due at or before an instant, from now on for `length`; also renews a reservation.
+/// Reserves the calls that fell due at or before an instant, from now on for `length`; also renews a reservation. Fails where the lease of
+/// the drain is lost.
 pub async fn reserve(
     connection: &mut PgConnection,
+    lease: &WorkLease,
     account: &AccountId,
     due_to: DateTime<Utc>,
     length: Duration,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update vobiz.account set listed_due_to = $2, listing_until = vobiz.now() + $3 where account_id = $1",
-        account.as_str(),
-        due_to,
-        interval(length) as _
-    )
-    .execute(connection)
+    fenced!(lease, connection, |transaction| async {
+        sqlx::query!(
+            "update vobiz.account set listed_due_to = $2, listing_until = vobiz.now() + $3 where account_id = $1",
+            account.as_str(),
+            due_to,
+            interval(length) as _
+        )
+        .execute(transaction)
+        .await
+    })
     .await?;
     Ok(())
+}
+
+/// Ends whatever reservation is there: that of a holder of the drain's lease that is gone.
+pub async fn void(
+    connection: &mut PgConnection,
+    lease: &WorkLease,
+    account: &AccountId,
+) -> Result<bool, sqlx::Error> {
+    let voided = fenced!(lease, connection, |transaction| async {
+        sqlx::query!(
+            "update vobiz.account set listed_due_to = null, listing_until = null
+             where account_id = $1 and listing_until is not null",
+            account.as_str()
+        )
+        .execute(transaction)
+        .await
+    })
+    .await?;
+    Ok(voided.rows_affected() > 0)
 }
 
 /// Ends a reservation. Another one that came since stays.

@@ -133,9 +133,7 @@ async fn what_is_done_under_a_clock_that_is_ahead_holds_nothing_up_afterwards() 
         let late = world.owed_call().await;
         world.vobiz.script(&late.call_id, [Answer::NotFound]);
         world.drain().await;
-        backlog::reserve(&mut *world.database.connection().await, &id(), world.database.now().await, MINUTE)
-            .await
-            .unwrap();
+        world.database.reserve(world.database.now().await, MINUTE).await;
         let pause = Pause { reason: PauseReason::Throttled, length: MINUTE, error: "throttled: 429" };
         account::pause(&mut *world.database.connection().await, &id(), &replica(), pause).await.unwrap();
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::overview::{self, AccountSnapshot};
-use vobiz_cdr::db::queue::backlog;
 use vobiz_cdr::retry::PauseReason;
 
 use crate::support::calls::{account as id, replica};
@@ -35,7 +34,7 @@ async fn the_oldest_due_call_is_told_with_and_without_those_that_the_list_brings
     assert_eq!((seen.oldest_due_seconds, seen.oldest_single_due_seconds), (300.0, 300.0));
     // What fell due up to a minute ago is reserved for the reader of the list, certain or not.
     let (due_to, length) = (now - TimeDelta::seconds(60), Duration::from_secs(60));
-    backlog::reserve(&mut *db.connection().await, &id(), due_to, length).await.unwrap();
+    db.reserve(due_to, length).await;
     let seen = of_the_account(&db).await;
     assert_eq!((seen.oldest_due_seconds, seen.oldest_single_due_seconds), (300.0, 20.0));
     assert_eq!(seen.listed_due_to.map(|to| to.timestamp_micros()), Some(due_to.timestamp_micros()));

@@ -31,7 +31,7 @@ async fn what_a_reservation_releases_is_fetched_at_once_also_if_newer_calls_were
     let due_to = world.database.now().await + TimeDelta::seconds(40);
     // No longer: a reservation that ends later than any is made for is not believed.
     let length = Duration::from_secs(115);
-    backlog::reserve(&mut *world.database.connection().await, &id(), due_to, length).await.unwrap();
+    world.database.reserve(due_to, length).await;
     let held = world.owed_call().await.call_id;
     world.advance(TimeDelta::seconds(50)).await;
     let newer = world.owed_call().await.call_id;

@@ -281,3 +281,25 @@ async fn a_session_that_is_not_the_one_that_was_prepared_commits_safely_and_is_s
     assert_eq!(endpoint.status(Callback::hangup("ours").by_v3(TOKEN)).await, 200);
     assert_eq!(endpoint.metrics.lasting_conditions(), []);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_no_longer_trusted_is_replaced_and_no_pooler_is_blamed() {
+    let database = Database::new().await;
+    let endpoint = Setup::default().open(&database.pool);
+    // A group and what gathers behind it, so that the connection is kept from one to the next.
+    for (first, second) in [("a", "b"), ("c", "d")] {
+        let lock = database.lock_log().await;
+        let mut waiting = endpoint.send_all([Callback::hangup(first).by_v3(TOKEN)]);
+        database.writer_waits().await;
+        waiting.extend(endpoint.send_all([Callback::hangup(second).by_v3(TOKEN)]));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        vobiz_cdr::db::distrust_open_connections();
+        lock.rollback().await.unwrap();
+        for answer in waiting {
+            assert_eq!(answer.await.unwrap().status, 200);
+        }
+        assert_eq!(endpoint.metrics.lasting_conditions(), []);
+    }
+}

@@ -185,6 +185,64 @@ async fn an_account_is_retired_once_sighup_has_taken_it_out_of_a_process_and_the
     is_retired(true).await;
 }
 
+/// A reload in the midst of a round that says what the old settings had.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_newer_settings_say_is_not_taken_back_by_the_older_ones() {
+    let vobiz = Simulator::start(options()).await.unwrap();
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.toml");
+    write_accounts(&file, &[(ACCOUNT, TOKEN)]);
+    let api = vobiz.api_url();
+    let settings: Vec<(&str, &str)> =
+        settings(&database.url, &api, ("VOBIZ_ACCOUNTS_FILE", file.to_str().unwrap()))
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with("VOBIZ_AUTH"))
+            .collect();
+    let (mut serve, said) = serve(&["--only", "receive"], free_port(), &settings);
+    until_is("it is there", 1, async || there(&database).await).await;
+    database
+        .run(
+            "create table public.taken_back (account_id text);
+             create function public.note() returns trigger language plpgsql as
+               'begin insert into public.taken_back values (old.account_id); return old; end';
+             create trigger note after delete on vobiz.account_replica for each row execute function public.note()",
+        )
+        .await;
+    for (accounts, said_of, gone) in [
+        (vec![(SECOND, SECOND_TOKEN), (ACCOUNT, TOKEN)], 2, 0),
+        (vec![(SECOND, SECOND_TOKEN)], 1, 1),
+        (vec![(ACCOUNT, TOKEN), (SECOND, SECOND_TOKEN)], 2, 1),
+    ] {
+        let mut somebody = database.connection().await;
+        let lock = "begin; select from vobiz.account_replica for update";
+        sqlx::raw_sql(lock).execute(&mut *somebody).await.unwrap();
+        let waits = "select count(*) from pg_stat_activity
+                     where datname = current_database() and wait_event_type = 'Lock' and query like '%account_replica%'";
+        until("it says so again, and waits", async || database.count(waits).await >= 1).await;
+        let reloads =
+            || said.lock().unwrap().iter().filter(|line| line.contains("reloaded: accounts")).count();
+        let before = reloads();
+        write_accounts(&file, &accounts);
+        serve.signal("HUP");
+        // What would be said of the other account is said meanwhile, or not before the round is over.
+        let waiting = async || database.count(waits).await;
+        for _ in 0..100 {
+            if waiting().await >= 2 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        sqlx::raw_sql("rollback").execute(&mut *somebody).await.unwrap();
+        until("it has reloaded", async || reloads() > before).await;
+        until_is("it is said of each", said_of, async || there(&database).await).await;
+        let taken_back = database.texts("select account_id from public.taken_back").await;
+        assert_eq!(taken_back, vec![ACCOUNT; gone], "{accounts:?}");
+    }
+    serve.terminate();
+    assert!(serve.wait().success());
+}
+
 /// As the processes say it.
 fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()

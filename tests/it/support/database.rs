@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::pool::PoolConnection;
@@ -10,9 +11,12 @@ use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use vobiz_cdr::db;
 use vobiz_cdr::db::base::migration;
+use vobiz_cdr::db::base::work_lease::WorkLease;
+use vobiz_cdr::db::queue::backlog;
 use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::vobiz::AccountId;
 
+use super::calls::account;
 use super::container;
 use super::wait::{LIMIT, until_some};
 
@@ -191,6 +195,14 @@ impl Database {
     /// A connection for one piece of work.
     pub(crate) async fn connection(&self) -> PoolConnection<Postgres> {
         self.pool.acquire().await.unwrap()
+    }
+
+    /// Reserves calls as a drain does; who did it is gone.
+    pub(crate) async fn reserve(&self, due_to: DateTime<Utc>, length: Duration) {
+        let (mut connection, account) = (self.connection().await, account());
+        let lease = WorkLease::take(&mut connection, &backlog::lease_name(&account)).await.unwrap().unwrap();
+        backlog::reserve(&mut connection, &lease, &account, due_to, length).await.unwrap();
+        lease.give_back(&mut connection).await.unwrap();
     }
 
     /// Runs statements.

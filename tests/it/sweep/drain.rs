@@ -269,6 +269,34 @@ async fn a_429_in_the_middle_is_waited_for_and_a_denial_loses_nothing() {
     world.end().await;
 }
 
+/// As `kill -9` ends a replica: its sessions are closed, and nothing more is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_replica_had_reserved_is_free_as_soon_as_another_one_looks() {
+    for goes_on_by_list in [true, false] {
+        let world = World::new().await;
+        outage(&world, 2000, 24).await;
+        let drain = Drain::begin(&world, 6.0).await;
+        let looks = paced(&world, 100.0);
+        let sweeper = Sweeper::new(world.database.pool.clone(), vec![looks.clone()], NEVER, Metrics::new());
+        let look = async || sweeper.drain_if_backlogged(&looks, &CancellationToken::new()).await.unwrap();
+        assert_eq!(look().await, None, "another one is at it");
+        assert_ne!(reserved(&world).await, "∅");
+        drain.ended.abort();
+        assert!(drain.ended.await.unwrap_err().is_cancelled());
+        assert_ne!(reserved(&world).await, "∅");
+        until("its reservation is void", async || look().await.is_none() && reserved(&world).await == "∅")
+            .await;
+        if goes_on_by_list {
+            let drained = look().await.unwrap();
+            assert_eq!(drained.left, 0);
+        } else {
+            world.drain().await;
+        }
+        all_stored_once(&world, 2000).await;
+        world.end().await;
+    }
+}
+
 #[tokio::test]
 async fn rows_that_appear_late_are_stored_by_the_single_fetch_or_the_next_drain() {
     let options = SimulatorOptions { latency: Duration::from_millis(1), ..options() };

@@ -79,6 +79,62 @@ async fn what_nobody_can_fetch_does_not_age_and_it_is_known_for_how_long() {
     }
 }
 
+/// How the last process of all ends, and who is there before one that fetches comes back.
+#[derive(Debug, Clone, Copy)]
+enum Alone {
+    Left,
+    Killed,
+    LeftThenReceives,
+    KilledThenReceives,
+}
+
+#[tokio::test]
+async fn what_is_owed_does_not_age_while_nobody_at_all_is_there() {
+    use Alone::{Killed, KilledThenReceives, Left, LeftThenReceives};
+    for (ends, away, expected) in [
+        // A restart is nobody's matter.
+        (Left, 2, 62),
+        (Killed, 2, 62),
+        (Left, 120, 60),
+        (Killed, 120, 60),
+        (LeftThenReceives, 120, 60),
+        (KilledThenReceives, 120, 60),
+        // By then rows of the dead are removed.
+        (Left, 8 * 1440, 60),
+        (Killed, 8 * 1440, 60),
+        (KilledThenReceives, 8 * 1440, 60),
+    ] {
+        let db = Database::new().await;
+        let (first, receives, next) =
+            (Replica::new("host-a", 1), Replica::new("host-b", 2), Replica::new("host-a", 3));
+        let begun = db.now().await;
+        let at = async |minute| db.stop_clock(begun + TimeDelta::minutes(minute)).await;
+        at(0).await;
+        present(&db, &first, Duty::Fetch).await;
+        let stretches = "select count(*) from vobiz.account_pause where reason = 'unfetched'";
+        assert_eq!(db.count(stretches).await, 0, "nobody was missed before the first start");
+        db.owe(&["a"], true).await;
+        db.postpone(waiting(db.lease_one().await, ErrorClass::NotYet)).await;
+        if matches!(ends, Left | LeftThenReceives) {
+            account::leave(&mut *db.connection().await, &first).await.unwrap();
+        }
+        if matches!(ends, LeftThenReceives | KilledThenReceives) {
+            for minute in away - 10..away {
+                at(minute).await;
+                present(&db, &receives, Duty::Receive).await;
+            }
+        }
+        at(away).await;
+        for _ in 0..2 {
+            present(&db, &next, Duty::Fetch).await;
+        }
+        assert!(unfetched_minutes(&db).await == 0.0, "{ends:?} {away}");
+        at(away + 60).await;
+        let found = db.lease_one().await.history.not_yet_for.unwrap();
+        assert_eq!(found, MINUTE * expected, "{ends:?} {away}");
+    }
+}
+
 #[tokio::test]
 async fn stretches_that_overlap_count_once() {
     for (stretches, age) in [

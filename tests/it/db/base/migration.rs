@@ -109,9 +109,7 @@ async fn replicas_that_start_together_migrate_once() {
     let mut applied = futures_util::future::join_all(replicas).await;
     applied.sort_unstable();
     assert_eq!(applied, [vec![0; 7], vec![files().len() + 1]].concat());
-    let locks = "select count(*) from pg_catalog.pg_locks where mode = 'ShareUpdateExclusiveLock'
-                   and relation = 'vobiz._sqlx_migrations'::regclass";
-    db.comes_to(0, locks).await;
+    db.comes_to(0, HOLDERS).await;
 }
 
 #[tokio::test]
@@ -190,6 +188,68 @@ async fn who_keeps_migrations_waiting_is_named() {
         let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), release);
         drop(guard);
         assert_eq!(applied.unwrap(), 1, "{held}");
+    }
+}
+
+/// The session that has the lock of migrations.
+const HOLDER: &str = "select pid from pg_catalog.pg_locks
+                      where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass";
+
+/// How many they are.
+const HOLDERS: &str = "select count(*) from pg_catalog.pg_locks
+                       where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass";
+
+/// The same once it is there.
+async fn holder_of_the_lock(db: &Database) -> i32 {
+    db.comes_to(1, HOLDERS).await;
+    sqlx::query_scalar(HOLDER).fetch_one(&db.pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_look_that_fails_costs_the_lock_of_migrations_nothing() {
+    let db = Database::new().await;
+    db.run("update vobiz.repeatable set hash = sha256('another')").await;
+    let mut reader = somebody(&db).await;
+    sqlx::raw_sql("begin; select from vobiz.billing_day").execute(&mut reader).await.unwrap();
+    let disturbed = async {
+        let pid = holder_of_the_lock(&db).await;
+        // For longer than until the first look who is waited for.
+        let cancel = "do $$ begin
+                        for i in 1..7000 loop perform pg_cancel_backend(PID), pg_sleep(0.001); end loop;
+                      end $$";
+        db.run(&cancel.replace("PID", &pid.to_string())).await;
+        let still: Option<i32> = sqlx::query_scalar(HOLDER).fetch_optional(&db.pool).await.unwrap();
+        reader.close().await.unwrap();
+        assert_eq!(still, Some(pid));
+    };
+    let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), disturbed);
+    assert_eq!(applied.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn migrations_whose_lock_is_lost_are_broken_off() {
+    // On a text that waits for a report, and on a numbered file that waits for who has its table.
+    for (due, held) in [
+        ("update vobiz.repeatable set hash = sha256('another')", "select from vobiz.billing_day"),
+        (
+            "delete from vobiz._sqlx_migrations where version = (select max(version) from vobiz._sqlx_migrations)",
+            "lock table vobiz.repeatable in access exclusive mode",
+        ),
+    ] {
+        let db = Database::new().await;
+        db.run(due).await;
+        let mut somebody = somebody(&db).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("begin; {held}"))).execute(&mut somebody).await.unwrap();
+        let lost = async {
+            let pid = holder_of_the_lock(&db).await;
+            sqlx::query("select pg_terminate_backend($1)").bind(pid).execute(&db.pool).await.unwrap();
+            db.comes_to(0, HOLDERS).await;
+            somebody.close().await.unwrap();
+        };
+        let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), lost);
+        let error = applied.unwrap_err();
+        assert!(matches!(error, SchemaError::LockLost), "{held}: {error}");
+        assert!(error.to_string().contains("start again"), "{error}");
     }
 }
 

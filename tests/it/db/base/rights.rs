@@ -71,6 +71,25 @@ async fn no_login_fills_the_disk_with_tables_of_its_own_or_large_objects() {
 }
 
 #[tokio::test]
+async fn what_an_operator_gives_back_to_all_no_upgrade_takes_away() {
+    let db = Database::new().await;
+    let open = "select concat_ws(' ', has_database_privilege('public', current_database(), 'temporary'),
+                                 has_function_privilege('public', 'pg_catalog.lo_create(oid)', 'execute'))";
+    assert_eq!(db.text(open).await, "t t", "it is of the whole database, and nobody has asked for it");
+    assert!(make_roles(&db).status.success());
+    assert_eq!(db.text(open).await, "f f");
+    db.run(
+        "do $$ begin execute format('grant temporary on database %I to public', current_database()); end $$;
+         grant execute on function pg_catalog.lo_create(oid) to public;
+         update vobiz.repeatable set hash = sha256('another')",
+    )
+    .await;
+    let applied = run(program(&["migrate", "apply"]).env("DATABASE_URL", &db.url));
+    assert!(applied.status.success(), "{}", applied.stderr);
+    assert_eq!(db.text(open).await, "t t");
+}
+
+#[tokio::test]
 async fn who_may_not_take_that_away_is_told_what_to_ask_for() {
     let db = Database::empty().await;
     let clerk = format!("clerk_{}_public", std::process::id());

@@ -25,7 +25,7 @@ async fn one_session_has_a_lease_and_its_end_frees_it() {
         // The server notices the end of a connection a little later.
         until("it is free", async || WorkLease::take(&mut theirs, name).await.unwrap().is_some()).await;
     }
-    let mut session = LeaseSession::open(&db.pool, LeasedWork::Sweep).await.unwrap().unwrap();
+    let mut session = LeaseSession::open(&db.pool, LeasedWork::Sweep, "some work").await.unwrap().unwrap();
     let lease = WorkLease::take(session.connection(), "given back").await.unwrap().unwrap();
     session.close([lease]).await;
     let held =
@@ -140,7 +140,7 @@ async fn work_is_broken_off_when_its_lease_is_lost_and_goes_on_while_it_is_held(
 #[tokio::test]
 async fn a_process_has_so_many_sessions_of_leases_and_long_work_takes_not_the_last() {
     let db = Database::new().await;
-    let open = async |work| LeaseSession::open(&db.pool, work).await.unwrap();
+    let open = async |work| LeaseSession::open(&db.pool, work, "some work").await.unwrap();
     let mut long = Vec::new();
     while let Some(session) = open(LeasedWork::Long).await {
         long.push(session);
@@ -158,11 +158,11 @@ async fn a_process_has_so_many_sessions_of_leases_and_long_work_takes_not_the_la
     // Another database has its own; and a command that holds one for as long as it runs takes none of those of its work.
     let other = Database::new().await;
     for work in [LeasedWork::Sweep, LeasedWork::Long] {
-        assert!(LeaseSession::open(&other.pool, work).await.unwrap().is_some());
+        assert!(LeaseSession::open(&other.pool, work, "some work").await.unwrap().is_some());
     }
     let mut of_commands = Vec::new();
     for _ in 0..=MOST_SESSIONS {
         of_commands.push(LeaseSession::of_command(&other.pool).await.unwrap());
     }
-    assert!(LeaseSession::open(&other.pool, LeasedWork::Long).await.unwrap().is_some());
+    assert!(LeaseSession::open(&other.pool, LeasedWork::Long, "some work").await.unwrap().is_some());
 }

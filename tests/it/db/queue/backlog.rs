@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use sqlx::Connection;
+use vobiz_cdr::db::base::work_lease::{LENGTH, WorkLease, is_lost};
 use vobiz_cdr::db::queue::backlog;
-use vobiz_cdr::db::timed;
 
 use crate::support::calls::{account as id, replica, try_lease};
 use crate::support::database::Database;
+use crate::support::wait::until;
 
 #[tokio::test]
 async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_out() {
@@ -15,17 +17,7 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     db.owe(&["a", "b"], true).await;
     db.owe(&["c"], false).await;
     let due_to = db.now().await;
-    let hold = async |due_to| {
-        timed!(&db.pool, Duration::from_secs(5), |connection| backlog::reserve(
-            connection,
-            &id(),
-            due_to,
-            Duration::from_secs(60)
-        ))
-        .await
-        .unwrap();
-    };
-    hold(due_to).await;
+    db.reserve(due_to, Duration::from_secs(60)).await;
     assert!(db.lease(9).await.is_empty());
     let any_due =
         async || vobiz_cdr::db::queue::any_due(&mut *db.connection().await, &replica()).await.unwrap();
@@ -58,6 +50,47 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
 }
 
 #[tokio::test]
+async fn a_holder_that_was_only_slow_reserves_nothing_more() {
+    // Its lease ran out, or its session was ended under it.
+    for ran_out in [true, false] {
+        let db = Database::new().await;
+        let (mut slow, mut next) = (db.connection().await.detach(), db.connection().await);
+        let (account, minute) = (id(), Duration::from_secs(60));
+        let name = backlog::lease_name(&account);
+        let slows = WorkLease::take(&mut slow, &name).await.unwrap().unwrap();
+        let due_to = db.now().await;
+        backlog::reserve(&mut slow, &slows, &account, due_to, minute).await.unwrap();
+        let abandoned = async || {
+            backlog::snapshot(&mut *db.connection().await, &account, 10.0).await.unwrap().unwrap().abandoned
+        };
+        assert!(!abandoned().await, "it drains");
+        if ran_out {
+            db.shift_clock(&format!("{} seconds", LENGTH.as_secs() + 1)).await;
+            assert!(!abandoned().await, "nothing is reserved any more");
+        } else {
+            slow.close().await.unwrap();
+            until("its session is gone", async || abandoned().await).await;
+            slow = db.connection().await.detach();
+        }
+        let nexts = WorkLease::take_soon(&mut next, &name).await.unwrap().unwrap();
+        assert!(backlog::void(&mut next, &nexts, &account).await.unwrap(), "{ran_out}");
+        assert!(!backlog::void(&mut next, &nexts, &account).await.unwrap(), "there is none");
+        let reserved = async || db.text("select listed_due_to::text from vobiz.account").await;
+        assert_eq!(reserved().await, "-");
+        // It comes back: with nothing reserved, and beside what the next one has.
+        for _ in 0..2 {
+            let lost = backlog::reserve(&mut slow, &slows, &account, due_to, minute).await.unwrap_err();
+            assert!(is_lost(&lost), "{lost}");
+            let lost = backlog::void(&mut slow, &slows, &account).await.unwrap_err();
+            assert!(is_lost(&lost), "{lost}");
+            backlog::reserve(&mut next, &nexts, &account, db.now().await, minute).await.unwrap();
+            backlog::release(&mut slow, &account, due_to).await.unwrap();
+            assert_ne!(reserved().await, "-");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_lease_costs_the_same_however_many_calls_are_reserved() {
     let db = Database::new().await;
     db.run(
@@ -68,7 +101,7 @@ async fn a_lease_costs_the_same_however_many_calls_are_reserved() {
     .await;
     db.run("analyze vobiz.cdr_queue").await;
     let due_to = db.now().await;
-    backlog::reserve(&mut *db.connection().await, &id(), due_to, Duration::from_secs(60)).await.unwrap();
+    db.reserve(due_to, Duration::from_secs(60)).await;
     db.owe(&["fresh"], true).await;
     let mut connection = db.connection().await;
     let read = async |connection: &mut sqlx::PgConnection| -> i64 {
