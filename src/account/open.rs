@@ -33,7 +33,7 @@ pub async fn open(
     let http = Http::new(config.request_timeout, config.proxy.as_ref())?;
     let mut accounts = Vec::with_capacity(ids.len());
     for (account, casing) in config.accounts.iter().zip(casings) {
-        let AccountConfig { mut credentials, max_rps } = account.clone();
+        let AccountConfig { mut credentials, max_rps, .. } = account.clone();
         credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
         let client = Client::new(http.clone(), config.api_url.clone(), credentials, home);
         accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));

@@ -21,7 +21,7 @@ use super::group_commit::{COMMIT_WITHIN, GroupCommit};
 use super::refusal::Refusals;
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
-use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
+use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Proven, Signers, Verifier, callback};
 use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
@@ -220,7 +220,8 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
 struct CallbackPath {
     account: Option<AccountId>,
     has_secret: bool,
-    secret_is_ours: bool,
+    /// Whom its secret speaks for, if it is one of ours.
+    secret: Option<Signers>,
 }
 
 impl CallbackPath {
@@ -238,7 +239,7 @@ impl CallbackPath {
             match name.as_str() {
                 "secret" => {
                     path.has_secret = true;
-                    path.secret_is_ours = settings.verifier.is_secret(&value);
+                    path.secret = settings.verifier.secret(&value);
                 }
                 _ => path.account = settings.configured(AccountId::new(&value).ok().as_ref()),
             }
@@ -292,10 +293,55 @@ impl ReceivedCallback {
     }
 }
 
-/// The proof of a callback, and the account whose token made it.
+/// The proof of a callback, and what it says of the account.
 struct Proved {
     proof: Proof,
+    /// Whose token or own secret made it.
     account: Option<AccountId>,
+    /// Whose call it is, where the callback names nobody.
+    fallback: Option<AccountId>,
+    /// A secret made it, which proves any call to whoever knows it.
+    by_secret: bool,
+}
+
+impl Proved {
+    const NOTHING: Self = Self { proof: Proof::None, account: None, fallback: None, by_secret: false };
+
+    /// What a signature proves of a callback; nothing, where it speaks for other accounts than the callback is of.
+    fn by_signature(
+        settings: &EndpointSettings,
+        path: &CallbackPath,
+        said: &Callback,
+        by: &Proven,
+    ) -> Option<Self> {
+        let named = |hint: &&AccountId| {
+            // A parent that is named and not configured has not signed either.
+            by.proof.is_of_parent() || settings.accounts.contains(*hint)
+        };
+        let named: Vec<AccountId> =
+            said.accounts.iter().filter(named).chain(&path.account).cloned().collect();
+        let fallback = by.signers.only().cloned();
+        let speaks = by.account.is_some() || by.signers.speak_for(&named);
+        speaks.then(|| Self {
+            proof: by.proof,
+            account: by.account.clone(),
+            fallback,
+            by_secret: by.by_secret,
+        })
+    }
+
+    /// The same of the secret in the path. That of one account proves its calls; a sub-account's callbacks name its parent as well.
+    fn by_path(path: &CallbackPath, said: &Callback) -> Option<Self> {
+        let signers = path.secret.as_ref()?;
+        let owner = signers.only();
+        let is_sub_account = owner.is_some_and(AccountId::is_sub_account);
+        let is_others =
+            path.account.as_ref().is_some_and(|named| !signers.speak_for(std::slice::from_ref(named)))
+                || (!is_sub_account && !signers.speak_for(&said.accounts));
+        let account =
+            owner.filter(|owner| path.account.as_ref().is_none_or(|named| named == *owner)).cloned();
+        (!is_others).then_some(Self { proof: Proof::Secret, account, fallback: None, by_secret: true })
+    }
 }
 
 impl EndpointSettings {
@@ -313,18 +359,20 @@ impl Endpoint {
         path: &CallbackPath,
         received: &ReceivedCallback,
     ) -> Result<Proved, Refusal> {
-        let unproven = Proved { proof: Proof::None, account: None };
         if settings.policy == SignaturePolicy::Off {
-            return Ok(unproven);
+            return Ok(Proved::NOTHING);
         }
-        let mut refusal = if path.has_secret && !path.secret_is_ours {
+        let by_path = Proved::by_path(path, &received.callback);
+        let mut refusal = if path.has_secret && by_path.is_none() {
             Refusal::WrongSecret
         } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
             Refusal::WrongSignature
         } else {
             Refusal::NoProof
         };
-        if let Some(proven) = settings.verifier.verify(headers, &received.body) {
+        if let Some(proven) = settings.verifier.verify(headers, &received.body)
+            && let Some(proved) = Proved::by_signature(settings, path, &received.callback, &proven)
+        {
             let call_id = received
                 .callback
                 .ended
@@ -338,14 +386,15 @@ impl Endpoint {
                 nonces.seen_with_another_call(&proven.nonces, call_id)
             };
             if !replayed {
-                return Ok(Proved { proof: proven.proof, account: proven.account });
+                return Ok(proved);
             }
             refusal = Refusal::Replayed;
         }
-        if path.secret_is_ours {
-            return Ok(Proved { proof: Proof::Secret, account: None });
+        match by_path {
+            Some(proved) => Ok(proved),
+            None if settings.policy == SignaturePolicy::Optional => Ok(Proved::NOTHING),
+            None => Err(refusal),
         }
-        if settings.policy == SignaturePolicy::Optional { Ok(unproven) } else { Err(refusal) }
     }
 }
 
@@ -361,6 +410,7 @@ fn attribute(
         .account
         .or_else(|| received.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
         .or_else(|| path.account.clone())
+        .or(proved.fallback)
         .or_else(|| match settings.accounts.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
@@ -369,6 +419,8 @@ fn attribute(
         call_id: ended.call_id.clone(),
         account_id: account.clone(),
         account_proven,
+        other_account: None,
+        by_secret: proved.by_secret && !ended.leg.is_speculative(),
         certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
         sip_call_id: ended.sip_call_id.clone(),
     });

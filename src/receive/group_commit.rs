@@ -16,6 +16,7 @@ use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed,
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
 use crate::vobiz::AccountId;
+use crate::watch::arrivals::Arrival;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct GroupCommitSettings {
     pub first_fetch_delay: Duration,
     /// New speculative calls an account may owe in a minute.
     pub max_speculative_per_minute: u32,
+    /// New calls that an account may owe as certain in a minute although only a secret proves them: what is beyond it is speculative.
+    pub max_by_secret_per_minute: u32,
     /// A commit that takes longer has failed: [`COMMIT_WITHIN`].
     pub commit_timeout: Duration,
 }
@@ -82,7 +85,9 @@ impl GroupCommit {
         let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
         let writer = Writer {
             pool,
-            cap: SpeculativeCap::new(settings.max_speculative_per_minute),
+            cap: MinuteCap::new(settings.max_speculative_per_minute),
+            by_secret: MinuteCap::new(settings.max_by_secret_per_minute),
+            metrics: metrics.clone(),
             settings,
             heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
             condition: metrics.condition(
@@ -140,7 +145,9 @@ impl GroupCommit {
 struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
-    cap: SpeculativeCap,
+    cap: MinuteCap,
+    by_secret: MinuteCap,
+    metrics: Metrics,
     heartbeat: Arc<Heartbeat>,
     condition: Arc<Condition>,
     /// The callbacks that were not committed last, until others are, or these would be.
@@ -195,14 +202,7 @@ impl Writer {
     async fn commit_group(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
-            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if !self.cap.take(&owed.account_id, now) {
-                submission.owed = None;
-                if let Some(entry) = &mut submission.entry {
-                    entry.outcome = CallbackOutcome::Logged;
-                    entry.note = Some("over the cap on speculative calls: left to the sweep".into());
-                }
-            }
+            self.keep_within_caps(submission, now);
         }
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
@@ -213,6 +213,43 @@ impl Writer {
                 ));
             if let Err(error) = announced.await {
                 debug!(error = %error, "the first callback of stored CDRs could not be noted on them; the log of callbacks has it");
+            }
+        }
+    }
+
+    /// Makes speculative what is over the cap of certain calls by a secret, and leaves to the sweep what is over that of speculative ones.
+    fn keep_within_caps(&mut self, submission: &mut Submission, now: Instant) {
+        let Some(owed) = &mut submission.owed else { return };
+        let mut over = None;
+        if owed.certain && owed.by_secret && !self.by_secret.take(&owed.account_id, now) {
+            (owed.certain, owed.by_secret) = (false, false);
+            self.metrics.arrivals.count(Arrival::OverCap);
+            self.metrics.over_cap.inc();
+            over = Some("over the cap on certain calls by a secret: speculative");
+        }
+        if !owed.certain && !self.cap.take(&owed.account_id, now) {
+            submission.owed = None;
+            over = Some("over the cap on speculative calls: left to the sweep");
+            if let Some(entry) = &mut submission.entry {
+                entry.outcome = CallbackOutcome::Logged;
+            }
+        }
+        if let (Some(entry), Some(over)) = (&mut submission.entry, over) {
+            entry.note = Some(over.into());
+        }
+    }
+
+    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
+    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
+        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
+        for owed in group.iter().filter_map(|submission| submission.owed.as_ref()) {
+            let cap = match owed.certain {
+                true if owed.by_secret => &mut self.by_secret,
+                true => continue,
+                false => &mut self.cap,
+            };
+            if !new.remove(owed.call_id.as_str()) {
+                cap.give_back(&owed.account_id, now);
             }
         }
     }
@@ -233,13 +270,13 @@ impl Writer {
                         self.refused = None;
                         self.condition.clear();
                     }
-                    self.cap.refund(&part, &committed.new, now);
+                    self.refund(&part, &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
                     answer(part, Ok(()));
                 }
                 Err(error) => {
                     // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                    self.cap.refund(&part, &[], now);
+                    self.refund(&part, &[], now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.condition.raise_for(&error.cause(), error.cure());
@@ -257,7 +294,7 @@ impl Writer {
             }
         }
         let rest = parts.rest();
-        self.cap.refund(&rest, &[], now);
+        self.refund(&rest, &[], now);
         answer(rest, Err(NotCommitted::Failed));
         unannounced
     }
@@ -314,13 +351,13 @@ fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCom
     }
 }
 
-/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota.
-struct SpeculativeCap {
+/// At most so many new calls of a kind a minute and account: a flood of forged ids must not eat the API quota.
+struct MinuteCap {
     per_minute: u32,
     taken: HashMap<AccountId, (Instant, u32)>,
 }
 
-impl SpeculativeCap {
+impl MinuteCap {
     fn new(per_minute: u32) -> Self {
         Self { per_minute, taken: HashMap::new() }
     }
@@ -335,18 +372,11 @@ impl SpeculativeCap {
         free
     }
 
-    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
-    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
-        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
-        for owed in
-            group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
+    fn give_back(&mut self, account: &AccountId, now: Instant) {
+        if let Some((since, taken)) = self.taken.get_mut(account)
+            && now.duration_since(*since) < Duration::from_secs(60)
         {
-            if !new.remove(owed.call_id.as_str())
-                && let Some((since, taken)) = self.taken.get_mut(&owed.account_id)
-                && now.duration_since(*since) < Duration::from_secs(60)
-            {
-                *taken = taken.saturating_sub(1);
-            }
+            *taken = taken.saturating_sub(1);
         }
     }
 }
@@ -357,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_cap_is_per_account_and_minute() {
-        let mut cap = SpeculativeCap::new(2);
+        let mut cap = MinuteCap::new(2);
         let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
         let start = Instant::now();
         assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));

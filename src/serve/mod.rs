@@ -343,6 +343,7 @@ fn open_endpoint(
     let settings = GroupCommitSettings {
         first_fetch_delay: config.first_fetch_delay,
         max_speculative_per_minute: config.max_speculative_per_minute,
+        max_by_secret_per_minute: config.max_by_secret_per_minute,
         commit_timeout: COMMIT_WITHIN,
     };
     let (group_commit, writer) = GroupCommit::new(pool.clone(), settings, metrics);

@@ -52,6 +52,11 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// Whether it is the parent's signature, on a callback that may be a sub-account's.
+    pub fn is_of_parent(self) -> bool {
+        matches!(self, Self::MaV3 | Self::MaV2)
+    }
+
     /// The word for logs and the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,17 +83,69 @@ impl fmt::Display for Proof {
 pub struct Proven {
     /// The first that matched of V3, MA-V3, V2, MA-V2, campaign, trunk.
     pub proof: Proof,
-    /// Whose token made a signature that is not a main account's (an MA signature names the parent, not the caller).
+    /// Whose token made a signature that is not a main account's (an MA signature names the parent, not the caller); or whose own secret
+    /// made it.
     pub account: Option<AccountId>,
+    /// Whose tokens or secrets could have made it: it proves calls of these accounts and of their sub-accounts, and of no other one.
+    pub signers: Signers,
+    /// One of our secrets made it, not a token.
+    pub by_secret: bool,
     /// The nonces whose signatures matched, each with its version (`v3:…`, `v2:…`); none for signatures over the body.
     pub nonces: Vec<String>,
+}
+
+/// The accounts that a proof can speak for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signers {
+    /// All that are configured: the one secret of the environment.
+    Any,
+    /// These, and of a main account its sub-accounts.
+    Of(Vec<AccountId>),
+}
+
+impl Signers {
+    /// Whether a callback that names these accounts can be theirs. Which main account a sub-account is under, only the callback says, so
+    /// each main account that it names must be one of them.
+    pub fn speak_for(&self, named: &[AccountId]) -> bool {
+        let Self::Of(signers) = self else { return true };
+        let has_main = signers.iter().any(|signer| !signer.is_sub_account());
+        named.iter().all(|account| signers.contains(account) || (has_main && account.is_sub_account()))
+    }
+
+    /// The account, where it is one.
+    pub fn only(&self) -> Option<&AccountId> {
+        match self {
+            Self::Of(signers) => {
+                signers.first().filter(|first| signers.iter().all(|signer| signer == *first))
+            }
+            Self::Any => None,
+        }
+    }
 }
 
 /// The tokens, secrets and URLs a callback is checked against.
 pub struct Verifier {
     tokens: Vec<Token>,
-    /// Keys for signatures over the body, and digests for the path segment.
-    secrets: Vec<(Hmac<Sha256>, [u8; 32])>,
+    secrets: Vec<Secret>,
+}
+
+struct Secret {
+    /// Whose it is; none is the one of the environment.
+    account: Option<AccountId>,
+    /// For signatures over the body.
+    key: Hmac<Sha256>,
+    /// For the path segment.
+    digest: [u8; 32],
+}
+
+impl Secret {
+    fn new(account: Option<AccountId>, secret: &SecretString) -> Option<Self> {
+        Some(Self { account, key: key(secret)?, digest: Sha256::digest(secret.expose_secret()).into() })
+    }
+
+    fn signers(&self) -> Signers {
+        self.account.clone().map_or(Signers::Any, |account| Signers::Of(vec![account]))
+    }
 }
 
 struct Token {
@@ -115,12 +172,18 @@ impl Verifier {
             let urls = urls.iter().map(|url| key.clone().chain_update(url)).collect();
             Some(Token { account: account.clone(), key, urls })
         };
-        let secret =
-            |secret: &SecretString| Some((key(secret)?, Sha256::digest(secret.expose_secret()).into()));
         Self {
             tokens: tokens.iter().filter_map(token).collect(),
-            secrets: secrets.iter().filter_map(secret).collect(),
+            secrets: secrets.iter().filter_map(|secret| Secret::new(None, secret)).collect(),
         }
+    }
+
+    /// The same, with secrets that accounts have of their own: each proves its account alone.
+    #[must_use]
+    pub fn with_account_secrets(mut self, secrets: &[(AccountId, SecretString)]) -> Self {
+        let own = secrets.iter().filter_map(|(account, secret)| Secret::new(Some(account.clone()), secret));
+        self.secrets.extend(own);
+        self
     }
 
     /// Looks for a signature that one of our tokens, or for trunks one of our secrets, has made.
@@ -128,45 +191,58 @@ impl Verifier {
         self.signed_url(headers).or_else(|| self.signed_body(headers, body))
     }
 
-    /// Whether a path segment is one of our callback secrets. All of them are compared, in full.
-    pub fn is_secret(&self, path_segment: &str) -> bool {
+    /// Whom a path segment speaks for, if it is one of our callback secrets. All of them are compared, in full.
+    pub fn secret(&self, path_segment: &str) -> Option<Signers> {
         // Digests have one length, so not even that of the secret shows.
         let given: [u8; 32] = Sha256::digest(path_segment).into();
-        let matches =
-            self.secrets.iter().fold(Choice::from(0), |any, (_, digest)| any | digest.ct_eq(&given));
-        matches.into()
+        let matches: Vec<Choice> = self.secrets.iter().map(|secret| secret.digest.ct_eq(&given)).collect();
+        let ours = self.secrets.iter().zip(matches).filter(|(_, matches)| bool::from(*matches));
+        // No two are equal: the settings see to it.
+        ours.map(|(secret, _)| secret.signers()).next()
     }
 
     fn signed_url(&self, headers: &HeaderMap) -> Option<Proven> {
         let mut proven: Option<Proven> = None;
         for version in [&V3, &V2] {
             let Some(nonce) = nonce(headers, version.nonce) else { continue };
-            let signed = |header| self.signer_of_url(&signatures(headers, header), version.separator, nonce);
+            let signed = |header| self.signers_of_url(&signatures(headers, header), version.separator, nonce);
             // A main account's MA signature equals the plain one (captured): mostly the first check is the last.
             let own = signed(version.own);
-            let (proof, account) = match own {
-                Some(by) => (version.own_proof, by.account()),
-                None if signed(version.main).is_some() => (version.main_proof, None),
-                None => continue,
+            let (proof, signers) = if own.is_empty() {
+                // It says that the parent signed: a token of a sub-account cannot.
+                let mains = signed(version.main).into_iter().filter(|signer| !signer.is_sub_account());
+                (version.main_proof, Signers::Of(mains.collect()))
+            } else {
+                (version.own_proof, Signers::Of(own))
             };
+            if signers == Signers::Of(vec![]) {
+                continue;
+            }
+            let account = signers.only().filter(|_| proof == version.own_proof).cloned();
             // A V2 that names the account completes an MA-V3 that does not, and its nonce counts as seen as well.
-            let proven = proven.get_or_insert(Proven { proof, account: None, nonces: Vec::new() });
-            proven.account = proven.account.take().or(account.cloned());
+            let proven = proven.get_or_insert(Proven {
+                proof,
+                account: None,
+                signers,
+                by_secret: false,
+                nonces: Vec::new(),
+            });
+            proven.account = proven.account.take().or(account);
             proven.nonces.push(format!("{}:{nonce}", version.name));
         }
         proven
     }
 
-    /// Whose token signed, if any.
-    fn signer_of_url(&self, signatures: &[[u8; 32]], separator: &str, nonce: &str) -> Option<Signer<'_>> {
+    /// Whose tokens signed: several, where accounts share one, as the customers of a partner do. None, where nobody did.
+    fn signers_of_url(&self, signatures: &[[u8; 32]], separator: &str, nonce: &str) -> Vec<AccountId> {
         if signatures.is_empty() {
-            return None;
+            return Vec::new();
         }
         let signs = |over_url: &Hmac<Sha256>| {
             let expected = over_url.clone().chain_update(separator).chain_update(nonce);
             signatures.iter().any(|signature| is(expected.clone(), signature))
         };
-        Signer::of(self.tokens.iter().filter(|token| token.urls.iter().any(signs)))
+        signers(self.tokens.iter().filter(|token| token.urls.iter().any(signs)))
     }
 
     fn signed_body(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
@@ -181,42 +257,28 @@ impl Verifier {
                 continue;
             }
             let signs = |key: &Hmac<Sha256>| is(key.clone().chain_update(body), &signature);
-            let token = Signer::of(self.tokens.iter().filter(|token| signs(&token.key)));
-            let secret =
-                proof == Proof::Trunk && token.is_none() && self.secrets.iter().any(|(key, _)| signs(key));
-            if token.is_some() || secret {
-                return Some(Proven {
-                    proof,
-                    account: token.and_then(Signer::account).cloned(),
-                    nonces: Vec::new(),
-                });
+            let tokens = signers(self.tokens.iter().filter(|token| signs(&token.key)));
+            let by_secret = tokens.is_empty();
+            let signers = if by_secret {
+                let secret =
+                    self.secrets.iter().filter(|_| proof == Proof::Trunk).find(|secret| signs(&secret.key));
+                secret.map(Secret::signers)
+            } else {
+                Some(Signers::Of(tokens))
+            };
+            if let Some(signers) = signers {
+                let account = signers.only().cloned();
+                return Some(Proven { proof, account, signers, by_secret, nonces: Vec::new() });
             }
         }
         None
     }
 }
 
-/// Whose token it was.
-#[derive(Clone, Copy, PartialEq)]
-enum Signer<'a> {
-    One(&'a AccountId),
-    /// Several accounts share the token, as the customers of a partner do: it names none of them.
-    Several,
-}
-
-impl<'a> Signer<'a> {
-    fn of(tokens: impl Iterator<Item = &'a Token>) -> Option<Self> {
-        tokens
-            .map(|token| Self::One(&token.account))
-            .reduce(|one, other| if one == other { one } else { Self::Several })
-    }
-
-    fn account(self) -> Option<&'a AccountId> {
-        match self {
-            Self::One(account) => Some(account),
-            Self::Several => None,
-        }
-    }
+fn signers<'a>(tokens: impl Iterator<Item = &'a Token>) -> Vec<AccountId> {
+    let mut signers: Vec<AccountId> = tokens.map(|token| token.account.clone()).collect();
+    signers.dedup();
+    signers
 }
 
 impl fmt::Debug for Verifier {

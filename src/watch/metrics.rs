@@ -29,6 +29,8 @@ pub struct Metrics {
     pub callbacks: IntCounterVec,
     /// `callbacks_refused_total{reason}`: of these, those that were refused.
     pub refused: IntCounterVec,
+    /// `callbacks_over_cap_total`: of these, those that a secret alone proved, beyond the cap.
+    pub over_cap: IntCounter,
     /// The callbacks of the last 15 minutes.
     pub arrivals: Arc<Arrivals>,
     /// `callback_duration_seconds`: from the last header to the answer.
@@ -112,6 +114,13 @@ impl Metrics {
                     "Callbacks that were refused (403, 404), by reason.",
                     &["reason"],
                 ),
+            ),
+            over_cap: add(
+                &r,
+                IntCounter::with_opts(opts(
+                    "callbacks_over_cap_total",
+                    "Callbacks that a secret alone proved, beyond CDR_MAX_BY_SECRET_PER_MINUTE: their calls are speculative.",
+                )),
             ),
             arrivals: Arc::default(),
             callback_seconds: add(

@@ -350,8 +350,8 @@ async fn a_refused_callback_says_in_the_log_why() {
         notes,
         [
             "no signature and no secret path",
-            "the secret in the path is not ours",
-            "no signature matches: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
+            "the secret in the path is not ours, or another account's than the callback is of",
+            "no signature matches, or none of the account that it names: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
         ]
     );
     assert_eq!(database.queue().await, [""; 0]);

@@ -132,7 +132,9 @@ impl World {
             call_id,
             account_id,
             account_proven: certain,
+            other_account: None,
             certain,
+            by_secret: false,
             sip_call_id: sip_call_id.map(str::to_owned),
         };
         timed!(&self.database.pool, Duration::from_secs(5), |connection| enqueue::commit(
@@ -214,7 +216,11 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         parts: Part::ALL.to_vec(),
         accounts: accounts
             .iter()
-            .map(|(id, token)| AccountConfig { credentials: credentials(id, &[token]), max_rps })
+            .map(|(id, token)| AccountConfig {
+                credentials: credentials(id, &[token]),
+                max_rps,
+                callback_secrets: vec![],
+            })
             .collect(),
         api_url: Url::parse(api).unwrap(),
         proxy: None,
@@ -225,6 +231,7 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         sweep_interval: Duration::from_secs(3600),
         concurrency: 16,
         max_speculative_per_minute: 600,
+        max_by_secret_per_minute: 600,
         // As long as a busy machine needs; not longer, because what a test cuts off falls due again 15 s after it.
         request_timeout: Duration::from_secs(30),
         billing_zone: None,
