@@ -30,6 +30,7 @@ create table vobiz.cdr_queue (
   last_error       text,
   first_failed_at  timestamptz,
   first_not_yet_at timestamptz,
+  hurried          smallint    not null default 0 check (hurried >= 0),
   dead_at          timestamptz,
   last_body        bytea       check (length(last_body) <= 65536),
   -- A question that was answered is not asked again.
@@ -72,6 +73,7 @@ comment on column vobiz.cdr_queue.error_class is 'Class of the last failure; for
 comment on column vobiz.cdr_queue.last_error is 'The last failure in words.';
 comment on column vobiz.cdr_queue.first_failed_at is 'First failure of the present class.';
 comment on column vobiz.cdr_queue.first_not_yet_at is 'First real 404: the age of a call that never appears runs from here.';
+comment on column vobiz.cdr_queue.hurried is 'How often a further proven hang-up has made it due again before its wait for a record was over: twice at most.';
 comment on column vobiz.cdr_queue.dead_at is 'When it became a dead letter; it waits for an operator, a sweep, or a revive.';
 comment on column vobiz.cdr_queue.last_body is 'Up to 64 KiB of an answer that could not be read or stored.';
 comment on column vobiz.cdr_queue.priority is 'Order of leasing: 0 certain and never asked for, 1 the same by a secret alone, 2 certain and asked for before, 3 speculative.';

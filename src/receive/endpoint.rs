@@ -1,12 +1,12 @@
-//! The endpoint: routes, proof and policy. A handler cannot be given a callback that the policy refuses.
+//! The endpoint: routes, and what becomes of what comes by them. A handler cannot be given a callback that the policy refuses.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,16 +17,18 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::differs::Destination;
-use super::group_commit::{COMMIT_WITHIN, GroupCommit};
+use super::group_commit::{COMMIT_WITHIN, GroupCommit, NotCommitted};
+use super::proof::{CallbackPath, EndpointSettings, Proved};
 use super::refusal::Refusals;
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
-use crate::vobiz::SignaturePolicy;
-use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Proven, Signers, Verifier, callback};
+use crate::vobiz::{AccountId, Callback, Proof, callback};
 use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
 /// Longest body, in bytes. A captured hang-up has 674.
 const BODY_LIMIT: usize = 256 * 1024;
+/// What is kept of a body that is proved; of others less.
+const BODY_KEPT: usize = 16 * 1024;
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
@@ -36,25 +38,11 @@ const _: () = assert!(
     "Vobiz gives up after 3 s; the answer takes its way back, and the failed commit its words, within them"
 );
 
-/// What the endpoint checks callbacks by; replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct EndpointSettings {
-    /// What a callback must prove.
-    pub policy: SignaturePolicy,
-    /// The configured accounts.
-    pub accounts: Vec<AccountId>,
-    /// The callback URLs as configured at Vobiz.
-    pub urls: Vec<String>,
-    /// Tokens, URLs and secrets.
-    pub verifier: Verifier,
-}
-
 /// The endpoint: the state behind the routes.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: RwLock<Arc<EndpointSettings>>,
     group_commit: GroupCommit,
-    nonces: Mutex<Nonces>,
     refusals: Refusals,
     metrics: Metrics,
 }
@@ -65,7 +53,6 @@ impl Endpoint {
         Arc::new(Self {
             settings: RwLock::new(Arc::new(settings)),
             group_commit,
-            nonces: Mutex::new(Nonces::default()),
             refusals: Refusals::default(),
             metrics,
         })
@@ -141,10 +128,19 @@ async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri, headers: 
 
 /// The handler: 200 once the callback is committed, 503 if that cannot be or takes too long.
 async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
-    let VerifiedCallback { entry, owed } = callback;
+    let VerifiedCallback { entry, owed, without_signature } = callback;
     let id = entry.id;
-    match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.submit(entry, owed)).await {
+    let committed = async {
+        match (endpoint.group_commit.submit(entry, owed).await, without_signature) {
+            (Err(NotCommitted::Replayed), Some(callback)) => {
+                endpoint.commit_without_signature(*callback).await
+            }
+            (result, _) => result,
+        }
+    };
+    match tokio::time::timeout(ANSWER_WITHIN, committed).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(NotCommitted::Replayed)) => StatusCode::FORBIDDEN.into_response(),
         Ok(Err(error)) => {
             debug!(%id, %error, "callback answered 503");
             unavailable()
@@ -165,6 +161,16 @@ fn unavailable() -> Response {
 struct VerifiedCallback {
     entry: CallbackEntry,
     owed: Option<Owed>,
+    /// For one that a nonce proves: what it is where that turns out to be another call's.
+    without_signature: Option<Box<WithoutSignature>>,
+}
+
+/// A callback whose signature may be worth nothing.
+struct WithoutSignature {
+    settings: Arc<EndpointSettings>,
+    path: CallbackPath,
+    received: ReceivedCallback,
+    came: Destination,
 }
 
 impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
@@ -173,7 +179,7 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
     async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let settings = endpoint.settings();
-        let path = CallbackPath::of(&mut parts, endpoint, &settings).await;
+        let path = CallbackPath::of(&mut parts, &settings).await;
         let body = read(body).await?;
         let received = ReceivedCallback {
             id: Uuid::now_v7(),
@@ -185,10 +191,16 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
             query: parts.uri.query().map(|query| query.replace('\0', "")),
             body,
         };
-        match endpoint.verify(&settings, &parts.headers, &path, &received) {
-            Ok(proof) => {
+        match settings.verify(&parts.headers, &path, &received.callback, &received.body) {
+            Ok(proved) => {
                 let announces = received.callback.ended.is_some();
-                let callback = attribute(&settings, &path, received, proof);
+                let without_signature = (!proved.nonces.is_empty()).then(|| {
+                    let came = Destination::of(&parts.headers, &parts.uri);
+                    let (settings, received) = (Arc::clone(&settings), received.clone());
+                    Box::new(WithoutSignature { settings, path: path.clone(), received, came })
+                });
+                let callback = attribute(&settings, &path, received, proved);
+                let callback = VerifiedCallback { without_signature, ..callback };
                 if announces && callback.owed.is_none() {
                     endpoint.count(
                         Refusal::NoAccount,
@@ -199,56 +211,15 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
                 Ok(callback)
             }
             Err(refusal) => {
-                let came = Destination::of(&parts.headers, &parts.uri);
-                if endpoint.count(refusal, &came, &settings.urls) {
-                    let note = Some(refusal.in_words().to_owned());
-                    endpoint.group_commit.log(received.into_entry(
-                        None,
-                        Proof::None,
-                        CallbackOutcome::Refused,
-                        note,
-                    ));
-                }
+                endpoint.refuse(refusal, &Destination::of(&parts.headers, &parts.uri), &settings, received);
                 Err(StatusCode::FORBIDDEN.into_response())
             }
         }
     }
 }
 
-/// The account and the secret that the path of a request names.
-#[derive(Default)]
-struct CallbackPath {
-    account: Option<AccountId>,
-    has_secret: bool,
-    /// Whom its secret speaks for, if it is one of ours.
-    secret: Option<Signers>,
-}
-
-impl CallbackPath {
-    async fn of(
-        parts: &mut axum::http::request::Parts,
-        endpoint: &Arc<Endpoint>,
-        settings: &EndpointSettings,
-    ) -> Self {
-        let segments: Vec<(String, String)> = Path::from_request_parts(parts, endpoint)
-            .await
-            .map(|Path(segments)| segments)
-            .unwrap_or_default();
-        let mut path = Self::default();
-        for (name, value) in segments {
-            match name.as_str() {
-                "secret" => {
-                    path.has_secret = true;
-                    path.secret = settings.verifier.secret(&value);
-                }
-                _ => path.account = settings.configured(AccountId::new(&value).ok().as_ref()),
-            }
-        }
-        path
-    }
-}
-
 /// A callback as it was received, before any of it is proven.
+#[derive(Clone)]
 struct ReceivedCallback {
     id: Uuid,
     callback: Callback,
@@ -265,11 +236,11 @@ impl ReceivedCallback {
         outcome: CallbackOutcome,
         note: Option<String>,
     ) -> CallbackEntry {
-        // What is not proved may not fill the disk either: of it, the beginning is kept.
+        // Nothing may fill the disk, proved or not: of what is long, the beginning is kept.
         let keep = match (outcome, proof) {
             (CallbackOutcome::Refused, _) => 4 * 1024,
             (_, Proof::None) => 8 * 1024,
-            _ => BODY_LIMIT,
+            _ => BODY_KEPT,
         };
         let cut = self.body.len() > keep;
         let note = if cut {
@@ -284,6 +255,7 @@ impl ReceivedCallback {
             call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
             account_id: account,
             proof,
+            nonces: Vec::new(),
             outcome,
             note,
             remote_address: self.remote_address,
@@ -293,107 +265,33 @@ impl ReceivedCallback {
     }
 }
 
-/// The proof of a callback, and what it says of the account.
-struct Proved {
-    proof: Proof,
-    /// Whose token or own secret made it.
-    account: Option<AccountId>,
-    /// Whose call it is, where the callback names nobody.
-    fallback: Option<AccountId>,
-    /// A secret made it, which proves any call to whoever knows it.
-    by_secret: bool,
-}
-
-impl Proved {
-    const NOTHING: Self = Self { proof: Proof::None, account: None, fallback: None, by_secret: false };
-
-    /// What a signature proves of a callback; nothing, where it speaks for other accounts than the callback is of.
-    fn by_signature(
-        settings: &EndpointSettings,
-        path: &CallbackPath,
-        said: &Callback,
-        by: &Proven,
-    ) -> Option<Self> {
-        let named = |hint: &&AccountId| {
-            // A parent that is named and not configured has not signed either.
-            by.proof.is_of_parent() || settings.accounts.contains(*hint)
-        };
-        let named: Vec<AccountId> =
-            said.accounts.iter().filter(named).chain(&path.account).cloned().collect();
-        let fallback = by.signers.only().cloned();
-        let speaks = by.account.is_some() || by.signers.speak_for(&named);
-        speaks.then(|| Self {
-            proof: by.proof,
-            account: by.account.clone(),
-            fallback,
-            by_secret: by.by_secret,
-        })
-    }
-
-    /// The same of the secret in the path. That of one account proves its calls; a sub-account's callbacks name its parent as well.
-    fn by_path(path: &CallbackPath, said: &Callback) -> Option<Self> {
-        let signers = path.secret.as_ref()?;
-        let owner = signers.only();
-        let is_sub_account = owner.is_some_and(AccountId::is_sub_account);
-        let is_others =
-            path.account.as_ref().is_some_and(|named| !signers.speak_for(std::slice::from_ref(named)))
-                || (!is_sub_account && !signers.speak_for(&said.accounts));
-        let account =
-            owner.filter(|owner| path.account.as_ref().is_none_or(|named| named == *owner)).cloned();
-        (!is_others).then_some(Self { proof: Proof::Secret, account, fallback: None, by_secret: true })
-    }
-}
-
-impl EndpointSettings {
-    fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
-        account.filter(|account| self.accounts.contains(*account)).cloned()
-    }
-}
-
 impl Endpoint {
-    /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
-    fn verify(
-        &self,
-        settings: &EndpointSettings,
-        headers: &HeaderMap,
-        path: &CallbackPath,
-        received: &ReceivedCallback,
-    ) -> Result<Proved, Refusal> {
-        if settings.policy == SignaturePolicy::Off {
-            return Ok(Proved::NOTHING);
-        }
-        let by_path = Proved::by_path(path, &received.callback);
-        let mut refusal = if path.has_secret && by_path.is_none() {
-            Refusal::WrongSecret
-        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
-            Refusal::WrongSignature
-        } else {
-            Refusal::NoProof
-        };
-        if let Some(proven) = settings.verifier.verify(headers, &received.body)
-            && let Some(proved) = Proved::by_signature(settings, path, &received.callback, &proven)
-        {
-            let call_id = received
-                .callback
-                .ended
-                .as_ref()
-                .map(|ended| &ended.call_id)
-                .or(received.callback.call_id.as_ref());
-            // A body without a call counts as one more call: else the headers of one request would prove any number of them.
-            let call_id = call_id.map_or("", CallId::as_str);
-            let replayed = {
-                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-                nonces.seen_with_another_call(&proven.nonces, call_id)
-            };
-            if !replayed {
-                return Ok(proved);
+    /// Commits a callback whose nonce is another call's, as what it is without its signature.
+    async fn commit_without_signature(&self, callback: WithoutSignature) -> Result<(), NotCommitted> {
+        let WithoutSignature { settings, path, received, came } = callback;
+        match settings.without_signature(&path, &received.callback, Refusal::Replayed) {
+            Ok(proved) => {
+                let VerifiedCallback { entry, owed, .. } = attribute(&settings, &path, received, proved);
+                self.group_commit.submit(entry, owed).await
             }
-            refusal = Refusal::Replayed;
+            Err(refusal) => {
+                self.refuse(refusal, &came, &settings, received);
+                Err(NotCommitted::Replayed)
+            }
         }
-        match by_path {
-            Some(proved) => Ok(proved),
-            None if settings.policy == SignaturePolicy::Optional => Ok(Proved::NOTHING),
-            None => Err(refusal),
+    }
+
+    /// Counts a refused callback, and keeps some.
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        came: &Destination,
+        settings: &EndpointSettings,
+        received: ReceivedCallback,
+    ) {
+        if self.count(refusal, came, &settings.urls) {
+            let note = Some(refusal.in_words().to_owned());
+            self.group_commit.log(received.into_entry(None, Proof::None, CallbackOutcome::Refused, note));
         }
     }
 }
@@ -421,6 +319,7 @@ fn attribute(
         account_proven,
         other_account: None,
         by_secret: proved.by_secret && !ended.leg.is_speculative(),
+        hurries: proved.proof != Proof::None && !ended.leg.is_speculative(),
         certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
         sip_call_id: ended.sip_call_id.clone(),
     });
@@ -429,7 +328,9 @@ fn attribute(
         note = Some(Refusal::NoAccount.in_words().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
-    VerifiedCallback { entry: received.into_entry(account, proved.proof, outcome, note), owed }
+    let mut entry = received.into_entry(account, proved.proof, outcome, note);
+    entry.nonces = proved.nonces;
+    VerifiedCallback { entry, owed, without_signature: None }
 }
 
 async fn read(body: Body) -> Result<Bytes, Response> {

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
+use crate::db::queue::nonce;
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
 use crate::vobiz::AccountId;
@@ -52,6 +53,9 @@ pub enum NotCommitted {
     /// Too much is waiting already.
     #[error("too many callbacks wait for their commit")]
     Full,
+    /// Its nonce had come with another call before: its signature proves nothing.
+    #[error("its nonce was used for another call")]
+    Replayed,
     /// Postgres did not take it, or not in time.
     #[error("Postgres did not commit it")]
     Failed,
@@ -272,7 +276,11 @@ impl Writer {
                     }
                     self.refund(&part, &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
-                    answer(part, Ok(()));
+                    let (replayed, committed): (Vec<_>, Vec<_>) = part.into_iter().partition(|submission| {
+                        submission.entry.as_ref().is_some_and(|entry| committed.replayed.contains(&entry.id))
+                    });
+                    answer(replayed, Err(NotCommitted::Replayed));
+                    answer(committed, Ok(()));
                 }
                 Err(error) => {
                     // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
@@ -301,16 +309,16 @@ impl Writer {
 
     /// Commits these in one transaction; a conflict is tried again.
     async fn commit_part(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
-        let entries: Vec<&CallbackEntry> =
-            group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
-        let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
-        on_conflict!(self.commit_once(&entries, &owed)).await
+        let callbacks: Vec<(&CallbackEntry, Option<&Owed>)> = group
+            .iter()
+            .filter_map(|submission| Some((submission.entry.as_ref()?, submission.owed.as_ref())))
+            .collect();
+        on_conflict!(self.commit_once(&callbacks)).await
     }
 
     async fn commit_once(
         &mut self,
-        entries: &[&CallbackEntry],
-        owed: &[&Owed],
+        callbacks: &[(&CallbackEntry, Option<&Owed>)],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
@@ -320,8 +328,8 @@ impl Writer {
             let work = async {
                 let delay = self.settings.first_fetch_delay;
                 // Also for a probe: without rows it still says that Postgres takes no writes.
-                let committed = enqueue::commit(&mut *connection, entries, owed, delay).await?;
-                if !entries.is_empty() {
+                let committed = nonce::commit(&mut *connection, callbacks, delay).await?;
+                if !callbacks.is_empty() {
                     return Ok(committed);
                 }
                 if let Some(RefusedCallbacks { entries, owed }) = refused {

@@ -8,7 +8,9 @@
 mod differs;
 mod endpoint;
 mod group_commit;
+mod proof;
 mod refusal;
 
-pub use endpoint::{Endpoint, EndpointSettings, router};
+pub use endpoint::{Endpoint, router};
 pub use group_commit::{COMMIT_WITHIN, GroupCommit, GroupCommitSettings, NotCommitted};
+pub use proof::EndpointSettings;

@@ -32,7 +32,7 @@ pub use list::{ListPage, RowError, Summary, decode_list};
 pub use number::{HomeCountry, InvalidCountry, e164};
 pub use numeric::{Half, InvalidNumeric, Numeric};
 pub use payload::{Overlap, Payload};
-pub use signature::{Nonces, Proof, Proven, SignaturePolicy, Signers, Verifier};
+pub use signature::{Proof, Proven, SignaturePolicy, Signers, Verifier};
 pub use stated::StatedSeconds;
 pub use time::Moment;
 pub use transport::{Http, http_client};

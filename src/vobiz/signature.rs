@@ -5,9 +5,7 @@
 //! Promise: every comparison of a secret or a signature takes the same time whatever differs, nothing a sender writes can
 //! cause a panic, and `Debug` shows no secret.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -351,51 +349,6 @@ fn nonce<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
     let nonce = headers.get(name)?.to_str().ok()?;
     let plain = nonce.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     (plain && (1..=128).contains(&nonce.len())).then_some(nonce)
-}
-
-/// Remembers which call a nonce came with, because a captured request verifies for ever: with another call in its body
-/// it proves nothing. Bounded: two generations, the older one forgotten when the younger is full.
-#[derive(Debug)]
-pub struct Nonces {
-    young: HashMap<u64, u64>,
-    old: HashMap<u64, u64>,
-    // Seeded per process: nobody outside can choose texts that collide.
-    hasher: RandomState,
-    generation: usize,
-}
-
-impl Nonces {
-    /// Room for the last 65,536 to 131,072 nonces, about 4 MiB when full.
-    pub fn new() -> Self {
-        Self::with_generation(65_536)
-    }
-
-    fn with_generation(generation: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), hasher: RandomState::new(), generation }
-    }
-
-    /// Whether one of a callback's nonces ([`Proven::nonces`]) has come before with another call. All of them are
-    /// remembered; the call that came first keeps its nonce.
-    pub fn seen_with_another_call(&mut self, nonces: &[String], call_id: &str) -> bool {
-        let call = self.hasher.hash_one(call_id);
-        let mut another = false;
-        for nonce in nonces {
-            let nonce = self.hasher.hash_one(nonce);
-            let first = self.young.get(&nonce).or_else(|| self.old.get(&nonce)).copied();
-            another |= first.is_some_and(|first| first != call);
-            self.young.insert(nonce, first.unwrap_or(call));
-            if self.young.len() >= self.generation {
-                self.old = std::mem::take(&mut self.young);
-            }
-        }
-        another
-    }
-}
-
-impl Default for Nonces {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 #[cfg(test)]

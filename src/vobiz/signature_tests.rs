@@ -293,30 +293,6 @@ fn the_token_of_a_sub_account_signs_for_no_parent() {
     }
 }
 
-#[test]
-fn a_nonce_belongs_to_the_call_it_first_came_with() {
-    let mut nonces = Nonces::new();
-    let both = ["v3:1".to_owned(), "v2:2".to_owned()];
-    assert!(!nonces.seen_with_another_call(&both, "a"));
-    assert!(!nonces.seen_with_another_call(&both, "a"), "a repeat is no replay");
-    assert!(nonces.seen_with_another_call(&both[..1], "b"));
-    assert!(nonces.seen_with_another_call(&both[1..], "b"), "nor does the other version help");
-    assert!(!nonces.seen_with_another_call(&both, "a"), "the first call keeps its nonce");
-    assert!(!nonces.seen_with_another_call(&[], "b"));
-}
-
-#[test]
-fn the_memory_of_nonces_is_bounded() {
-    let mut nonces = Nonces::with_generation(100);
-    for n in 0..100_000 {
-        assert!(!nonces.seen_with_another_call(&[format!("v3:{n}")], "a"));
-        assert!(nonces.young.len() <= 100 && nonces.old.len() <= 100);
-        if n >= 100 {
-            assert!(nonces.seen_with_another_call(&[format!("v3:{}", n - 40)], "b"));
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

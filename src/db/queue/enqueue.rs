@@ -44,6 +44,8 @@ pub struct CallbackEntry {
     pub account_id: Option<AccountId>,
     /// What proved it.
     pub proof: Proof,
+    /// Hashes of the nonces that it was signed with: see [`super::nonce`].
+    pub nonces: Vec<Uuid>,
     /// What became of it.
     pub outcome: CallbackOutcome,
     /// Why, in words.
@@ -71,6 +73,8 @@ pub struct Owed {
     pub certain: bool,
     /// What proved it is a secret alone, which proves any call to whoever knows it.
     pub by_secret: bool,
+    /// It is a further word that the call is over, not a repeat: a call that waits for its record is asked for again soon.
+    pub hurries: bool,
     /// SIP Call-ID of a trunk call.
     pub sip_call_id: Option<String>,
 }
@@ -105,6 +109,7 @@ impl Owed {
             self.sip_call_id.clone_from(&other.sip_call_id);
         }
         self.certain |= other.certain;
+        self.hurries |= other.hurries;
     }
 }
 
@@ -115,13 +120,16 @@ pub struct Committed {
     pub new: Vec<String>,
     /// Calls that were stored already and had no callback yet: see [`announce_stored`].
     pub stored_unannounced: Vec<String>,
+    /// Callbacks that were not committed, because their nonce had come with another call: see [`super::nonce`].
+    pub replayed: Vec<Uuid>,
 }
 
 /// Commits a group: all of it goes into the log, and the calls are owed, deduplicated and sorted by `call_id`. One statement,
 /// so one transaction and one wait for the disk.
 ///
 /// A call that is stored already is not owed again. A call that is owed already changes only by getting certain, or a
-/// proven account (a second one beside the first), or the SIP Call-ID it lacked.
+/// proven account (a second one beside the first), or the SIP Call-ID it lacked, and by falling due
+/// sooner, where it waits for its record and this is a further hang-up.
 #[expect(clippy::too_many_lines, reason = "one statement, with a word by each of its parts")]
 pub async fn commit(
     connection: &mut PgConnection,
@@ -137,6 +145,8 @@ pub async fn commit(
     let accounts: Vec<&str> = calls.values().map(|call| call.account_id.as_str()).collect();
     let proven: Vec<bool> = calls.values().map(|call| call.account_proven).collect();
     let certain: Vec<bool> = calls.values().map(|call| call.certain).collect();
+    let hurrying: Vec<&str> =
+        calls.values().filter(|call| call.hurries).map(|call| call.call_id.as_str()).collect();
     let by_secret: Vec<bool> = calls.values().map(|call| call.by_secret).collect();
     let other_accounts: Vec<Option<&str>> =
         calls.values().map(|call| call.other_account.as_ref().map(AccountId::as_str)).collect();
@@ -183,25 +193,31 @@ pub async fn commit(
                by_secret = case when excluded.certain and not q.certain then excluded.by_secret
                                 when excluded.certain then q.by_secret and excluded.by_secret else q.by_secret end,
                (account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error, last_body,
-                first_failed_at, first_not_yet_at, dead_at) = (
+                first_failed_at, first_not_yet_at, dead_at, hurried) = (
                  select account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error, last_body,
-                        first_failed_at, first_not_yet_at, dead_at
-                 from (values
+                        first_failed_at, first_not_yet_at, dead_at, hurried
+                 from (select coalesce(excluded.call_id = any ($19) and q.error_class = 'not_yet' and q.dead_at is null and q.hurried < 2
+                                       and q.due_at > excluded.due_at, false) as hurries) h
+                 cross join lateral (values
                    -- A call that moves to its proven account starts anew there: no holder of a lease under the other one may
                    -- end it, and no answer to the other one counts against it.
                    ('moves', excluded.account_id, true,
                     case when q.account_proven then q.account_id else nullif(q.other_account_id, excluded.account_id) end,
                     nextval('vobiz.lease_id'), excluded.due_at, 0, null, null, null::bytea,
-                    null::timestamptz, null::timestamptz, null::timestamptz),
+                    null::timestamptz, null::timestamptz, null::timestamptz, q.hurried),
                    ('stays', q.account_id,
                     q.account_proven or (excluded.account_proven and excluded.account_id = q.account_id),
                     coalesce(q.other_account_id,
                              case when excluded.account_proven then nullif(excluded.account_id, q.account_id) end,
                              nullif(excluded.other_account_id, q.account_id)),
-                    q.lease_id, q.due_at, q.failures, q.error_class, q.last_error, q.last_body,
-                    q.first_failed_at, q.first_not_yet_at, q.dead_at)
+                    -- A hang-up that came early, or was replayed, has made it wait: at its end it is asked for after the first delay,
+                    -- whoever holds a lease from before.
+                    case when h.hurries then nextval('vobiz.lease_id') else q.lease_id end,
+                    case when h.hurries then excluded.due_at else q.due_at end,
+                    case when h.hurries then 1 else q.failures end, q.error_class, q.last_error, q.last_body,
+                    q.first_failed_at, q.first_not_yet_at, q.dead_at, (q.hurried + h.hurries::int)::smallint)
                  ) as v (what, account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error,
-                         last_body, first_failed_at, first_not_yet_at, dead_at)
+                         last_body, first_failed_at, first_not_yet_at, dead_at, hurried)
                  where what = case
                    when excluded.account_proven and excluded.account_id not in (q.account_id, coalesce(q.other_account_id, ''))
                     -- A guess gives way to a proof, and a sub-account to a main account: whose token is known to more people
@@ -221,6 +237,8 @@ pub async fn commit(
                     and (q.other_account_id is null or not q.account_proven
                          or (q.account_id like 'SA\_%' and excluded.account_id not like 'SA\_%')))
                 or (q.other_account_id is null and excluded.other_account_id <> q.account_id)
+                or (excluded.call_id = any ($19) and q.error_class = 'not_yet' and q.dead_at is null and q.hurried < 2
+                    and q.due_at > excluded.due_at)
                 or (q.sip_call_id is null and excluded.sip_call_id is not null and (excluded.certain or not q.certain)) or q.announced_at is null
              returning q.call_id, q.xmax = 0 as fresh
            )
@@ -245,6 +263,7 @@ pub async fn commit(
         interval(first_fetch_delay) as _,
         &by_secret,
         &other_accounts as &[Option<&str>],
+        &hurrying as &[&str],
     )
     .fetch_all(connection)
     .await?;

@@ -18,6 +18,7 @@ pub mod dead_letter;
 mod depth;
 pub mod enqueue;
 mod lease;
+pub mod nonce;
 pub mod other_accounts;
 mod outcome;
 mod store;

@@ -51,6 +51,7 @@ pub(crate) fn announced(call: &str, certain: bool) -> (CallbackEntry, Owed) {
         call_id: Some(call_id(call)),
         account_id: Some(account()),
         proof: if certain { Proof::V3 } else { Proof::None },
+        nonces: vec![],
         outcome: CallbackOutcome::Owed,
         note: None,
         remote_address: None,
@@ -64,6 +65,7 @@ pub(crate) fn announced(call: &str, certain: bool) -> (CallbackEntry, Owed) {
         other_account: None,
         certain,
         by_secret: false,
+        hurries: false,
         sip_call_id: None,
     };
     (entry, owed)

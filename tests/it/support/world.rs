@@ -122,6 +122,7 @@ impl World {
             call_id: Some(call_id.clone()),
             account_id: Some(account_id.clone()),
             proof: if certain { Proof::V3 } else { Proof::None },
+            nonces: vec![],
             outcome: CallbackOutcome::Owed,
             note: None,
             remote_address: None,
@@ -135,6 +136,7 @@ impl World {
             other_account: None,
             certain,
             by_secret: false,
+            hurries: false,
             sip_call_id: sip_call_id.map(str::to_owned),
         };
         timed!(&self.database.pool, Duration::from_secs(5), |connection| enqueue::commit(
