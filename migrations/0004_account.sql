@@ -60,13 +60,13 @@ create table vobiz.account_pause (
 );
 create index account_pause_until on vobiz.account_pause (account_id, until_at);
 
-comment on table  vobiz.account_pause is 'History of the pauses: the age of a failing call stands still while its account is paused.';
+comment on table  vobiz.account_pause is 'History of the pauses: the age of a failing call stands still while its account is paused, or no process fetches.';
 comment on column vobiz.account_pause.account_id is 'The paused account.';
 comment on column vobiz.account_pause.started_at is 'When the pause began.';
 comment on column vobiz.account_pause.until_at is 'When it ended, or when it is due to end.';
-comment on column vobiz.account_pause.reason is 'Why: the pause_reason of the account at its beginning.';
+comment on column vobiz.account_pause.reason is 'Why: the pause_reason of the account at its beginning; unfetched: no process fetched (vobiz.note_unfetched).';
 
--- What each replica sees of the account: one whose way to Vobiz or whose token is wrong must not stop the others.
+-- What each replica sees of the account: one whose way to Vobiz or whose token is wrong must not stop the others. And who is configured with it.
 create table vobiz.account_replica (
   account_id     text        not null references vobiz.account,
   replica        uuid        not null,
@@ -78,6 +78,7 @@ create table vobiz.account_replica (
   paused_since   timestamptz,
   probe_at       timestamptz,
   error          text,
+  duty           text        not null default 'fetch' check (duty in ('fetch', 'list', 'receive')),
   primary key (account_id, replica),
   -- A pause of a replica is whole or absent.
   constraint replica_pause_is_whole check (
@@ -85,14 +86,15 @@ create table vobiz.account_replica (
     and (pause_reason is null or probe_at is not null))
 );
 
-comment on table  vobiz.account_replica is 'What each process that asks Vobiz sees of an account: its last good answer, or why it alone is paused. Which of them pause the account for all: vobiz.count_votes.';
+comment on table  vobiz.account_replica is 'What each process that is configured with an account sees of it: its last good answer, or why it alone is paused. Which of them pause the account for all: vobiz.count_votes.';
 comment on column vobiz.account_replica.account_id is 'The account.';
 comment on column vobiz.account_replica.replica is 'The process: a number that it draws when it starts.';
 comment on column vobiz.account_replica.host is 'The machine it runs on.';
 comment on column vobiz.account_replica.pid is 'Its process id there.';
-comment on column vobiz.account_replica.seen_at is 'When it last looked at the account: about every twenty seconds while it runs.';
+comment on column vobiz.account_replica.seen_at is 'When it last looked at the account, or said that it is configured with it: every fifteen seconds or so while it runs.';
 comment on column vobiz.account_replica.last_answer_at is 'Its last good answer of the API, to about ten seconds; null: it never had one.';
 comment on column vobiz.account_replica.pause_reason is 'Why it asks for no calls of the account; null: it does.';
 comment on column vobiz.account_replica.paused_since is 'Since when.';
 comment on column vobiz.account_replica.probe_at is 'When it asks next whether the account works; for throttled: the end of the pause.';
 comment on column vobiz.account_replica.error is 'The failure that paused it, or that of its last probe, without what Vobiz said.';
+comment on column vobiz.account_replica.duty is 'The most that it does for the account: fetch (asks for owed calls), list (reads lists alone: a sweep, a command), receive (takes callbacks and asks nothing: it has no voice in a pause).';

@@ -28,9 +28,14 @@ create table vobiz.provider_day (
   tries       integer     not null default 0 check (tries >= 0),
   check_at    timestamptz,
   error       text,
+  uncut       text,
+  uncut_at    timestamptz,
   primary key (account_id, day),
   constraint outcome_has_its_check check (
-    (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null))
+    (state = 'open') = (checked_at is null) and (checked_at is null) = (check_id is null)),
+  -- A change of a call reopens only a day whose check has begun.
+  constraint settled_was_begun check (state <> 'settled' or began_at is not null),
+  constraint uncut_has_its_instant check ((uncut is null) = (uncut_at is null))
 );
 create index provider_day_check_at on vobiz.provider_day (account_id, check_at) where check_at is not null;
 create index provider_day_unsettled on vobiz.provider_day (account_id, day) where state <> 'settled' or reopened_at is not null;
@@ -49,3 +54,5 @@ comment on column vobiz.provider_day.reopenings is 'Checks in a row to which a c
 comment on column vobiz.provider_day.tries is 'Checks in a row that did not settle it.';
 comment on column vobiz.provider_day.check_at is 'When it is checked next; null: not by itself any more.';
 comment on column vobiz.provider_day.error is 'Why the last check did not come to its end; null if it did.';
+comment on column vobiz.provider_day.uncut is 'Why its list could not be read in parts either, when that was tried last; null if it could, or was not needed.';
+comment on column vobiz.provider_day.uncut_at is 'When that was tried: for a day it is not tried again.';

@@ -10,6 +10,7 @@ use super::args::Usage;
 use crate::account::{self, Account};
 use crate::config::VobizConfig;
 use crate::db;
+use crate::db::account::Duty;
 use crate::db::base::setting;
 use crate::ledger::Ledger;
 use crate::vobiz::{AccountId, HomeCountry};
@@ -46,6 +47,8 @@ impl OpenAccounts {
         let known = db::account::registered(&mut connection, &ids).await?;
         let accounts = account::open(pool, &config, HomeCountry::new(&home)?).await?;
         for account in &accounts {
+            // It reads lists: who waits for owed calls must not take it for one that fetches.
+            db::account::present(&mut connection, account.id(), &account.replica, Duty::List).await?;
             if !account.ensure_access().await {
                 if !known.iter().any(|id| id == account.id().as_str()) {
                     db::account::unregister(&mut connection, account.id()).await?;

@@ -58,7 +58,7 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
     Box::pin(database::on_pool(&args.database, "backfill", CONNECTIONS, async |pool| {
         let open = OpenAccounts::open(pool, config.clone(), args.account.as_deref()).await?;
         let mut planned = Vec::new();
-        let (mut session, mut leases) = (LeaseSession::open(pool).await?, Vec::new());
+        let (mut session, mut leases) = (LeaseSession::of_command(pool).await?, Vec::new());
         for account in &open.accounts {
             let name = format!("backfill {}", account.id());
             if !args.dry_run {

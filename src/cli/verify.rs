@@ -77,7 +77,7 @@ async fn look_and_repair(
         }
     };
     if args.repair {
-        // By itself: a check holds the row of its day while it waits for its turn to prove.
+        // By itself: all checks wait for the lock of the proofs, and this may wait for the rows of days.
         settled::reopen(&mut *connection, &found.settled.differences).await?;
     }
     Ok(found)

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use super::account::{self, ReplicaSnapshot};
 use super::base::migration::{self, MigrationState, SchemaError};
@@ -45,6 +45,8 @@ pub struct AccountSnapshot {
     pub throttled_share: f64,
     /// Seconds since its last pause for another reason ended; none if there was none.
     pub unpaused_seconds: Option<f64>,
+    /// For how many seconds no process has fetched its calls, though one is configured with it; zero while one does.
+    pub unfetched_seconds: f64,
     /// Pages of its list that Vobiz refuses while others come, in words; none if there is none.
     pub refused_pages: Option<String>,
     /// Rows of these pages that could not be read by smaller pages either.
@@ -86,7 +88,7 @@ pub struct Quick {
     pub read_only: bool,
     /// All accounts that have a row, sorted.
     pub accounts: Vec<AccountSnapshot>,
-    /// The processes that ask for them.
+    /// The processes that are configured with them.
     pub replicas: Vec<ReplicaSnapshot>,
 }
 
@@ -158,6 +160,10 @@ pub struct Thorough {
 
 /// Polls what a few index lookups tell.
 pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
+    // One snapshot: a pause of an account, and whose it is, are said together.
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("set transaction isolation level repeatable read").execute(&mut *transaction).await?;
+    let connection = &mut *transaction;
     let accounts = sqlx::query_as!(
         AccountSnapshot,
         r#"select a.account_id, a.api_path,
@@ -189,7 +195,8 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
                               and h.until_at > vobiz.now() - interval '15 minutes') / 900, 0)::float8 as "throttled_share!",
                   extract(epoch from vobiz.now() - (
                     select max(least(h.until_at, vobiz.now())) from vobiz.account_pause h
-                    where h.account_id = a.account_id and h.reason <> 'throttled' and h.started_at <= vobiz.now()))::float8 as unpaused_seconds,
+                    where h.account_id = a.account_id and h.reason not in ('throttled', 'unfetched') and h.started_at <= vobiz.now()))::float8 as unpaused_seconds,
+                  coalesce(extract(epoch from vobiz.now() - vobiz.unfetched_since(a.account_id)), 0)::float8 as "unfetched_seconds!",
                   (select string_agg(r.words, '; ' order by r.list, r.page) from vobiz.refused_page r
                    where r.account_id = a.account_id) as refused_pages,
                   (select coalesce(sum(r.rows_lost), 0) from vobiz.refused_page r where r.account_id = a.account_id) as "rows_lost!"
@@ -209,6 +216,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
     .fetch_one(&mut *connection)
     .await?;
     let replicas = account::replicas(connection).await?;
+    transaction.commit().await?;
     Ok(Quick {
         clock: server.clock,
         version: server.version,

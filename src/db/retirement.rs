@@ -33,7 +33,7 @@ pub struct AccountStanding {
     pub safe_to: Option<DateTime<Utc>>,
     /// What keeps that from moving on.
     pub held_by: Option<String>,
-    /// Processes that ask for its calls just now, as `host pid N`.
+    /// Processes that are configured with it just now, as `host pid N`, whatever they do.
     pub asked_by: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub async fn standings(
         r#"select a.account_id, a.retired_at, case when vobiz.is_paused(a) then a.pause_reason end as pause_reason,
                   q.owed as "owed!", q.dead as "dead_letters!", a.last_answer_at, a.ledger_since, s.safe_to, s.held_by,
                   array(select format('%s pid %s', r.host, r.pid) from vobiz.account_replica r
-                        where r.account_id = a.account_id and vobiz.is_live(r) order by 1) as "asked_by!"
+                        where r.account_id = a.account_id and vobiz.is_there(r) order by 1) as "asked_by!"
            from vobiz.account a
            left join vobiz.safe_to_bill s on s.account_id = a.account_id
            cross join lateral (
@@ -87,7 +87,7 @@ pub struct Retired {
     pub calls_after: i64,
 }
 
-/// Why an account was not retired: nothing was changed.
+/// Why an account was not retired: nothing was changed, but for [`NotRetired::GivenUp`].
 #[derive(Debug, thiserror::Error)]
 pub enum NotRetired {
     /// Nobody has ever configured it.
@@ -97,7 +97,7 @@ pub enum NotRetired {
     Unknown(String),
     /// A process works for it.
     #[error(
-        "{account} is asked for just now by {by}: take it out of the settings of that process first (SIGHUP; a process that has ended is forgotten \
+        "{account} is configured in {by}: take it out of the settings of that process first (SIGHUP; a process that has ended is forgotten \
          after two and a half minutes), for whoever is configured with it takes it up again"
     )]
     Asked {
@@ -161,15 +161,97 @@ pub enum NotRetired {
         /// The beginning.
         began: String,
     },
+    /// What was owed is closed, and then something stood in the way.
+    #[error("{given_up} given up (vobiz.closed_call, vobiz.audit), but the promise goes on: {why}")]
+    GivenUp {
+        /// Such as `3 owed calls are`.
+        given_up: String,
+        /// What it was.
+        why: Box<NotRetired>,
+    },
     /// Postgres.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-/// Ends the promise for an account, in one transaction. Its calls, days and versions stay.
+/// Ends the promise for an account. Its calls, days and versions stay. What is owed and given up is closed before, some at a time: it may be
+/// much, and nobody who takes callbacks must wait for it.
 pub async fn retire(
     connection: &mut PgConnection,
     retirement: Retirement<'_>,
+) -> Result<Retired, NotRetired> {
+    if !retirement.give_up {
+        return end(connection, retirement, 0).await;
+    }
+    foresee(&mut *connection, retirement).await?;
+    let id = retirement.account.as_str();
+    let given_up = dead_letter::give_up(&mut *connection, id, retirement.closing).await?;
+    let ended = end(connection, retirement, given_up).await;
+    ended.map_err(|why| match given_up {
+        0 => why,
+        _ => NotRetired::GivenUp {
+            given_up: counted(i64::try_from(given_up).unwrap_or(i64::MAX), "owed call is", "owed calls are"),
+            why: Box::new(why),
+        },
+    })
+}
+
+/// Refuses what will be refused when nothing is owed any more, before anything is given up. What is owed holds `safe_to` as well, so this
+/// goes by the days.
+async fn foresee(connection: &mut PgConnection, retirement: Retirement<'_>) -> Result<(), NotRetired> {
+    let (id, account) = (retirement.account.as_str(), || retirement.account.to_string());
+    let standing = standings(&mut *connection, Some(id)).await?.pop();
+    let standing = standing.ok_or_else(|| NotRetired::Unknown(account()))?;
+    refuse_if_asked(&standing)?;
+    let safe_to = standing.safe_to.unwrap_or(standing.ledger_since);
+    let held_by = standing.held_by.clone().unwrap_or_default();
+    let Some(at) = retirement.at else {
+        let settled_to = settled_to(&mut *connection, id, safe_to).await?;
+        let after = calls_after(connection, id, settled_to).await?;
+        return refuse_calls_after(&standing, &after, settled_to);
+    };
+    if at < standing.ledger_since {
+        return Err(NotRetired::BeforeItBegan { account: account(), began: words(standing.ledger_since) });
+    }
+    let days = unsettled(connection, id, safe_to, at).await?;
+    if days.is_empty() {
+        return Ok(());
+    }
+    let (safe_to, at, days) = (words(safe_to), words(at), named(&days));
+    Err(NotRetired::Unsettled { account: account(), safe_to, at, held_by, days })
+}
+
+fn refuse_if_asked(standing: &AccountStanding) -> Result<(), NotRetired> {
+    if standing.asked_by.is_empty() {
+        return Ok(());
+    }
+    Err(NotRetired::Asked { account: standing.account_id.clone(), by: standing.asked_by.join(", ") })
+}
+
+/// Refuses an end that nobody named, if calls lie behind it: whoever names the end knows what does.
+fn refuse_calls_after(
+    standing: &AccountStanding,
+    after: &[(NaiveDate, i64)],
+    safe_to: DateTime<Utc>,
+) -> Result<(), NotRetired> {
+    if after.is_empty() || standing.retired_at.is_some() {
+        return Ok(());
+    }
+    let days: Vec<NaiveDate> = after.iter().map(|(day, _)| *day).collect();
+    Err(NotRetired::CallsAfter {
+        account: standing.account_id.clone(),
+        safe_to: words(safe_to),
+        held_by: standing.held_by.clone().unwrap_or_default(),
+        calls: counted(after.iter().map(|(_, calls)| calls).sum(), "call is", "calls are"),
+        days: named(&days),
+    })
+}
+
+/// Ends the promise, in one transaction.
+async fn end(
+    connection: &mut PgConnection,
+    retirement: Retirement<'_>,
+    given_up: u64,
 ) -> Result<Retired, NotRetired> {
     let id = retirement.account.as_str();
     let account = || id.to_owned();
@@ -180,21 +262,15 @@ pub async fn retire(
         .await?
         .ok_or_else(|| NotRetired::Unknown(account()))?;
     let standing = standing(&mut transaction, id).await?;
-    if !standing.asked_by.is_empty() {
-        return Err(NotRetired::Asked { account: account(), by: standing.asked_by.join(", ") });
-    }
-    if standing.owed + standing.dead_letters > 0 && !retirement.give_up {
+    refuse_if_asked(&standing)?;
+    if standing.owed + standing.dead_letters > 0 {
         return Err(NotRetired::Owed {
             account: account(),
             owed: counted(standing.owed, "call", "calls"),
             dead: counted(standing.dead_letters, "dead letter", "dead letters"),
         });
     }
-    let given_up = dead_letter::give_up(&mut transaction, id, retirement.closing).await?;
-    // What was owed held it as well.
-    let standing = self::standing(&mut transaction, id).await?;
-    let (safe_to, held_by) =
-        (standing.safe_to.unwrap_or(standing.ledger_since), standing.held_by.unwrap_or_default());
+    let safe_to = standing.safe_to.unwrap_or(standing.ledger_since);
     let at = retirement.at.unwrap_or(safe_to);
     if at < standing.ledger_since {
         return Err(NotRetired::BeforeItBegan { account: account(), began: words(standing.ledger_since) });
@@ -205,22 +281,14 @@ pub async fn retire(
             account: account(),
             safe_to: words(safe_to),
             at: words(at),
-            held_by,
+            held_by: standing.held_by.unwrap_or_default(),
             days: named(&days),
         });
     }
     let after = calls_after(&mut transaction, id, at).await?;
     let calls_after: i64 = after.iter().map(|(_, calls)| calls).sum();
-    // Whoever names the end knows what lies behind it.
-    if calls_after > 0 && retirement.at.is_none() && standing.retired_at.is_none() {
-        let days: Vec<NaiveDate> = after.iter().map(|(day, _)| *day).collect();
-        return Err(NotRetired::CallsAfter {
-            account: account(),
-            safe_to: words(safe_to),
-            held_by,
-            calls: counted(calls_after, "call is", "calls are"),
-            days: named(&days),
-        });
+    if retirement.at.is_none() {
+        refuse_calls_after(&standing, &after, safe_to)?;
     }
     sqlx::query!(
         "with retired as (
@@ -283,6 +351,27 @@ pub async fn take_up(
 
 async fn standing(connection: &mut PgConnection, account: &str) -> Result<AccountStanding, sqlx::Error> {
     standings(connection, Some(account)).await?.pop().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Where the first day after an instant begins that is not settled; that instant, where all are.
+async fn settled_to(
+    connection: &mut PgConnection,
+    account: &str,
+    safe_to: DateTime<Utc>,
+) -> Result<DateTime<Utc>, sqlx::Error> {
+    let now = sqlx::query_scalar!(r#"select vobiz.now() as "now!""#).fetch_one(&mut *connection).await?;
+    let Some(first) = unsettled(&mut *connection, account, safe_to, now).await?.first().copied() else {
+        return Ok(safe_to);
+    };
+    let begins = sqlx::query_scalar!(
+        r#"select greatest(vobiz.provider_day_start_earliest($1, $2), $3) as "at!""#,
+        account,
+        first,
+        safe_to
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(begins)
 }
 
 /// Days between two instants that are not settled.

@@ -88,11 +88,11 @@ fn label(fetched: &Result<Cdr, FetchError>) -> &'static str {
 /// Refuses a record of another account: it must not be billed under a name that nobody gave us.
 pub(super) fn owned(cdr: Cdr, account: &Account, mains: &[AccountId]) -> Result<Cdr, FetchError> {
     let asked = account.id();
-    if cdr.may_belong_to(asked) {
+    if cdr.may_belong_to(asked, |owner| mains.contains(owner)) {
         return Ok(cdr);
     }
     let configured = cdr.account_id.as_ref().is_some_and(|owner| mains.contains(owner));
-    let which = if configured { "another configured account" } else { "which is no sub-account" };
+    let which = if configured { "another configured account" } else { "which is none below it" };
     let owner = cdr.named_owner().unwrap_or_default();
     Err(FetchError::Unreadable {
         why: format!("the CDR belongs to {owner}, {which}"),

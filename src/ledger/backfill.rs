@@ -229,7 +229,7 @@ impl Ledger {
                     FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. }
                 ),
                 ListError::Db(error) => error.fault() == Fault::Data,
-                ListError::Busy | ListError::Paused | ListError::Stopped => false,
+                ListError::Busy | ListError::Held | ListError::Paused | ListError::Stopped => false,
             };
             if stays {
                 odd += 1;

@@ -12,14 +12,15 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use super::day_list::DayList;
 use super::evaluate::{CheckSnapshot, evaluate};
+use super::outcome::{Checked, log_outcome};
 use crate::account::{Account, Priority};
 use crate::db::base::clock::Clock;
 use crate::db::base::retry::on_conflict;
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof;
 use crate::db::bill::rollup::VerifyScope;
 use crate::db::cdr::Origin;
@@ -40,37 +41,10 @@ const WRITERS_END_WITHIN: Duration = Duration::from_secs(30);
 const WAITS_FOR_A_BACKLOG: Duration = Duration::from_secs(2 * 3600);
 /// Another day is tried this long after one whose list could not be read.
 const PUT_OFF: Duration = Duration::from_secs(15 * 60);
+/// Whoever adds up years at length to repair their sums has the lock of the proofs for minutes.
+const PROOFS_END_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// Between two tries to take the lease of the check, where a person waits for it.
 const ANOTHER_TRY: Duration = Duration::from_millis(500);
-
-/// What came of the check of a day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// The day.
-    pub day: NaiveDate,
-    /// Its number in the ledger.
-    pub id: i64,
-    /// The status of the day.
-    pub state: DayState,
-    /// The day has been over for an hour: sooner it cannot be settled.
-    pub over: bool,
-    /// Why it is not settled.
-    pub reason: Option<String>,
-    /// Which money was not compared, or what else is to be said of it.
-    pub money: Option<String>,
-    /// Pages read.
-    pub requests: u32,
-    /// Calls listed.
-    pub calls: u64,
-    /// Calls stored for the first time.
-    pub new: usize,
-    /// Of these, calls that nothing had owed.
-    pub recovered: usize,
-    /// Calls with a new version.
-    pub revised: usize,
-    /// Calls that lie in a day beside it, whose list shows them as well.
-    pub listed_twice: u32,
-}
 
 impl super::Ledger {
     /// Checks the day of an account that has been due for longest, if one is due, the account is not paused, and no other replica
@@ -94,7 +68,7 @@ impl super::Ledger {
         }
         let wait = if reader.is_behind().await? { WAITS_FOR_A_BACKLOG } else { Duration::ZERO };
         let Some(due) = due(wait).await? else { return Ok(None) };
-        let checked = check_alone(reader, due).await;
+        let checked = check_if_free(reader, due).await;
         if !matches!(&checked, Ok(_) | Err(ListError::Stopped | ListError::Paused))
             && !checked.as_ref().is_err_and(ListError::is_lost_lease)
         {
@@ -143,40 +117,69 @@ impl super::Ledger {
         let heartbeat = self.heartbeat(account);
         let reader = self.reader("backfill", (Priority::Backfill, origin), account, &heartbeat, tally, stop);
         timed!(&self.pool, DB_TIMEOUT, |connection| ledger::ensure(connection, id, day, day)).await?;
-        loop {
+        // However long that lasts, on one session.
+        let (mut waiting, mut has_waited) = (None, false);
+        let (session, lease) = loop {
             if let Some(since) = settled_since
                 && timed!(&self.pool, DB_TIMEOUT, |connection| ledger::is_settled_since(
                     connection, id, day, since
                 ))
                 .await?
             {
+                if let Some(session) = waiting {
+                    LeaseSession::close(session, None).await;
+                }
                 return Ok(None);
             }
-            if let Some(checked) = check_alone(reader, due).await? {
-                return Ok(Some(checked));
+            let session = match waiting.take() {
+                Some(session) => Some(session),
+                None => LeaseSession::open(&self.pool, LeasedWork::Long).await?,
+            };
+            if let Some(mut session) = session {
+                match take_lease(&mut session, id).await {
+                    Ok(Some(lease)) => break (session, lease),
+                    Ok(None) => (waiting, has_waited) = (Some(session), true),
+                    // It may have been ended while it waited: what fails on a new one as well stands in the way.
+                    Err(_) if has_waited => {
+                        has_waited = false;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             reader.sleep(ANOTHER_TRY).await?;
-        }
+        };
+        check_alone(reader, due, session, lease).await.map(Some)
     }
 }
 
-/// Checks a day, unless another replica is at a day of the account.
-async fn check_alone(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
-    // All that the check notes and compares goes through the session of its lease: if it is lost, so is the check. And what it writes is
-    // fenced: a check whose lease has ended says nothing, though its session may still be there.
-    let mut session = LeaseSession::open(reader.pool).await?;
-    let taken =
-        in_time(WorkLease::take(session.connection(), &ledger::lease_name(reader.account.id()))).await;
-    let result = match &taken {
-        Ok(Some(lease)) => {
-            let (connection, contradicted) = (session.connection(), BTreeSet::new());
-            let check = DayCheck { reader, due, lease, connection, contradicted };
-            lease.hold(reader.pool, Box::pin(check.run())).await.map(Some)
-        }
-        Ok(None) | Err(_) => Ok(None),
+/// Checks a day, unless another replica is at a day of the account, or this one at as many days of others as it may.
+async fn check_if_free(reader: ListReader<'_>, due: Due) -> Result<Option<Checked>, ListError> {
+    let Some(mut session) = LeaseSession::open(reader.pool, LeasedWork::Long).await? else { return Ok(None) };
+    let Some(lease) = take_lease(&mut session, reader.account.id()).await? else {
+        session.close(None).await;
+        return Ok(None);
     };
-    session.close(taken?).await;
-    result
+    check_alone(reader, due, session, lease).await.map(Some)
+}
+
+async fn take_lease(session: &mut LeaseSession, account: &AccountId) -> Result<Option<WorkLease>, ListError> {
+    in_time(WorkLease::take(session.connection(), &ledger::lease_name(account))).await
+}
+
+/// Checks a day. All that the check notes and compares goes through the session of its lease: if it is lost, so is the check. And what it
+/// writes is fenced: a check whose lease has ended says nothing, though its session may still be there.
+async fn check_alone(
+    reader: ListReader<'_>,
+    due: Due,
+    mut session: LeaseSession,
+    lease: WorkLease,
+) -> Result<Checked, ListError> {
+    let (connection, contradicted) = (session.connection(), BTreeSet::new());
+    let check = DayCheck { reader, due, lease: &lease, connection, contradicted };
+    let checked = lease.hold(reader.pool, Box::pin(check.run())).await;
+    session.close(Some(lease)).await;
+    checked
 }
 
 /// A check under way, on the session of its lease.
@@ -254,27 +257,35 @@ impl DayCheck<'_> {
     }
 
     /// Compares and records, again where Postgres breaks it off. A session that holds the row of the day is waited for before others wait
-    /// for us; one that came to hold it meanwhile, anew.
+    /// for us; one that came to hold it meanwhile, anew, and so is whoever proves sums: the list that was read stays read.
     async fn compare(&mut self, begun: &Begun, list: &DayList) -> Result<Checked, ListError> {
+        let until = tokio::time::Instant::now() + PROOFS_END_WITHIN;
         loop {
-            within(COMPARE_TIMEOUT, self.wait_for_row()).await?;
-            let checked = on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list))).await?;
-            if let Some(checked) = checked {
-                return Ok(checked);
+            if within(COMPARE_TIMEOUT, self.wait_for_row()).await? {
+                let checked = on_conflict!(within(COMPARE_TIMEOUT, self.compare_and_record(begun, list)));
+                if let Some(checked) = checked.await? {
+                    return Ok(checked);
+                }
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(ListError::Held);
             }
             self.reader.heartbeat.beat();
             self.reader.sleep(Duration::from_millis(25)).await?;
         }
     }
 
-    async fn wait_for_row(&mut self) -> Result<(), sqlx::Error> {
+    /// False if a session holds it for longer than a moment.
+    async fn wait_for_row(&mut self) -> Result<bool, sqlx::Error> {
         let (account, day) = (self.reader.account.id(), self.due.day);
         let mut transaction = self.connection.begin().await?;
-        compare::lock(&mut transaction, account, day).await?;
-        transaction.rollback().await
+        let locked = compare::lock_soon(&mut transaction, account, day).await?;
+        transaction.rollback().await?;
+        Ok(locked.is_some())
     }
 
-    /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day; none if the row cannot be had.
+    /// Compares, evaluates and appends the outcome, in one transaction that holds the row of the day; none if that cannot be had, or the
+    /// lock of the proofs.
     async fn compare_and_record(
         &mut self,
         begun: &Begun,
@@ -284,6 +295,9 @@ impl DayCheck<'_> {
         let mut transaction = self.connection.begin().await?;
         let connection = &mut *transaction;
         self.lease.fence(connection).await?;
+        if !proof::lock_soon(connection).await? {
+            return Ok(None);
+        }
         // Before the writers of the day wait for us: each side of it is added up in one snapshot, whoever writes.
         let wrong_sums = prove_sums_of_day(connection, account, due.day).await?;
         let Some(tries) = compare::lock_soon(connection, account, due.day).await? else { return Ok(None) };
@@ -400,33 +414,4 @@ async fn prove_sums_of_day(
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn log_outcome(account: &Account, why: CheckCause, checked: &Checked) {
-    let (account, day, cause) = (account.id(), checked.day, why.as_str());
-    let &Checked { calls, requests, recovered, revised, .. } = checked;
-    if checked.listed_twice > 0 {
-        let calls = checked.listed_twice;
-        warn!(%account, %day, calls, "the list of this day shows calls of a day beside it, whose list shows them as well: the bill counts them once, Vobiz's days twice");
-    }
-    match (checked.state, &checked.reason) {
-        (DayState::Settled, _) if checked.money.is_some() => {
-            let money = checked.money.as_deref().unwrap_or("");
-            warn!(%account, %day, cause, calls, requests, recovered, revised, money, "day settled, with a word on its money");
-        }
-        // A person who lists years sees how far it is, and the ledger at the end.
-        (DayState::Settled, _) if matches!(why, CheckCause::Backfill | CheckCause::Recover) => {
-            debug!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
-        }
-        (DayState::Settled, _) => {
-            info!(%account, %day, cause, calls, requests, recovered, revised, "day settled");
-        }
-        (DayState::Unproven, Some(reason)) if !checked.over => {
-            info!(%account, %day, cause, calls, requests, recovered, revised, reason, "day not over");
-        }
-        (state, reason) => {
-            let reason = reason.as_deref().unwrap_or("");
-            warn!(%account, %day, cause, calls, requests, recovered, revised, state = state.as_str(), reason, "day not settled");
-        }
-    }
 }

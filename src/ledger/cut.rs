@@ -13,10 +13,11 @@ use tracing::{info, warn};
 use super::check::{COMPARE_TIMEOUT, DayCheck};
 use super::day_list::{DayList, PartWalk};
 use super::part::PartRead;
+use crate::db::base::work_lease::fenced;
 use crate::db::ledger::filter_value::{self, MOST_VALUES};
-use crate::db::ledger::refused;
-use crate::list::{ListError, in_time, within};
-use crate::vobiz::{ListFilter, Numeric, Summary};
+use crate::db::ledger::{CheckCause, refused, uncut};
+use crate::list::{ListError, ListTally, in_time, within};
+use crate::vobiz::{FetchError, ListFilter, Numeric, Summary};
 
 /// The filters of the list, in the order in which a day is cut by them. The last two take part of a number: each whole number of ours is a
 /// part of its own.
@@ -35,19 +36,65 @@ impl<'a> DayCheck<'a> {
     ) -> Result<PartRead, ListError> {
         let account = self.reader.account.id();
         let why = whole.broken.clone().unwrap_or_default();
-        info!(%account, %day, why, "the list of this day is not whole: it is read in parts");
-        match self.read_parts(day, &whole, list).await? {
-            Ok(parts) => {
-                info!(%account, %day, why, "the parts of the day are whole");
-                Ok(parts)
+        let lately = match self.due.cause {
+            // A person who asks for this day wants to know.
+            CheckCause::Manual => None,
+            _ => in_time(uncut::lately(self.connection, account, day)).await?,
+        };
+        let failed = if let Some(failed) = lately {
+            failed
+        } else {
+            info!(%account, %day, why, "the list of this day is not whole: it is read in parts");
+            match self.read_parts(day, &whole, list).await? {
+                Ok(parts) => {
+                    self.note(day, None).await?;
+                    info!(%account, %day, why, "the parts of the day are whole");
+                    return Ok(parts);
+                }
+                Err(uncut) => {
+                    let lasts = match uncut.kind {
+                        UncutKind::Failed => false,
+                        UncutKind::NoSum => self.is_still(day, &whole, list).await?,
+                        UncutKind::Spent => true,
+                    };
+                    if lasts {
+                        self.note(day, Some(&uncut.why)).await?;
+                    }
+                    uncut.why
+                }
             }
-            Err(failed) => {
-                let words = format!("the list of {day} is not whole: {why}; nor is it in parts: {failed}");
-                warn!(%account, "{words}");
-                let mut whole = whole;
-                whole.refused.push(words);
-                Ok(whole)
-            }
+        };
+        let words = format!("the list of {day} is not whole: {why}; nor is it in parts: {failed}");
+        warn!(%account, "{words}");
+        let mut whole = whole;
+        whole.refused.push(words);
+        Ok(whole)
+    }
+
+    /// Notes why no cut of the day is to be tried for a while.
+    async fn note(&mut self, day: NaiveDate, why: Option<&str>) -> Result<(), ListError> {
+        let account = self.reader.account.id();
+        in_time(fenced!(self.lease, self.connection, |transaction| uncut::note(
+            transaction,
+            account,
+            day,
+            why
+        )))
+        .await
+    }
+
+    /// Whether the day says of itself what it said before it was cut. Parts of one that changes meanwhile may not add up for just that.
+    async fn is_still(
+        &mut self,
+        day: NaiveDate,
+        whole: &PartRead,
+        list: &mut DayList,
+    ) -> Result<bool, ListError> {
+        let mut again = self.begin_part(day, Vec::new());
+        match self.read_page(&mut again, list).await {
+            Ok(()) => Ok(again.read.last == whole.last),
+            Err(ListError::List(_) | ListError::Odd(_) | ListError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -57,24 +104,24 @@ impl<'a> DayCheck<'a> {
         day: NaiveDate,
         whole: &PartRead,
         list: &mut DayList,
-    ) -> Result<Result<PartRead, String>, ListError> {
-        let Some(summary) = whole.last.clone() else { return Ok(Err("it has no summary".into())) };
-        let began = self.reader.tally.requests();
-        let pages = u32::try_from(whole.promised() / 100).unwrap_or(u32::MAX);
+    ) -> Result<Result<PartRead, Uncut>, ListError> {
+        let Some(summary) = whole.last.clone() else { return Ok(Err(Uncut::no_sum("it has no summary"))) };
+        let pages = u32::try_from(whole.promised_pages()).unwrap_or(u32::MAX);
         let most = MOST_REQUESTS.0.saturating_add(pages.saturating_mul(MOST_REQUESTS.1));
-        let until = began.saturating_add(most);
+        let limit = RequestLimit { most, until: self.reader.tally.requests().saturating_add(most) };
         let mut together = PartRead::default();
         let (mut broken, mut not_whole) = (vec![(Vec::new(), summary)], vec![format!("day {day}")]);
         while let Some((filters, summary)) = broken.pop() {
-            let Some(parts) = self.split(day, &filters, &summary, until, list).await? else {
-                return Ok(Err(format!("no filter cuts {} into parts that add up to it", named(&filters))));
+            let parts = match self.split(day, &filters, &summary, limit, list).await? {
+                Ok(parts) => parts,
+                Err(failed) => return Ok(Err(failed)),
             };
             for part in parts {
-                if self.reader.tally.requests() > until {
-                    return Ok(Err(format!("after {most} requests it still is not")));
-                }
                 let (filters, name) = (part.filters.clone(), part.walk.name().to_owned());
-                let mut read = self.read_on(part, list).await?;
+                let mut read = self.read_on(part, list, Some(limit)).await?;
+                if read.broken.is_some() && limit.is_spent(self.reader.tally) {
+                    return Ok(Err(Uncut::spent(limit)));
+                }
                 if read.broken.is_none() && !read.adds_up() {
                     read.broken = Some("its rows do not add up to its own summary".into());
                 }
@@ -84,7 +131,9 @@ impl<'a> DayCheck<'a> {
                         broken.push((filters, summary));
                         not_whole.push(name);
                     }
-                    (true, None) => return Ok(Err(format!("{} has no summary", named(&filters)))),
+                    (true, None) => {
+                        return Ok(Err(Uncut::no_sum(format!("{} has no summary", named(&filters)))));
+                    }
                 }
             }
         }
@@ -100,18 +149,18 @@ impl<'a> DayCheck<'a> {
         Ok(Ok(together))
     }
 
-    /// Splits a part by the first filter that leaves parts which add up to it; their first pages are read. None if no filter does within so
-    /// many requests.
+    /// Splits a part by the first filter that leaves parts which add up to it; their first pages are read. In words where no filter does,
+    /// or Vobiz fails on one: that is no word about the filter.
     async fn split(
         &mut self,
         day: NaiveDate,
         filters: &[ListFilter],
         summary: &Summary,
-        until: u32,
+        limit: RequestLimit,
         list: &mut DayList,
-    ) -> Result<Option<Vec<PartWalk<'a>>>, ListError> {
+    ) -> Result<Result<Vec<PartWalk<'a>>, Uncut>, ListError> {
         for parameter in FILTERS {
-            if filters.iter().any(|filter| filter.parameter == parameter) {
+            if filters.iter().any(|filter| filter.parameter() == parameter) {
                 continue;
             }
             let account = self.reader.account.id();
@@ -122,16 +171,22 @@ impl<'a> DayCheck<'a> {
                 continue;
             }
             let mut parts = Vec::new();
-            for value in values {
-                if self.reader.tally.requests() > until {
-                    return Ok(None);
+            for (place, value) in (1..).zip(values) {
+                if limit.is_spent(self.reader.tally) {
+                    return Ok(Err(Uncut::spent(limit)));
                 }
-                let filters = [filters, &[ListFilter { parameter, value }]].concat();
-                let mut part = self.begin_part(day, filters);
+                let filters = [filters, &[ListFilter::new(parameter, value, place)]].concat();
+                let mut part = self.begin_part(day, filters.clone());
                 match self.read_page(&mut part, list).await {
                     Ok(()) => parts.push(part),
                     // The list does not know the filter, or shows nothing of this part.
-                    Err(ListError::List(_) | ListError::Odd(_) | ListError::Refused { .. }) => break,
+                    Err(ListError::Odd(_) | ListError::Refused { .. }) => break,
+                    Err(ListError::List(error)) if is_refusal(&error) => break,
+                    // Its whole list was asked for as well, and came.
+                    Err(ListError::List(error @ FetchError::Unavailable(_))) => {
+                        let why = format!("{} cannot be read: {}", named(&filters), error.brief());
+                        return Ok(Err(Uncut { why, kind: UncutKind::Failed }));
+                    }
                     Err(error) => return Err(error),
                 }
                 if !less(parts.iter(), summary) {
@@ -140,10 +195,64 @@ impl<'a> DayCheck<'a> {
             }
             parts.retain(|part| part.read.promised() > 0);
             if parts.len() > 1 && add_up(parts.iter(), summary) {
-                return Ok(Some(parts));
+                return Ok(Ok(parts));
             }
         }
-        Ok(None)
+        Ok(Err(Uncut::no_sum(format!("no filter cuts {} into parts that add up to it", named(filters)))))
+    }
+}
+
+/// Why a day could not be cut.
+#[derive(Debug)]
+struct Uncut {
+    why: String,
+    kind: UncutKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum UncutKind {
+    /// No parts add up to the whole.
+    NoSum,
+    /// It would take more requests than a cut may.
+    Spent,
+    /// Vobiz failed: the next try may fare better.
+    Failed,
+}
+
+impl Uncut {
+    fn no_sum(why: impl Into<String>) -> Self {
+        Self { why: why.into(), kind: UncutKind::NoSum }
+    }
+
+    fn spent(limit: RequestLimit) -> Self {
+        Self { why: limit.to_string(), kind: UncutKind::Spent }
+    }
+}
+
+/// So many requests, up to this count of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestLimit {
+    most: u32,
+    until: u32,
+}
+
+impl RequestLimit {
+    pub(super) fn is_spent(self, tally: &ListTally) -> bool {
+        tally.requests() > self.until
+    }
+}
+
+impl std::fmt::Display for RequestLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "after {} requests it still is not", self.most)
+    }
+}
+
+/// Whether Vobiz answered, and not with this list: it may not know the filter.
+fn is_refusal(error: &FetchError) -> bool {
+    match error {
+        FetchError::Refused(_) | FetchError::NotYet(_) | FetchError::Unreadable { .. } => true,
+        FetchError::Throttled { .. } | FetchError::Unavailable(_) | FetchError::Denied(_) => false,
     }
 }
 

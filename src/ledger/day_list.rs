@@ -5,6 +5,7 @@ use chrono::NaiveDate;
 use tracing::info;
 
 use super::check::{COMPARE_TIMEOUT, DayCheck};
+use super::cut::RequestLimit;
 use super::part::PartRead;
 use super::zone;
 use crate::db::base::work_lease::fenced;
@@ -25,7 +26,7 @@ pub(super) struct DayList {
     pub(super) new_owners: bool,
     /// Rows that lie in no zone's version of the day.
     pub(super) outside: i64,
-    /// Pages of the days beside it that Vobiz refused and of which rows are lost, in words.
+    /// Pages of the days beside it that Vobiz refused and of which rows are lost, and which of these lists are not whole, in words.
     pub(super) refused_beside: Vec<String>,
     /// The lists of the days beside it were read.
     pub(super) beside: bool,
@@ -45,12 +46,19 @@ pub(super) struct PartWalk<'a> {
 impl<'a> DayCheck<'a> {
     /// Reads the list of a day: stores its rows, and notes them for the comparison. Where it cannot be read as a whole, in parts.
     pub(super) async fn read_list(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
+        let mut list = self.read_as_a_whole(day).await?;
+        if list.read.broken.is_some() {
+            let whole = std::mem::take(&mut list.read);
+            list.read = Box::pin(self.cut(day, whole, &mut list)).await?;
+        }
+        Ok(list)
+    }
+
+    async fn read_as_a_whole(&mut self, day: NaiveDate) -> Result<DayList, ListError> {
         let mut list = DayList::default();
         let mut whole = self.begin_part(day, Vec::new());
         self.read_page(&mut whole, &mut list).await?;
-        let whole = self.read_on(whole, &mut list).await?;
-        list.read =
-            if whole.broken.is_some() { Box::pin(self.cut(day, whole, &mut list)).await? } else { whole };
+        list.read = self.read_on(whole, &mut list, None).await?;
         Ok(list)
     }
 
@@ -90,13 +98,19 @@ impl<'a> DayCheck<'a> {
         Ok(())
     }
 
-    /// Reads the rest of a part. What keeps it from being read to its end, or shows that this is not all of it, is said in its outcome.
+    /// Reads the rest of a part, with no more requests than this. What keeps it from being read to its end, or shows that this is not all
+    /// of it, is said in its outcome.
     pub(super) async fn read_on(
         &mut self,
         mut part: PartWalk<'a>,
         list: &mut DayList,
+        limit: Option<RequestLimit>,
     ) -> Result<PartRead, ListError> {
         while !part.ended && part.read.broken.is_none() {
+            if let Some(limit) = limit.filter(|limit| limit.is_spent(self.reader.tally)) {
+                part.read.broken = Some(limit.to_string());
+                break;
+            }
             match self.read_page(&mut part, list).await {
                 Ok(()) => {}
                 Err(error @ (ListError::Odd(_) | ListError::Endless(_) | ListError::Refused { .. })) => {
@@ -108,6 +122,8 @@ impl<'a> DayCheck<'a> {
         if part.ended {
             part.read.end();
             part.walk.end().await?;
+        } else {
+            part.read.break_off();
         }
         Ok(part.read)
     }
@@ -126,14 +142,16 @@ impl<'a> DayCheck<'a> {
         Ok(())
     }
 
-    /// Reads the lists of the days beside, and returns which these are.
+    /// Reads the lists of the days beside, and returns which these are. One that is not whole is not read in parts: its own check does that.
     async fn read_neighbours(&mut self, list: &mut DayList) -> Result<Vec<NaiveDate>, ListError> {
         let day = self.due.day;
         let neighbours: Vec<NaiveDate> = [day.pred_opt(), day.succ_opt()].into_iter().flatten().collect();
         for neighbour in &neighbours {
-            let its = self.read_list(*neighbour).await?;
+            let its = self.read_as_a_whole(*neighbour).await?;
             list.beside = true;
             list.refused_beside.extend(its.read.refused);
+            let broken = its.read.broken.map(|why| format!("the list of {neighbour} is not whole: {why}"));
+            list.refused_beside.extend(broken);
             list.new_owners |= its.new_owners;
         }
         Ok(neighbours)

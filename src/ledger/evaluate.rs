@@ -2,7 +2,7 @@
 
 use super::money::{self, Money, on_odd_rows};
 use super::part::RepeatedRow;
-use super::seconds::{are_seconds, stated};
+use super::seconds::{add_sums, are_seconds, stated};
 use super::words::{
     in_words, on_contradicting_rows, on_refused_pages, on_repeated_rows, on_two_lists, on_zeroed_summary,
 };
@@ -158,6 +158,7 @@ fn with_repeated(seen: &CheckSnapshot<'_>) -> Vec<LedgerTotal> {
     for row in seen.repeated {
         if let Some(total) = totals.iter_mut().find(|total| total.currency == row.currency) {
             total.there = &total.there + &row.adds;
+            add_sums(&mut total.stated, &row.states);
         }
     }
     totals
@@ -202,13 +203,13 @@ fn compare_summary(
             "total_duration_seconds",
             &summary.duration_seconds,
             rows.duration,
-            stated(seen.totals, |sums| &sums.duration),
+            stated(totals, |sums| &sums.duration),
         ),
         (
             "total_billable_seconds",
             &summary.billable_seconds,
             rows.billsec,
-            stated(seen.totals, |sums| &sums.billsec),
+            stated(totals, |sums| &sums.billsec),
         ),
     ] {
         if !said.as_ref().is_some_and(|said| are_seconds(said, rows, &stated)) {

@@ -1,4 +1,15 @@
 use super::*;
+use crate::db::ledger::compare::StatedSums;
+
+fn repeated_row(call_id: &str) -> RepeatedRow {
+    RepeatedRow {
+        call_id: call_id.into(),
+        same: true,
+        currency: "INR".into(),
+        adds: side(1, 30, "0.5", "0.5"),
+        states: StatedSums::default(),
+    }
+}
 
 fn side(calls: i64, seconds: i64, cost: &str, total: &str) -> SideTotals {
     SideTotals {
@@ -149,12 +160,7 @@ fn what_proves_nothing_settles_nothing() {
 fn a_call_that_a_list_shows_twice_is_one_call_however_the_list_counts_it() {
     let rows = side(2, 60, "1", "1");
     let totals = [both("INR", &rows)];
-    let row = |same| RepeatedRow {
-        call_id: "a".into(),
-        same,
-        currency: "INR".into(),
-        adds: side(1, 30, "0.5", "0.5"),
-    };
+    let row = |same| RepeatedRow { same, ..repeated_row("a") };
     let evaluated = |repeated: &[RepeatedRow], summary: &Summary, total| {
         let summaries = (Some(summary), Some(summary));
         let seen = CheckSnapshot { summaries, total: Some(total), totals: &totals, repeated, ..snapshot() };
@@ -393,20 +399,47 @@ fn several_currencies_are_no_excuse_for_odd_rows() {
 }
 
 #[test]
+fn a_repeated_row_adds_its_seconds_as_it_states_them() {
+    let sums = |read: &str, stated: &str| {
+        let both = [read, stated].map(|text| text.parse().unwrap());
+        StatedSums { duration: both.clone(), billsec: both }
+    };
+    for (read, as_read, as_stated, says) in
+        [(43, "43", "42.5", "85"), (43, "43", "42.5", "86"), (0, "-1589286045", "-1589286045", "-3178572090")]
+    {
+        let rows = side(1, read, "1", "1");
+        let totals = [LedgerTotal { stated: sums(as_read, as_stated), ..both("INR", &rows) }];
+        let (adds, states) = (rows.clone(), sums(as_read, as_stated));
+        let repeated = [RepeatedRow { adds, states, ..repeated_row("a") }];
+        let evaluated = |says: &str| {
+            let said = Summary {
+                duration_seconds: says.parse().ok(),
+                billable_seconds: says.parse().ok(),
+                ..summary(2, 0, "2")
+            };
+            let decision = evaluate(&CheckSnapshot {
+                summaries: (Some(&said), Some(&said)),
+                total: Some(2),
+                totals: &totals,
+                repeated: &repeated,
+                ..snapshot()
+            });
+            (decision.state, decision.besides.len())
+        };
+        assert_eq!(evaluated(says), (DayState::Settled, 0), "{says}");
+        assert_eq!(evaluated("84"), (DayState::Differs, 2), "{says}");
+    }
+}
+
+#[test]
 fn both_sides_are_what_vobiz_counts() {
     let (rows, summary) = (side(2, 60, "1", "1"), summary(4, 120, "2"));
-    let row = |call_id: &str| RepeatedRow {
-        call_id: call_id.into(),
-        same: true,
-        currency: "INR".into(),
-        adds: side(1, 30, "0.5", "0.5"),
-    };
     let evaluated = |summary: &Summary| {
         evaluate(&CheckSnapshot {
             summaries: (Some(summary), Some(summary)),
             total: Some(4),
             totals: &[both("INR", &rows)],
-            repeated: &[row("a"), row("b")],
+            repeated: &[repeated_row("a"), repeated_row("b")],
             ..snapshot()
         })
     };

@@ -10,6 +10,7 @@ mod cut;
 mod day_list;
 mod evaluate;
 mod money;
+mod outcome;
 mod part;
 mod schedule;
 mod seconds;
@@ -30,7 +31,7 @@ use crate::list::{ListReader, ListTally, MOST_PAGES};
 use crate::watch::heartbeat::{Heartbeat, Heartbeats};
 use crate::watch::metrics::Metrics;
 pub use backfill::Backfilled;
-pub use check::Checked;
+pub use outcome::Checked;
 pub use sums::{STALL_AFTER as SUMS_STALL_AFTER, prove_sums};
 
 /// A page is asked for, answered and stored within this, or the check has stalled.

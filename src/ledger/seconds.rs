@@ -22,6 +22,15 @@ pub(super) fn add_stated(sums: &mut StatedSums, row: &Cdr) {
     }
 }
 
+/// Adds sums to others.
+pub(super) fn add_sums(sums: &mut StatedSums, more: &StatedSums) {
+    for (sums, more) in [(&mut sums.duration, &more.duration), (&mut sums.billsec, &more.billsec)] {
+        for (sum, more) in sums.iter_mut().zip(more) {
+            *sum = &*sum + more;
+        }
+    }
+}
+
 /// Whether a figure of the summary is the sum of these seconds as they were read, or as the rows state them: seconds that no call can
 /// have are in no sum of ours, and Vobiz's may count them. A whole number may be the stated sum, rounded.
 pub(super) fn are_seconds(said: &Numeric, read: i64, stated: &[Numeric; 2]) -> bool {

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::DbError;
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::retry::on_conflict;
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof::{self, ProofStep, TASK};
 use crate::db::ledger::settled;
 use crate::db::timed;
@@ -67,7 +68,7 @@ async fn prove_if_due(
     if !timed!(pool, DB_TIMEOUT, |connection| proof::is_due(connection)).await? {
         return Ok(());
     }
-    let mut session = LeaseSession::open(pool).await?;
+    let Some(mut session) = LeaseSession::open(pool, LeasedWork::Long).await? else { return Ok(()) };
     let taken = in_time(WorkLease::take(session.connection(), TASK)).await;
     let proved = match &taken {
         Ok(Some(lease)) => {
@@ -90,7 +91,7 @@ async fn steps(
         let begun = Instant::now();
         let done = tokio::select! {
             done = within(STEP_WITHIN, step(lease, connection)) => done?,
-            // What it had begun is rolled back, and done again.
+            // What it had begun is rolled back, and its day is proved again.
             () = stop.cancelled() => return Ok(()),
         };
         match done {
@@ -110,29 +111,35 @@ async fn steps(
     Ok(())
 }
 
-/// One step, in a transaction of its own.
+/// One step: what is noted of a day is committed first, then what is done about it, and with the last of that, that it was done. A step
+/// that breaks off anywhere is done again, of the same day.
 async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
-    let step = fenced!(lease, connection, |transaction| proof::prove_next_day(transaction)).await?;
-    if let ProofStep::Proved(day, wrong) = step {
+    let proved =
+        on_conflict!(fenced!(lease, connection, |transaction| proof::prove_next_day(transaction))).await?;
+    if let ProofStep::Proved(day, wrong) = proved {
         if wrong > 0 {
             // Calls changed past the triggers, or the sums did. Whoever makes these right does not thereby settle the day.
-            let days =
-                fenced!(lease, connection, |transaction| settled::reopen_of_noted(transaction, day)).await?;
+            let reopen = on_conflict!(fenced!(lease, connection, |transaction| settled::reopen_of_noted(
+                transaction,
+                day
+            )));
+            let days = reopen.await?;
             if days > 0 {
                 warn!(%day, days, "settled days whose sums do not equal their calls are compared with Vobiz again");
             }
         }
         // The sums are right if they equal the calls; that the calls are those that were listed is another matter.
-        let differing = fenced!(lease, connection, |transaction| async {
+        let differing = on_conflict!(fenced!(lease, connection, |transaction| async {
             let differing =
                 settled::compare(&mut *transaction, None, Some(day), Some(day)).await?.differences;
-            settled::reopen(transaction, &differing).await?;
+            settled::reopen(&mut *transaction, &differing).await?;
+            proof::advance(transaction, day, wrong).await?;
             Ok::<_, sqlx::Error>(differing)
-        })
+        }))
         .await?;
         for found in differing {
             warn!(account = %found.account_id, %day, "a settled day is not what Vobiz listed of it: see `vobiz-cdr verify`");
         }
     }
-    Ok(step)
+    Ok(proved)
 }

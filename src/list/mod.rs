@@ -46,6 +46,11 @@ pub enum ListError {
     /// A writer has been at work since before the check of a day began, so what it writes may have been missed.
     #[error("a transaction has been writing to vobiz.cdr for long: see pg_locks and pg_stat_activity")]
     Busy,
+    /// Another session has had a lock for long that a comparison needs.
+    #[error(
+        "another session has held the lock of the proofs, or the row of the day, for long: see pg_locks and pg_stat_activity"
+    )]
+    Held,
     /// The account stayed paused.
     #[error("the account is paused")]
     Paused,

@@ -18,7 +18,7 @@ use crate::db::ledger::unreadable::{self, UnreadableRow};
 use crate::db::queue;
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::{DbError, Fault, timed};
-use crate::vobiz::{CallId, Cdr, FetchError, ListPage, ListQuery, Payload, RowError};
+use crate::vobiz::{AccountId, CallId, Cdr, FetchError, ListPage, ListQuery, Payload, RowError};
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 
@@ -198,7 +198,7 @@ impl ListReader<'_> {
         for row in rows {
             match row {
                 Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr.without_future(requested_at)),
-                Ok(cdr) if !cdr.may_belong_to(account.id()) => {
+                Ok(cdr) if !cdr.may_belong_to(account.id(), |owner| self.is_configured(owner)) => {
                     let why = format!("it is of another account: {}", cdr.named_owner().unwrap_or_default());
                     let call_id = Some(cdr.call_id.to_string());
                     sorted.unreadable.push((UnreadableRow { call_id, why }, cdr.payload));
@@ -255,8 +255,12 @@ impl ListReader<'_> {
             owner != asked
                 && owner.as_str().starts_with("MA_")
                 && asked.as_str().starts_with("MA_")
-                && self.accounts.iter().any(|other| other.id() == owner)
+                && self.is_configured(owner)
         })
+    }
+
+    fn is_configured(&self, owner: &AccountId) -> bool {
+        self.accounts.iter().any(|account| account.id() == owner)
     }
 
     /// Stores a page in one transaction; one that fails on data row by row. Returns the rows in their order, what they brought, and

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::conditions::{conditions, postgres};
 use super::late::{ahead, clocks, long_owed};
-use super::pauses::{paused, paused_alone, unanswered};
+use super::locks::locks;
+use super::pauses::{is_unfetched, paused, paused_alone, unanswered, unfetched};
 
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
+use crate::db::base::blocker::Blocker;
 use crate::db::base::clock::MOST_BEHIND;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
@@ -25,6 +27,8 @@ use crate::watch::condition::LastingCondition;
 pub(super) const OUTAGE: f64 = 30.0;
 /// A process that asks has had its first good answer by then.
 pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// Nobody fetches: a process that is restarted or moved is back by then.
+pub(super) const UNFETCHED: f64 = 150.0;
 /// A due call that waits longer than this is not being fetched.
 const STUCK: f64 = 3600.0;
 /// Postgres may restart, and a commit may fail: it is a person's matter after this.
@@ -70,6 +74,12 @@ pub struct PostgresSnapshot {
     pub failure: Option<Cause>,
     /// It takes no writes.
     pub read_only: bool,
+    /// Who holds locks that sessions of ours wait for, or waited for within the last minute (then with nobody waiting).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<Blocker>,
+    /// Who keeps rows of `vobiz.work_lease` locked that is none of ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lease_holders: Vec<Blocker>,
 }
 
 /// One loop of the process.
@@ -121,7 +131,7 @@ pub struct StatusSnapshot {
     pub postgres: PostgresSnapshot,
     /// The accounts of this process.
     pub accounts: Vec<AccountSnapshot>,
-    /// The processes that ask for accounts.
+    /// The processes that are configured with accounts.
     pub replicas: Vec<ReplicaSnapshot>,
     /// This process asks Vobiz.
     pub asks: bool,
@@ -174,10 +184,12 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         return acts;
     }
     postgres(snapshot, &mut acts);
+    locks(snapshot, &mut acts);
     for account in &snapshot.accounts {
         paused(account, snapshot, &mut acts);
         paused_alone(account, snapshot, &mut acts);
         unanswered(account, snapshot, &mut acts);
+        unfetched(account, snapshot, &mut acts);
         refused_pages(account, &mut acts);
     }
     if snapshot.postgres.answers {
@@ -257,7 +269,7 @@ fn overdue(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<
     let possible = snapshot.uptime.min(snapshot.postgres.lasting).as_secs_f64();
     let possible = account.unpaused_seconds.map_or(possible, |unpaused| possible.min(unpaused));
     // What is under a reservation moves with every page of the list, or it runs out.
-    if account.oldest_single_due_seconds.min(possible) > STUCK {
+    if account.oldest_single_due_seconds.min(possible) > STUCK && !is_unfetched(account, snapshot) {
         acts.push(Act {
             what: format!("calls of account {} are due and not fetched", account.account_id),
             for_seconds: whole(account.oldest_single_due_seconds),
@@ -332,7 +344,7 @@ fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             ),
             for_seconds: whole(sums.unfolded_seconds),
             cure: "see that a process of the service runs, and its log for `the rollup cannot be folded`; if nothing is said there, see \
-                   in pg_locks who holds vobiz.work_lease (and that its row `rollup` is there)"
+                   that vobiz.work_lease has its row `rollup`"
                 .into(),
         });
     }

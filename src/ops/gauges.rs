@@ -79,6 +79,7 @@ impl Ops {
         metrics.account_paused.reset();
         metrics.replicas_paused.reset();
         metrics.oldest_due_seconds.reset();
+        metrics.unfetched_seconds.reset();
         for account in &snapshot.accounts {
             let id = account.account_id.as_str();
             for reason in REASONS {
@@ -94,6 +95,7 @@ impl Ops {
                 .with_label_values(&[id])
                 .set(i64::try_from(replicas.count()).unwrap_or(i64::MAX));
             metrics.oldest_due_seconds.with_label_values(&[id]).set(account.oldest_due_seconds);
+            metrics.unfetched_seconds.with_label_values(&[id]).set(account.unfetched_seconds);
         }
         for (against, skew) in [("postgres", snapshot.clocks.postgres), ("vobiz", snapshot.clocks.vobiz)] {
             if let Some(skew) = skew {

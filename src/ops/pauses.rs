@@ -1,6 +1,6 @@
 //! What a person must do about accounts that are asked for no calls: who paused them, with what error, and whose matter it is.
 
-use super::evaluate::{Act, FIRST_ANSWER, OUTAGE, StatusSnapshot, THROTTLED, whole};
+use super::evaluate::{Act, FIRST_ANSWER, OUTAGE, StatusSnapshot, THROTTLED, UNFETCHED, whole};
 use crate::db::account::ReplicaSnapshot;
 use crate::db::overview::AccountSnapshot;
 
@@ -48,6 +48,12 @@ pub(super) fn paused_alone(account: &AccountSnapshot, snapshot: &StatusSnapshot,
             continue;
         }
         let error = replica.error.as_deref().unwrap_or_default();
+        let others_fetch = replicas_of(account, snapshot).any(|other| fetches(other) && !is_paused(other));
+        let others = if others_fetch || !fetches(replica) {
+            "the others go on"
+        } else {
+            "the others go on, but none of them fetches: owed calls wait for it"
+        };
         acts.push(Act {
             what: format!(
                 "one replica asks for no calls of account {}, while others may: {reason}{}",
@@ -56,8 +62,7 @@ pub(super) fn paused_alone(account: &AccountSnapshot, snapshot: &StatusSnapshot,
             ),
             for_seconds: whole(lasting),
             cure: format!(
-                "mend that process: its settings (VOBIZ_API_URL, the token) and its way out of its network are its own; the others go on; \
-                 {}",
+                "mend that process: its settings (VOBIZ_API_URL, the token) and its way out of its network are its own; {others}; {}",
                 cure(reason, error)
             ),
         });
@@ -81,6 +86,36 @@ pub(super) fn unanswered(account: &AccountSnapshot, snapshot: &StatusSnapshot, a
         cure: "see the log for what is asked and what comes back, VOBIZ_API_URL, the token, and whether VOBIZ_MAX_RPS leaves any request"
             .into(),
     });
+}
+
+/// No process fetches, though some are configured with the account: what they take and find is owed, and nobody asks for it.
+pub(super) fn unfetched(account: &AccountSnapshot, snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
+    if !is_unfetched(account, snapshot) {
+        return;
+    }
+    let there: Vec<String> = replicas_of(account, snapshot)
+        .map(|replica| {
+            let duty = if replica.duty == "list" { "reads lists alone" } else { "takes callbacks alone" };
+            format!("{} pid {} {duty}", replica.host, replica.pid)
+        })
+        .collect();
+    let there = if there.is_empty() { String::new() } else { format!(" ({})", there.join("; ")) };
+    acts.push(Act {
+        what: format!("no process fetches calls of account {}{there}", account.account_id),
+        for_seconds: whole(account.unfetched_seconds),
+        cure: "start one that does: `serve` without --only, or `--only fetch`, with this account in its settings; or see why the one that did \
+               has ended. Callbacks are committed meanwhile, and what is owed does not grow old"
+            .into(),
+    });
+}
+
+/// Whether nobody has fetched for so long that it is no restart. One that is there and paused is said by itself.
+pub(super) fn is_unfetched(account: &AccountSnapshot, snapshot: &StatusSnapshot) -> bool {
+    account.unfetched_seconds >= UNFETCHED && !replicas_of(account, snapshot).any(fetches)
+}
+
+fn fetches(replica: &ReplicaSnapshot) -> bool {
+    replica.duty == "fetch"
 }
 
 /// So many seconds after the pause began it is a person's matter.
@@ -146,6 +181,55 @@ fn cure(reason: &str, error: &str) -> &'static str {
         _ => {
             "the API does not answer: look at Vobiz's status page, at DNS and at the way out of this network; it goes on by itself when the \
              API is back"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::evaluate::evaluate;
+    use crate::ops::evaluate::tests::{replica, well};
+
+    /// A process that does not fetch.
+    fn idle(duty: &str) -> ReplicaSnapshot {
+        ReplicaSnapshot { duty: duty.into(), ..replica(None, 0.0) }
+    }
+
+    #[test]
+    fn where_nobody_fetches_it_is_said_once_and_no_restart_is() {
+        let waits = "none of them fetches: owed calls wait for it";
+        for (replicas, unfetched, said) in [
+            (vec![idle("list")], 149.0, None),
+            // One is there again.
+            (vec![idle("list"), replica(None, 0.0)], 7200.0, None),
+            (
+                vec![idle("list"), idle("receive")],
+                150.0,
+                Some((
+                    "(host-b pid 4711 reads lists alone; host-b pid 4711 takes callbacks alone)",
+                    "--only fetch",
+                )),
+            ),
+            (vec![], 7200.0, Some(("no process fetches calls of account MA_1", "does not grow old"))),
+            (vec![idle("list"), replica(Some("denied"), 1.0)], 7200.0, Some(("others may: denied", waits))),
+            (
+                vec![replica(None, 0.0), replica(Some("denied"), 1.0)],
+                0.0,
+                Some(("others may: denied", "the others go on;")),
+            ),
+        ] {
+            let mut snapshot = well();
+            snapshot.replicas = replicas;
+            snapshot.accounts[0].unfetched_seconds = unfetched;
+            if snapshot.replicas.iter().all(|replica| replica.duty != "fetch") && unfetched > 150.0 {
+                snapshot.accounts[0].oldest_single_due_seconds = 7200.0;
+            }
+            let acts = evaluate(&snapshot);
+            assert_eq!(acts.len(), usize::from(said.is_some()), "{acts:?}");
+            for (act, (what, cure)) in acts.iter().zip(said) {
+                assert!(act.what.contains(what) && act.cure.contains(cure), "{act:?}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`Service::run_with_reloads`] is the story. The ending, its order and its deadlines, is in `shutdown.rs`.
 
 pub mod port;
+mod presence;
 mod reload;
 mod setup;
 mod shutdown;
@@ -37,6 +38,7 @@ use crate::vobiz::HomeCountry;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
 use port::listen;
+use presence::Presence;
 use reload::Reloading;
 pub use shutdown::Ending;
 
@@ -109,6 +111,8 @@ impl Service {
         let pool = db::connect_service(url, "worker", config.concurrency.clamp(4, 8))?;
         let home = setup::database(&pool, &config, migrate).await?;
         let accounts = account::open(&pool, &config.vobiz(), home).await?;
+        // Before the work begins: what it does is known from its first question on.
+        Presence::of(&config).say(&pool).await?;
         let public = if config.parts.contains(&Part::Receive) {
             let bound = TcpListener::bind(config.listen).await;
             Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
@@ -273,6 +277,8 @@ impl Workers {
         loops: &mut JoinSet<EndedLoop>,
     ) -> CancellationToken {
         let stop = CancellationToken::new();
+        let present = Presence::of(config).say_on(self.pool.clone(), &self.metrics, stop.clone());
+        run_loop(loops, "presence", &stop, present);
         if config.parts.contains(&Part::Fetch) {
             let settings = FetchSettings {
                 concurrency: config.concurrency,

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{PgConnection, PgPool};
 use tracing::{debug, info, warn};
 
+use super::presence::Presence;
 use crate::account::{self, Account};
 use crate::config::ServeConfig;
 use crate::db;
@@ -63,16 +64,21 @@ async fn check(pool: &PgPool, config: &ServeConfig) -> anyhow::Result<HomeCountr
     Ok(HomeCountry::new(&home)?)
 }
 
-/// Takes up accounts again that were retired: what a service works for is promised.
-async fn take_up(connection: &mut PgConnection, ids: &[AccountId]) -> Result<(), sqlx::Error> {
+/// Takes up accounts again that were retired: what a service works for is promised. Returns which, in words.
+pub(super) async fn take_up(
+    connection: &mut PgConnection,
+    ids: &[AccountId],
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut words = Vec::new();
     for TakenUp { account_id, retired_at } in retirement::take_up(connection, ids).await? {
+        words.push(format!("{account_id}, which was retired at {retired_at}"));
         warn!(
             account = account_id,
             %retired_at,
             "this account was retired, and is configured again: the promise for it goes on, and every day since is compared"
         );
     }
-    Ok(())
+    Ok(words)
 }
 
 /// Goes over to a newer database URL, if it is another one and works: a password that was changed, another host. Returns
@@ -116,6 +122,7 @@ pub(super) async fn accounts_anew(
     let accounts = account::open(pool, &config.vobiz(), home).await?;
     let ids = ids(config);
     timed!(pool, TIMEOUT, |connection| take_up(connection, &ids)).await?;
+    Presence::of(config).say(pool).await?;
     // Before the pauses are looked at: one that was written down a moment later would stay.
     join_all(old.iter().map(|account| account.set_superseded(true))).await;
     let probed =
@@ -163,6 +170,6 @@ pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
     }
 }
 
-fn ids(config: &ServeConfig) -> Vec<AccountId> {
+pub(super) fn ids(config: &ServeConfig) -> Vec<AccountId> {
     config.accounts.iter().map(|account| account.credentials.account_id.clone()).collect()
 }

@@ -253,6 +253,11 @@ fn find(
     if login.refused_page == Some(page) && route.kind != RequestKind::Recent {
         return Normal::Reply(Reply::json(400, BAD_PAGE));
     }
+    if let Some((_, status)) =
+        world.options.lists.fails_filter.as_ref().filter(|(name, _)| parameter(query, name).is_some())
+    {
+        return Normal::Reply(Reply::json(*status, BAD_PAGE));
+    }
     match filter {
         Ok(filter) => Normal::Listing(login.book.listing(filter, now, world.options.summary())),
         Err(body) => Normal::Reply(Reply::json(422, body)),

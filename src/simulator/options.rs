@@ -104,6 +104,8 @@ pub struct ListFaults {
     pub doubles_cost_of_subs: bool,
     /// This filter is not known, so it changes nothing.
     pub ignores_filter: Option<String>,
+    /// Lists with this filter are answered with this status.
+    pub fails_filter: Option<(String, u16)>,
 }
 
 /// How this Vobiz is to behave.

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Sweeper;
 use crate::account::Account;
-use crate::db::base::work_lease::{LeaseSession, WorkLease};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease};
 use crate::db::queue::backlog::{self, Backlog};
 use crate::db::timed;
 use crate::list::{self, DB_TIMEOUT, ListError, ListReader, ListWalk, MOST_PAGES, StoredPage};
@@ -317,7 +317,9 @@ impl Sweeper {
             super::log_swept(account, &swept);
             return Ok(drained);
         }
-        let mut session = LeaseSession::open(&self.pool).await?;
+        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Long).await? else {
+            return Ok(None);
+        };
         let taken =
             list::in_time(WorkLease::take(session.connection(), &backlog::lease_name(account.id()))).await;
         let result = match &taken {

@@ -21,7 +21,7 @@ use tracing::{debug, info};
 
 use crate::account::{Account, Priority};
 use crate::db::account::{self, SweepPlan};
-use crate::db::base::work_lease::{LeaseSession, WorkLease, fenced};
+use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::cdr::Origin;
 use crate::db::queue::backlog;
 use crate::db::timed;
@@ -226,7 +226,9 @@ impl Sweeper {
         if account.is_paused().await? {
             return Ok(None);
         }
-        let mut session = LeaseSession::open(&self.pool).await?;
+        let Some(mut session) = LeaseSession::open(&self.pool, LeasedWork::Sweep).await? else {
+            return Ok(None);
+        };
         let taken = in_time(WorkLease::take(session.connection(), &account::lease_name(account.id()))).await;
         let result = match &taken {
             Ok(Some(lease)) => {

@@ -215,28 +215,53 @@ fn what_cannot_be_is_none() {
 #[test]
 fn a_record_is_of_the_account_that_was_asked_or_of_one_below_it() {
     let cdr = |owner: &str| cdr(format!("{{\"uuid\":\"a\",\"account_id\":{owner}}}").as_bytes());
-    let (main, sub) = (AccountId::new("MA_A").unwrap(), AccountId::new("SA_A").unwrap());
-    for (owner, of_main) in [
-        ("\"MA_A\"", true),
-        ("\"SA_B\"", true),
-        ("null", true),
-        ("\"MA_OTHER999\"", false),
-        ("7", false),
-        ("0.45", false),
-        ("\"PA_B\"", false),
-        ("{\"id\":\"MA_OTHER999\"}", false),
-        ("[\"MA_A\"]", false),
-        ("true", false),
-        ("\"MA_A~\"", false),
-        ("\"\"", true),
-        ("\" MA_A \"", true),
-        ("NaN", true),
+    let id = |id: &str| AccountId::new(id).unwrap();
+    let (main, partner, other) = (id("MA_A"), id("PA_A"), id("OTHER1"));
+    for (owner, of_main, of_partner) in [
+        ("\"MA_A\"", true, true),
+        ("\"SA_B\"", true, true),
+        ("null", true, true),
+        ("\"MA_OTHER999\"", false, true),
+        ("7", false, false),
+        ("0.45", false, false),
+        ("\"PA_B\"", false, false),
+        ("{\"id\":\"MA_OTHER999\"}", false, false),
+        ("[\"MA_A\"]", false, false),
+        ("true", false, false),
+        ("\"MA_A~\"", false, false),
+        ("\"\"", true, true),
+        ("\" MA_A \"", true, true),
+        ("NaN", true, true),
     ] {
-        assert_eq!(
-            (cdr(owner).may_belong_to(&main), cdr(owner).may_belong_to(&sub)),
-            (of_main, true),
-            "{owner}"
-        );
+        let cdr = cdr(owner);
+        assert_eq!(cdr.may_belong_to(&main, |_| true), of_main, "{owner}");
+        assert_eq!(cdr.may_belong_to(&partner, |_| false), of_partner, "{owner}");
+        // What begins like none of them shows nobody above itself.
+        assert_eq!(cdr.may_belong_to(&other, |_| true), of_main && !owner.contains("MA_A"), "{owner}");
+    }
+}
+
+#[test]
+fn a_record_of_a_sub_account_is_its_own_or_of_a_configured_account_above_it() {
+    let cdr = |owner: &str| cdr(format!("{{\"uuid\":\"a\",\"account_id\":{owner}}}").as_bytes());
+    let (sub, above) = (AccountId::new("SA_A").unwrap(), AccountId::new("MA_A").unwrap());
+    for (owner, alone, with_main) in [
+        ("\"SA_A\"", true, true),
+        ("\" SA_A \"", true, true),
+        ("null", true, true),
+        ("\"\"", true, true),
+        ("\"MA_A\"", false, true),
+        ("\"MA_OTHER999\"", false, false),
+        ("\"SA_B\"", false, false),
+        ("\"PA_B\"", false, false),
+        ("7", false, false),
+        ("0.45", false, false),
+        ("{\"id\":\"SA_A\"}", false, false),
+        ("\"SA_A~\"", false, false),
+    ] {
+        let cdr = cdr(owner);
+        let believed = (cdr.may_belong_to(&sub, |_| false), cdr.may_belong_to(&sub, |owner| *owner == above));
+        assert_eq!(believed, (alone, with_main), "{owner}");
     }
 }
 

@@ -14,7 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::header::{ApiDate, retry_after};
 use super::transport::{Http, going_away};
-use super::{AccountId, CallId, Cdr, HomeCountry, ListPage, Single, Unreadable, decode_list, decode_single};
+use super::{
+    AccountId, CallId, Cdr, HomeCountry, ListFilter, ListPage, Single, Unreadable, decode_list, decode_single,
+};
 
 /// Longest answer to a single fetch that is read, in bytes. A CDR has about 1.5 kB.
 const SINGLE_LIMIT: usize = 1 << 20;
@@ -128,21 +130,6 @@ impl Access {
     /// How the path is written, and the place of the token among those that are configured, from 1.
     pub fn parts(self) -> (PathStyle, usize) {
         (self.style, self.token + 1)
-    }
-}
-
-/// A filter of the list, and what it is to let through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListFilter {
-    /// Its parameter, such as `hangup_cause` (documented since 30 June 2026; `call_direction` before).
-    pub parameter: &'static str,
-    /// Its value.
-    pub value: String,
-}
-
-impl std::fmt::Display for ListFilter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.parameter, self.value)
     }
 }
 
@@ -289,7 +276,7 @@ impl Client {
                 pairs.append_pair("end_date", &last.to_string());
             }
             for filter in &query.filters {
-                pairs.append_pair(filter.parameter, &filter.value);
+                pairs.append_pair(filter.parameter(), filter.value());
             }
             if let Some(sip_call_id) = &query.sip_call_id {
                 pairs.append_pair("sip_call_id", sip_call_id);

@@ -5,15 +5,18 @@ use super::value::{Notes, shorten};
 use super::{AccountId, json};
 
 impl Cdr {
-    /// Whether the record can be of an account that was asked: the path of a main account shows its own calls and those of its
-    /// sub-accounts. A record that names nobody is of the account that was asked.
-    pub fn may_belong_to(&self, asked: &AccountId) -> bool {
-        match &self.account_id {
-            Some(owner) => {
-                owner == asked || !asked.as_str().starts_with("MA_") || owner.as_str().starts_with("SA_")
+    /// Whether the record can be of an account that was asked. The path of a main account shows its own calls and those of its
+    /// sub-accounts, that of a partner those of its customers, that of a sub-account its own alone: should Vobiz write the main account
+    /// above it there, this one must be configured, too. A record that names nobody is of the account that was asked.
+    pub fn may_belong_to(&self, asked: &AccountId, is_configured: impl Fn(&AccountId) -> bool) -> bool {
+        let Some(owner) = &self.account_id else { return self.unread_owner().is_none() };
+        let is = |kind: &str| owner.as_str().starts_with(kind);
+        owner == asked
+            || match asked.as_str().get(..3) {
+                Some("SA_") => is("MA_") && is_configured(owner),
+                Some("PA_") => is("MA_") || is("SA_"),
+                _ => is("SA_"),
             }
-            None => !asked.as_str().starts_with("MA_") || self.unread_owner().is_none(),
-        }
     }
 
     /// The owner that the record names, for a person: also one that is no account id (`{"id":"MA_1"}`, `MA_1~`).

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub(crate) account_paused: IntGaugeVec,
     /// `replicas_paused{account}`.
     pub(crate) replicas_paused: IntGaugeVec,
+    /// `unfetched_seconds{account}`.
+    pub(crate) unfetched_seconds: GaugeVec,
     /// `clock_skew_seconds{against}`.
     pub(crate) clock_skew_seconds: GaugeVec,
     /// `worker_last_progress_timestamp_seconds{loop}`.
@@ -236,6 +238,16 @@ impl Metrics {
             account_paused: add(
                 &r,
                 gauges("account_paused", "1 while an account is paused, by reason.", &["account", "reason"]),
+            ),
+            unfetched_seconds: add(
+                &r,
+                GaugeVec::new(
+                    opts(
+                        "unfetched_seconds",
+                        "For how long no process has fetched calls of an account; 0 while one does.",
+                    ),
+                    &["account"],
+                ),
             ),
             clock_skew_seconds: add(
                 &r,

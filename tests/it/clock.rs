@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::queue::{self, backlog};
-use vobiz_cdr::db::{bill::proof, ledger, overview};
+use vobiz_cdr::db::{ledger, overview};
 use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::retry::PauseReason;
 use vobiz_cdr::simulator::{Answer, CallSpec, Simulator, SimulatorOptions};
@@ -118,16 +118,6 @@ async fn calls_that_were_put_off_further_than_their_rule_are_due_now() {
         let leased: Vec<String> = db.lease(9).await.iter().map(|lease| lease.call_id().to_string()).collect();
         assert_eq!(leased, ["far"], "{class}");
     }
-}
-
-#[tokio::test]
-async fn the_proof_of_all_sums_is_due_although_the_last_one_ended_in_the_future() {
-    let db = Database::new().await;
-    let mut connection = db.connection().await;
-    while !matches!(proof::prove_next_day(&mut connection).await.unwrap(), proof::ProofStep::Finished(_)) {}
-    assert!(!proof::is_due(&mut connection).await.unwrap());
-    db.run("update vobiz.task set finished_at = vobiz.now() + interval '2 hours'").await;
-    assert!(proof::is_due(&mut connection).await.unwrap());
 }
 
 /// All at once, by the flows themselves: they work under the clock that is ahead, and go on when it is right again.

@@ -5,7 +5,8 @@ create or replace function vobiz.mend_days(account text) returns setof date
     with misdated as (
       select d.day from vobiz.provider_day d
       where d.account_id = account
-        and (greatest(d.began_at, d.checked_at, d.reopened_at) > vobiz.now()
+        -- What others commit while this begins is a little later than its now.
+        and (greatest(d.began_at, d.checked_at, d.reopened_at) > vobiz.now() + interval '1 minute'
              or d.state = 'settled' and (d.began_at < d.to_at or d.to_at > vobiz.now()))
       order by d.day for no key update of d
     ), opened as (

@@ -12,7 +12,7 @@ use crate::vobiz::AccountId;
 
 pub use pause::{AccountStatus, Pause, is_paused, pause, probe_soon, resume, status};
 pub use rate::{Slots, reserve};
-pub use replica::{Replica, ReplicaSnapshot, answered, leave, replicas};
+pub use replica::{Duty, Replica, ReplicaSnapshot, answered, leave, leave_others, present, replicas};
 pub use sweep::{SweepPlan, lease_name, plan_sweep, swept};
 
 /// Makes a row for each configured account that has none.

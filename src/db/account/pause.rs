@@ -174,7 +174,7 @@ async fn pause_reason(
     let mut found = look(&mut *connection, account, replica).await?;
     if found.as_ref().is_some_and(|found| found.stale) {
         let mut transaction = connection.begin().await?;
-        seen(&mut transaction, account, replica).await?;
+        seen(&mut transaction, account, replica, None).await?;
         transaction.commit().await?;
         found = look(connection, account, replica).await?;
     }

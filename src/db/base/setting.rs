@@ -1,6 +1,6 @@
 //! The settings that all readers and replicas share.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use tracing::warn;
 
 /// Why the settings of this process do not fit those of the database.
@@ -38,6 +38,21 @@ pub enum SettingError {
         /// Who uses it.
         why: String,
     },
+    /// Another process was started with another word.
+    #[error(
+        "{name}={ours} differs from what another start of ours has said ({theirs}): every process must be told the same. Give all of them \
+         {theirs}; or, if {ours} is right, give it to all of them, and say it here: update vobiz.setting set {column} = '{ours}'"
+    )]
+    SaidOtherwise {
+        /// The environment variable.
+        name: &'static str,
+        /// The column of `vobiz.setting`.
+        column: &'static str,
+        /// What this process was told.
+        ours: String,
+        /// What the database says.
+        theirs: String,
+    },
     /// No such time zone.
     #[error("CDR_BILLING_ZONE={0} is no time zone that Postgres knows: write one such as Asia/Kolkata")]
     UnknownZone(String),
@@ -47,7 +62,8 @@ pub enum SettingError {
 }
 
 /// Compares what this process was told with the database; returns the home country. On a database that holds no call yet, owes none
-/// and has no other process, the settings are written instead, and the log says so: an operator has to name them first.
+/// and has no other process, the settings are written instead, and the log says so: an operator has to name them first. They are written
+/// once: of two that start together with different words, one is refused.
 pub async fn check(
     connection: &mut PgConnection,
     billing_zone: Option<&str>,
@@ -61,20 +77,53 @@ pub async fn check(
             return Err(SettingError::UnknownZone(zone.to_owned()));
         }
     }
-    let row = sqlx::query!("select billing_zone, home_country from vobiz.setting")
-        .fetch_one(&mut *connection)
-        .await?;
+    if billing_zone.is_none() && home_country.is_none() {
+        let row = sqlx::query!("select home_country from vobiz.setting").fetch_one(connection).await?;
+        return Ok(row.home_country);
+    }
+    let mut transaction = connection.begin().await?;
+    let row = sqlx::query!(
+        "select billing_zone, home_country, billing_zone_said, home_country_said from vobiz.setting for update"
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     let differing: Vec<Differing> = [
-        ("CDR_BILLING_ZONE", "billing_zone", billing_zone, &row.billing_zone),
-        ("CDR_HOME_COUNTRY", "home_country", home_country, &row.home_country),
+        ("CDR_BILLING_ZONE", "billing_zone", billing_zone, &row.billing_zone, row.billing_zone_said),
+        ("CDR_HOME_COUNTRY", "home_country", home_country, &row.home_country, row.home_country_said),
     ]
     .into_iter()
-    .filter_map(|(name, column, ours, theirs)| {
+    .filter_map(|(name, column, ours, theirs, said)| {
         let ours = ours.filter(|ours| *ours != theirs)?.to_owned();
-        Some(Differing { name, column, ours, theirs: theirs.clone() })
+        Some(Differing { name, column, ours, theirs: theirs.clone(), said })
     })
     .collect();
-    let Some(first) = differing.first() else { return Ok(row.home_country) };
+    if let Some(first) = differing.iter().find(|differing| differing.said).or(differing.first()) {
+        refuse_if_used(&mut transaction, first.clone()).await?;
+    }
+    let says_more = (billing_zone.is_some() && !row.billing_zone_said)
+        || (home_country.is_some() && !row.home_country_said);
+    if says_more || !differing.is_empty() {
+        sqlx::query!(
+            "update vobiz.setting set
+               billing_zone = coalesce($1::text, billing_zone), billing_zone_said = billing_zone_said or $1::text is not null,
+               home_country = coalesce($2::text, home_country), home_country_said = home_country_said or $2::text is not null",
+            billing_zone,
+            home_country
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    for Differing { name, ours, theirs, .. } in differing {
+        warn!(
+            "{name}={ours} is written into the database, which had {theirs} and holds no call yet: it holds for all who read it"
+        );
+    }
+    Ok(home_country.map_or(row.home_country, str::to_owned))
+}
+
+/// A setting that differs cannot be changed where calls, processes, or the word of another start rest on it.
+async fn refuse_if_used(connection: &mut PgConnection, first: Differing) -> Result<(), SettingError> {
     let used = sqlx::query!(
         r#"select exists (select from vobiz.cdr) as "calls!",
                   (select count(*) from vobiz.cdr_queue where dead_at is null) as "owed!",
@@ -82,11 +131,14 @@ pub async fn check(
                   (select count(*) from pg_catalog.pg_stat_activity
                    where datname = current_database() and application_name in ('vobiz-cdr receive', 'vobiz-cdr ops')) as "sessions!""#
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(connection)
     .await?;
-    let Differing { name, column, ours, theirs } = first.clone();
+    let Differing { name, column, ours, theirs, said } = first;
     if used.calls {
         return Err(SettingError::Differs { name, column, ours, theirs });
+    }
+    if said {
+        return Err(SettingError::SaidOtherwise { name, column, ours, theirs });
     }
     let why = match (used.owed, used.sessions) {
         (0, 0) => None,
@@ -94,22 +146,10 @@ pub async fn check(
         (1, _) => Some("a call is owed there".to_owned()),
         (owed, _) => Some(format!("{owed} calls are owed there")),
     };
-    if let Some(why) = why {
-        return Err(SettingError::InUse { name, column, ours, theirs, why });
+    match why {
+        Some(why) => Err(SettingError::InUse { name, column, ours, theirs, why }),
+        None => Ok(()),
     }
-    sqlx::query!(
-        "update vobiz.setting set billing_zone = coalesce($1::text, billing_zone), home_country = coalesce($2::text, home_country)",
-        billing_zone,
-        home_country
-    )
-    .execute(connection)
-    .await?;
-    for Differing { name, ours, theirs, .. } in differing {
-        warn!(
-            "{name}={ours} is written into the database, which had {theirs} and holds no call yet: it holds for all who read it"
-        );
-    }
-    Ok(home_country.map_or(row.home_country, str::to_owned))
 }
 
 /// A setting of this process that differs from the database.
@@ -119,4 +159,6 @@ struct Differing {
     column: &'static str,
     ours: String,
     theirs: String,
+    /// Theirs is the word of another start.
+    said: bool,
 }

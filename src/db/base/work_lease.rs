@@ -4,14 +4,18 @@
 //! own for hours. A lease ends by itself unless it is renewed, and at once where the session that took it is gone. Its `fence` grows with
 //! each taker: a writing transaction asks for it ([`WorkLease::fence`]), so a holder that lost its lease without noticing writes nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::connection::DbError;
+use super::pooling;
 use super::time::interval;
 use crate::timed;
 
@@ -184,17 +188,78 @@ async fn renew_until_lost(leases: &[WorkLease], pool: &PgPool) -> LostLease {
     }
 }
 
+/// Sessions of leases that a process has at most of one database, however many accounts it works for: whoever sizes `max_connections` or a
+/// pooler must be able to count on it, and callbacks must not wait for a connection that a sweep has.
+pub const MOST_SESSIONS: usize = 4;
+/// Those of long work; the rest is for sweeps, so that a night of proofs puts no lost callback off.
+const MOST_LONG: usize = MOST_SESSIONS - 1;
+
+/// What a session of a lease is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeasedWork {
+    /// A sweep.
+    Sweep,
+    /// What may take long, and can wait: a drain, the check of a day, the proof of the sums.
+    Long,
+}
+
+/// The places of one database.
+#[derive(Debug)]
+struct Places {
+    all: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Places {
+    /// Those of the database that a pool leads to.
+    fn of(pool: &PgPool) -> Arc<Self> {
+        static OF: LazyLock<Mutex<HashMap<String, Arc<Places>>>> = LazyLock::new(Mutex::default);
+        let options = pool.connect_options();
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        let name =
+            format!("{} {:?} {} {database}", options.get_host(), options.get_socket(), options.get_port());
+        let mut of = OF.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = of.entry(name).or_insert_with(|| {
+            Arc::new(Self {
+                all: Arc::new(Semaphore::new(MOST_SESSIONS)),
+                long: Arc::new(Semaphore::new(MOST_LONG)),
+            })
+        });
+        Arc::clone(places)
+    }
+
+    /// A place, if one is free. Nobody waits for one: a piece of work that holds a lease may need another.
+    fn take(&self, work: LeasedWork) -> Option<Vec<OwnedSemaphorePermit>> {
+        let mut taken = Vec::new();
+        if work == LeasedWork::Long {
+            taken.push(Arc::clone(&self.long).try_acquire_owned().ok()?);
+        }
+        taken.push(Arc::clone(&self.all).try_acquire_owned().ok()?);
+        Some(taken)
+    }
+}
+
 /// A session outside the pool that shows, by being there, that the holder of its leases lives; what only the holder may write goes
 /// through it.
 #[derive(Debug)]
 pub struct LeaseSession {
     connection: PgConnection,
+    /// Given back when the connection is closed.
+    _place: Vec<OwnedSemaphorePermit>,
 }
 
 impl LeaseSession {
-    /// Takes a connection out of the pool.
-    pub async fn open(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: pool.acquire().await?.detach() })
+    /// Takes a connection out of the pool; none if this process has as many of them as it may: then the work is tried again later, as
+    /// it is where another process is at it.
+    pub async fn open(pool: &PgPool, work: LeasedWork) -> Result<Option<Self>, sqlx::Error> {
+        pooling::check(pool)?;
+        let Some(place) = Places::of(pool).take(work) else { return Ok(None) };
+        Ok(Some(Self { connection: pool.acquire().await?.detach(), _place: place }))
+    }
+
+    /// That of a command for as long as it runs, beside those of the work it does.
+    pub async fn of_command(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Ok(Self { connection: pool.acquire().await?.detach(), _place: Vec::new() })
     }
 
     /// Its connection.

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use super::rollup::{self, Sums, VerifyScope};
 use super::rollup_day;
+use crate::db::base::brief::Brief;
 use crate::db::base::task::{self, Task};
 
 /// The task of [`prove_next_day`] in `vobiz.task`, and the name of its lock.
@@ -31,12 +32,19 @@ pub struct WrongSum {
 }
 
 /// Has the caller's transaction alone prove and note what it finds, until its end: of two at once, the one that looked first could
-/// note last.
+/// note last. A row that is not there would be locked by nobody: that is an error.
 pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('vobiz wrong sum', 0))")
-        .execute(connection)
+    sqlx::query_scalar!("select name from vobiz.work_lease where name = 'wrong sums' for no key update")
+        .fetch_one(connection)
         .await?;
     Ok(())
+}
+
+/// The same; false if another session has that for longer than a moment.
+pub async fn lock_soon(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let brief = Brief::begin(&mut *connection).await?;
+    let locked = lock(&mut *connection).await;
+    Ok(brief.end(connection, locked).await?.is_some())
 }
 
 /// Adds up the calls of a scope and notes what the sums say otherwise, in the caller's transaction.
@@ -172,7 +180,7 @@ pub async fn owners(
 pub enum ProofStep {
     /// All were proved less than a day ago.
     NotDue,
-    /// A day was proved; so many of its sums are wrong.
+    /// A day was proved; so many of its sums are wrong. It is the next one until [`advance`] says otherwise.
     Proved(NaiveDate, usize),
     /// There is no further day after so many: it begins anew a day later.
     Finished(u64),
@@ -183,7 +191,7 @@ pub async fn is_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> 
     sqlx::query_scalar!(
         r#"select not exists (
              select from vobiz.task
-             where name = $1 and finished_at > vobiz.now() - interval '1 day' and finished_at <= vobiz.now() and detail->>'database' = vobiz.database_identity())
+             where name = $1 and finished_at > vobiz.now() - interval '1 day' and finished_at <= vobiz.now() + interval '1 minute' and detail->>'database' = vobiz.database_identity())
              or exists (select from vobiz.task where name = $1 and finished_at is null) as "due!""#,
         TASK
     )
@@ -191,7 +199,8 @@ pub async fn is_due(connection: &mut PgConnection) -> Result<bool, sqlx::Error> 
     .await
 }
 
-/// Proves the sums of the next billing day in a transaction of the caller's, on a connection that holds the lock of [`TASK`].
+/// Proves the sums of the next billing day in a transaction of the caller's, which holds the lease of [`TASK`]. The same day comes next
+/// time, too, until the caller has done what follows from it, and [`advance`]s.
 pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, sqlx::Error> {
     if !is_due(&mut *connection).await? {
         return Ok(ProofStep::NotDue);
@@ -204,13 +213,13 @@ pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, 
     .execute(&mut *connection)
     .await?;
     let unfinished = task::unfinished(&mut *connection, TASK, None).await?;
-    let mut task = match unfinished {
+    let task = match unfinished {
         Some(task) => task,
         None => begin(&mut *connection).await?,
     };
-    let (days, wrong_before) = counts(&mut *connection, &task).await?;
     let after = task.position.as_deref().and_then(|day| day.parse().ok());
     let Some(day) = next_day(&mut *connection, after).await? else {
+        let (days, _) = counts(&mut *connection, &task).await?;
         task::finish(&mut *connection, &task).await?;
         // Of older passes a row says nothing more.
         sqlx::query!("delete from vobiz.task where name = $1 and id < $2", TASK, task.id)
@@ -220,11 +229,18 @@ pub async fn prove_next_day(connection: &mut PgConnection) -> Result<ProofStep, 
     };
     let owners = owners(&mut *connection, None, day, day).await?;
     let scope = VerifyScope { accounts: Some(&owners), from: Some(day), to: Some(day) };
-    let wrong = prove(&mut *connection, scope).await?.len();
-    task.position = Some(day.to_string());
-    let wrong_so_far = wrong_before + u64::try_from(wrong).unwrap_or(u64::MAX);
-    task::step(connection, &task, days + 1, wrong_so_far).await?;
+    let wrong = prove(connection, scope).await?.len();
     Ok(ProofStep::Proved(day, wrong))
+}
+
+/// Writes down that a day was proved, with so many wrong sums: to be done last, in the transaction of what follows from that. Whatever
+/// breaks off sooner has the day proved again.
+pub async fn advance(connection: &mut PgConnection, day: NaiveDate, wrong: usize) -> Result<(), sqlx::Error> {
+    let Some(mut task) = task::unfinished(&mut *connection, TASK, None).await? else { return Ok(()) };
+    let (days, wrong_before) = counts(&mut *connection, &task).await?;
+    task.position = Some(day.to_string());
+    let wrong = u64::try_from(wrong).unwrap_or(u64::MAX);
+    task::step(connection, &task, days + 1, wrong_before.saturating_add(wrong)).await
 }
 
 /// Begins a pass, of this database.

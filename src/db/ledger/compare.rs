@@ -4,14 +4,12 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
-use sqlx::error::DatabaseError;
 
+use crate::db::base::brief::Brief;
 use crate::vobiz::{AccountId, Numeric};
 
 /// Differences that are kept of one check; all are counted.
 pub const MOST: usize = 1000;
-/// So long a comparison that others wait for waits itself.
-const MOMENT: &str = "1s";
 
 /// A day of an account, and the instants between which it lies.
 #[derive(Debug, Clone)]
@@ -69,40 +67,15 @@ pub async fn lock_soon(
     account: &AccountId,
     day: NaiveDate,
 ) -> Result<Option<i32>, sqlx::Error> {
-    let before = sqlx::query_scalar!(r#"select current_setting('lock_timeout') as "timeout!""#)
-        .fetch_one(&mut *connection)
-        .await?;
-    set_lock_timeout(&mut *connection, MOMENT).await?;
-    match lock(&mut *connection, account, day).await {
-        Ok(tries) => {
-            set_lock_timeout(connection, &before).await?;
-            Ok(Some(tries))
-        }
-        Err(error) if error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("55P03") => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn set_lock_timeout(connection: &mut PgConnection, timeout: &str) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(connection).await?;
-    Ok(())
-}
-
-/// The same, for as long as it takes.
-pub async fn lock(
-    connection: &mut PgConnection,
-    account: &AccountId,
-    day: NaiveDate,
-) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(
+    let brief = Brief::begin(&mut *connection).await?;
+    let locked = sqlx::query_scalar!(
         "select tries from vobiz.provider_day where account_id = $1 and day = $2 for no key update",
         account.as_str(),
         day
     )
-    .fetch_one(connection)
-    .await
+    .fetch_one(&mut *connection)
+    .await;
+    brief.end(connection, locked).await
 }
 
 /// How many calls of a day that its list ought to show were not listed at all, in the lists that were read.

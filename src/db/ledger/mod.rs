@@ -16,6 +16,7 @@ pub mod safe_to_bill;
 pub mod settled;
 pub mod status;
 pub mod summary;
+pub mod uncut;
 pub mod unreadable;
 
 use std::time::Duration;

@@ -84,7 +84,15 @@ fn count(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-/// Appends a check to the ledger, and sets its day. The row of the day is locked by the caller. Returns the number of the check.
+/// The day was opened again while it was checked: the clock of Postgres went back, or the day was found to end later than was known.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the day was opened again while it was checked (the clock of Postgres went back, or the day ends later than was known): it is checked anew"
+)]
+struct OpenedMeanwhile;
+
+/// Appends a check to the ledger, and sets its day. The row of the day is locked by the caller. Returns the number of the check. Fails where
+/// the day does not bear the check's beginning any more: a change of a call was then not said on its row.
 pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<i64, sqlx::Error> {
     let span = &check.span;
     let id = sqlx::query_scalar!(
@@ -127,21 +135,22 @@ pub async fn append(connection: &mut PgConnection, check: &Check<'_>) -> Result<
     }
     append_owner_totals(connection, id, span).await?;
     append_differences(connection, id, check.differences).await?;
-    sqlx::query!(
+    let set = sqlx::query!(
         "update vobiz.provider_day set state = $3, checked_at = vobiz.now(), check_id = $4, tries = $5, check_at = $6,
                 error = null, reopened_at = null, reopenings = case $7 when 'reopened' then reopenings + 1 when 'again' then reopenings else 0 end
-         where account_id = $1 and day = $2",
+         where account_id = $1 and day = $2 and began_at = $8",
         span.account.as_str(),
         span.day,
         check.state.as_str(),
         id,
         count(check.tries),
         check.next,
-        check.cause.as_str()
+        check.cause.as_str(),
+        check.begun.at
     )
     .execute(connection)
     .await?;
-    Ok(id)
+    if set.rows_affected() == 1 { Ok(id) } else { Err(sqlx::Error::Configuration(Box::new(OpenedMeanwhile))) }
 }
 
 async fn append_total(

@@ -52,6 +52,9 @@ pub struct SettledDays {
 /// Days beside a range that may differ together with its first and last.
 const BESIDE: Days = Days::new(10);
 
+/// A day that settled again after so many reopenings in a row is left to a person.
+const MOST_REOPENINGS: i32 = 3;
+
 /// Compares what Vobiz listed of the settled days of a range (as Vobiz names them) with the calls that are here now. A list may put a call
 /// that runs over midnight into the day beside its own (the check of a day reads both): days that differ one after the other and are right
 /// together are not told, as far as the calls over the midnights between them explain it. Nor is a day beside one that is not settled: the
@@ -74,13 +77,15 @@ pub async fn compare(
     .fetch_one(&mut *connection)
     .await?;
     let mut found = differing(connection, accounts, from, to).await?;
-    // Which is rare: only then the days beside are added up as well.
+    // Which is rare: only then the days beside are added up as well, of the accounts in question.
     if !found.is_empty() && (from.is_some() || to.is_some()) {
         let wider = (
             from.and_then(|day| day.checked_sub_days(BESIDE)),
             to.and_then(|day| day.checked_add_days(BESIDE)),
         );
-        found = differing(connection, accounts, wider.0, wider.1).await?;
+        let mut accounts: Vec<String> = found.into_iter().map(|found| found.account_id).collect();
+        accounts.dedup();
+        found = differing(connection, Some(&accounts), wider.0, wider.1).await?;
     }
     let is_asked_for = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to);
     let over = over_midnight(connection, &found).await?;
@@ -305,13 +310,13 @@ pub struct WrongSpan {
 
 /// Has the settled days compared again, call by call, in which calls of wrong sums may lie: the calls changed past the triggers, which would
 /// have reopened their days, and made right, a sum says what they say. Days of the owner and of all whose lists show its calls; the audit
-/// log has each. To be committed before the sum is made right, and without the lock of the proofs: a check holds the row of its day while
-/// it waits for that one. Returns how many.
+/// log has each. To be committed before the sum is made right, and without the lock of the proofs: all checks wait for that one, and this
+/// may wait for the rows of days. Returns how many.
 pub async fn reopen_of_sums(connection: &mut PgConnection, wrong: &[WrongSpan]) -> Result<u64, sqlx::Error> {
     let accounts: Vec<&str> = wrong.iter().map(|span| span.account_id.as_str()).collect();
     let days: Vec<NaiveDate> = wrong.iter().map(|span| span.day).collect();
     let quarters: Vec<Option<DateTime<Utc>>> = wrong.iter().map(|span| span.quarter).collect();
-    let done = sqlx::query!(
+    let found = sqlx::query!(
         r#"with wrong as materialized (
              select w.account_id, coalesce(w.quarter, vobiz.billing_day_start(w.day, s.billing_zone)) as first,
                     coalesce(w.quarter + interval '15 minutes', vobiz.billing_day_start(w.day + 1, s.billing_zone)) as last
@@ -335,27 +340,63 @@ pub async fn reopen_of_sums(connection: &mut PgConnection, wrong: &[WrongSpan]) 
                on d.account_id = a.account_id and d.to_at > w.first
               and (d.from_at < w.last or a.day_of <> 'start_time' and d.from_at <= w.latest)
              where d.state = 'settled' and d.reopened_at is null
-           ), locked as materialized (
-             -- In the order of all who lock days.
-             select d.account_id, d.day from vobiz.provider_day d join day using (account_id, day)
-             order by d.account_id, d.day for no key update of d
-           ), reopened as (
-             update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
-             from locked l
-             where d.account_id = l.account_id and d.day = l.day and d.state = 'settled' and d.reopened_at is null
-             returning d.account_id, d.day, d.check_id
            )
-           insert into vobiz.audit (action, account_id, reason, detail)
-           select 'day_reopened', r.account_id, 'sums of the bill did not equal the calls: the day is compared with Vobiz''s list again',
-                  json_build_object('day', r.day, 'was', 'settled', 'check_id', r.check_id)
-           from reopened r order by r.account_id, r.day"#,
+           select d.account_id as "account_id!", d.day as "day!" from day d"#,
         &accounts as &[&str],
         &days,
         &quarters as &[Option<DateTime<Utc>>]
     )
+    .fetch_all(&mut *connection)
+    .await?;
+    let days: Vec<(&str, NaiveDate)> = found.iter().map(|row| (row.account_id.as_str(), row.day)).collect();
+    let reopened = reopen_days(&mut *connection, &days, None).await?;
+    sqlx::query!(
+        "insert into vobiz.audit (action, account_id, reason, detail)
+         select 'day_reopened', r.account_id, 'sums of the bill did not equal the calls: the day is compared with Vobiz''s list again',
+                json_build_object('day', r.day, 'was', 'settled', 'check_id', r.check_id)
+         from unnest($1::text[], $2::date[], $3::bigint[]) as r (account_id, day, check_id) order by r.account_id, r.day",
+        &reopened.iter().map(|day| day.account_id.as_str()).collect::<Vec<_>>() as &[&str],
+        &reopened.iter().map(|day| day.day).collect::<Vec<_>>(),
+        &reopened.iter().map(|day| day.check_id).collect::<Vec<_>>() as &[Option<i64>]
+    )
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(u64::try_from(reopened.len()).unwrap_or(u64::MAX))
+}
+
+/// A day that was reopened, and the check that had settled it.
+struct ReopenedDay {
+    account_id: String,
+    day: NaiveDate,
+    check_id: Option<i64>,
+}
+
+/// Reopens those of some days that are settled, and due at once; none that was reopened so many times in a row, if a most is given.
+async fn reopen_days(
+    connection: &mut PgConnection,
+    days: &[(&str, NaiveDate)],
+    most: Option<i32>,
+) -> Result<Vec<ReopenedDay>, sqlx::Error> {
+    let (accounts, days): (Vec<&str>, Vec<NaiveDate>) = days.iter().copied().unzip();
+    sqlx::query_as!(
+        ReopenedDay,
+        r#"with locked as materialized (
+             -- In the order of all who lock days.
+             select d.account_id, d.day from vobiz.provider_day d
+             where (d.account_id, d.day) in (select n.account_id, n.day from unnest($1::text[], $2::date[]) as n (account_id, day))
+             order by d.account_id, d.day for no key update of d
+           )
+           update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
+           from locked l
+           where d.account_id = l.account_id and d.day = l.day and d.state = 'settled' and d.reopened_at is null
+             and ($3::integer is null or d.reopenings < $3)
+           returning d.account_id, d.day, d.check_id"#,
+        &accounts as &[&str],
+        &days,
+        most
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// The same for what a proof has noted of a billing day.
@@ -370,22 +411,12 @@ pub async fn reopen_of_noted(connection: &mut PgConnection, day: NaiveDate) -> R
 }
 
 /// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them. One that
-/// settled again after three reopenings is left to a person: `verify` tells of it.
+/// settled again after [`MOST_REOPENINGS`] is left to a person: `verify` tells of it.
 pub async fn reopen(
     connection: &mut PgConnection,
     differences: &[SettledDifference],
 ) -> Result<(), sqlx::Error> {
-    let accounts: Vec<&str> = differences.iter().map(|day| day.account_id.as_str()).collect();
-    let days: Vec<NaiveDate> = differences.iter().map(|day| day.day).collect();
-    sqlx::query!(
-        "update vobiz.provider_day d set reopened_at = vobiz.now(), check_at = vobiz.now()
-         from (select distinct account_id, day from unnest($1::text[], $2::date[]) as n (account_id, day)) n
-         where d.account_id = n.account_id and d.day = n.day and d.state = 'settled' and d.reopened_at is null
-           and d.reopenings < 3",
-        &accounts as &[&str],
-        &days
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    let days: Vec<(&str, NaiveDate)> =
+        differences.iter().map(|day| (day.account_id.as_str(), day.day)).collect();
+    reopen_days(connection, &days, Some(MOST_REOPENINGS)).await.map(drop)
 }

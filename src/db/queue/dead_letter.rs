@@ -198,12 +198,22 @@ pub async fn close(
     call_ids: &[&str],
     closing: Closing<'_>,
 ) -> Result<Vec<String>, sqlx::Error> {
+    close_any(connection, call_ids, closing, false).await
+}
+
+/// The same, or whatever is owed.
+async fn close_any(
+    connection: &mut PgConnection,
+    call_ids: &[&str],
+    closing: Closing<'_>,
+    owed_as_well: bool,
+) -> Result<Vec<String>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     audit::sign(&mut transaction, closing.by).await?;
     // The lock order of the whole service, also where no row of `cdr` is to be changed: a writer that stores one of them now
     // pays its debt first.
     store::lock(&mut transaction, call_ids).await?;
-    let closed = close_locked(&mut transaction, call_ids, closing.reason, false).await?;
+    let closed = close_locked(&mut transaction, call_ids, closing.reason, owed_as_well).await?;
     transaction.commit().await?;
     Ok(closed)
 }
@@ -243,27 +253,27 @@ async fn close_locked(
     .await
 }
 
-/// Closes all that an account owes, dead or not, within the transaction of its retirement. Returns how many.
+/// Closes all that an account owes, dead or not, a thousand a transaction, so that callbacks are not held up. What comes meanwhile may stay.
+/// Returns how many.
 pub(in crate::db) async fn give_up(
     connection: &mut PgConnection,
     account: &str,
     closing: Closing<'_>,
 ) -> Result<u64, sqlx::Error> {
-    let mut given_up = 0;
+    let (mut given_up, mut after) = (0, String::new());
     loop {
         // In the order of the calls, as everybody locks them.
         let call_ids = sqlx::query_scalar!(
-            "select call_id from vobiz.cdr_queue where account_id = $1 order by call_id limit 1000",
-            account
+            "select call_id from vobiz.cdr_queue where account_id = $1 and call_id > $2 order by call_id limit 1000",
+            account,
+            after
         )
         .fetch_all(&mut *connection)
         .await?;
-        if call_ids.is_empty() {
-            return Ok(given_up);
-        }
+        let Some(last) = call_ids.last() else { return Ok(given_up) };
+        after.clone_from(last);
         let call_ids: Vec<&str> = call_ids.iter().map(String::as_str).collect();
-        store::lock(&mut *connection, &call_ids).await?;
-        given_up += close_locked(&mut *connection, &call_ids, closing.reason, true).await?.len() as u64;
+        given_up += close_any(&mut *connection, &call_ids, closing, true).await?.len() as u64;
     }
 }
 

@@ -44,7 +44,7 @@ async fn an_account_that_leaves_is_retired_and_alarms_nobody_until_it_comes_back
     };
     // Who is still configured, here or in a running process, would only come back.
     refused(&command(&world, &["account", "retire", ACCOUNT, "--reason", "x"]), "is configured here");
-    refused(&retire(&["--give-up"]), "is asked for just now by");
+    refused(&retire(&["--give-up"]), "is configured in ");
     database.run("delete from vobiz.account_replica").await;
     refused(&account(database, &["retire", "MA_NOBODY", "--reason", "x"]), "has never been configured");
     refused(&retire(&[]), "1 call owed and 1 dead letter");

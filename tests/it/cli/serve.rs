@@ -193,18 +193,13 @@ async fn a_billing_zone_is_written_into_an_empty_database_that_nobody_uses_yet_a
             .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz");
         run(&mut command).stderr
     };
-    let said = serve("Europe/Berlin");
-    assert!(said.contains("CDR_BILLING_ZONE=Europe/Berlin is written into the database"), "{said}");
-    assert_eq!(zone().await, "Europe/Berlin");
-    assert!(!serve("Europe/Berlin").contains("written into"), "it has it");
-
     let named = |name: &str| {
         sqlx::PgPool::connect_with(
             database.url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().application_name(name),
         )
     };
     let other = named("vobiz-cdr ops").await.unwrap();
-    let said = serve("Asia/Kolkata");
+    let said = serve("Europe/Berlin");
     assert!(said.contains("another process of ours works on it"), "{said}");
     other.close().await;
     database
@@ -213,8 +208,17 @@ async fn a_billing_zone_is_written_into_an_empty_database_that_nobody_uses_yet_a
              values ('x', 'MA_TESTAB12', true, true, now())",
         )
         .await;
-    let said = serve("Asia/Kolkata");
+    let said = serve("Europe/Berlin");
     assert!(said.contains("a call is owed there"), "{said}");
+    assert_eq!(zone().await, "Asia/Kolkata");
+
+    database.run("delete from vobiz.cdr_queue").await;
+    let said = serve("Europe/Berlin");
+    assert!(said.contains("CDR_BILLING_ZONE=Europe/Berlin is written into the database"), "{said}");
+    assert_eq!(zone().await, "Europe/Berlin");
+    assert!(!serve("Europe/Berlin").contains("written into"), "it has it");
+    let said = serve("Asia/Kolkata");
+    assert!(said.contains("what another start of ours has said (Europe/Berlin)"), "{said}");
     assert_eq!(zone().await, "Europe/Berlin");
 }
 

@@ -1,5 +1,7 @@
 //! The end of the promise for an account, and what is waited for after it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use vobiz_cdr::db::overview;
 use vobiz_cdr::db::queue::dead_letter::Closing;
@@ -7,11 +9,25 @@ use vobiz_cdr::db::retirement::{self, NotRetired, Retired, Retirement};
 use vobiz_cdr::vobiz::AccountId;
 
 use crate::support::database::{ACCOUNT, Database};
+use crate::support::wait::until_is;
 
 async fn retire(database: &Database, id: &str, at: Option<DateTime<Utc>>) -> Result<Retired, NotRetired> {
+    retire_with(database, id, at, false).await
+}
+
+async fn give_up(database: &Database) -> Result<Retired, NotRetired> {
+    retire_with(database, ACCOUNT, None, true).await
+}
+
+async fn retire_with(
+    database: &Database,
+    id: &str,
+    at: Option<DateTime<Utc>>,
+    give_up: bool,
+) -> Result<Retired, NotRetired> {
     let account = AccountId::new(id).unwrap();
     let closing = Closing { by: "asha", reason: "left" };
-    let retirement = Retirement { account: &account, at, give_up: false, closing };
+    let retirement = Retirement { account: &account, at, give_up, closing };
     retirement::retire(&mut *database.connection().await, retirement).await
 }
 
@@ -76,4 +92,43 @@ async fn a_retired_account_is_retired_once_more_and_no_later_and_what_comes_afte
         thorough.instants_ahead
     );
     assert!(matches!(retire(&database, ACCOUNT, None).await, Err(NotRetired::Owed { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_is_let_go_of_some_at_a_time_and_what_comes_meanwhile_is_said() {
+    for comes in [None, Some("call-0000")] {
+        let database = Arc::new(Database::new().await);
+        database.run("update vobiz.account set ledger_since = vobiz.now() - interval '1 day'").await;
+        let ids: Vec<String> = (1..=1500).map(|number| format!("call-{number:04}")).collect();
+        database.owe(&ids.iter().map(String::as_str).collect::<Vec<_>>(), true).await;
+        // A callback for a call of the second thousand is about to be committed.
+        let mut held = database.connection().await;
+        sqlx::raw_sql("begin; select from vobiz.cdr_queue where call_id = 'call-1400' for update")
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let retiring = Arc::clone(&database);
+        let retired = tokio::spawn(async move { give_up(&retiring).await });
+        until_is("the first thousand is closed, and locked no more", 500, async || {
+            database.count("select count(*) from vobiz.cdr_queue").await
+        })
+        .await;
+        if let Some(call_id) = comes {
+            database.owe(&[call_id], true).await;
+        }
+        sqlx::raw_sql("rollback").execute(&mut *held).await.unwrap();
+        let done = retired.await.unwrap();
+        assert_eq!(database.count("select count(*) from vobiz.closed_call").await, 1500);
+        let is_retired = "select count(*) from vobiz.account where retired_at is not null";
+        if comes.is_none() {
+            assert_eq!(done.unwrap().given_up, 1500);
+        } else {
+            let refused = done.unwrap_err().to_string();
+            assert!(refused.starts_with("1500 owed calls are given up"), "{refused}");
+            assert!(refused.contains("the promise goes on") && refused.contains("1 call owed"), "{refused}");
+            assert_eq!(database.count(is_retired).await, 0);
+            assert_eq!(give_up(&database).await.unwrap().given_up, 1);
+        }
+        assert_eq!(database.count(is_retired).await, 1);
+    }
 }

@@ -15,7 +15,7 @@ use vobiz_cdr::watch::metrics::Metrics;
 
 use super::settled::settled_days;
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::world::{TOKEN, account, credentials, noon};
+use crate::support::world::{TOKEN, account, credentials, fetcher, noon};
 
 const SUB: &str = "SA_TESTCD34";
 const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
@@ -359,4 +359,53 @@ async fn a_partner_reads_each_customer_by_itself() {
     );
     assert_eq!(database.count("select count(*) from vobiz.cdr").await, 5);
     vobiz.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_sub_account_bills_nobody_but_itself_and_a_configured_account_above_it() {
+    for (owner, above_too, is_billed) in [
+        (format!("\"{ACCOUNT}\""), false, false),
+        (format!("\"{ACCOUNT}\""), true, true),
+        ("\"MA_OTHER999\"".into(), true, false),
+        ("7".into(), false, false),
+        ("0.45".into(), true, false),
+    ] {
+        let case = format!("{owner}, {above_too}");
+        let database = Database::new().await;
+        let vobiz = Simulator::start(SimulatorOptions {
+            accounts: vec![
+                simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+                simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+            ],
+            day_zone: 330,
+            ..SimulatorOptions::default()
+        })
+        .await
+        .unwrap();
+        let ids = if above_too { vec![ACCOUNT, SUB] } else { vec![SUB] };
+        let began = ledger_world(&database, &vobiz, &ids).await;
+        place(&vobiz, SUB, began + TimeDelta::hours(1));
+        let started_at = Some(began + TimeDelta::hours(2));
+        let spec = CallSpec { account: Some(SUB.into()), started_at, ..CallSpec::default() };
+        let named = vobiz.place_call(spec.with("account_id", &owner)).call_id;
+        let accounts: Vec<Arc<Account>> = ids
+            .iter()
+            .map(|id| {
+                let token = if *id == SUB { SUB_TOKEN } else { TOKEN };
+                account(&database.pool, &vobiz.api_url(), credentials(id, &[token]), 1000.0)
+            })
+            .collect();
+        sweep_and_check(&database, &accounts).await;
+        let billed = format!("select count(*) from vobiz.cdr where call_id = '{named}'");
+        assert_eq!(database.count(&billed).await, i64::from(is_billed), "{case}");
+        let kept = "select count(*) from vobiz.unreadable_row where why like 'it is of another account: %'";
+        assert_eq!(database.count(kept).await > 0, !is_billed, "{case}");
+        // Nor where the call is fetched by itself.
+        database.run("delete from vobiz.cdr").await;
+        database.owe(&[&named], true).await;
+        database.run(&format!("update vobiz.cdr_queue set account_id = '{SUB}'")).await;
+        fetcher(&database.pool, accounts).run_until_idle().await;
+        assert_eq!(database.count(&billed).await, i64::from(is_billed), "{case}, fetched");
+        vobiz.stop().await;
+    }
 }

@@ -87,6 +87,8 @@ async fn every_url_vector_is_accepted() {
                 .header(&format!("X-Vobiz-Signature-{proof}"), signature)
                 .header(&nonce, text(vector, "nonce"));
             assert_eq!(endpoint.status(callback).await, 200, "{name} {proof}");
+            // The vectors have few nonces among them.
+            database.run("truncate vobiz.callback_nonce").await;
             let account = if key.starts_with("ma") { "MA_MAIN" } else { "SA_ONE" };
             expected.push(format!("Hangup {name} {account} {proof} owed"));
         }

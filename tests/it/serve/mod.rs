@@ -3,6 +3,7 @@
 mod log;
 mod pooler;
 mod port;
+mod presence;
 mod rotation;
 
 use std::io::{BufRead, BufReader};

@@ -71,9 +71,9 @@ impl Database {
                from span where day < '{open}'
                returning id, day
              )
-             insert into vobiz.provider_day (account_id, day, from_at, to_at, state, checked_at, check_id, check_at)
+             insert into vobiz.provider_day (account_id, day, from_at, to_at, state, began_at, checked_at, check_id, check_at)
              select 'MA_TESTAB12', s.day, s.from_at, s.to_at, case when c.id is null then 'open' else 'settled' end,
-                    case when c.id is not null then s.to_at end, c.id, s.to_at + interval '1 hour'
+                    case when c.id is not null then s.to_at end, case when c.id is not null then s.to_at end, c.id, s.to_at + interval '1 hour'
              from span s left join checked c on c.day = s.day"
         ))
         .await;

@@ -6,4 +6,5 @@ mod partition;
 pub(crate) mod role;
 mod schema;
 mod session;
+mod setting;
 mod work_lease;

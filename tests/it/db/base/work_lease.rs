@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use sqlx::Connection;
-use vobiz_cdr::db::base::work_lease::{LENGTH, LeaseSession, WorkLease, is_lost};
+use vobiz_cdr::db::base::work_lease::{LENGTH, LeaseSession, LeasedWork, MOST_SESSIONS, WorkLease, is_lost};
 
 use crate::support::database::Database;
 use crate::support::wait::{in_the_end, until};
@@ -25,8 +25,7 @@ async fn one_session_has_a_lease_and_its_end_frees_it() {
         // The server notices the end of a connection a little later.
         until("it is free", async || WorkLease::take(&mut theirs, name).await.unwrap().is_some()).await;
     }
-    let session = LeaseSession::open(&db.pool).await.unwrap();
-    let mut session = session;
+    let mut session = LeaseSession::open(&db.pool, LeasedWork::Sweep).await.unwrap().unwrap();
     let lease = WorkLease::take(session.connection(), "given back").await.unwrap().unwrap();
     session.close([lease]).await;
     let held =
@@ -61,6 +60,18 @@ async fn a_lease_that_is_not_renewed_ends_and_its_holder_writes_nothing_more() {
         let mut writes = theirs.begin().await.unwrap();
         held.fence(&mut writes).await.unwrap();
         writes.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_another_takes_just_now_is_no_clock_that_is_ahead() {
+    let db = Database::new().await;
+    let (mut mine, mut theirs) = (db.connection().await, db.connection().await);
+    // A statement that began a moment before sees an end that is later than by its own now.
+    for ahead in ["0.4 seconds", "20 seconds"] {
+        assert!(WorkLease::take(&mut mine, ahead).await.unwrap().is_some());
+        db.run(&format!("update vobiz.work_lease set expires_at = expires_at + interval '{ahead}'")).await;
+        assert!(WorkLease::take(&mut theirs, ahead).await.unwrap().is_none(), "{ahead}");
     }
 }
 
@@ -107,7 +118,7 @@ async fn a_transaction_of_the_holder_keeps_the_lease_until_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn work_is_broken_off_when_its_lease_is_lost_and_goes_on_while_it_is_held() {
     let db = Database::new().await;
-    let mut session = LeaseSession::open(&db.pool).await.unwrap();
+    let mut session = LeaseSession::of_command(&db.pool).await.unwrap();
     let mut leases = Vec::new();
     for name in ["backfill MA_1", "backfill MA_2"] {
         leases.push(WorkLease::take(session.connection(), name).await.unwrap().unwrap());
@@ -124,4 +135,34 @@ async fn work_is_broken_off_when_its_lease_is_lost_and_goes_on_while_it_is_held(
         WorkLease::hold_all(&leases, &db.pool, std::future::pending::<Result<(), sqlx::Error>>());
     let error = in_the_end("it is broken off", broken_off).await.unwrap_err();
     assert!(is_lost(&error) && error.to_string().contains("backfill MA_2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_process_has_so_many_sessions_of_leases_and_long_work_takes_not_the_last() {
+    let db = Database::new().await;
+    let open = async |work| LeaseSession::open(&db.pool, work).await.unwrap();
+    let mut long = Vec::new();
+    while let Some(session) = open(LeasedWork::Long).await {
+        long.push(session);
+        assert!(long.len() < MOST_SESSIONS, "a sweep must find a place");
+    }
+    let sweep = open(LeasedWork::Sweep).await.expect("the place that is kept for a sweep");
+    assert!(open(LeasedWork::Sweep).await.is_none());
+    // Who waits for its turn must not stand in the way of who has what it waits for: what ends makes room, of either kind.
+    long.pop().unwrap().close([]).await;
+    let second = open(LeasedWork::Sweep).await.expect("a sweep takes any");
+    assert!(open(LeasedWork::Long).await.is_none());
+    sweep.close([]).await;
+    assert!(open(LeasedWork::Long).await.is_some());
+    drop(second);
+    // Another database has its own; and a command that holds one for as long as it runs takes none of those of its work.
+    let other = Database::new().await;
+    for work in [LeasedWork::Sweep, LeasedWork::Long] {
+        assert!(LeaseSession::open(&other.pool, work).await.unwrap().is_some());
+    }
+    let mut of_commands = Vec::new();
+    for _ in 0..=MOST_SESSIONS {
+        of_commands.push(LeaseSession::of_command(&other.pool).await.unwrap());
+    }
+    assert!(LeaseSession::open(&other.pool, LeasedWork::Long).await.unwrap().is_some());
 }

@@ -1,5 +1,6 @@
 //! What a callback makes us owe.
 
+use sqlx::{AssertSqlSafe, Connection};
 use vobiz_cdr::db::queue::enqueue::Owed;
 use vobiz_cdr::db::queue::{Failed, Then, enqueue};
 use vobiz_cdr::retry::ErrorClass;
@@ -124,6 +125,47 @@ async fn a_call_is_by_secret_until_something_better_proves_it() {
             }
             let row = "select concat_ws(' ', certain, by_secret) from vobiz.cdr_queue";
             assert_eq!(db.text(row).await, expected, "{proofs:?} at once: {at_once}");
+        }
+    }
+}
+
+const RULES: &str = "select current_setting('synchronous_commit')";
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_whatever_rules_in_its_session() {
+    let db = Database::new().await;
+    let connection = &mut *db.connection().await;
+    let process: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
+    // As a pooler leaves a session that it opened by itself.
+    for (found, made) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_write", "on"),
+        ("on", "on"),
+        ("remote_apply", "remote_apply"),
+    ] {
+        let set = format!("set synchronous_commit = {found}");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await.unwrap();
+        for is_probe in [false, true] {
+            let mut transaction = connection.begin().await.unwrap();
+            if is_probe {
+                enqueue::probe(&mut transaction).await.unwrap();
+            } else {
+                let (entry, owed) = announced(found, true);
+                let committed = enqueue::commit(&mut transaction, &[&entry], &[&owed], HOUR).await.unwrap();
+                assert_eq!(committed.new, [found]);
+                assert_eq!(
+                    (committed.session.pid, committed.session.synchronous_commit.as_str()),
+                    (process, found)
+                );
+                assert_eq!(committed.session.is_ours(), found == made);
+            }
+            let rules: String = sqlx::query_scalar(RULES).fetch_one(&mut *transaction).await.unwrap();
+            assert_eq!(rules, made, "of {found}, in the transaction");
+            transaction.commit().await.unwrap();
+            let rules: String = sqlx::query_scalar(RULES).fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(rules, found, "after it");
         }
     }
 }

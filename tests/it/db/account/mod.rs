@@ -1,5 +1,7 @@
 //! What all replicas know together about an account: one rate limit, one pause, one probe a minute.
 
+mod unfetched;
+
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
