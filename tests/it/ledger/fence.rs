@@ -319,9 +319,9 @@ async fn whoever_waits_for_another_replica_does_it_on_one_session() {
             .run("select pg_terminate_backend(pid) from (select distinct pid from vobiz.tried) t")
             .await;
         until("it tries on another one", async || world.database.count(sessions).await > waiting).await;
-        let tried = world.database.count(sessions).await;
+        let seen = world.database.count(sessions).await;
         lease.give_back(&mut other).await.unwrap();
-        (waiting, tried)
+        (waiting, seen)
     };
     let account = &world.accounts[0];
     let check = ledger.check_day(account, due.unwrap(), Origin::Manual, &stop);
