@@ -60,6 +60,7 @@ pub struct CallbackEntry {
 
 /// A call that a callback announces.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of one row, each true or false by itself")]
 pub struct Owed {
     /// The call.
     pub call_id: CallId,

@@ -145,7 +145,8 @@ fn as_repeat(entry: &CallbackEntry) -> CallbackEntry {
         && query.len() > REPEAT_BYTES
     {
         said.push(format!("the first {REPEAT_BYTES} of {} bytes of the query are kept", query.len()));
-        query.truncate(query.floor_char_boundary(REPEAT_BYTES));
+        let end = (0..=REPEAT_BYTES).rev().find(|end| query.is_char_boundary(*end));
+        query.truncate(end.unwrap_or(0));
     }
     repeat.note = Some(repeat.note.into_iter().chain(said).collect::<Vec<_>>().join("; "));
     repeat
