@@ -1,17 +1,45 @@
 -- Who may do what. Whom a view shows something is decided here alone: a view reads with the rights of its owner. So the masked role
 -- is given views one by one, and nothing that a later version adds reaches it unasked.
 
--- What acts with the rights of its owner is nobody's to call but by grant. Triggers need none: a writer of the table fires them.
+-- No function of ours is anybody's to call but by grant, whatever a later version adds. Triggers need none: a writer of the table fires
+-- them.
 do $$
 declare
-  definer regprocedure;
+  routine regprocedure;
 begin
-  for definer in select oid from pg_catalog.pg_proc where pronamespace = 'vobiz'::regnamespace and prosecdef loop
-    execute format('revoke execute on function %s from public', definer);
+  for routine in
+    select p.oid from pg_catalog.pg_proc p
+    where p.pronamespace = 'vobiz'::regnamespace and has_function_privilege('public', p.oid, 'execute')
+  loop
+    execute format('revoke execute on routine %s from public', routine);
   end loop;
 end $$;
 
+-- Temporary tables and large objects are disk that every login may fill. Who migrates without owning the database, or without being a
+-- superuser, cannot take them away: then `vobiz-cdr migrate roles` says by what they are.
 do $$
+declare
+  maker text;
+begin
+  perform set_config('client_min_messages', 'error', true);
+  begin
+    if has_database_privilege('public', current_database(), 'temporary') then
+      execute format('revoke temporary on database %I from public', current_database());
+    end if;
+    foreach maker in array array['lo_create(oid)', 'lo_creat(integer)', 'lo_from_bytea(oid, bytea)'] loop
+      if has_function_privilege('public', 'pg_catalog.' || maker, 'execute') then
+        execute format('revoke execute on function pg_catalog.%s from public', maker);
+      end if;
+    end loop;
+  exception
+    when insufficient_privilege then null;
+  end;
+end $$;
+
+do $$
+declare
+  relation record;
+  routine  regprocedure;
 begin
   -- Roles are made by `vobiz-cdr migrate roles`, which then runs this file again.
   if (select count(*) from pg_catalog.pg_roles where rolname in ('vobiz_masked', 'vobiz_finance', 'vobiz_app')) < 3 then
@@ -46,11 +74,45 @@ begin
     vobiz.closed_call, vobiz.audit
     to vobiz_finance;
 
-  grant select, insert, update, delete on all tables in schema vobiz to vobiz_app;
+  for relation in
+    select c.oid::regclass as name, c.relkind in ('r', 'p') as is_table,
+           -- What happened is written once: these tables, and their partitions, only grow.
+           coalesce(pg_partition_root(c.oid), c.oid) in (
+             'vobiz.callback'::regclass, 'vobiz.cdr_revision'::regclass, 'vobiz.closed_call'::regclass, 'vobiz.audit'::regclass,
+             'vobiz.ledger_check'::regclass, 'vobiz.ledger_total'::regclass, 'vobiz.ledger_owner_total'::regclass,
+             'vobiz.ledger_difference'::regclass, 'vobiz.safe_to_bill_move'::regclass, 'vobiz.listed_owner'::regclass,
+             'vobiz.unreadable_row'::regclass) as only_grows
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'vobiz'::regnamespace and c.relkind in ('r', 'p', 'v')
+  loop
+    -- A view that can be written through would write with the rights of its owner.
+    execute format('grant %s on %s to vobiz_app',
+                   case when not relation.is_table then 'select'
+                        when relation.only_grows then 'select, insert'
+                        else 'select, insert, update' end,
+                   relation.name);
+  end loop;
+  -- What the service itself deletes from; and the tables that are the operator's to edit. Calls are among neither.
+  grant delete on
+    vobiz.account, vobiz.account_pause, vobiz.account_replica, vobiz.backfill, vobiz.cdr_queue, vobiz.listed_call, vobiz.refused_page,
+    vobiz.rollup, vobiz.rollup_day, vobiz.rollup_delta, vobiz.task, vobiz.wrong_sum,
+    vobiz.customer_rule, vobiz.prefix, vobiz.hangup_cause
+    to vobiz_app;
   -- What the service does not do, it may not do.
   revoke all on vobiz.mask_key from vobiz_app;
-  revoke insert, update, delete on vobiz._sqlx_migrations, vobiz.repeatable from vobiz_app;
+  revoke insert, update on vobiz._sqlx_migrations, vobiz.repeatable from vobiz_app;
   grant truncate on vobiz.listed_call to vobiz_app;
   grant usage on all sequences in schema vobiz to vobiz_app;
+
+  -- A function in a view is called with the rights of its reader, and reads with them.
+  for routine in
+    select p.oid from pg_catalog.pg_proc p
+    where p.pronamespace = 'vobiz'::regnamespace and not p.prosecdef and p.prorettype <> 'trigger'::regtype
+  loop
+    execute format('grant execute on routine %s to vobiz_masked, vobiz_finance, vobiz_app', routine);
+  end loop;
   grant execute on function vobiz.make_partition(text, date) to vobiz_app;
+
+  -- `reconcile` puts the other side's list into temporary tables.
+  execute format('grant temporary on database %I to vobiz_finance, vobiz_app', current_database());
 end $$;

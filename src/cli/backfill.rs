@@ -80,7 +80,7 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
             start(pool, &mut planned, args.anew).await?;
         }
         let work = async {
-            let mut settled = true;
+            let mut listed = Vec::new();
             for (account, range) in planned {
                 let calls = count(&open, account, &range).await;
                 print_cost(pool, account, &range, calls).await?;
@@ -90,6 +90,13 @@ pub(super) async fn run(args: BackfillArgs, stop: CancellationToken) -> anyhow::
                 let work = open.ledger.backfill(account, &range, &stop);
                 let done =
                     Box::pin(watched(&open, &range, calls, work, "`vobiz-cdr backfill --resume`")).await?;
+                listed.push((account, range, done));
+            }
+            let (mut settled, several) = (true, listed.len() > 1);
+            for (account, range, done) in listed.iter_mut().filter(|_| several) {
+                open.ledger.settle_again(account, range, &stop, done).await?;
+            }
+            for (account, range, done) in listed {
                 let began = backfill::started_at(&mut *pool.acquire().await?, range.id).await?;
                 settled &= print_outcome(pool, account.id(), (&range, began), &done, args.json).await?
                     && done.not_over == 0;

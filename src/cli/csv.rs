@@ -4,6 +4,8 @@ use std::io::Write;
 
 use chrono::{NaiveDate, NaiveDateTime};
 
+use crate::vobiz::is_hidden;
+
 /// How a CSV file is meant to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CsvDialect {
@@ -58,14 +60,24 @@ impl<W: Write> CsvFile<W> {
 /// Text that a spreadsheet shows as it is. Phone numbers, and what it would take for another number or a date, become a formula of
 /// one constant, which Excel, LibreOffice and Google Sheets show as that constant. What would begin a formula gets an apostrophe.
 fn guarded(text: &str) -> String {
-    let phone = text.strip_prefix('+').is_some_and(all_digits);
-    if !phone && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠']) {
+    // What a spreadsheet drops at the beginning hides no formula from us.
+    let begin = text.trim_start_matches(|c: char| c.is_whitespace() || is_hidden(c));
+    let phone = begin.strip_prefix('+').is_some_and(all_digits);
+    if text.starts_with(['\t', '\r', '\n'])
+        || (!phone && begin.starts_with(['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠']))
+    {
         return format!("'{text}");
     }
-    if phone || (is_read_as_something(text) && !is_shown_as_it_is(text)) {
+    if phone || is_truth(begin) || (is_read_as_something(text) && !is_shown_as_it_is(text)) {
         return format!("=\"{text}\"");
     }
     text.to_owned()
+}
+
+/// Whether a spreadsheet sees one of its two words for true and false.
+fn is_truth(text: &str) -> bool {
+    let word = text.trim_end_matches(|c: char| c.is_whitespace() || is_hidden(c));
+    ["true", "false"].iter().any(|truth| word.eq_ignore_ascii_case(truth))
 }
 
 fn all_digits(text: &str) -> bool {
@@ -139,13 +151,29 @@ mod tests {
 
     #[test]
     fn what_could_begin_a_formula_is_guarded_and_the_rest_is_not_touched() {
-        for text in ["=cmd", "+1+1", "-1", "@x", "\tx", "\r=1", "+91 11", "'x"] {
+        let hidden =
+            ["\u{200b}=cmd", "\u{feff}+1+1", " =1", "\u{a0}@x", " \u{202e}\u{200b}-1", "\u{3000}＝1"];
+        for text in
+            ["=cmd", "+1+1", "-1", "@x", "\tx", "\r=1", "+91 11", "'x", "\t+9111"].into_iter().chain(hidden)
+        {
             assert_eq!(guarded(text), format!("'{text}"));
         }
-        for text in ["", "4000", "NORMAL_CLEARING", "2026-03-01", "0b1c-2d", "91", "a=1"] {
+        for text in [
+            "",
+            " ",
+            "4000",
+            "NORMAL_CLEARING",
+            "2026-03-01",
+            "0b1c-2d",
+            "91",
+            "a=1",
+            " a=1",
+            "truth",
+            "TRUE or FALSE",
+        ] {
             assert_eq!(guarded(text), text);
         }
-        for text in ["123456789012", "+91", "007"] {
+        for text in ["123456789012", "+91", "007", " +91", "\u{200b}007", "TRUE", "false", " True\u{200b}"] {
             assert_eq!(guarded(text), format!("=\"{text}\""));
         }
     }

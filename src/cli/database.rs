@@ -1,21 +1,43 @@
 //! The database of a command: the one that was named, else a Postgres of our own; chosen here and nowhere else.
 
+use super::args::Usage;
 use super::output;
 use crate::config::DatabaseArgs;
 use crate::db;
 use crate::db::base::migration;
 use crate::postgres::{OpenPostgres, Postgres};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
 
 /// Name of the database in a Postgres of our own.
 pub(super) const DATABASE: &str = "vobiz";
 
+/// The URL that was named, if one was.
+fn named(args: &DatabaseArgs) -> anyhow::Result<Option<SecretString>> {
+    let url = args.url()?;
+    url.as_ref().map_or(Ok(()), check)?;
+    Ok(url)
+}
+
+/// Refuses a URL that cannot be read, as the wrong setting that it is.
+pub(super) fn check(url: &SecretString) -> anyhow::Result<()> {
+    db::check_url(url.expose_secret()).map_err(|error| {
+        let why = match error {
+            sqlx::Error::Configuration(why) => why.to_string(),
+            other => other.to_string(),
+        };
+        Usage(format!(
+            "DATABASE_URL: {why}; write postgres://user:password@host:port/database?sslmode=verify-full"
+        ))
+        .into()
+    })
+}
+
 /// The URL of the database for a command that runs by itself: where none was named, a Postgres of our own is started, and is the
 /// caller's to stop.
 pub(super) async fn open(args: &DatabaseArgs) -> anyhow::Result<(String, Option<Postgres>)> {
-    if let Some(url) = args.url()? {
+    if let Some(url) = named(args)? {
         return Ok((url.expose_secret().to_owned(), None));
     }
     let own = Postgres::start(args.own()).await?;
@@ -50,7 +72,7 @@ pub(super) async fn on_any_schema<T>(
     size: u32,
     work: impl AsyncFnOnce(&PgPool) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let (url, own) = if let Some(url) = args.url()? {
+    let (url, own) = if let Some(url) = named(args)? {
         (url.expose_secret().to_owned(), None)
     } else {
         let own = OpenPostgres::open(&args.own(), DATABASE).await?;

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::output::{self, table};
 use crate::config::DatabaseArgs;
 use crate::db::queue::dead_letter::{self, Closing, DeadLetter, StillOwed, Which};
-use crate::vobiz::{CallId, written};
+use crate::vobiz::{CallId, plain, written};
 use sqlx::PgConnection;
 
 use crate::cli::args::{AuthorArgs, is_account, some_words};
@@ -161,7 +161,11 @@ async fn on_database(verb: &DeadLettersVerb, connection: &mut PgConnection) -> a
             let Some(letter) = dead_letter::get(connection, &CallId::new(call_id)?).await? else {
                 anyhow::bail!("{call_id} is no dead letter; `vobiz-cdr dead-letters list` shows them");
             };
-            output::stdout_line(&if *json { serde_json::to_string(&letter)? } else { in_words(&letter) });
+            if *json {
+                output::json_line(&serde_json::to_string(&letter)?);
+            } else {
+                output::stdout_line(&in_words(&letter));
+            }
             Ok(ExitCode::SUCCESS)
         }
         DeadLettersVerb::Revive { call_id, all: _, account, class } if call_id.is_empty() => {
@@ -236,10 +240,10 @@ fn time(at: Option<DateTime<Utc>>) -> String {
 
 /// As Vobiz's words may hold anything, a line of them is cut and made plain.
 fn short(text: &str) -> String {
-    let plain = table::plain(text);
+    let plain = plain(text);
     match plain.char_indices().nth(70) {
         Some((at, _)) => format!("{}…", &plain[..at]),
-        None => plain,
+        None => plain.into_owned(),
     }
 }
 
@@ -253,7 +257,7 @@ fn list_lines<T: serde::Serialize>(
 ) -> anyhow::Result<ExitCode> {
     if json {
         for row in rows {
-            output::stdout_line(&serde_json::to_string(row)?);
+            output::json_line(&serde_json::to_string(row)?);
         }
     } else {
         as_table(rows);
@@ -304,6 +308,11 @@ fn list(letters: &[DeadLetter]) {
     output::stdout_line(&table.to_string());
 }
 
+/// Its lines below each other: none of them looks like one of ours.
+fn indented(body: &str) -> String {
+    body.lines().map(plain).collect::<Vec<_>>().join(&format!("\n{:15}", ""))
+}
+
 fn in_words(letter: &DeadLetter) -> String {
     let lines = [
         ("call", letter.call_id.clone()),
@@ -314,7 +323,7 @@ fn in_words(letter: &DeadLetter) -> String {
         ("died", time(Some(letter.dead_at))),
         ("tries", letter.attempts.to_string()),
         ("last error", short(&letter.last_error)),
-        ("last answer", letter.last_body.clone().unwrap_or_else(|| "none was kept".into())),
+        ("last answer", letter.last_body.as_deref().map_or_else(|| "none was kept".into(), indented)),
     ];
     lines.map(|(name, value)| format!("{name:<14} {value}")).join("\n")
 }

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_flag_is_found_wherever_it_stands() {
-        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let words = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
         for text in
             ["report --env-file x.env bill", "--env-file=x.env report", "report bill --env-file x.env"]
         {

@@ -6,8 +6,9 @@
 //! Files are written beside their final names and renamed when all of them are whole; the manifest comes last, so a folder with a
 //! manifest has everything in it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -191,7 +192,7 @@ fn say(args: &ExportArgs, known: &Completeness, calls: u64, files: &[String]) {
             "customer": args.customer, "month": args.month.format("%Y-%m").to_string(), "account": args.account,
             "calls": calls, "files": files, "completeness": known,
         });
-        output::stdout_line(&all.to_string());
+        output::json_line(&all.to_string());
     }
 }
 
@@ -238,7 +239,7 @@ impl Files {
     fn begin(&mut self, end: &str, header: &[&str]) -> anyhow::Result<CsvFile<Hashed>> {
         let name = format!("{}-{end}", self.stem);
         let path = part(&self.path(&name));
-        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        let file = create(&path).with_context(|| path.display().to_string())?;
         self.open = Some(name);
         let out = Hashed { file: BufWriter::new(file), hash: Sha256::new() };
         Ok(CsvFile::new(out, self.reader, header)?)
@@ -263,10 +264,21 @@ impl Files {
             writeln!(manifest, "{hash}  {name}")?;
         }
         let path = self.path(&self.manifest());
-        fs::write(part(&path), manifest).with_context(|| path.display().to_string())?;
+        let mut file = create(&part(&path)).with_context(|| path.display().to_string())?;
+        file.write_all(&manifest).with_context(|| path.display().to_string())?;
         fs::rename(part(&path), &path)?;
         Ok(path)
     }
+}
+
+/// An empty file for its owner alone: who else may read phone numbers and money is for the owner to say. What an export that was cut short
+/// has left there is nobody's.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn part(path: &Path) -> PathBuf {

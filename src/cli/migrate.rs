@@ -119,5 +119,12 @@ async fn make_roles(pool: &PgPool) -> anyhow::Result<bool> {
     for reader in &unlimited {
         warn!("{} reads without limits. Let one who may say: {}", reader.name, reader.cure);
     }
+    // A provider may give such rights to nobody: then it is said, and nothing is left to do.
+    if let Some(cure) = role::left_to_public(&mut connection).await? {
+        warn!(
+            "every login may make temporary tables or large objects here, and so fill the disk. Let the owner of the database, or a superuser, \
+             say: {cure}"
+        );
+    }
     Ok(unlimited.is_empty())
 }

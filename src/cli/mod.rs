@@ -22,6 +22,7 @@ mod reconcile;
 mod recover;
 mod reparse;
 mod report;
+mod secrets;
 mod serve;
 mod signals;
 mod simulate;
@@ -150,6 +151,8 @@ fn refused(error: &clap::Error) -> ! {
 pub async fn run(cli: Cli, matches: &ArgMatches) -> ExitCode {
     let failed =
         if matches!(cli.command, Command::Reconcile(_)) { ExitCode::from(3) } else { ExitCode::FAILURE };
+    secrets::hide_memory();
+    secrets::warn_of_arguments(&Cli::command(), matches);
     let code = done(cli, matches, failed).await;
     match output::ended() {
         Ok(()) => code,

@@ -116,7 +116,7 @@ pub(super) async fn print_outcome(
 pub(super) fn print_lines(lines: &[DayLine], json: bool) -> anyhow::Result<()> {
     if json {
         for line in lines {
-            output::stdout_line(&serde_json::to_string(line)?);
+            output::json_line(&serde_json::to_string(line)?);
         }
         return Ok(());
     }

@@ -156,7 +156,7 @@ async fn batch(
 
 fn show(done: &Reparsed, args: &ReparseArgs) -> anyhow::Result<()> {
     if args.json {
-        output::stdout_line(&serde_json::to_string(done)?);
+        output::json_line(&serde_json::to_string(done)?);
     } else if done.changed > 0 {
         let mut table = table::open(["column", "calls"], [1]);
         for (column, calls) in &done.columns {

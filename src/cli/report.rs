@@ -13,6 +13,8 @@ use crate::db::bill::completeness::{self, Completeness};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
+use crate::vobiz::plain;
+
 use crate::cli::args::{Usage, is_among};
 use crate::cli::csv::{CsvDialect, CsvFile};
 use crate::cli::database;
@@ -126,7 +128,7 @@ async fn print(
             let reader = if args.excel { CsvDialect::Spreadsheet } else { CsvDialect::Program };
             output::Stdout.write_all(&sheet(filter, &known, &columns, &lines, reader)?)?;
         }
-        Format::Json => output::stdout_line(&json(report, filter, &known, &columns, &lines)?),
+        Format::Json => output::json_line(&json(report, filter, &known, &columns, &lines)?),
     }
     for line in words::lines(&known) {
         output::stderr_line(&line);
@@ -160,7 +162,9 @@ fn laid_out(columns: &[Column], lines: &[ReportLine]) -> String {
     for line in lines {
         // In a total, the columns that it does not go by are empty.
         let empty = if line.total { "" } else { "-" };
-        table.add_row(cells(line).map(|cell| cell.map_or_else(|| empty.to_owned(), table::plain)));
+        table.add_row(
+            cells(line).map(|cell| cell.map_or_else(|| empty.to_owned(), |cell| plain(cell).into_owned())),
+        );
     }
     table.to_string()
 }

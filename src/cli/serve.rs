@@ -36,6 +36,9 @@ pub(super) async fn run(
     for warning in config.warnings() {
         warn!("{warning}");
     }
+    if let Some(url) = &config.database_url {
+        database::check(url)?;
+    }
     if args.check_only {
         return Ok(show(&config, command, matches));
     }

@@ -72,6 +72,9 @@ pub(super) struct SimulateArgs {
     /// Pages that begin within this hundred of the rows of a list, from 1, are empty
     #[arg(long, value_name = "HUNDRED")]
     list_hole_at: Option<usize>,
+    /// Each page of a list holds so many numbers in place of its rows
+    #[arg(long, value_name = "COUNT")]
+    list_elements: Option<usize>,
     /// A CDR appears this long after its call
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     cdr_delay: Duration,
@@ -142,6 +145,7 @@ impl SimulateArgs {
                 most_pages: self.most_pages,
                 ends_after: self.list_ends_after,
                 hole_at: self.list_hole_at,
+                elements: self.list_elements.map(|count| (count, None)),
                 ..ListFaults::default()
             },
             cdr_delay: self.cdr_delay,

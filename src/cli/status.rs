@@ -1,7 +1,6 @@
 //! Asks a running service how it is: the client's side of the ops port, for `healthcheck` and `status`.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,8 +38,11 @@ pub(super) async fn run(StatusArgs { ops, json }: StatusArgs) -> anyhow::Result<
     let (code, text) = get(ops.ops_listen, "/status").await?;
     let page: Value =
         serde_json::from_str(&text).with_context(|| format!("/status says {code}, and no JSON"))?;
-    let shown = if json { text } else { in_words(&page) };
-    write!(output::Stdout, "{shown}")?;
+    if json {
+        output::json_line(text.trim_end());
+    } else {
+        output::stdout_line(in_words(&page).trim_end());
+    }
     Ok(if code == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -225,7 +225,7 @@ fn show(
             "settled": {"days": settled.days, "calls": settled.calls, "differences": settled.differences,
                         "money_not_compared": money},
         });
-        output::stdout_line(&all.to_string());
+        output::json_line(&all.to_string());
     } else {
         let mut table = headed(["quarter (UTC)", "rollup", "calls"]);
         for difference in differences.iter().take(SHOWN) {

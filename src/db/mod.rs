@@ -19,8 +19,8 @@ pub mod retirement;
 pub use crate::timed;
 pub use base::cause::{Cause, MIXED_SESSIONS, cause};
 pub use base::connection::{
-    Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, connect, connect_service,
-    create_database, move_to, open, why_not,
+    Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, check_url, connect,
+    connect_service, create_database, move_to, open, why_not,
 };
 pub use base::distrust::distrust_open_connections;
 pub use base::fault::{Fault, fault};

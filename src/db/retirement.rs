@@ -213,7 +213,8 @@ async fn foresee(connection: &mut PgConnection, retirement: Retirement<'_>) -> R
     if at < standing.ledger_since {
         return Err(NotRetired::BeforeItBegan { account: account(), began: words(standing.ledger_since) });
     }
-    let days = unsettled(connection, id, safe_to, at).await?;
+    // Else the day in which both lie.
+    let days = if at <= safe_to { Vec::new() } else { unsettled(connection, id, safe_to, at).await? };
     if days.is_empty() {
         return Ok(());
     }

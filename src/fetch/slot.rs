@@ -173,7 +173,7 @@ async fn look_up_by_sip(account: &Account, lease: &Lease, mains: &[AccountId]) -
     let mut rows =
         page.rows.into_iter().flatten().filter(|row| row.fields.sip_call_id.as_ref() == Some(sip_call_id));
     let (row, None) = (rows.next()?, rows.next()) else { return None };
-    let row = owned(row, account, mains).ok()?;
+    let row = owned(*row, account, mains).ok()?;
     let found = Incoming::new(row, account.id(), Origin::Callback, false, requested_at);
     Some(found.fetched(lease.attempts + 1, lease.announced_at))
 }

@@ -122,6 +122,19 @@ impl Ledger {
         }
     }
 
+    /// The same range once those of other accounts were listed as well: their lists may show calls of this one, and change its days.
+    pub async fn settle_again(
+        &self,
+        account: &Account,
+        range: &DayRange,
+        stop: &CancellationToken,
+        done: &mut Backfilled,
+    ) -> Result<(), ListError> {
+        let (days, why) = ((range.first, range.last), (CheckCause::Backfill, Origin::Backfill));
+        self.compare_reopened(account, days, why, stop, done).await?;
+        self.count_unsettled(account, days, done).await
+    }
+
     /// Compares the days of a range once more that changed here after they were compared: a day that was listed later brought a call that
     /// reaches into them, or told how Vobiz cuts its days.
     async fn compare_reopened(

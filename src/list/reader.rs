@@ -192,19 +192,19 @@ impl ListReader<'_> {
     }
 
     /// Sorts the rows of a page.
-    fn sort_out(&self, rows: Vec<Result<Cdr, RowError>>, requested_at: DateTime<Utc>) -> Sorted {
+    fn sort_out(&self, rows: Vec<Result<Box<Cdr>, RowError>>, requested_at: DateTime<Utc>) -> Sorted {
         let account = self.account;
         let mut sorted = Sorted::default();
         for row in rows {
             match row {
-                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push(cdr.without_future(requested_at)),
+                Ok(cdr) if self.is_foreign(&cdr) => sorted.foreign.push((*cdr).without_future(requested_at)),
                 Ok(cdr) if !cdr.may_belong_to(account.id(), |owner| self.is_configured(owner)) => {
                     let why = format!("it is of another account: {}", cdr.named_owner().unwrap_or_default());
                     let call_id = Some(cdr.call_id.to_string());
                     sorted.unreadable.push((UnreadableRow { call_id, why }, cdr.payload));
                 }
                 Ok(cdr) => {
-                    sorted.ours.push(Incoming::new(cdr, account.id(), self.origin, false, requested_at));
+                    sorted.ours.push(Incoming::new(*cdr, account.id(), self.origin, false, requested_at));
                 }
                 Err(error) => {
                     let row = UnreadableRow { call_id: error.shown_id(), why: error.to_string() };

@@ -10,7 +10,7 @@ use super::reader::{DB_TIMEOUT, ListReader, PER_PAGE, TRIES};
 use super::{ListError, in_parts};
 use crate::db::ledger::refused::{self, RefusedPage};
 use crate::db::timed;
-use crate::vobiz::{CallId, ListFilter, ListQuery};
+use crate::vobiz::{CallId, ListFilter, ListQuery, MOST_ROWS};
 
 /// Rows of a part of a page.
 const PART: u32 = 10;
@@ -137,7 +137,9 @@ impl<'a> ListWalk<'a> {
         self.lost_in_a_row = 0;
         self.pages = page.pages.or(self.pages);
         let rows = u32::try_from(page.found.rows).unwrap_or(PER_PAGE);
-        let said = page.per_page.and_then(|said| u32::try_from(said).ok()).filter(|said| *said >= rows);
+        let sizes = rows..=u32::try_from(MOST_ROWS).unwrap_or(PER_PAGE);
+        let said =
+            page.per_page.and_then(|said| u32::try_from(said).ok()).filter(|said| sizes.contains(said));
         self.size = match (self.most_rows, rows) {
             // What a page has behind which there are others is what pages have, whatever they say.
             (1.., 1..) => Some(self.most_rows.max(rows)),
@@ -218,7 +220,7 @@ impl<'a> ListWalk<'a> {
         // Rows of this page, as far as the list says how many it has.
         let expected = total.map(|total| {
             let before = i64::from(self.number - 1) * i64::from(size);
-            usize::try_from((total - before).clamp(0, size.into())).unwrap_or(0)
+            usize::try_from(total.saturating_sub(before).clamp(0, size.into())).unwrap_or(0)
         });
         if page.parts == 0 {
             page.rows_lost = expected.unwrap_or(size as usize);
@@ -228,7 +230,7 @@ impl<'a> ListWalk<'a> {
         } else {
             page.rows_lost = page.rows_lost.min(expected.unwrap_or(page.rows_lost));
         }
-        let counted = total.map(|total| (total + i64::from(size) - 1) / i64::from(size));
+        let counted = total.map(|total| total.saturating_add(i64::from(size) - 1) / i64::from(size));
         page.pages = self.pages.max(counted);
         // An empty part says nothing where the list promises more.
         page.is_last = match page.pages {

@@ -28,8 +28,9 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             ),
             for_seconds: None,
             cure: format!(
-                "{}; if they are no requests of Vobiz, let only its addresses through. The calls are not lost: the sweep stores them, \
+                "{}{}; if they are no requests of Vobiz, let only its addresses through. The calls are not lost: the sweep stores them, \
                  later",
+                token_first(counts, accepted),
                 most_frequent(counts)
             ),
         });
@@ -77,6 +78,17 @@ fn in_words(counts: &ArrivalCounts) -> String {
         .collect();
     kinds.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     kinds.iter().map(|(count, kind)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Where signatures are wrong beside others that were right a moment ago, the URL is not to blame: a proxy may write it in its own way.
+fn token_first(counts: &ArrivalCounts, accepted: u64) -> &'static str {
+    let wrong = counts.of(Arrival::Refused(Refusal::WrongSignature));
+    let most = Refusal::TURNED_AWAY.iter().all(|kind| counts.of(Arrival::Refused(*kind)) <= wrong);
+    if accepted > 0 && wrong > 0 && most {
+        "others were accepted, so most likely the token was changed at Vobiz: put the new one into VOBIZ_AUTH_TOKEN. Else: "
+    } else {
+        ""
+    }
 }
 
 /// How the requests that are refused most differ from what is configured.
@@ -132,6 +144,8 @@ mod tests {
             assert_eq!(acts.len(), 1, "{kinds:?}");
             assert!(acts[0].contains(&format!("{reason} {}", kinds[0].1)), "{acts:?}");
             assert!(acts[0].contains(&format!(": {reason} differs; ")), "{acts:?}");
+            let others_were_right = kinds.contains(&(Accepted, 5));
+            assert_eq!(acts[0].contains("VOBIZ_AUTH_TOKEN"), others_were_right, "{acts:?}");
         }
         for (kinds, newest) in [
             (vec![(Accepted, 1000), (no_proof, 900)], (100, 90)),

@@ -11,6 +11,9 @@ use crate::watch::condition::LastingCondition;
 /// The list of an account may fail for as long as an outage of the API that calls nobody, and once more after it.
 const LIST_AWAY: Duration = Duration::from_secs(60);
 
+/// Words of a pool that waited for a connection in vain.
+pub(super) const IN_VAIN: &str = "pool timed out";
+
 /// A Postgres that does not do its work.
 pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     let postgres = &snapshot.postgres;
@@ -52,7 +55,12 @@ pub(super) fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         let LastingCondition { what, account, error, cure, began, .. } = condition;
         let of = if account.is_empty() { String::new() } else { format!(" (account {account})") };
         let why = if error.is_empty() { String::new() } else { format!(": {error}") };
-        let (by, cure) = held(error, snapshot).unwrap_or_else(|| (String::new(), (*cure).into()));
+        let refused = snapshot.postgres.no_connection.as_ref().filter(|_| error.contains(IN_VAIN));
+        let (by, cure) = match (held(error, snapshot), refused) {
+            (_, Some(why)) => (format!("; a new one is refused: {why}"), why.cure.unwrap_or(cure).into()),
+            (Some(held), None) => held,
+            (None, None) => (String::new(), (*cure).into()),
+        };
         acts.push(Act { what: format!("{what}{of}{why}{by}"), for_seconds: Some(began.as_secs()), cure });
     }
     // Never counted is no matter in the first minutes.
@@ -99,6 +107,27 @@ mod tests {
             began: Duration::from_secs(began),
             lasting: Duration::from_secs(lasting),
         }
+    }
+
+    #[test]
+    fn a_pool_that_waits_in_vain_is_explained_by_what_refuses_a_connection() {
+        let (mut snapshot, mut acts) = (well(), Vec::new());
+        let in_vain = "pool timed out while waiting for an open connection";
+        snapshot.conditions =
+            vec![LastingCondition { error: in_vain.into(), ..lasting("", 60, 60) }, lasting("", 60, 60)];
+        snapshot.postgres.no_connection = Some(crate::db::Cause {
+            sqlstate: Some("53300".into()),
+            said: "too many connections for role \"cl\"".into(),
+            cure: Some("raise the limit of the role"),
+        });
+        conditions(&snapshot, &mut acts);
+        assert_eq!(
+            acts[0].what,
+            format!(
+                "it cannot be done: {in_vain}; a new one is refused: too many connections for role \"cl\", SQLSTATE 53300"
+            )
+        );
+        assert_eq!((&*acts[0].cure, &*acts[1].cure), ("raise the limit of the role", "make room"));
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub struct PostgresSnapshot {
     /// Why the last poll failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Cause>,
+    /// Why no further connection opens, where one of our pools waits for one in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_connection: Option<Cause>,
     /// It takes no writes.
     pub read_only: bool,
     /// Who holds locks that sessions of ours wait for, or waited for within the last minute (then with nobody waiting).

@@ -58,6 +58,7 @@ pub(crate) fn well() -> StatusSnapshot {
             answers: true,
             lasting: Duration::from_secs(90_000),
             failure: None,
+            no_connection: None,
             read_only: false,
             blockers: vec![],
             lease_holders: vec![],

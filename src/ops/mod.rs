@@ -31,6 +31,7 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 
 use crate::account::Account;
+use crate::vobiz::{plain, plain_json};
 use crate::watch::condition::Condition;
 use crate::watch::metrics::Metrics;
 pub use evaluate::{
@@ -159,14 +160,17 @@ pub fn router(ops: Arc<Ops>) -> Router {
 async fn readyz(State(ops): State<Arc<Ops>>) -> Response {
     match ops.ready().await {
         Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+        Err(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", plain(&why))).into_response()
+        }
     }
 }
 
 async fn status(State(ops): State<Arc<Ops>>) -> Response {
     let page = ops.page();
     let code = if page.act.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut text = serde_json::to_string_pretty(&page).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&page).unwrap_or_default();
+    let mut text = plain_json(&text).into_owned();
     text.push('\n');
     (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

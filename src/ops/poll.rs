@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Ops;
+use super::conditions::IN_VAIN;
+use super::evaluate::AWAY;
 use crate::db::base::blocker::{self, Blocker};
 use crate::db::base::pooling;
 use crate::db::overview::{self, Quick, Thorough};
@@ -23,6 +25,8 @@ const THOROUGH_WITHIN: Duration = Duration::from_secs(60);
 const THOROUGH_EVERY: Duration = Duration::from_secs(15);
 /// They may take this part of one connection's time, however large the queue is: a twentieth.
 const THOROUGH_SHARE: u32 = 20;
+/// However long a count takes, the next one is no further away.
+const THOROUGH_AT_LEAST: Duration = Duration::from_secs(300);
 /// Between two looks whether a pooler mixes our sessions, where nothing gives a suspicion.
 const POOLING_EVERY: Duration = Duration::from_secs(15);
 /// A suspicion is looked into no more often than this.
@@ -39,6 +43,8 @@ pub(super) struct Polls {
     pub(super) since: Instant,
     /// Why the last poll failed; none after one that succeeded.
     pub(super) failure: Option<Cause>,
+    /// Why no further connection opens, where a pool waits for one in vain.
+    pub(super) no_connection: Option<Cause>,
     pub(super) quick: Option<(Instant, Quick)>,
     pub(super) thorough: Option<(Instant, Thorough)>,
     /// Who held what ours waited for, and when that was seen last.
@@ -56,6 +62,7 @@ impl Polls {
             answers: false,
             since: Instant::now(),
             failure: None,
+            no_connection: None,
             quick: None,
             thorough: None,
             blockers: Vec::new(),
@@ -65,15 +72,27 @@ impl Polls {
         }
     }
 
-    fn note_locks(&mut self, now: Instant, blockers: Vec<Blocker>, lease_holders: Vec<Blocker>) {
+    /// Notes who holds locks; of those who held some before, only who is still in its transaction.
+    fn note_locks(
+        &mut self,
+        now: Instant,
+        blockers: Vec<Blocker>,
+        lease_holders: Vec<Blocker>,
+        still_there: &[i32],
+    ) {
         self.blockers.retain(|(seen, known)| {
             now.duration_since(*seen) < BLOCKER_REMEMBERED
+                && still_there.contains(&known.pid)
                 && blockers.iter().all(|blocker| blocker.pid != known.pid)
         });
         for (_, past) in &mut self.blockers {
-            past.waiting = 0;
+            // Waits end by their limits, and begin anew a moment later: where they are long, they are not over.
+            if past.waited_seconds < AWAY.as_secs_f64() {
+                past.waiting = 0;
+            }
         }
-        self.blockers.extend(blockers.into_iter().map(|blocker| (now, blocker)));
+        let now = blockers.into_iter().map(|blocker| (now, blocker));
+        self.blockers.splice(0..0, now);
         // A statement of a moment harms nobody.
         let pids = lease_holders.iter().map(|holder| holder.pid).collect();
         let before = std::mem::replace(&mut self.lease_holders_before, pids);
@@ -118,6 +137,7 @@ impl Ops {
             }
             let answered = self.poll(pool).await;
             self.poll_locks(pool).await;
+            self.poll_connections(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_conditions().is_empty() {
                 let _ = self.ready().await;
@@ -143,7 +163,7 @@ impl Ops {
             let answers = self.polls.lock().unwrap_or_else(PoisonError::into_inner).answers;
             if answers {
                 let took = self.poll_thorough(pool).await;
-                wait = THOROUGH_EVERY.max(took * THOROUGH_SHARE);
+                wait = THOROUGH_EVERY.max((took * THOROUGH_SHARE).min(THOROUGH_AT_LEAST));
             }
             heartbeat.idle();
             tokio::select! {
@@ -187,18 +207,30 @@ impl Ops {
         if lock().failure.as_ref().is_some_and(|failure| *failure != Cause::timed_out()) {
             return;
         }
+        let known: Vec<i32> = lock().blockers.iter().map(|(_, blocker)| blocker.pid).collect();
         let found = timed!(pool, QUICK_WITHIN, |connection| async {
             let blockers = blocker::blockers(connection, None).await?;
-            Ok((blockers, blocker::lease_holders(connection).await?))
+            let lease_holders = blocker::lease_holders(connection).await?;
+            Ok((blockers, lease_holders, blocker::still_there(connection, &known).await?))
         });
         match found.await {
-            Ok((blockers, lease_holders)) => lock().note_locks(Instant::now(), blockers, lease_holders),
+            Ok((blockers, lease_holders, still_there)) => {
+                lock().note_locks(Instant::now(), blockers, lease_holders, &still_there);
+            }
             Err(error) => debug!(%error, "who holds locks could not be seen"),
         }
     }
 
+    /// A pool that waits for a connection in vain does not say why; the one that polls may have its own long since.
+    async fn poll_connections(&self, pool: &PgPool) {
+        let waits =
+            self.metrics.lasting_conditions().iter().any(|condition| condition.error.contains(IN_VAIN));
+        let why = if waits { db::why_not(pool).await } else { None };
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner).no_connection = why;
+    }
+
     async fn poll_thorough(&self, pool: &PgPool) -> Duration {
-        let began = Instant::now();
+        let mut began = Instant::now();
         match timed!(pool, THOROUGH_WITHIN, |connection| overview::thorough(connection)).await {
             Ok(thorough) => {
                 let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +241,11 @@ impl Ops {
             Err(DbError::Sql(error)) if error.as_database_error().is_none() => {
                 debug!(%error, "the queue could not be counted");
             }
-            Err(error) => self.uncounted.raise_for(&error.cause(), error.cure()),
+            Err(error) => {
+                self.uncounted.raise_for(&error.cause(), error.cure());
+                // It has waited, not worked: it is tried again soon.
+                began = Instant::now();
+            }
         }
         began.elapsed()
     }
@@ -245,17 +281,22 @@ mod tests {
             polls.blockers().iter().map(|b| (b.pid, b.waiting)).collect()
         };
         let (mut polls, start) = (Polls::new(), Instant::now());
-        polls.note_locks(start, vec![holder(1), holder(2)], vec![holder(7), holder(8)]);
+        polls.note_locks(start, vec![holder(1), holder(2)], vec![holder(7), holder(8)], &[]);
         assert_eq!(shown(&polls), [(1, 1), (2, 1)]);
         assert_eq!(polls.lease_holders(), []);
-        polls.note_locks(start + Duration::from_secs(5), vec![holder(2)], vec![holder(8)]);
-        assert_eq!(shown(&polls), [(1, 0), (2, 1)]);
+        polls.note_locks(start + Duration::from_secs(5), vec![holder(2)], vec![holder(8)], &[1, 2]);
+        assert_eq!(shown(&polls), [(2, 1), (1, 0)]);
         assert_eq!(polls.lease_holders(), [holder(8)]);
-        polls.note_locks(start + Duration::from_secs(60), vec![], vec![]);
+        polls.note_locks(start + Duration::from_secs(60), vec![], vec![], &[1, 2]);
         assert_eq!(shown(&polls), [(2, 0)]);
         assert_eq!(polls.lease_holders(), []);
-        polls.note_locks(start + Duration::from_secs(65), vec![], vec![holder(8)]);
+        polls.note_locks(start + Duration::from_secs(65), vec![], vec![holder(8)], &[1, 2]);
         assert_eq!((shown(&polls), polls.lease_holders()), (vec![], vec![]));
+        // Who has ended its transaction is to blame for nothing any more; where ours waited long, they do so again.
+        let long = Blocker { waited_seconds: 20.0, ..holder(3) };
+        polls.note_locks(start + Duration::from_secs(70), vec![holder(1), long], vec![], &[]);
+        polls.note_locks(start + Duration::from_secs(75), vec![], vec![], &[3]);
+        assert_eq!(shown(&polls), [(3, 1)]);
     }
 
     #[test]

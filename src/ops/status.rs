@@ -93,6 +93,7 @@ impl Ops {
                 answers: polls.answers,
                 lasting: polls.since.elapsed(),
                 failure: polls.failure.clone(),
+                no_connection: polls.no_connection.clone(),
                 read_only: quick.is_some_and(|quick| quick.read_only),
                 blockers: polls.blockers(),
                 lease_holders: polls.lease_holders(),

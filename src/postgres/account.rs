@@ -10,6 +10,10 @@ use tokio::process::Command;
 
 use super::error::StartError;
 
+/// Who may run the server where we are root, the best first: an account of its own, of which no other program reads the calls; that of
+/// every Postgres; that of whatever has none.
+pub(super) const SYSTEM_USERS: [&str; 3] = ["vobiz-cdr", "postgres", "nobody"];
+
 /// The account that owns the data and runs the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SystemUser {
@@ -41,7 +45,7 @@ impl SystemUser {
         if let Some((_, uid, gid)) = owner.filter(|(_, uid, _)| *uid != 0) {
             return Ok(SystemUser { name: format!("#{uid}"), step_down: Some((uid, gid)) });
         }
-        for name in ["postgres", "nobody"] {
+        for name in SYSTEM_USERS {
             if let Some(ids) = look_up(name).await.filter(|(uid, _)| *uid != 0) {
                 return Ok(SystemUser { name: name.to_owned(), step_down: Some(ids) });
             }
@@ -133,7 +137,7 @@ impl SystemUser {
 }
 
 /// User and group id of an account, by `id`, which also knows the accounts that are not in `/etc/passwd`.
-async fn look_up(name: &str) -> Option<(u32, u32)> {
+pub(super) async fn look_up(name: &str) -> Option<(u32, u32)> {
     let ask = async |flag: &str| -> Option<u32> {
         let output = Command::new("id").arg(flag).arg(name).stdin(Stdio::null()).output().await.ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -73,8 +73,8 @@ pub enum StartError {
     },
     /// Root, and nobody to become.
     #[error(
-        "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it; \
-             useradd --system postgres, or start vobiz-cdr as an ordinary user"
+        "Postgres refuses to run as root, and there is no user `vobiz-cdr`, `postgres` or `nobody` to run it; \
+             useradd --system vobiz-cdr, or start vobiz-cdr as an ordinary user"
     )]
     NoAccount,
     /// The data is another user's.
@@ -85,6 +85,14 @@ pub enum StartError {
         folder: PathBuf,
         /// Whose it is.
         owner: u32,
+    },
+    /// Another user could put other data there.
+    #[error("{} is no safe place for data: {why}; or choose another folder with CDR_DATA_DIR", .folder.display())]
+    Untrusted {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is wrong about it.
+        why: String,
     },
     /// A folder where the data should be, which Postgres did not write.
     #[error("{} is there but is not the data of a Postgres ({why}); move it away", .folder.display())]

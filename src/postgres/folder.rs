@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::StartError;
+use super::trust::Trusted;
 
 /// One of us that was told to stop lets go within this time; longer, and it is at home.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,13 +52,18 @@ fn default_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf>
     share.unwrap_or_default().join("vobiz-cdr")
 }
 
-/// Makes the data folder if need be, and gives its real path. What is there already keeps its mode: it is the owner's.
-pub(super) fn prepare(data_dir: &Path) -> Result<PathBuf, StartError> {
+/// Makes the data folder if need be, and gives its real path. What is there already keeps its mode: it is the owner's. One that another user
+/// could put in place of ours is refused.
+pub(super) async fn prepare(data_dir: &Path) -> Result<PathBuf, StartError> {
     // The server's account must get through, and has nothing to list there; an ordinary user shares with nobody.
     let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
     let absolute = std::path::absolute(data_dir).map_err(StartError::file("find", data_dir))?;
+    let trusted = Trusted::find().await;
+    trusted.check_way(&absolute)?;
     make_with_parents(&absolute, mode).map_err(StartError::file("make", data_dir))?;
-    fs::canonicalize(&absolute).map_err(StartError::file("find", data_dir))
+    let real = fs::canonicalize(&absolute).map_err(StartError::file("find", data_dir))?;
+    trusted.check_folder(&real)?;
+    Ok(real)
 }
 
 fn make_with_parents(path: &Path, mode: u32) -> io::Result<()> {

@@ -21,6 +21,7 @@ mod restore;
 mod server;
 mod settings;
 mod socket;
+mod trust;
 mod upgrade;
 
 use std::io;
@@ -91,7 +92,7 @@ impl Postgres {
     /// Starts the server, and makes its database first where there is none.
     pub async fn start(options: PostgresOptions) -> Result<Postgres, StartError> {
         let begun = Instant::now();
-        let data_dir = folder::prepare(&options.data_dir)?;
+        let data_dir = folder::prepare(&options.data_dir).await?;
         let lock = folder::lock(&data_dir).await?;
 
         let existing = folder::newest_cluster(&data_dir)?;

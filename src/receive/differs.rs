@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, Uri, header};
 
+use crate::vobiz::plain;
 use crate::vobiz::signature::base_url;
 use crate::watch::arrivals::Refusal;
 
@@ -101,7 +102,7 @@ impl Destination {
             }
         }
         let host = self.host.as_deref().unwrap_or("");
-        let cut = |text: &str| text.chars().filter(|c| !c.is_control()).take(SHOWN).collect::<String>();
+        let cut = |text: &str| plain(&text.chars().take(SHOWN).collect::<String>()).into_owned();
         format!("{}{}", cut(host), cut(&segments.join("/")))
     }
 }

@@ -7,6 +7,7 @@ use super::date::DateOrder;
 use super::heading::{NAMES, Unit, is_number, may_be_a_number, place, shown, squeezed};
 use super::{Wrong, text};
 use crate::db::reconcile::FIELDS;
+use crate::vobiz::is_hidden;
 
 /// Lines that are looked at for the header.
 const LOOKED_AT: usize = 200;
@@ -141,7 +142,7 @@ fn record(text: &[u8], separator: u8) -> Vec<String> {
 
 /// A heading as it is shown: without marks and quotes around it, on one line.
 pub(super) fn title(cell: &str) -> String {
-    let cell: Vec<&str> = cell.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+    let cell: Vec<&str> = cell.split(|c: char| c.is_whitespace() || is_hidden(c)).collect();
     cell.join(" ").trim_matches(|c: char| c.is_whitespace() || "\u{feff}\"'".contains(c)).to_owned()
 }
 

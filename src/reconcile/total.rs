@@ -121,6 +121,8 @@ fn is_a_number(text: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 struct SumOfValues {
     sum: Numeric,
+    /// That of the same values, each rounded as `--decimals` says.
+    rounded: Numeric,
     values: u32,
 }
 
@@ -134,23 +136,29 @@ struct RowSums {
     by_currency: BTreeMap<String, SumsOfNumbers>,
 }
 
-fn add(sums: &mut SumsOfNumbers, call: &TheirCall) {
+fn add(sums: &mut SumsOfNumbers, call: &TheirCall, decimals: Option<usize>) {
     for (sum, value) in sums.iter_mut().zip(call.numbers()) {
         if let Some(value) = value {
             sum.sum = &sum.sum + value;
+            sum.rounded = match decimals {
+                Some(decimals) if value.scale() > decimals => {
+                    &sum.rounded + &value.rounded(decimals, Half::Up)
+                }
+                _ => &sum.rounded + value,
+            };
             sum.values += 1;
         }
     }
 }
 
 impl RowSums {
-    fn add(&mut self, call: &TheirCall) {
+    fn add(&mut self, call: &TheirCall, decimals: Option<usize>) {
         self.rows += 1;
-        add(&mut self.all, call);
+        add(&mut self.all, call, decimals);
         let has_amount = call.numbers().into_iter().skip(SECONDS.len()).any(Option::is_some);
         if has_amount {
             let currency = call.currency.clone().unwrap_or_default();
-            add(self.by_currency.entry(currency).or_default(), call);
+            add(self.by_currency.entry(currency).or_default(), call, decimals);
         }
     }
 
@@ -201,14 +209,7 @@ impl KnownSums<'_> {
             .collect()
     }
 
-    fn find(
-        &self,
-        at: usize,
-        said: &Numeric,
-        currency: Option<&str>,
-        is_of_a_part: bool,
-    ) -> Option<FoundSum> {
-        let sums = self.sums(at, currency, is_of_a_part);
+    fn find(sums: &[(bool, &SumOfValues)], said: &Numeric) -> Option<FoundSum> {
         let found = |of_others: bool, like| Some(FoundSum { of_others, like });
         // Of no rows there is no sum.
         if sums.is_empty() && *said == Numeric::default() {
@@ -221,25 +222,15 @@ impl KnownSums<'_> {
         found(*other, Likeness::Rounded(sum.sum.normalize()))
     }
 
-    /// A sum of amounts that is no further off than its rows were rounded, each by half a unit, and once by the tolerance: a sum is one
-    /// amount, and what one row may be off is no room for all of them.
-    fn find_near(
-        &self,
-        at: usize,
-        said: &Numeric,
-        currency: Option<&str>,
-        is_of_a_part: bool,
-    ) -> Option<FoundSum> {
-        let (rounding, tolerance) = (self.closeness.rounding(), self.closeness.tolerance.clone());
-        if at < SECONDS.len() || (rounding.is_none() && tolerance.is_none()) {
-            return None;
-        }
-        let (rounding, tolerance) = (rounding.unwrap_or_default(), tolerance.unwrap_or_default());
-        let is_near =
-            |sum: &SumOfValues| sum.sum.minus(said).abs() <= &times(&rounding, sum.values) + &tolerance;
-        let sums = self.sums(at, currency, is_of_a_part);
-        let (other, sum) = sums.into_iter().find(|(_, sum)| is_near(sum))?;
-        Some(FoundSum { of_others: other, like: Likeness::Near(sum.sum.normalize()) })
+    /// A sum of amounts, or of the same amounts rounded one by one, that is no further off than the tolerance: a sum is one amount, and
+    /// what one row may be off is no room for all of them.
+    fn find_near(&self, sums: &[(bool, &SumOfValues)], said: &Numeric) -> Option<FoundSum> {
+        let tolerance = self.closeness.tolerance.clone().unwrap_or_default();
+        let is_near = |sum: &SumOfValues| {
+            [&sum.sum, &sum.rounded].into_iter().any(|sum| sum.minus(said).abs() <= tolerance)
+        };
+        let (other, sum) = sums.iter().find(|(_, sum)| is_near(sum))?;
+        Some(FoundSum { of_others: *other, like: Likeness::Near(sum.sum.normalize()) })
     }
 
     fn judge(&self, said: &SaidTotal, decimal: DecimalMark) -> TotalRow {
@@ -258,8 +249,9 @@ impl KnownSums<'_> {
             let code = currency.filter(|_| at >= SECONDS.len());
             let words =
                 code.map_or_else(|| format!("{name} {number}"), |code| format!("{name} {number} {code}"));
-            let found = self.find(at, number, currency, is_of_a_part);
-            match found.or_else(|| self.find_near(at, number, currency, is_of_a_part)) {
+            let sums = self.sums(at, currency, is_of_a_part);
+            let near = || self.find_near(&sums, number).filter(|_| at >= SECONDS.len());
+            match Self::find(&sums, number).or_else(near) {
                 None => {
                     let sum = self.before.of(at, currency).first().map(|sum| sum.sum.normalize());
                     row.wrong.push(match (sum, code) {
@@ -325,9 +317,11 @@ impl KnownSums<'_> {
         };
         let code = sign.or(currency);
         let first = if code.is_some() { SECONDS.len() } else { 0 };
-        let mut known = (first..NUMBERS.len()).filter(|at| self.has(*at));
-        let found = known.clone().find_map(|at| Some((at, self.find(at, &said, code, is_of_a_part)?)));
-        let near = || known.find_map(|at| Some((at, self.find_near(at, &said, code, is_of_a_part)?)));
+        let known = (first..NUMBERS.len()).filter(|at| self.has(*at));
+        let known: Vec<_> = known.map(|at| (at, self.sums(at, code, is_of_a_part))).collect();
+        let found = known.iter().find_map(|(at, sums)| Some((*at, Self::find(sums, &said)?)));
+        let amounts = || known.iter().filter(|(at, _)| *at >= SECONDS.len());
+        let near = || amounts().find_map(|(at, sums)| Some((*at, self.find_near(sums, &said)?)));
         match found.or_else(near) {
             Some((at, found)) => row.note(&format!("{} {said}", NUMBERS[at]), found),
             None => row.wrong.push(format!(
@@ -388,8 +382,9 @@ impl Totals {
 
     /// A row of a call.
     pub(super) fn add(&mut self, call: &TheirCall) {
-        self.all.add(call);
-        self.since.add(call);
+        let decimals = self.closeness.decimals.map(usize::from);
+        self.all.add(call, decimals);
+        self.since.add(call, decimals);
     }
 
     /// A row that says sums.
@@ -429,17 +424,6 @@ impl TotalRows {
             self.shown[fine] = row;
         }
     }
-}
-
-fn times(number: &Numeric, count: u32) -> Numeric {
-    let mut sum = Numeric::default();
-    for bit in (0..u32::BITS - count.leading_zeros()).rev() {
-        sum = &sum + &sum;
-        if count >> bit & 1 == 1 {
-            sum = &sum + number;
-        }
-    }
-    sum
 }
 
 #[cfg(test)]

@@ -109,10 +109,14 @@ impl Service {
         );
         let ops_port = open_ops_port(&config, &ops, &metrics).await?;
         let pool = db::connect_service(url, "worker", config.concurrency.clamp(4, 8))?;
-        let home = setup::database(&pool, &config, migrate).await?;
-        let accounts = account::open(&pool, &config.vobiz(), home).await?;
-        // Before the work begins: what it does is known from its first question on.
-        Presence::of(&config).say(&pool).await?;
+        let prepared = async {
+            let home = setup::database(&pool, &config, migrate).await?;
+            let accounts = account::open(&pool, &config.vobiz(), home).await?;
+            // Before the work begins: what it does is known from its first question on.
+            Presence::of(&config).say(&pool).await?;
+            Ok((home, accounts))
+        };
+        let (home, accounts) = setup::naming_blockers(&pool, Box::pin(prepared)).await?;
         let public = if config.parts.contains(&Part::Receive) {
             let bound = TcpListener::bind(config.listen).await;
             Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)

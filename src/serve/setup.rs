@@ -1,7 +1,8 @@
 //! What comes before the work: the database as it must be, and the settings turned into accounts and an endpoint.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use crate::account::{self, Account};
 use crate::config::ServeConfig;
 use crate::db;
 use crate::db::account::Replica;
-use crate::db::base::{migration, setting};
+use crate::db::base::{blocker, migration, setting};
 use crate::db::retirement::{self, TakenUp};
 use crate::db::timed;
 use crate::receive::EndpointSettings;
@@ -26,6 +27,45 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// All checks of the database, the making of partitions included.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Between two looks who holds what a start waits for.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Who held a lock, what to do about it, and when it was seen last.
+type SeenBlocker = Mutex<Option<(String, String, Instant)>>;
+
+/// What a start does on the database: who holds a lock that it waits for is logged, and named where it fails by that.
+pub(super) async fn naming_blockers<T>(
+    pool: &PgPool,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let seen = SeenBlocker::default();
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        never = look(pool, &seen) => match never {},
+    };
+    match seen.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((who, cure, at)) if at.elapsed() < 3 * LOOK_EVERY => {
+            done.with_context(|| format!("the start waited for a lock that {who} holds: {cure}"))
+        }
+        _ => done,
+    }
+}
+
+async fn look(pool: &PgPool, seen: &SeenBlocker) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let found = timed!(pool, TIMEOUT, |connection| blocker::blockers(connection, None)).await;
+        let Some(first) = found.ok().and_then(|blockers| blockers.into_iter().next()) else { continue };
+        let (who, cure) = (first.to_string(), first.cure());
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref().is_none_or(|(known, _, _)| *known != who) {
+            warn!("the start waits for a lock that {who} holds: {cure}");
+        }
+        *seen = Some((who, cure, Instant::now()));
+    }
+}
 
 /// Migrates if it is to, and checks that schema, server and shared settings are what they must be; makes the partitions.
 pub(super) async fn database(

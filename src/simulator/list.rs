@@ -303,6 +303,21 @@ impl ListEnvelope<'_> {
         (before..end).filter_map(|place| listing.rows.get(row(place - at_seam(place))?)).collect()
     }
 
+    fn render_rows(&self, out: &mut Vec<u8>, rows: &[&Arc<Row>]) {
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            if self.faults.doubles_cost_of_subs && row.call.account_id != self.account {
+                let mut dearer = row.call.clone();
+                dearer.cost += row.call.cost;
+                cdr::row(out, &dearer);
+            } else {
+                cdr::row(out, &row.call);
+            }
+        }
+    }
+
     pub(super) fn render(&self, listing: &Listing) -> Vec<u8> {
         let (total, rows) = (self.total(listing), self.rows(listing));
         let mut out = Vec::with_capacity(1024 + rows.len() * 1400);
@@ -315,17 +330,16 @@ impl ListEnvelope<'_> {
         out.extend_from_slice(br#""account_id":"#);
         cdr::text(&mut out, self.account);
         cdr::print(&mut out, format_args!(r#","count":{},"data":["#, rows.len()));
-        for (n, row) in rows.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            if self.faults.doubles_cost_of_subs && row.call.account_id != self.account {
-                let mut dearer = row.call.clone();
-                dearer.cost += row.call.cost;
-                cdr::row(&mut out, &dearer);
-            } else {
-                cdr::row(&mut out, &row.call);
-            }
+        if let Some((count, json)) = self.faults.elements {
+            (0..count).for_each(|n| {
+                let lead = if n == 0 { "" } else { "," };
+                match json {
+                    Some(json) => cdr::print(&mut out, format_args!("{lead}{json}")),
+                    None => cdr::print(&mut out, format_args!("{lead}{n}")),
+                }
+            });
+        } else {
+            self.render_rows(&mut out, &rows);
         }
         out.push(b']');
         if let Some(query) = self.echo {
@@ -344,7 +358,7 @@ impl ListEnvelope<'_> {
                 format_args!(
                     r#","pagination":{{"page":{},"per_page":{},"total":{total},"pages":{pages},"has_next":{},"has_prev":{}}}"#,
                     self.number,
-                    self.size,
+                    self.faults.claims_per_page.unwrap_or(self.size),
                     self.number < pages && !self.denies_next,
                     self.number > 1 && pages > 0,
                 ),

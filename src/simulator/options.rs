@@ -102,6 +102,10 @@ pub struct ListFaults {
     pub repeats_at_seams: bool,
     /// The list of a parent shows the calls of its sub-accounts at twice their cost.
     pub doubles_cost_of_subs: bool,
+    /// Each page holds so many elements in place of its rows: this JSON each time, or running numbers.
+    pub elements: Option<(usize, Option<&'static str>)>,
+    /// A list says that its pages have so many rows, whatever they have.
+    pub claims_per_page: Option<usize>,
     /// This filter is not known, so it changes nothing.
     pub ignores_filter: Option<String>,
     /// Lists with this filter are answered with this status.

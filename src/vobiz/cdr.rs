@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::json::{self, Member};
 use super::number::{self, HomeCountry};
+use super::repeated::last_of_each;
 use super::value::{Notes, shorten};
 use super::{AccountId, CallId, InvalidId, Numeric, Payload};
 use super::{owner, plausible};
@@ -103,6 +104,14 @@ pub enum Unreadable {
         /// What stood there.
         found: &'static str,
     },
+    /// More than any answer of Vobiz holds: it is not taken apart.
+    #[error("more than {most} {what}")]
+    TooMuch {
+        /// What there is too much of, as a plural.
+        what: &'static str,
+        /// So much would do.
+        most: usize,
+    },
     /// A list answer whose `data` is missing or no list.
     #[error("there is no list of rows, data is {found}")]
     NoRows {
@@ -121,6 +130,9 @@ pub enum Unreadable {
         why: InvalidId,
     },
 }
+
+/// Keys and values of a single answer at most. A CDR has fewer than a hundred.
+const MOST_PARTS: usize = 10_000;
 
 /// The answer to "give me this CDR".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,6 +301,7 @@ const fn is_same<const N: usize>(names: [&str; N], field: &str) -> bool {
 /// partner paths give (documented).
 pub fn decode_single(body: &[u8], home: HomeCountry) -> Result<Single, Unreadable> {
     let (text, replaced) = json::text_of(body);
+    not_too_much(&text, MOST_PARTS)?;
     match single(&text, home, replaced) {
         // What is JSON needs no mending, and half a body cannot be mended.
         Err(error @ Unreadable::NotJson { .. }) => {
@@ -296,6 +309,12 @@ pub fn decode_single(body: &[u8], home: HomeCountry) -> Result<Single, Unreadabl
         }
         answer => answer,
     }
+}
+
+/// Refuses a text of which taking it apart would cost many times its length: each of its parts becomes a value of ours.
+pub(super) fn not_too_much(text: &str, most: usize) -> Result<(), Unreadable> {
+    let too_much = json::has_more_parts(text, most);
+    if too_much { Err(Unreadable::TooMuch { what: "keys and values", most }) } else { Ok(()) }
 }
 
 fn single(text: &str, home: HomeCountry, replaced: bool) -> Result<Single, Unreadable> {
@@ -390,27 +409,6 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
         notes: notes.into_vec(),
         payload: Payload::new(text),
     })
-}
-
-/// The members with only the last of each repeated key.
-fn last_of_each<'a>(mut members: Vec<Member<'a>>, notes: &mut Notes) -> Vec<Member<'a>> {
-    let mut seen = std::collections::HashMap::with_capacity(members.len());
-    for (position, member) in members.iter().enumerate() {
-        if seen.insert(member.key.clone(), position).is_some() {
-            notes.add(
-                &shorten(&member.key_text[1..member.key_text.len() - 1]),
-                "given more than once, the last one counts",
-            );
-        }
-    }
-    if seen.len() < members.len() {
-        let mut position = 0;
-        members.retain(|member| {
-            position += 1;
-            seen.get(&member.key) == Some(&(position - 1))
-        });
-    }
-    members
 }
 
 fn uuid(written: &str) -> Result<Option<CallId>, Unreadable> {

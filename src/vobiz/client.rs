@@ -15,7 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::header::{ApiDate, retry_after};
 use super::transport::{Http, going_away};
 use super::{
-    AccountId, CallId, Cdr, HomeCountry, ListFilter, ListPage, Single, Unreadable, decode_list, decode_single,
+    AccountId, CallId, Cdr, HomeCountry, ListFilter, ListPage, Single, Unreadable, decode_list,
+    decode_single, plain,
 };
 
 /// Longest answer to a single fetch that is read, in bytes. A CDR has about 1.5 kB.
@@ -357,8 +358,12 @@ fn excerpt(body: &[u8]) -> String {
         return ": a page of HTML".into();
     }
     let text = String::from_utf8_lossy(&body[..body.len().min(1024)]);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('\0', "");
-    if line.is_empty() { String::new() } else { format!(": {}", line.chars().take(200).collect::<String>()) }
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", plain(&line.chars().take(200).collect::<String>()))
+    }
 }
 
 fn named(error: &Unreadable, body: &Bytes) -> FetchError {

@@ -9,6 +9,11 @@ use super::number::HomeCountry;
 use super::value::Notes;
 use super::{AccountId, CallId, Numeric, Payload, stated};
 
+/// Rows of a page that are read: twice as many as Vobiz gives at most (documented), so that what an answer costs is known before it is
+/// taken apart.
+pub const MOST_ROWS: usize = 200;
+/// Keys and values of a page at most: many times what so many rows have.
+const MOST_PARTS: usize = 100_000;
 /// Bytes that are read while the next row of a broken page is looked for: each try may read to the end of the page.
 const MOST_READ: usize = 64 << 20;
 
@@ -17,7 +22,7 @@ const MOST_READ: usize = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPage {
     /// The rows in Vobiz's order, newest first (documented; by which column is unknown).
-    pub rows: Vec<Result<Cdr, RowError>>,
+    pub rows: Vec<Result<Box<Cdr>, RowError>>,
     /// This page's number, from 1.
     pub page: Option<i64>,
     /// Rows per page, at most 100 (documented).
@@ -83,9 +88,10 @@ pub struct Summary {
 }
 
 /// Reads a page. An answer without a list in `data` is an error, so that nobody takes it for an empty list; `data: null`
-/// is an empty list (inferred: Go writes an empty one like that).
+/// is an empty list (inferred: Go writes an empty one like that). One that holds more than a page can is refused before any row is made.
 pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadable> {
     let (text, replaced) = json::text_of(body);
+    cdr::not_too_much(&text, MOST_PARTS)?;
     let error = match whole(&text, home, replaced) {
         Err(error @ (Unreadable::NotJson { .. } | Unreadable::CutShort)) => error,
         page => return page,
@@ -95,10 +101,10 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
     {
         return Ok(page);
     }
-    let Some((envelope, rows)) = cut(&text) else { return Err(error) };
+    let Some((envelope, rows)) = cut(&text)? else { return Err(error) };
     let read = |(position, row): (usize, Cow<'_, str>)| {
         let (why, call_id) = match cdr::check(&row).map(|row| cdr::read(row, home, replaced)) {
-            Ok(Ok(cdr)) => return Ok(cdr),
+            Ok(Ok(cdr)) => return Ok(Box::new(cdr)),
             Ok(Err(why)) => (why, None),
             Err(why) => (why, shown_id(&row)),
         };
@@ -111,18 +117,20 @@ pub fn decode_list(body: &[u8], home: HomeCountry) -> Result<ListPage, Unreadabl
 fn whole(text: &str, home: HomeCountry, replaced: bool) -> Result<ListPage, Unreadable> {
     let answer = RawObject(cdr::object("the answer", cdr::check(text)?)?);
     let rows = match answer.get("data") {
-        Some(data) if data.starts_with('[') => json::elements(data),
+        Some(data) if data.starts_with('[') => json::elements_up_to(data, MOST_ROWS).ok_or(TOO_MANY)?,
         Some("null") => Vec::new(),
         other => return Err(Unreadable::NoRows { found: other.map_or("missing", cdr::kind) }),
     };
     let read = |(position, row)| {
         let error = |why| RowError { position, why, payload: Payload::new(row), call_id: None };
-        cdr::read(row, home, replaced).map_err(error)
+        cdr::read(row, home, replaced).map(Box::new).map_err(error)
     };
     Ok(page(&answer, rows.into_iter().enumerate().map(read).collect()))
 }
 
-fn page(answer: &RawObject<'_>, rows: Vec<Result<Cdr, RowError>>) -> ListPage {
+const TOO_MANY: Unreadable = Unreadable::TooMuch { what: "rows on a page", most: MOST_ROWS };
+
+fn page(answer: &RawObject<'_>, rows: Vec<Result<Box<Cdr>, RowError>>) -> ListPage {
     let pagination = answer.object("pagination").map_or_else(RawObject::default, |(object, _)| object);
     let summary = answer.object("summary").map(|(summary, text)| Summary {
         calls: summary.read("totalCalls"),
@@ -144,13 +152,21 @@ fn page(answer: &RawObject<'_>, rows: Vec<Result<Cdr, RowError>>) -> ListPage {
     }
 }
 
-/// Cuts a page that is no JSON into its envelope, without rows, and its rows: each as it stands there, mended where that makes it
-/// JSON, or broken. None if its end is not there (half a body) or cannot be found.
-fn cut(text: &str) -> Option<(String, Vec<Cow<'_, str>>)> {
-    let list = text.match_indices("\"data\"").find_map(|(at, key)| {
+/// The envelope of a page, and its rows.
+type Cut<'a> = (String, Vec<Cow<'a, str>>);
+
+/// Where the rows of a page begin.
+fn begin_of_list(text: &str) -> Option<usize> {
+    text.match_indices("\"data\"").find_map(|(at, key)| {
         let rest = text[at + key.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('[')?;
         Some(text.len() - rest.len())
-    })?;
+    })
+}
+
+/// Cuts a page that is no JSON into its envelope, without rows, and its rows: each as it stands there, mended where that makes it
+/// JSON, or broken. None if its end is not there (half a body) or cannot be found.
+fn cut(text: &str) -> Result<Option<Cut<'_>>, Unreadable> {
+    let Some(list) = begin_of_list(text) else { return Ok(None) };
     let envelope = |tail: &str| {
         let whole = [&text[..list], tail].concat();
         if cdr::check(&whole).is_ok() {
@@ -164,9 +180,13 @@ fn cut(text: &str) -> Option<(String, Vec<Cow<'_, str>>)> {
         let rest = text[at..].trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
         at = text.len() - rest.len();
         if let Some(envelope) = end_of_list(rest).and_then(&envelope) {
-            return Some((envelope, rows));
+            return Ok(Some((envelope, rows)));
         }
-        let (row, end) = row(rest).or_else(|| broken_row(rest, &envelope, &mut read))?;
+        let next = row(rest).or_else(|| broken_row(rest, &envelope, &mut read));
+        let Some((row, end)) = next else { return Ok(None) };
+        if rows.len() == MOST_ROWS {
+            return Err(TOO_MANY);
+        }
         rows.push(row);
         at += end;
     }

@@ -82,7 +82,7 @@ fn a_bad_row_spoils_no_other() {
 }
 
 fn told(page: &ListPage) -> Vec<String> {
-    let told = |row: &Result<Cdr, RowError>| match row {
+    let told = |row: &Result<Box<Cdr>, RowError>| match row {
         Ok(cdr) => format!("{} {}", cdr.call_id, cdr.notes.join("; ")),
         Err(error) => format!("{error} {:?}", error.call_id),
     };
@@ -106,7 +106,7 @@ fn one_bad_token_costs_one_field() {
     assert_eq!((page.page, page.summary.unwrap().total_cost), (Some(1), None));
     let kept = page.rows[1].as_ref().unwrap();
     let again = Cdr::read_kept(&kept.payload, HomeCountry::INDIA, false).unwrap();
-    assert_eq!(&again, kept, "what was kept of it is read the same");
+    assert_eq!(again, **kept, "what was kept of it is read the same");
 }
 
 #[test]
@@ -154,6 +154,41 @@ fn half_a_page_is_no_page_whatever_its_tokens_are() {
     assert_eq!(page(whole).rows.len(), 3);
     for end in 1..whole.len() - 1 {
         assert!(decode_list(&whole[..end], HomeCountry::INDIA).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn a_page_of_more_than_a_page_holds_is_refused_before_its_rows_are_made() {
+    let of = |rows: &[&str]| {
+        let body = format!(r#"{{"data":[{}],"pagination":{{"page":1}},"success":true}}"#, rows.join(","));
+        decode_list(body.as_bytes(), HomeCountry::INDIA)
+    };
+    let list = |rows: usize, row: &str| of(&vec![row; rows]);
+    let (whole, token, broken) =
+        (r#"{"uuid":"a","cost":0.1}"#, r#"{"uuid":"a","x":NaN}"#, r#"{"uuid":"a","name":"J "X" Y"}"#);
+    // Where the page has to be cut into its rows, too.
+    let mut cut = [broken, whole].repeat(MOST_ROWS / 2);
+    assert_eq!(of(&cut).unwrap().rows.len(), MOST_ROWS);
+    cut.push(whole);
+    assert_eq!(of(&cut), Err(TOO_MANY));
+    for row in ["0", "{}", whole, token] {
+        assert_eq!(list(MOST_ROWS, row).unwrap().rows.len(), MOST_ROWS, "{row}");
+        assert_eq!(list(MOST_ROWS + 1, row), Err(TOO_MANY), "{row}");
+    }
+    for row in ["0", "[]", "NaN", r#""""#] {
+        let refused = list(MOST_PARTS, row).unwrap_err();
+        assert_eq!(refused.to_string(), "more than 100000 keys and values", "{row}");
+    }
+    // What one row holds costs as much.
+    let row = |parts: &str| format!(r#"{{"uuid":"a","x":{parts}}}"#);
+    for parts in [
+        format!("[{}]", vec!["0"; MOST_PARTS].join(",")),
+        format!("{{{}}}", vec![r#""k":0"#; MOST_PARTS / 2].join(",")),
+        format!(r#""{}""#, "\n".repeat(MOST_PARTS)),
+    ] {
+        assert!(matches!(list(1, &row(&parts)), Err(Unreadable::TooMuch { .. })), "{}", &parts[..20]);
+        let single = crate::vobiz::decode_single(row(&parts).as_bytes(), HomeCountry::INDIA);
+        assert!(matches!(single, Err(Unreadable::TooMuch { .. })), "{}", &parts[..20]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whose a record is: the account that was asked, or one below it; anything else must not be billed under a name that nobody gave us.
 
 use super::cdr::Cdr;
+use super::id::is_placeholder;
 use super::value::{Notes, shorten};
 use super::{AccountId, json};
 
@@ -10,7 +11,7 @@ impl Cdr {
     /// above it there, this one must be configured, too. A record that names nobody is of the account that was asked.
     pub fn may_belong_to(&self, asked: &AccountId, is_configured: impl Fn(&AccountId) -> bool) -> bool {
         let Some(owner) = &self.account_id else { return self.unread_owner().is_none() };
-        let is = |kind: &str| owner.as_str().starts_with(kind);
+        let is = |kind: &str| owner.as_str().strip_prefix(kind).is_some_and(is_name);
         owner == asked
             || match asked.as_str().get(..3) {
                 Some("SA_") => is("MA_") && is_configured(owner),
@@ -27,6 +28,11 @@ impl Cdr {
     fn unread_owner(&self) -> Option<&str> {
         self.notes.iter().find_map(|note| note.strip_prefix(NO_ACCOUNT_ID))
     }
+}
+
+/// What stands behind the kind of an account: letters and digits, and no word for none.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric()) && !is_placeholder(name)
 }
 
 /// How the note of an owner begins that is no account id.

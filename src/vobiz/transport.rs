@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Url, header};
 
+use super::plain;
+
 /// A connection to the API is used no longer than this (and the request in hand).
 const GREATEST_AGE: Duration = Duration::from_secs(300);
 
@@ -80,7 +82,7 @@ pub(super) fn going_away(headers: &header::HeaderMap) -> Option<String> {
         .into_iter()
         .filter_map(|name| {
             let value = headers.get(name)?.to_str().ok()?;
-            Some(format!("{name}: {}", value.chars().take(80).collect::<String>()))
+            Some(format!("{name}: {}", plain(&value.chars().take(80).collect::<String>())))
         })
         .collect();
     (!said.is_empty()).then(|| said.join(", "))

@@ -4,19 +4,16 @@
 use super::decimal::{self, NotWhole};
 use super::json;
 use super::numeric::Numeric;
+use super::plain::plain;
 
-/// More notes than a CDR has fields mean a hostile text, not a helpful record.
-const MOST_NOTES: usize = 64;
-
-/// What was noticed while reading: `cost: not a number: "abc"`.
+/// What was noticed while reading: `cost: not a number: "abc"`. There is no limit to them here: a field whose note were left out for the
+/// notes of others would be nothing without a word. Whoever notes what is not of a field bounds that.
 #[derive(Default)]
 pub(super) struct Notes(Vec<String>);
 
 impl Notes {
     pub(super) fn add(&mut self, about: &str, complaint: &str) {
-        if self.0.len() < MOST_NOTES {
-            self.0.push(format!("{about}: {complaint}"));
-        }
+        self.0.push(format!("{about}: {complaint}"));
     }
 
     /// Reads a value; null and what cannot be read are None.
@@ -48,11 +45,11 @@ pub(super) trait Read: Sized {
     fn read(written: &str) -> Reading<Self>;
 }
 
-/// The value as it was written, cut to about 80 characters.
+/// The value as it was written, cut to about 80 characters; what is hidden in it is written out.
 pub(super) fn shorten(written: &str) -> String {
     match written.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &written[..end]),
-        None => written.to_owned(),
+        Some((end, _)) => format!("{}…", plain(&written[..end])),
+        None => plain(written).into_owned(),
     }
 }
 

@@ -325,18 +325,26 @@ async fn postgres_with_a_clock(library: &Path, folder: &Path) -> Server {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The clock of the machine of Postgres is two hours ahead, or forty days, for as long as a sweep takes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_whose_clock_jumps_and_comes_back_stops_nothing() {
-    let Some(library) = faketime() else {
-        // Past the capturing of the test harness.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: libfaketime is not installed (apt-get install libfaketime)"
-        );
-        return;
-    };
-    for jump in ["+2h", "+40d"] {
+/// A service on a Postgres whose clock can be set.
+struct SetClock {
+    folder: tempfile::TempDir,
+    server: Server,
+    vobiz: Simulator,
+    running: Running,
+    pool: sqlx::PgPool,
+}
+
+impl SetClock {
+    /// None where libfaketime is not installed, which is said.
+    async fn start() -> Option<Self> {
+        let Some(library) = faketime() else {
+            // Past the capturing of the test harness.
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: libfaketime is not installed (apt-get install libfaketime)"
+            );
+            return None;
+        };
         let folder = tempfile::Builder::new().prefix("vobiz-cdr-clock.").tempdir().unwrap();
         // The server's own user has to read the clock.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -347,71 +355,76 @@ async fn a_postgres_whose_clock_jumps_and_comes_back_stops_nothing() {
         config.sweep_interval = Duration::from_secs(1);
         let running = Running::start(config, &url).await;
         let pool = vobiz_cdr::db::connect(&url, "test", 2).unwrap();
-        let count =
-            async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap() };
-        let swept = "select count(*) from vobiz.account where swept_at > now() - interval '1 minute' and swept_at <= now()";
-        until("it has swept", async || count(swept).await == 1).await;
+        Some(Self { folder, server, vobiz, running, pool })
+    }
 
-        std::fs::write(folder.path().join("clock"), jump).unwrap();
+    /// Sets the clock of Postgres so far ahead, or back.
+    fn set(&self, jump: &str) {
+        std::fs::write(self.folder.path().join("clock"), jump).unwrap();
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    async fn instant(&self, sql: &'static str) -> DateTime<Utc> {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    async fn end_well(self) {
+        self.running.all_is_well().await;
+        self.running.end().await;
+        self.pool.close().await;
+        self.server.stop().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// The clock of the machine of Postgres is two hours ahead, or forty days, for as long as a sweep takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_whose_clock_jumps_and_comes_back_stops_nothing() {
+    let swept = "select count(*) from vobiz.account where swept_at > now() - interval '1 minute' and swept_at <= now()";
+    for jump in ["+2h", "+40d"] {
+        let Some(world) = SetClock::start().await else { return };
+        until("it has swept", async || world.count(swept).await == 1).await;
+
+        world.set(jump);
         until("Postgres lives in the future", async || {
-            let ahead: bool = sqlx::query_scalar("select clock_timestamp() > $1")
-                .bind(DateTime::<Utc>::from(std::time::SystemTime::now()) + TimeDelta::hours(1))
-                .fetch_one(&pool)
-                .await
-                .unwrap();
-            ahead
+            let ours = DateTime::<Utc>::from(std::time::SystemTime::now());
+            world.instant("select clock_timestamp()").await > ours + TimeDelta::hours(1)
         })
         .await;
-        until("and a sweep was there", async || count(swept).await == 1).await;
-        std::fs::write(folder.path().join("clock"), "+0").unwrap();
+        until("and a sweep was there", async || world.count(swept).await == 1).await;
+        world.set("+0");
 
-        let call = vobiz.place_call(CallSpec::default());
+        world.vobiz.place_call(CallSpec::default());
         until_is("a call that nobody announced is swept", 1, async || {
-            count("select count(*) from vobiz.cdr").await
+            world.count("select count(*) from vobiz.cdr").await
         })
         .await;
         until_is("and no day of the future is settled", 0, async || {
-            count("select count(*) from vobiz.provider_day where state = 'settled' and to_at > now()").await
+            world
+                .count("select count(*) from vobiz.provider_day where state = 'settled' and to_at > now()")
+                .await
         })
         .await;
-        until("and the clock is right for all", async || count(swept).await == 1).await;
-        running.all_is_well().await;
-        drop(call);
-        running.end().await;
-        pool.close().await;
-        server.stop().await.unwrap_or_else(|error| panic!("{error}"));
+        until("and the clock is right for all", async || world.count(swept).await == 1).await;
+        world.end_well().await;
     }
 }
 
 /// The clock of the machine of Postgres goes back, and comes back: calls that end meanwhile are billed where they belong.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_whose_clock_goes_back_moves_no_call() {
-    let Some(library) = faketime() else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: libfaketime is not installed (apt-get install libfaketime)"
-        );
-        return;
-    };
+    let calls = "select count(*) from vobiz.cdr";
+    let began = "select ledger_since from vobiz.account";
     for jump in ["-2h", "-40d"] {
-        let folder = tempfile::Builder::new().prefix("vobiz-cdr-clock.").tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let server = postgres_with_a_clock(&library, folder.path()).await;
-        let url = server.url("postgres");
-        let vobiz = Simulator::start(options()).await.unwrap();
-        let mut config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 100.0);
-        config.sweep_interval = Duration::from_secs(1);
-        let running = Running::start(config, &url).await;
-        let pool = vobiz_cdr::db::connect(&url, "test", 2).unwrap();
-        let count =
-            async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap() };
+        let Some(world) = SetClock::start().await else { return };
+        let (vobiz, running) = (&world.vobiz, &world.running);
         vobiz.place_call(CallSpec::default());
-        let calls = "select count(*) from vobiz.cdr";
-        until_is("a call is swept", 1, async || count(calls).await).await;
-        let since: DateTime<Utc> =
-            sqlx::query_scalar("select ledger_since from vobiz.account").fetch_one(&pool).await.unwrap();
+        until_is("a call is swept", 1, async || world.count(calls).await).await;
+        let since = world.instant(began).await;
 
-        std::fs::write(folder.path().join("clock"), jump).unwrap();
+        world.set(jump);
         until("it is said", async || {
             let acts = running.acts().await;
             acts.iter().any(|act| act.contains("nothing is fetched, listed or proven"))
@@ -423,18 +436,13 @@ async fn a_postgres_whose_clock_goes_back_moves_no_call() {
             running.acts().await.iter().any(|act| act.contains("sweep"))
         })
         .await;
-        assert_eq!((count(calls).await, vobiz.stats().total_requests()), (1, asked), "{jump}");
+        assert_eq!((world.count(calls).await, vobiz.stats().total_requests()), (1, asked), "{jump}");
 
-        std::fs::write(folder.path().join("clock"), "+0").unwrap();
-        until_is("the other one is swept", 2, async || count(calls).await).await;
+        world.set("+0");
+        until_is("the other one is swept", 2, async || world.count(calls).await).await;
         let today = "select count(*) from vobiz.cdr where start_time is not null and day_at > now() - interval '1 hour'";
-        assert_eq!(count(today).await, 2, "{jump}");
-        let still: DateTime<Utc> =
-            sqlx::query_scalar("select ledger_since from vobiz.account").fetch_one(&pool).await.unwrap();
-        assert_eq!(still, since, "{jump}: nobody owes the days of the wrong clock");
-        running.all_is_well().await;
-        running.end().await;
-        pool.close().await;
-        server.stop().await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(world.count(today).await, 2, "{jump}");
+        assert_eq!(world.instant(began).await, since, "{jump}: nobody owes the days of the wrong clock");
+        world.end_well().await;
     }
 }

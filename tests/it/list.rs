@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use chrono::SubsecRound as _;
 use rust_decimal::Decimal;
-use vobiz_cdr::simulator::{Answer, CallSpec, Faults, RequestKind, SimulatorOptions};
+use tokio_util::sync::CancellationToken;
+use vobiz_cdr::simulator::{Answer, CallSpec, Faults, ListFaults, RequestKind, SimulatorOptions};
+use vobiz_cdr::sweep::Sweeper;
+use vobiz_cdr::watch::metrics::Metrics;
 
 use crate::support::database::ACCOUNT;
-use crate::support::wait::until;
+use crate::support::wait::{in_the_end, until};
 use crate::support::world::{TOKEN, World, account_that_waits, credentials, options};
 use crate::sweep::{Drain, all_stored_once, outage};
 
@@ -105,6 +108,41 @@ async fn one_odd_row_costs_no_other_row_of_its_page() {
     assert_eq!(world.status(&other.call_id).await, "unreadable 1 alive");
     assert_eq!(world.pause_reason().await, "∅");
     world.end().await;
+}
+
+#[tokio::test]
+async fn a_page_that_holds_what_no_page_does_is_one_failure_and_not_a_million_rows() {
+    for (count, json) in [(1_000_000, None), (300, Some("{}")), (201, Some(r#"{"uuid":"a"}"#))] {
+        let lists = ListFaults { elements: Some((count, json)), ..ListFaults::default() };
+        let world = World::with(SimulatorOptions { lists, ..options() }).await;
+        world.vobiz.place_call(CallSpec::default());
+        let sweeper =
+            Sweeper::new(world.database.pool.clone(), world.accounts.clone(), Duration::ZERO, Metrics::new());
+        let swept = sweeper.sweep_if_due(&world.accounts[0], &CancellationToken::new()).await;
+        let said = swept.unwrap_err().to_string();
+        assert!(said.contains("more than") || said.contains("is paused"), "{count}: {said}");
+        assert_eq!(world.stored().await, 0);
+        assert_eq!(world.database.count("select count(*) from vobiz.unreadable_row").await, 0, "{count}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_claims_pages_without_end_is_read_all_the_same() {
+    // As its page is refused, it is read in parts: of as many rows as a page really has.
+    for claimed in [usize::try_from(u32::MAX).unwrap(), 1_000_000] {
+        let lists = ListFaults { claims_per_page: Some(claimed), ..ListFaults::default() };
+        let world = World::with(SimulatorOptions { lists, ..options() }).await;
+        for _ in 0..150 {
+            world.vobiz.place_call(CallSpec::default());
+        }
+        world.vobiz.refuse_page(ACCOUNT, Some(2));
+        let swept = in_the_end("the sweep ends", world.sweep()).await;
+        assert!(swept.rows >= 100, "{claimed}: {swept:?}");
+        let asked = world.vobiz.stats().requests_of(RequestKind::List);
+        assert!(asked < 100, "{claimed}: {asked} requests");
+        world.end().await;
+    }
 }
 
 #[tokio::test]

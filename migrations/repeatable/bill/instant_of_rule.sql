@@ -42,6 +42,14 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
           array_to_string(parts, '/'), to_char(wording::timestamp, 'FMDD FMMonth YYYY')
           using errcode = 'datetime_field_overflow', hint = format('Write the year first, as in %L.', to_char(wording::timestamp, 'YYYY-MM-DD'));
       end if;
+      -- IST is Israel's to Postgres, and CST America's: in India or China, nobody means that.
+      parts := regexp_match(wording, '[0-9\s]([A-Za-z]{2,6})\s*$');
+      if exists (select from pg_timezone_names n
+                 join pg_timezone_abbrevs b on b.abbrev = n.abbrev
+                 where n.name = zone and n.abbrev = upper(parts[1]) and b.utc_offset <> n.utc_offset) then
+        raise exception 'Postgres reads % as another zone than %', upper(parts[1]), zone
+          using errcode = 'datetime_field_overflow', hint = format('Write the zone by its name: %L.', to_char(wording::timestamp, 'YYYY-MM-DD HH24:MI ') || zone);
+      end if;
       begin
         perform (wording || ' UTC')::timestamptz;
         zoneless := true;

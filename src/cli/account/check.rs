@@ -52,7 +52,7 @@ pub(super) async fn run(settings: &VobizConfig, only: &[String], json: bool) -> 
         let checked = check(&client, tokens).await;
         all_work &= checked.works;
         if json {
-            output::stdout_line(&serde_json::to_string(&checked)?);
+            output::json_line(&serde_json::to_string(&checked)?);
         } else {
             let verdict = if checked.works { "works" } else { "does not work" };
             output::stdout_line(&format!("{} {verdict}: {}", checked.account_id, checked.says));

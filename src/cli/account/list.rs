@@ -33,7 +33,7 @@ pub(super) async fn run(args: &AccountArgs, json: bool) -> anyhow::Result<ExitCo
     let lines = side_by_side(configured.as_deref(), standings);
     if json {
         for line in &lines {
-            output::stdout_line(&serde_json::to_string(line)?);
+            output::json_line(&serde_json::to_string(line)?);
         }
         return Ok(ExitCode::SUCCESS);
     }

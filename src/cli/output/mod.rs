@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sqlx::error::DatabaseError;
 
+use crate::vobiz::{plain_json, plain_lines};
+
 /// The first failure to write data. A command prints in many places, and goes on: what it does is worth more than what it says of it.
 /// But it does not end well.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -67,14 +69,19 @@ pub(super) fn ended() -> Result<(), io::Error> {
     FAILED.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
-/// A line of data.
+/// A line of data for a person, or a table: a terminal obeys nothing that a record says.
 pub(super) fn stdout_line(line: &str) {
-    keep(write_all(format!("{line}\n").as_bytes()));
+    keep(write_all(format!("{}\n", plain_lines(line)).as_bytes()));
+}
+
+/// A line of JSON: what a terminal would obey is escaped, so it says the same.
+pub(super) fn json_line(json: &str) {
+    keep(write_all(format!("{}\n", plain_json(json)).as_bytes()));
 }
 
 /// A line for a person.
 pub(super) fn stderr_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", plain_lines(text));
 }
 
 /// An error and its causes, each once, in the words of Postgres where it is the one that complains.

@@ -57,11 +57,6 @@ fn laid_out(
     table
 }
 
-/// Text that may hold anything, as a terminal may be given it: no control character is obeyed.
-pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,10 +91,5 @@ mod tests {
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
             assert!(widest <= fits, "{width}: {widest}\n{text}");
         }
-    }
-
-    #[test]
-    fn a_terminal_obeys_nothing_that_a_record_says() {
-        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a [2Jb c");
     }
 }

@@ -1,8 +1,8 @@
 //! What a person must know to read the figures rightly, on stderr.
 
 use crate::cli::output::counted;
-use crate::cli::output::table::plain;
 use crate::reconcile::{Comparison, FileFacts, NotRead, TotalRows, UnclearNumber};
+use crate::vobiz::plain;
 
 /// Notes of one kind at most: a file may have hundreds of thousands of total rows.
 const SHOWN: usize = 20;
@@ -11,7 +11,7 @@ const SHOWN: usize = 20;
 pub(super) fn all(comparison: &Comparison, is_close: bool) -> Vec<String> {
     let mut notes = comparison.file.as_ref().map(of_file).unwrap_or_default();
     notes.extend(of_comparison(comparison, is_close));
-    notes.iter().map(|note| plain(note)).collect()
+    notes.iter().map(|note| plain(note).into_owned()).collect()
 }
 
 fn of_file(file: &FileFacts) -> Vec<String> {

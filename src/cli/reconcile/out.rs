@@ -34,8 +34,9 @@ impl OutFile {
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        let as_any_file = Permissions::from_mode(0o666);
-        let beside = Builder::new().prefix(".vobiz-cdr-").permissions(as_any_file).tempfile_in(folder)?;
+        // Phone numbers: who else may read them is for their owner to say.
+        let for_its_owner = Permissions::from_mode(0o600);
+        let beside = Builder::new().prefix(".vobiz-cdr-").permissions(for_its_owner).tempfile_in(folder)?;
         if let Some(found) = found {
             beside.as_file().set_permissions(found.permissions())?;
         }

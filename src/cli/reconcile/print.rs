@@ -6,6 +6,7 @@ use std::io::Write as _;
 use crate::cli::output::{self, table};
 use crate::db::reconcile::{ReconcileDifference, SIDES};
 use crate::reconcile::Comparison;
+use crate::vobiz::{plain, plain_json};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
@@ -51,7 +52,7 @@ fn summary(comparison: &Comparison) {
     if let (Some(from), Some(until)) = (comparison.from, comparison.until) {
         output::stdout_line(&format!("calls from {} until {}", time(Some(from)), time(Some(until))));
     }
-    output::stdout_line(&format!("accounts: {}", table::plain(&accounts)));
+    output::stdout_line(&format!("accounts: {}", plain(&accounts)));
     output::stdout_line(&format!("compared: {}\n", comparison.compared.join(", ")));
     let mut calls = table::open(["", "calls"], [1]);
     for (name, count) in [
@@ -82,7 +83,7 @@ fn summary(comparison: &Comparison) {
     for total in comparison.totals.iter().filter(|total| known(&total.what)) {
         let number = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
         sums.add_row([
-            table::plain(total.currency.as_deref().unwrap_or("-")),
+            plain(total.currency.as_deref().unwrap_or("-")).into_owned(),
             total.what.clone(),
             number(&total.here),
             number(&total.there),
@@ -104,15 +105,16 @@ fn page(rows: &[ReconcileDifference], by_line: bool) {
     }
     let mut page = table::open(&header, []);
     for row in rows {
-        let text = |text: Option<&str>| text.map_or_else(|| "-".into(), table::plain);
+        let text = |text: Option<&str>| text.map_or_else(|| "-".into(), |text| plain(text).into_owned());
         let differing = row.fields().map(|(field, here, there)| {
             format!(
                 "{field} {} here, {} there",
-                here.unwrap_or("nothing"),
-                there.map_or_else(|| "nothing".into(), table::plain)
+                here.map_or_else(|| "nothing".into(), plain),
+                there.map_or_else(|| "nothing".into(), plain)
             )
         });
-        let details: Vec<String> = differing.chain(row.why.as_deref().map(table::plain)).collect();
+        let details: Vec<String> =
+            differing.chain(row.why.as_deref().map(|why| plain(why).into_owned())).collect();
         let mut cells = vec![
             row.kind.replace('_', " "),
             text(row.call_id.as_deref()),
@@ -136,10 +138,10 @@ pub(super) async fn json(
 ) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(output::Stdout);
     let head = serde_json::to_string(comparison)?;
-    write!(out, "{},\"differences\":[", head.strip_suffix('}').unwrap_or(&head))?;
+    write!(out, "{},\"differences\":[", plain_json(head.strip_suffix('}').unwrap_or(&head)))?;
     let mut separator = "";
     while let Some(difference) = differences.try_next().await? {
-        write!(out, "{separator}{}", in_json(&difference))?;
+        write!(out, "{separator}{}", plain_json(&in_json(&difference).to_string()))?;
         separator = ",";
     }
     writeln!(out, "]}}")?;
@@ -182,7 +184,8 @@ impl<'a> List<'a> {
 
     /// Adds a call.
     pub(super) fn add(&mut self, row: &ReconcileDifference) -> csv::Result<()> {
-        let text = |text: &Option<String>| text.as_deref().map(table::plain).unwrap_or_default();
+        let text =
+            |text: &Option<String>| text.as_deref().map(|text| plain(text).into_owned()).unwrap_or_default();
         let differs: Vec<&str> = row.fields().map(|(field, _, _)| field).collect();
         let mut cells = vec![
             row.kind.clone(),

@@ -75,6 +75,21 @@ pub fn in_words(blockers: &[Blocker]) -> String {
     blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Which of some sessions are still in a transaction, as far as our role may see that; a prepared one (0) is taken to be.
+pub async fn still_there(connection: &mut PgConnection, pids: &[i32]) -> Result<Vec<i32>, sqlx::Error> {
+    if pids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!(
+        r#"select n.pid as "pid!" from unnest($1::int[]) as n (pid)
+           where n.pid = 0
+              or exists (select from pg_catalog.pg_stat_activity a where a.pid = n.pid and (a.state is null or a.xact_start is not null))"#,
+        pids
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// The sessions that ours wait for (or one of ours, by its process), the longest first. Who waits itself, behind another, is passed over
 /// for the one at the end.
 pub async fn blockers(connection: &mut PgConnection, of: Option<i32>) -> Result<Vec<Blocker>, sqlx::Error> {

@@ -197,7 +197,7 @@ const NO_FILE: &str = "a file that DATABASE_URL names is not there or cannot be 
 const VERSION_1: &str = "the certificate of Postgres is of X.509 version 1, which carries no names and is not taken (`openssl req -x509` \
                          without extensions, or `openssl x509 -req` without -extfile makes such): make one of version 3 with subjectAltName \
                          (`openssl x509 -req … -extfile FILE` with `subjectAltName=DNS:HOST`) and put it where ssl_cert_file of the server \
-                         says, or use sslmode=require without sslrootcert, which encrypts and believes any";
+                         says. No sslmode that encrypts takes one of version 1; on a network that is trusted, sslmode=disable does without";
 
 #[cfg(test)]
 mod tests {

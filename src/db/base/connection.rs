@@ -80,6 +80,11 @@ fn options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
         .log_statements(tracing::log::LevelFilter::Off))
 }
 
+/// Whether a `DATABASE_URL` can be read, and the files of its TLS are there; asks nobody.
+pub fn check_url(url: &str) -> Result<(), sqlx::Error> {
+    options(url, "check").map(drop)
+}
+
 /// What Postgres shows of our sessions begins so.
 const APPLICATION: &str = "vobiz-cdr";
 /// A connection that has been idle for so long is asked whether it lives before it is used.

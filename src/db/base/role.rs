@@ -73,25 +73,27 @@ pub struct Unlimited {
     pub cure: String,
 }
 
-/// Who reads as one of the reading roles, also by being a member of one, and has no limits in this database: of its own, or
-/// in all of them. What an operator has chosen is left alone.
+/// Who reads as one of the reading roles, also by being a member of one, and has not all limits in this database: of its own, or
+/// in all of them. What an operator has chosen is left alone. They are against accidents: a reader may set others in its session.
 async fn unlimited(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx::Error> {
     sqlx::query_as!(
         Unlimited,
         r#"select r.rolname as "name!",
-                  format('alter role %1$I in database %2$I set statement_timeout = ''120s''; '
-                         'alter role %1$I in database %2$I set idle_in_transaction_session_timeout = ''60s''; '
-                         'alter role %1$I in database %2$I set default_transaction_read_only = on;',
-                         r.rolname, current_database()) as "cure!"
+                  string_agg(format('alter role %I in database %I set %s = %L;', r.rolname, current_database(), l.name, l.value),
+                             ' ' order by l.place) as "cure!"
            from pg_catalog.pg_roles r
+           cross join (values (1, 'statement_timeout', '120s'), (2, 'idle_in_transaction_session_timeout', '60s'),
+                              -- A session that was forgotten keeps its place, and whatever it has locked.
+                              (3, 'idle_session_timeout', '30min'), (4, 'default_transaction_read_only', 'on')) as l (place, name, value)
            where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user
              and (pg_has_role(r.oid, 'vobiz_masked', 'usage') or pg_has_role(r.oid, 'vobiz_finance', 'usage'))
              and not pg_has_role(r.oid, 'vobiz_app', 'usage')
-             and (select count(distinct split_part(c.setting, '=', 1))
-                  from pg_catalog.pg_db_role_setting s cross join unnest(s.setconfig) as c (setting)
-                  where s.setrole = r.oid
-                    and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database d where d.datname = current_database()))
-                    and split_part(c.setting, '=', 1) in ('statement_timeout', 'idle_in_transaction_session_timeout')) < 2
+             and not exists (
+               select from pg_catalog.pg_db_role_setting s cross join unnest(s.setconfig) as c (setting)
+               where s.setrole = r.oid
+                 and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database d where d.datname = current_database()))
+                 and split_part(c.setting, '=', 1) = l.name)
+           group by r.rolname
            order by 1"#
     )
     .fetch_all(connection)
@@ -102,17 +104,13 @@ async fn unlimited(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx
 pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<Unlimited>, sqlx::Error> {
     for reader in unlimited(&mut *connection).await? {
         // A block takes no parameters.
-        sqlx::query!("select set_config('vobiz.reader', $1, false) as reader", reader.name)
+        sqlx::query!("select set_config('vobiz.cure', $1, false) as cure", reader.cure)
             .fetch_one(&mut *connection)
             .await?;
         sqlx::query!(
             "do $$
-             declare
-               words constant text := format('alter role %I in database %I set ', current_setting('vobiz.reader'), current_database());
              begin
-               execute words || 'statement_timeout = ''120s''';
-               execute words || 'idle_in_transaction_session_timeout = ''60s''';
-               execute words || 'default_transaction_read_only = on';
+               execute current_setting('vobiz.cure');
              exception
                -- Or the role was dropped meanwhile.
                when insufficient_privilege or undefined_object then null;
@@ -122,4 +120,20 @@ pub async fn limit_readers(connection: &mut PgConnection) -> Result<Vec<Unlimite
         .await?;
     }
     unlimited(connection).await
+}
+
+/// With what every login may still fill the disk, because the user who migrates may not take it away: what one with more rights has to
+/// run; none if nothing is left.
+pub async fn left_to_public(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select nullif(concat_ws(' ',
+           case when has_database_privilege('public', current_database(), 'temporary') then
+             format('revoke temporary on database %1$I from public; grant temporary on database %1$I to vobiz_finance, vobiz_app;',
+                    current_database()) end,
+           (select string_agg(format('revoke execute on function pg_catalog.%s from public;', maker), ' ' order by maker)
+            from unnest(array['lo_create(oid)', 'lo_creat(integer)', 'lo_from_bytea(oid, bytea)']) maker
+            where has_function_privilege('public', 'pg_catalog.' || maker, 'execute'))), '')"
+    )
+    .fetch_one(connection)
+    .await
 }

@@ -12,10 +12,10 @@ macro_rules! columns {
     ($layout:ident) => {
         $crate::vobiz::cdr_fields! {
             ($crate::db::base::columns::numbered) $layout: _; _;
-            // A row of a list that names no owner does not change the owner.
+            // A row of a list that names no owner does not change the owner, but that of a sub-account's own list.
             "account_id" "text": &str = |row| row.account_id().as_str(); {
                 {"n.account_id"}
-                {"account_id = case when $1 = 2 and excluded.account_id = excluded.listed_by
+                {r"account_id = case when $1 = 2 and excluded.account_id = excluded.listed_by and excluded.listed_by not like 'SA\_%'
                                     then c.account_id else excluded.account_id end"}
                 {"c.account_id is distinct from n.account_id"}
             }

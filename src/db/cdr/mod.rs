@@ -101,6 +101,11 @@ impl Incoming {
         self.cdr.account_id.as_ref().unwrap_or(&self.listed_by)
     }
 
+    /// A sub-account's own list or record of its own call.
+    fn is_of_sub_account_itself(&self) -> bool {
+        self.account_id() == &self.listed_by && self.listed_by.as_str().starts_with("SA_")
+    }
+
     /// The same as a record of its own, beside one that has its uuid and another number.
     fn as_further_record(&self, vobiz_id: i64) -> Self {
         let mut row = self.clone();
@@ -179,7 +184,7 @@ async fn upsert_distinct<'a>(
 
     let stored = revision::stored(connection, &known).await?;
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
-    let (mut incomplete, mut escaped) = (vec![], vec![]);
+    let (mut incomplete, mut escaped, mut own) = (vec![], vec![], vec![]);
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
@@ -189,7 +194,15 @@ async fn upsert_distinct<'a>(
             further.push((row, its));
             continue;
         }
-        match decide_row(stored, row) {
+        let decision = decide_row(stored, row);
+        let is_anothers = stored.owner != row.account_id().as_str();
+        if stored.gives_way_to(row)
+            && (decision == VersionDecision::Older || decision == VersionDecision::Known && is_anothers)
+        {
+            own.push((row, stored.revision + 1));
+            continue;
+        }
+        match decision {
             VersionDecision::Known => confirm.push(row),
             VersionDecision::Older => {
                 if !revision::contains(connection, row).await? {
@@ -213,9 +226,13 @@ async fn upsert_distinct<'a>(
             }
         }
     }
-    done.revised += replace.len() + merge.len();
-    done.unchanged += rows.len() - new.len() - further.len() - replace.len() - merge.len();
+    done.revised += replace.len() + merge.len() + own.len();
+    done.unchanged += rows.len() - new.len() - further.len() - replace.len() - merge.len() - own.len();
     revision::append(connection, &kept).await?;
+    revision::append_overruling(connection, &own).await?;
+    for (row, _) in own {
+        if row.complete { replace.push(row) } else { merge.push(row) }
+    }
     let older: Vec<&str> = kept
         .iter()
         .map(|(row, _)| *row)

@@ -19,19 +19,24 @@ pub(super) struct Stored {
     pub(super) payload: Option<Payload>,
     pub(super) complete: bool,
     pub(super) listed_by: String,
-    /// Its owner is an account that is asked by itself, and this is what it showed.
+    /// Whose the call is.
+    pub(super) owner: String,
+    /// Its owner is a sub-account that is asked by itself, and this is what it showed.
     pub(super) by_owner: bool,
     /// The number of the record; `None` if no version of it said one.
     pub(super) vobiz_id: Option<i64>,
 }
 
 impl Stored {
-    /// The list of another account, as of the parent, says something else than that of the call's own account, of the same state of the
-    /// record. Neither is newer, and each check of either would change what is billed: what its own account shows is.
+    /// The list of another account, as of the parent, says something of a call that a sub-account's own list has shown. Each check of either
+    /// would change what is billed, and whose the call is: what its own list shows is billed, whichever claims to be newer.
     pub(super) fn is_contradicted_by_another_list(&self, row: &Incoming) -> bool {
-        self.by_owner
-            && row.listed_by.as_str() != self.listed_by
-            && row.cdr.fields.updated_at <= self.version.updated_at
+        self.by_owner && row.listed_by.as_str() != self.listed_by
+    }
+
+    /// A sub-account's own list shows the call, and what is shown is what another list said of it.
+    pub(super) fn gives_way_to(&self, row: &Incoming) -> bool {
+        row.is_of_sub_account_itself() && !self.by_owner && row.listed_by.as_str() != self.listed_by
     }
 
     /// The same once a list row was laid over it. Building anew counts it as the next version.
@@ -45,6 +50,7 @@ impl Stored {
             payload: None,
             complete: false,
             listed_by: row.listed_by.as_str().to_owned(),
+            owner: self.owner.clone(),
             by_owner: self.by_owner,
             vobiz_id: row.cdr.fields.vobiz_id.or(self.vobiz_id),
         }
@@ -59,8 +65,8 @@ pub(super) async fn stored(
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
-        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id,
-                  c.listed_by = c.account_id
+        r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id, c.account_id,
+                  c.listed_by = c.account_id and c.account_id like 'SA\_%'
                     and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null) as "by_owner!",
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
@@ -90,6 +96,7 @@ pub(super) async fn stored(
                 payload: row.payload.map(Payload::new),
                 complete: row.source.as_deref() == Some("single"),
                 listed_by: row.listed_by,
+                owner: row.account_id,
                 by_owner: row.by_owner,
                 vobiz_id: row.vobiz_id,
             };

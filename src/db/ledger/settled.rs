@@ -348,6 +348,15 @@ pub async fn reopen_of_sums(connection: &mut PgConnection, wrong: &[WrongSpan]) 
     )
     .fetch_all(&mut *connection)
     .await?;
+    // What was found when they were compared, and is right from now on.
+    sqlx::query!(
+        "update vobiz.provider_day d set check_at = vobiz.now(), tries = 0
+         from (select d.account_id, d.day from vobiz.provider_day d join vobiz.ledger_check k on k.id = d.check_id
+               where d.state = 'differs' and k.wrong_sums > 0 order by d.account_id, d.day for no key update of d) n
+         where d.account_id = n.account_id and d.day = n.day"
+    )
+    .execute(&mut *connection)
+    .await?;
     let days: Vec<(&str, NaiveDate)> = found.iter().map(|row| (row.account_id.as_str(), row.day)).collect();
     let reopened = reopen_days(&mut *connection, &days, None).await?;
     sqlx::query!(
@@ -411,7 +420,7 @@ pub async fn reopen_of_noted(connection: &mut PgConnection, day: NaiveDate) -> R
 }
 
 /// Has days compared again that are settled and not what was listed; until then they are reopened, and no bill goes past them. One that
-/// settled again after [`MOST_REOPENINGS`] is left to a person: `verify` tells of it.
+/// settled again after `MOST_REOPENINGS` is left to a person: `verify` tells of it.
 pub async fn reopen(
     connection: &mut PgConnection,
     differences: &[SettledDifference],

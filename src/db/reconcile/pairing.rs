@@ -33,13 +33,6 @@ pub struct Closeness {
     pub tolerance: Option<Numeric>,
 }
 
-impl Closeness {
-    /// What one amount may be off because it was rounded: half a unit of the last decimal.
-    pub fn rounding(&self) -> Option<Numeric> {
-        self.decimals.and_then(|decimals| format!("5e-{}", usize::from(decimals) + 1).parse().ok())
-    }
-}
-
 /// How rows that do not name a call of ours are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Matching {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::Days;
 use vobiz_cdr::db::ledger::status;
 use vobiz_cdr::db::retirement;
+use vobiz_cdr::simulator::Answer;
 use vobiz_cdr::vobiz::AccountId;
 
 use crate::ledger::backfill::{command, history, list, place, start};
@@ -164,6 +165,27 @@ async fn calls_that_no_settled_day_proves_are_named_and_stay_unproven() {
         database.count(&format!("select count(*) from vobiz.billable_day where day >= '{today}'")).await,
         0
     );
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_quotes_vobiz_moves_no_cursor_and_turns_no_line_round() {
+    let world = World::new().await;
+    let hidden = "\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\n2026 INFO forged";
+    for answer in [Answer::Status(422, format!("no {hidden}")), Answer::Status(401, hidden.into())] {
+        world.vobiz.script_account(ACCOUNT, Some(answer));
+        for arguments in [
+            &["account", "check"][..],
+            &["account", "check", "--json"],
+            &["reconcile", "--day", "2026-03-01"],
+        ] {
+            let said = command(&world, arguments);
+            let said = said.stdout + &said.stderr;
+            assert!(said.chars().all(|c| c == '\n' || !vobiz_cdr::vobiz::is_hidden(c)), "{said:?}");
+            assert!(!said.lines().any(|line| line.starts_with("2026 INFO forged")), "{said}");
+        }
+    }
+    world.vobiz.script_account(ACCOUNT, None);
     world.end().await;
 }
 

@@ -112,3 +112,46 @@ async fn dead_letters_are_closed_with_a_reason_and_what_lives_stays() {
     assert_eq!(database.lease(10).await.len(), 2);
     database.every_certain_call_is_somewhere().await;
 }
+
+/// What no word of Vobiz's may do to a reader: clear the screen, ring, turn the line round, hide.
+const HIDDEN: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{202e}\u{200b}\u{2028}\u{e0041}";
+
+#[tokio::test]
+async fn what_vobiz_says_is_shown_and_not_obeyed() {
+    let database = Database::new().await;
+    database
+        .run(&format!(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, due_at, attempts, failures, error_class,
+                                          last_error, first_failed_at, dead_at, last_body)
+             select 'call-' || n, 'MA_TESTAB12', true, true, now(), 5, 5, case when n = 1 then 'unreadable' else 'unavailable' end,
+                    'bad: {HIDDEN}end', now(), case when n = 1 then now() end, convert_to('one{HIDDEN}\ncall   call-9', 'UTF8')
+             from generate_series(1, 2) n"
+        ))
+        .await;
+    let dead_letters = |arguments: &[&str]| {
+        run(program(&[&["dead-letters"], arguments].concat()).env("DATABASE_URL", &database.url))
+    };
+    let is_plain = |text: &str| text.chars().all(|c| c == '\n' || !vobiz_cdr::vobiz::is_hidden(c));
+    for arguments in [
+        &["list"][..],
+        &["list", "--owed"],
+        &["show", "call-1"],
+        &["list", "--json"],
+        &["show", "call-1", "--json"],
+    ] {
+        let done = dead_letters(arguments);
+        assert!(done.status.success() && is_plain(&done.stdout), "{arguments:?}: {:?}", done.stdout);
+        let (said, json) = (done.stdout, arguments.contains(&"--json"));
+        if json {
+            let line: serde_json::Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(line["last_error"], format!("bad: {HIDDEN}end"), "JSON says the same");
+        } else {
+            assert!(
+                said.contains(r"bad: \u{1b}[2J\u{7}\u{9b}31m\u{202e}\u{200b}\u{2028}\u{e0041}end"),
+                "{said}"
+            );
+        }
+    }
+    let show = dead_letters(&["show", "call-1"]).stdout;
+    assert_eq!(show.lines().filter(|line| line.starts_with("call ")).count(), 1, "{show}");
+}

@@ -1,5 +1,7 @@
 //! `export`: the itemised calls of a customer, added up and proven.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -58,6 +60,11 @@ async fn an_export_is_split_added_up_and_proves_itself() {
         done.stderr
     );
     let manifest = read(&dir, "unassigned-2026-03.sha256");
+    for file in fs::read_dir(&dir).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}: phone numbers are for their owner", file.path().display());
+    }
     assert_eq!(manifest.lines().count(), 3);
     for line in manifest.lines() {
         let (hash, name) = line.split_once("  ").unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::process::{Serve, free_port, program, run};
+use crate::support::wait::until_some_blocking;
 use crate::support::world::TOKEN;
 
 #[test]
@@ -122,6 +123,90 @@ fn check_shows_what_is_in_force_and_no_secret() {
     let wrong = run(program(&["serve", "--check"]).env("CDR_SWEEP_INTERVAL", "soon"));
     assert_eq!(wrong.status.code(), Some(2));
     assert!(wrong.stderr.contains("CDR_SWEEP_INTERVAL") && wrong.stdout.is_empty());
+}
+
+#[test]
+fn a_database_url_that_cannot_be_read_is_a_wrong_setting() {
+    for (url, said) in [
+        ("postgres://cdr:pass-word@db.example.com:port/cdr", "invalid port number"),
+        ("postgres://cdr:pass-word@db.example.com/cdr?sslmode=verify", "verify"),
+        ("postgres://cdr:pass-word@[::1/cdr", "invalid IPv6 address"),
+        (
+            "postgres://cdr:pass-word@db.example.com/cdr?sslmode=verify-full&sslrootcert=/nowhere.pem",
+            "/nowhere.pem",
+        ),
+    ] {
+        for arguments in [&["serve", "--check"][..], &["serve"], &["migrate", "status"]] {
+            let finished = run(program(arguments)
+                .env("DATABASE_URL", url)
+                .env("VOBIZ_AUTH_ID", ACCOUNT)
+                .env("VOBIZ_AUTH_TOKEN", TOKEN)
+                .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz"));
+            assert_eq!((finished.status.code(), &*finished.stdout), (Some(2), ""), "{}", finished.stderr);
+            let words = &finished.stderr;
+            assert!(words.contains("DATABASE_URL: ") && words.contains(said), "{arguments:?}: {words}");
+            assert!(!words.contains("pass-word"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_warned_of() {
+    let with = |arguments: &[&str]| {
+        let mut command = program(&[&["serve", "--check"], arguments].concat());
+        command
+            .env("CDR_CALLBACK_URL", "https://calls.example.com/callbacks/vobiz")
+            .env("VOBIZ_AUTH_ID", ACCOUNT);
+        if !arguments.contains(&"--auth-token") {
+            command.env("VOBIZ_AUTH_TOKEN", TOKEN);
+        }
+        let finished = run(&mut command);
+        assert!(finished.status.success(), "{}", finished.stderr);
+        finished.stderr
+    };
+    for (arguments, instead) in [
+        (&["--auth-token", "tok_on_the_line"][..], "VOBIZ_AUTH_TOKEN_FILE"),
+        (&["--callback-secret", "secret-on-the-line"], "CDR_CALLBACK_SECRET_FILE"),
+        (&["--database-url", "postgres://a:on-the-line@b/c"], "DATABASE_URL_FILE"),
+    ] {
+        let said = with(arguments);
+        assert!(said.contains(&format!("{} stands on the command line", arguments[0])), "{said}");
+        assert!(
+            said.contains(instead) && !said.contains("on-the-line") && !said.contains("on_the_line"),
+            "{said}"
+        );
+    }
+    assert_eq!(with(&["--database-url", "postgres://a@b/c", "--max-rps", "7"]), "", "no secret is in it");
+    // Of every command.
+    let listed = run(program(&["account", "check", "--auth-token", "tok_on_the_line"])
+        .env("VOBIZ_AUTH_ID", ACCOUNT)
+        .env("VOBIZ_API_URL", "http://127.0.0.1:9"));
+    assert!(listed.stderr.contains("--auth-token stands on the command line"), "{}", listed.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_a_process_of_ours_is_nobody_elses() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    // As an ordinary user: what /proc shows of a process that is not dumpable is root's, and no core of it is dumped. A program that
+    // cannot be read would be as closed by itself.
+    let folder = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("vobiz-cdr");
+    std::fs::copy(env!("CARGO_BIN_EXE_vobiz-cdr"), &copy).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (port, mut command) = (free_port(), std::process::Command::new(&copy));
+    command.args(["simulate", "--listen", &format!("127.0.0.1:{port}")]).stderr(std::process::Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534).current_dir("/");
+    }
+    let mut child = command.spawn().unwrap();
+    until_some_blocking("it answers", || std::net::TcpStream::connect(("127.0.0.1", port)));
+    let owner = std::fs::metadata(format!("/proc/{}/mem", child.id())).map(|memory| memory.uid());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(owner.unwrap(), 0);
 }
 
 #[test]

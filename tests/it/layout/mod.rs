@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sweep", &["list", "account", "db", "watch"]),
     ("ledger", &["list", "account", "db", "vobiz", "watch"]),
     ("reconcile", &["db::reconcile", "vobiz"]),
-    ("ops", &["account", "db", "watch"]),
+    ("ops", &["account", "db", "vobiz", "watch"]),
     ("serve", &["account", "config", "db", "fetch", "ledger", "ops", "receive", "sweep", "vobiz", "watch"]),
     (
         "cli",
@@ -80,7 +80,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const SHARED_BY_COMMANDS: &[&str] = &["accounts", "args", "csv", "database", "output", "range", "signals"];
 
 /// What else of `cli` is no subcommand.
-const NO_COMMANDS: &[&str] = &["logs"];
+const NO_COMMANDS: &[&str] = &["logs", "secrets"];
 
 /// Tests of no one room, and what they are of.
 const WHOLE: [(&str, &str); 6] = [

@@ -335,6 +335,31 @@ async fn a_column_of_the_calls_reaches_every_view_and_none_is_dropped() {
     assert_eq!(db.text(oids).await, before);
 }
 
+/// Tables that the service never deletes from, and an operator edits as its role.
+const EDITED: [&str; 3] = ["customer_rule", "hangup_cause", "prefix"];
+
+#[test]
+fn the_service_may_delete_where_it_does_and_nowhere_else() {
+    let text = text();
+    let rust = super::source::Source::all("src").into_iter().map(|source| source.text);
+    let all: Vec<String> = rust.chain(text.iter().map(|(_, sql)| acting(sql))).collect();
+    let word =
+        |rest: &str| -> String { rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect() };
+    let deleted: BTreeSet<String> = all
+        .iter()
+        .flat_map(|text| {
+            text.match_indices("delete from vobiz.").map(|(at, found)| word(&text[at + found.len()..]))
+        })
+        .chain(EDITED.map(str::to_owned))
+        .collect();
+    let grants = text.iter().find(|(file, _)| file == "grants.sql").map(|(_, sql)| acting(sql)).unwrap();
+    let (_, granted) = grants.split_once("grant delete on").unwrap();
+    let (granted, _) = granted.split_once("to vobiz_app;").unwrap();
+    let granted: BTreeSet<String> =
+        granted.split(',').map(|table| word(table.trim().trim_start_matches("vobiz."))).collect();
+    assert_eq!(granted, deleted, "see `grant delete on` in migrations/repeatable/grants.sql");
+}
+
 #[test]
 fn nothing_rests_on_a_lock_that_any_login_can_take() {
     let ours = super::source::Source::all("src")

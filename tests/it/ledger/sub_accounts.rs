@@ -20,6 +20,15 @@ use crate::support::world::{TOKEN, account, credentials, fetcher, noon};
 const SUB: &str = "SA_TESTCD34";
 const SUB_TOKEN: &str = "tok_sub_91e04c77ab35d2f8";
 
+/// A main account and its sub-account at a Vobiz that is so else.
+async fn parent_and_sub(options: SimulatorOptions) -> Simulator {
+    let accounts = vec![
+        simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
+        simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
+    ];
+    Simulator::start(SimulatorOptions { accounts, day_zone: 330, ..options }).await.unwrap()
+}
+
 /// Makes it noon in India, and the ledger of the accounts begin with the day before yesterday; returns that instant.
 async fn ledger_world(database: &Database, vobiz: &Simulator, ids: &[&str]) -> DateTime<Utc> {
     let ids: Vec<AccountId> = ids.iter().map(|id| AccountId::new(id).unwrap()).collect();
@@ -66,17 +75,8 @@ async fn states(database: &Database) -> Vec<String> {
 async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
     for sees in [false, true] {
         let database = Database::new().await;
-        let vobiz = Simulator::start(SimulatorOptions {
-            accounts: vec![
-                simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
-                simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
-            ],
-            day_zone: 330,
-            parent_sees_subs: sees,
-            ..SimulatorOptions::default()
-        })
-        .await
-        .unwrap();
+        let vobiz =
+            parent_and_sub(SimulatorOptions { parent_sees_subs: sees, ..SimulatorOptions::default() }).await;
         let began = ledger_world(&database, &vobiz, &[ACCOUNT, SUB]).await;
         for hour in 1..4 {
             place(&vobiz, ACCOUNT, began + TimeDelta::hours(hour));
@@ -146,18 +146,12 @@ async fn a_parents_list_that_repeats_its_subs_calls_counts_none_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_parents_list_says_of_a_subs_call_does_not_change_what_the_subs_own_list_says() {
     let database = Database::new().await;
-    let vobiz = Simulator::start(SimulatorOptions {
-        accounts: vec![
-            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
-            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
-        ],
-        day_zone: 330,
+    let vobiz = parent_and_sub(SimulatorOptions {
         parent_sees_subs: true,
         lists: simulator::ListFaults { doubles_cost_of_subs: true, ..simulator::ListFaults::default() },
         ..SimulatorOptions::default()
     })
-    .await
-    .unwrap();
+    .await;
     let began = ledger_world(&database, &vobiz, &[ACCOUNT, SUB]).await;
     for hour in 1..3 {
         vobiz.place_call(CallSpec {
@@ -194,17 +188,8 @@ async fn what_a_parents_list_says_of_a_subs_call_does_not_change_what_the_subs_o
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_sub_account_that_is_not_configured_are_held_against_its_parents_list() {
     let database = Database::new().await;
-    let vobiz = Simulator::start(SimulatorOptions {
-        accounts: vec![
-            simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
-            simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
-        ],
-        day_zone: 330,
-        parent_sees_subs: true,
-        ..SimulatorOptions::default()
-    })
-    .await
-    .unwrap();
+    let vobiz =
+        parent_and_sub(SimulatorOptions { parent_sees_subs: true, ..SimulatorOptions::default() }).await;
     let began = ledger_world(&database, &vobiz, &[ACCOUNT]).await;
     place(&vobiz, ACCOUNT, began + TimeDelta::hours(1));
     place(&vobiz, SUB, began + TimeDelta::hours(2));
@@ -372,16 +357,7 @@ async fn the_path_of_a_sub_account_bills_nobody_but_itself_and_a_configured_acco
     ] {
         let case = format!("{owner}, {above_too}");
         let database = Database::new().await;
-        let vobiz = Simulator::start(SimulatorOptions {
-            accounts: vec![
-                simulator::SimulatedAccount::new(ACCOUNT, TOKEN),
-                simulator::SimulatedAccount::new(SUB, SUB_TOKEN).under(ACCOUNT, TOKEN),
-            ],
-            day_zone: 330,
-            ..SimulatorOptions::default()
-        })
-        .await
-        .unwrap();
+        let vobiz = parent_and_sub(SimulatorOptions::default()).await;
         let ids = if above_too { vec![ACCOUNT, SUB] } else { vec![SUB] };
         let began = ledger_world(&database, &vobiz, &ids).await;
         place(&vobiz, SUB, began + TimeDelta::hours(1));

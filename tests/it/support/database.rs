@@ -176,6 +176,18 @@ impl Database {
         sqlx::query_scalar("select vobiz.now()").fetch_one(&self.pool).await.unwrap()
     }
 
+    /// The URL of a role that logs in, with the settings that its sessions begin with.
+    pub(crate) fn url_as(&self, role: &str) -> String {
+        let (scheme, rest) = self.url.split_once("://").unwrap();
+        let (who, place) = rest.split_once('@').unwrap_or(("", rest));
+        let join = if place.contains('?') { '&' } else { '?' };
+        if who.is_empty() {
+            format!("{scheme}://{place}{join}user={role}")
+        } else {
+            format!("{scheme}://{role}@{place}")
+        }
+    }
+
     /// A connection for one piece of work.
     pub(crate) async fn connection(&self) -> PoolConnection<Postgres> {
         self.pool.acquire().await.unwrap()

@@ -358,18 +358,6 @@ async fn a_file_that_is_no_list_is_named_and_never_shown() {
     }
 }
 
-/// The URL of a role that logs in, with the settings that its sessions begin with.
-fn as_role(db: &Database, role: &str) -> String {
-    let (scheme, rest) = db.url.split_once("://").unwrap();
-    let (who, place) = rest.split_once('@').unwrap_or(("", rest));
-    let join = if place.contains('?') { '&' } else { '?' };
-    if who.is_empty() {
-        format!("{scheme}://{place}{join}user={role}")
-    } else {
-        format!("{scheme}://{role}@{place}")
-    }
-}
-
 #[tokio::test]
 async fn finance_may_compare_and_what_could_not_be_done_is_no_answer() {
     let db = with_roles().await;
@@ -379,7 +367,7 @@ async fn finance_may_compare_and_what_could_not_be_done_is_no_answer() {
     let as_finance = |text: String, more: &[&str]| {
         std::fs::write(&path, text).unwrap();
         let mut command = program(&[&["reconcile", "--csv", path.to_str().unwrap()], more].concat());
-        run(command.env("DATABASE_URL", as_role(&db, "vobiz_finance")))
+        run(command.env("DATABASE_URL", db.url_as("vobiz_finance")))
     };
     let equal = as_finance(rows("ab"), &[]);
     assert_eq!(equal.status.code(), Some(0), "{}", equal.stderr);
@@ -387,11 +375,11 @@ async fn finance_may_compare_and_what_could_not_be_done_is_no_answer() {
     assert_eq!(differs.status.code(), Some(1), "{}", differs.stderr);
     assert!(differs.stdout.contains("missing there"), "{}", differs.stdout);
 
-    let repair = run(program(&["verify", "--repair"]).env("DATABASE_URL", as_role(&db, "vobiz_finance")));
+    let repair = run(program(&["verify", "--repair"]).env("DATABASE_URL", db.url_as("vobiz_finance")));
     assert_eq!(repair.status.code(), Some(1), "{}", repair.stderr);
     assert!(repair.stderr.contains("what writes (verify --repair, "), "{}", repair.stderr);
     let refused =
-        run(program(&["reconcile", "--csv", EXPORT]).env("DATABASE_URL", as_role(&db, "vobiz_masked")));
+        run(program(&["reconcile", "--csv", EXPORT]).env("DATABASE_URL", db.url_as("vobiz_masked")));
     assert_eq!(refused.status.code(), Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("permission denied"), "{}", refused.stderr);
     let gone = "postgres://nobody@127.0.0.1:1/nothing";

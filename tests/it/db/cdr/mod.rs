@@ -1,6 +1,7 @@
 //! A CDR and its versions.
 
 mod change;
+mod owner;
 mod reading;
 mod version;
 mod write;

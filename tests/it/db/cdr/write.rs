@@ -30,7 +30,7 @@ fn samples(kind: &str) -> Vec<String> {
 /// The rows of a page of the list.
 fn rows_of(page: &str, requested_at: DateTime<Utc>) -> Vec<Incoming> {
     let rows = decode_list(page.as_bytes(), HomeCountry::INDIA).unwrap().rows;
-    rows.into_iter().map(|row| incoming(row.unwrap(), requested_at, false)).collect()
+    rows.into_iter().map(|row| incoming(*row.unwrap(), requested_at, false)).collect()
 }
 
 /// The column of a key of Vobiz's.
