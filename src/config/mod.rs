@@ -116,6 +116,9 @@ pub struct ServeArgs {
     /// New calls a minute and account that unproven callbacks may owe
     #[arg(long, env = "CDR_MAX_SPECULATIVE_PER_MINUTE", default_value = "600", value_name = "N")]
     pub max_speculative_per_minute: String,
+    /// Connections to the public port that one address may hold; 0 for no limit, as behind a proxy that has limits of its own
+    #[arg(long, env = "CDR_CONNECTIONS_PER_ADDRESS", default_value = "256", value_name = "N")]
+    pub connections_per_address: String,
     /// Time zone of billing days; must equal the one in the database [default: the one in the database]
     #[arg(long, env = "CDR_BILLING_ZONE", value_name = "ZONE")]
     pub billing_zone: Option<String>,
@@ -157,6 +160,8 @@ pub struct ServeConfig {
     pub concurrency: u32,
     /// Cap on speculative calls.
     pub max_speculative_per_minute: u32,
+    /// Connections that one address may hold at the public port; `None` sets no limit.
+    pub connections_per_address: Option<usize>,
     /// Longest wait for one answer.
     pub request_timeout: Duration,
     /// Billing zone that the database must have.
@@ -198,6 +203,11 @@ impl ServeArgs {
             "write a number",
             self.max_speculative_per_minute.parse(),
         );
+        let connections_per_address: Option<usize> = wrong.read(
+            "CDR_CONNECTIONS_PER_ADDRESS",
+            "write a number, or 0 for no limit",
+            self.connections_per_address.parse(),
+        );
         let migrate = self
             .migrate
             .as_ref()
@@ -229,10 +239,11 @@ impl ServeArgs {
             );
         }
         let complete = (first_fetch_delay, sweep_interval, addresses, concurrency);
-        let complete = (complete, max_speculative_per_minute, policy, vobiz);
+        let complete = (complete, max_speculative_per_minute, connections_per_address, policy, vobiz);
         let (
             (Some(first_fetch_delay), Some(sweep_interval), Some((listen, ops_listen)), Some(concurrency)),
             Some(max_speculative_per_minute),
+            Some(connections_per_address),
             Some(policy),
             Some(VobizConfig { accounts, api_url, proxy, request_timeout }),
         ) = complete
@@ -258,6 +269,7 @@ impl ServeArgs {
             sweep_interval,
             concurrency,
             max_speculative_per_minute,
+            connections_per_address: Some(connections_per_address).filter(|most| *most > 0),
             request_timeout,
             billing_zone: self.billing_zone.clone(),
             home_country,

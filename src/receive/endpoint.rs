@@ -1,34 +1,33 @@
-//! The endpoint: routes, proof and policy. A handler cannot be given a callback that the policy refuses.
+//! The endpoint: proof and policy. A handler cannot be given a callback that the policy refuses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
+use super::body::{BODY_LIMIT, Bodies, UnreadBody, stated_length};
 use super::differs::Destination;
 use super::group_commit::{COMMIT_WITHIN, GroupCommit};
 use super::refusal::Refusals;
+use super::search::Search;
+use super::unproven::{Unproven, cut};
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
+use crate::vobiz::signature::{BodySignature, LONGEST_SIGNED_BODY, Proven};
 use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
 use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
-/// Longest body, in bytes. A captured hang-up has 674.
-const BODY_LIMIT: usize = 256 * 1024;
-/// A body that takes longer is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a refused callback, bytes of the query and of the body that are kept.
+const REFUSED_BYTES: usize = 4 * 1024;
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
 const _: () = assert!(
@@ -56,7 +55,10 @@ pub struct Endpoint {
     group_commit: GroupCommit,
     nonces: Mutex<Nonces>,
     refusals: Refusals,
-    metrics: Metrics,
+    unproven: Unproven,
+    bodies: Bodies,
+    search: Search,
+    pub(super) metrics: Metrics,
 }
 
 impl Endpoint {
@@ -67,6 +69,9 @@ impl Endpoint {
             group_commit,
             nonces: Mutex::new(Nonces::default()),
             refusals: Refusals::default(),
+            unproven: Unproven::default(),
+            bodies: Bodies::default(),
+            search: Search::default(),
             metrics,
         })
     }
@@ -77,7 +82,7 @@ impl Endpoint {
     }
 
     /// Counts a refusal, keeps how it differs from what is configured, and says whether to keep it in the sample.
-    fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
+    pub(super) fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
         self.metrics.arrivals.count(Arrival::Refused(refusal));
         self.metrics.arrivals.differs(refusal, came.differs(refusal, configured));
         if Refusal::TURNED_AWAY.contains(&refusal) {
@@ -91,58 +96,13 @@ impl Endpoint {
     }
 }
 
-/// The public port: the callback path and `/healthz`, nothing else.
-pub fn router(endpoint: Arc<Endpoint>) -> Router {
-    let callback = get(receive).post(receive);
-    Router::new()
-        .route("/callbacks/vobiz", callback.clone())
-        .route("/callbacks/vobiz/", callback.clone())
-        .route("/callbacks/vobiz/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{secret}/", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}/", callback)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&endpoint), count))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(no_such_path)
-        .with_state(endpoint)
-}
-
-/// Counts what callbacks are answered, and how long it takes.
-async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let response = next.run(request).await;
-    let result = match response.status() {
-        StatusCode::OK => "committed",
-        StatusCode::FORBIDDEN => "refused",
-        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-        _ => "bad_request",
-    };
-    endpoint.metrics.callbacks.with_label_values(&[result]).inc();
-    match result {
-        "committed" => endpoint.metrics.arrivals.count(Arrival::Accepted),
-        "unavailable" => endpoint.metrics.arrivals.count(Arrival::Unavailable),
-        // Counted by its reason.
-        "refused" => {}
-        _ => endpoint.metrics.arrivals.count(Arrival::BadRequest),
-    }
-    endpoint.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
-    response
-}
-
-/// A slip in a URL at Vobiz loses callbacks, so it is counted and logged. Any other path that strangers ask for is not.
-async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri, headers: HeaderMap) -> StatusCode {
-    if uri.path().starts_with("/callback") {
-        endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
-        endpoint.count(Refusal::WrongPath, &Destination::of(&headers, &uri), &[]);
-    }
-    StatusCode::NOT_FOUND
-}
-
 /// The handler: 200 once the callback is committed, 503 if that cannot be or takes too long.
-async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
-    let VerifiedCallback { entry, owed } = callback;
-    let id = entry.id;
+pub(super) async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
+    let VerifiedCallback { id, entry, owed } = callback;
+    if entry.is_none() && owed.is_none() {
+        // One of many that prove nothing: it is counted.
+        return StatusCode::OK.into_response();
+    }
     match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.submit(entry, owed)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => {
@@ -157,13 +117,15 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallba
     }
 }
 
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
 }
 
 /// A callback that is let in: its proof was checked by the policy, and it was read as far as it can be.
-struct VerifiedCallback {
-    entry: CallbackEntry,
+pub(super) struct VerifiedCallback {
+    id: Uuid,
+    /// What goes into the log: of an unproven one not always something.
+    entry: Option<CallbackEntry>,
     owed: Option<Owed>,
 }
 
@@ -172,45 +134,59 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
 
     async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
+        if stated_length(&parts.headers).is_some_and(|length| length > BODY_LIMIT) {
+            return Err(UnreadBody::TooLong(Vec::new()).into_response());
+        }
         let settings = endpoint.settings();
         let path = CallbackPath::of(&mut parts, endpoint, &settings).await;
-        let body = read(body).await?;
-        let received = ReceivedCallback {
-            id: Uuid::now_v7(),
-            callback: callback::parse(parts.uri.query(), &body),
-            remote_address: parts
-                .extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|ConnectInfo(address)| address.ip().to_string()),
-            query: parts.uri.query().map(|query| query.replace('\0', "")),
-            body,
+        let came = Destination::of(&parts.headers, &parts.uri);
+        // Whoever knows neither a token nor the secret has nothing read that need not be.
+        let by_url = settings.verifier.signed_url(&parts.headers);
+        let by_head = by_url.is_some() || path.secret_is_ours;
+        let by_body = BodySignature::of(&parts.headers).filter(|_| !by_head);
+        let limit = match (&by_body, settings.policy) {
+            _ if by_head => BODY_LIMIT,
+            (_, SignaturePolicy::Optional | SignaturePolicy::Off) => BODY_LIMIT,
+            (Some(_), _)
+                if stated_length(&parts.headers).is_none_or(|length| length <= LONGEST_SIGNED_BODY) =>
+            {
+                LONGEST_SIGNED_BODY
+            }
+            _ => return endpoint.refuse(&settings, &parts, body, path.refusal(&parts.headers), &came).await,
         };
-        match endpoint.verify(&settings, &parts.headers, &path, &received) {
+        let read = match endpoint.bodies.read(body, limit, by_head).await {
+            Ok(read) => read,
+            // Too long to be hashed: it proves nothing.
+            Err(UnreadBody::TooLong(beginning)) if limit < BODY_LIMIT => {
+                let refusal = path.refusal(&parts.headers);
+                return endpoint.refuse(&settings, &parts, beginning.into(), refusal, &came).await;
+            }
+            Err(error) => return Err(error.into_response()),
+        };
+        let received = ReceivedCallback::of(&parts, read.bytes);
+        let proven = match by_body {
+            _ if by_url.is_some() => by_url,
+            Some(signature) => {
+                let named = received.callback.accounts.iter().chain(&path.account).cloned().collect();
+                endpoint.search.run(&settings.verifier, &signature, &received.body, named).await?
+            }
+            None => None,
+        };
+        match endpoint.verify(&settings, &parts.headers, &path, &received, proven) {
             Ok(proof) => {
                 let announces = received.callback.ended.is_some();
-                let callback = attribute(&settings, &path, received, proof);
+                let is_proven = proof.proof != Proof::None;
+                let mut callback = attribute(&settings, &path, received, proof);
                 if announces && callback.owed.is_none() {
-                    endpoint.count(
-                        Refusal::NoAccount,
-                        &Destination::of(&parts.headers, &parts.uri),
-                        &settings.urls,
-                    );
+                    endpoint.count(Refusal::NoAccount, &came, &settings.urls);
+                }
+                if !is_proven {
+                    let kept = |entry| endpoint.unproven.keep(entry, &endpoint.metrics, Instant::now());
+                    callback.entry = callback.entry.and_then(kept);
                 }
                 Ok(callback)
             }
-            Err(refusal) => {
-                let came = Destination::of(&parts.headers, &parts.uri);
-                if endpoint.count(refusal, &came, &settings.urls) {
-                    let note = Some(refusal.in_words().to_owned());
-                    endpoint.group_commit.log(received.into_entry(
-                        None,
-                        Proof::None,
-                        CallbackOutcome::Refused,
-                        note,
-                    ));
-                }
-                Err(StatusCode::FORBIDDEN.into_response())
-            }
+            Err(refusal) => endpoint.refuse(&settings, &parts, received.body.into(), refusal, &came).await,
         }
     }
 }
@@ -224,11 +200,7 @@ struct CallbackPath {
 }
 
 impl CallbackPath {
-    async fn of(
-        parts: &mut axum::http::request::Parts,
-        endpoint: &Arc<Endpoint>,
-        settings: &EndpointSettings,
-    ) -> Self {
+    async fn of(parts: &mut Parts, endpoint: &Arc<Endpoint>, settings: &EndpointSettings) -> Self {
         let segments: Vec<(String, String)> = Path::from_request_parts(parts, endpoint)
             .await
             .map(|Path(segments)| segments)
@@ -245,6 +217,17 @@ impl CallbackPath {
         }
         path
     }
+
+    /// Why a callback to this path is refused, if nothing proves it.
+    fn refusal(&self, headers: &HeaderMap) -> Refusal {
+        if self.has_secret && !self.secret_is_ours {
+            Refusal::WrongSecret
+        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
+            Refusal::WrongSignature
+        } else {
+            Refusal::NoProof
+        }
+    }
 }
 
 /// A callback as it was received, before any of it is proven.
@@ -257,6 +240,20 @@ struct ReceivedCallback {
 }
 
 impl ReceivedCallback {
+    fn of(parts: &Parts, body: Bytes) -> Self {
+        let query = parts.uri.query();
+        Self {
+            id: Uuid::now_v7(),
+            callback: callback::parse(query, &body),
+            remote_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip().to_string()),
+            query: query.map(|query| query.replace('\0', "")),
+            body,
+        }
+    }
+
     fn into_entry(
         self,
         account: Option<AccountId>,
@@ -264,20 +261,13 @@ impl ReceivedCallback {
         outcome: CallbackOutcome,
         note: Option<String>,
     ) -> CallbackEntry {
-        // What is not proved may not fill the disk either: of it, the beginning is kept.
+        // What is not proved may not fill the disk either: of its query and its body, the beginnings are kept.
         let keep = match (outcome, proof) {
-            (CallbackOutcome::Refused, _) => 4 * 1024,
+            (CallbackOutcome::Refused, _) => REFUSED_BYTES,
             (_, Proof::None) => 8 * 1024,
             _ => BODY_LIMIT,
         };
-        let cut = self.body.len() > keep;
-        let note = if cut {
-            let said = note.map(|note| note + "; ").unwrap_or_default();
-            Some(format!("{said}the first {keep} of {} bytes are kept", self.body.len()))
-        } else {
-            note
-        };
-        CallbackEntry {
+        let entry = CallbackEntry {
             id: self.id,
             event: self.callback.event,
             call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
@@ -287,8 +277,9 @@ impl ReceivedCallback {
             note,
             remote_address: self.remote_address,
             query: self.query,
-            body: if cut { Bytes::copy_from_slice(&self.body[..keep]) } else { self.body },
-        }
+            body: self.body,
+        };
+        cut(entry, keep)
     }
 }
 
@@ -305,6 +296,25 @@ impl EndpointSettings {
 }
 
 impl Endpoint {
+    /// Refuses a callback, and keeps it if the sample of this minute has room: only then is its beginning read.
+    async fn refuse<T>(
+        &self,
+        settings: &EndpointSettings,
+        parts: &Parts,
+        body: Body,
+        refusal: Refusal,
+        came: &Destination,
+    ) -> Result<T, Response> {
+        if self.count(refusal, came, &settings.urls) {
+            let beginning = self.bodies.beginning(body, REFUSED_BYTES).await;
+            let received = ReceivedCallback::of(parts, beginning);
+            let note = Some(refusal.in_words().to_owned());
+            let entry = received.into_entry(None, Proof::None, CallbackOutcome::Refused, note);
+            self.group_commit.log(entry);
+        }
+        Err(StatusCode::FORBIDDEN.into_response())
+    }
+
     /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
     fn verify(
         &self,
@@ -312,19 +322,11 @@ impl Endpoint {
         headers: &HeaderMap,
         path: &CallbackPath,
         received: &ReceivedCallback,
+        proven: Option<Proven>,
     ) -> Result<Proved, Refusal> {
         let unproven = Proved { proof: Proof::None, account: None };
-        if settings.policy == SignaturePolicy::Off {
-            return Ok(unproven);
-        }
-        let mut refusal = if path.has_secret && !path.secret_is_ours {
-            Refusal::WrongSecret
-        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
-            Refusal::WrongSignature
-        } else {
-            Refusal::NoProof
-        };
-        if let Some(proven) = settings.verifier.verify(headers, &received.body) {
+        let mut refusal = path.refusal(headers);
+        if let Some(proven) = proven {
             let call_id = received
                 .callback
                 .ended
@@ -345,7 +347,7 @@ impl Endpoint {
         if path.secret_is_ours {
             return Ok(Proved { proof: Proof::Secret, account: None });
         }
-        if settings.policy == SignaturePolicy::Optional { Ok(unproven) } else { Err(refusal) }
+        if settings.policy == SignaturePolicy::Required { Err(refusal) } else { Ok(unproven) }
     }
 }
 
@@ -377,16 +379,7 @@ fn attribute(
         note = Some(Refusal::NoAccount.in_words().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
-    VerifiedCallback { entry: received.into_entry(account, proved.proof, outcome, note), owed }
-}
-
-async fn read(body: Body) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
-        }
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into_response()),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
-    }
+    let id = received.id;
+    let entry = Some(received.into_entry(account, proved.proof, outcome, note));
+    VerifiedCallback { id, entry, owed }
 }

@@ -15,7 +15,7 @@ use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
-use crate::vobiz::AccountId;
+use crate::vobiz::{AccountId, Proof};
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
@@ -56,11 +56,19 @@ pub enum NotCommitted {
 
 /// A callback on its way to the writer.
 struct Submission {
-    /// The callback; none for a probe, which goes the whole way and writes nothing.
+    /// The callback, if the log keeps it.
     entry: Option<CallbackEntry>,
+    /// The call it announces. A probe has neither: it goes the whole way and writes nothing.
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     capacity: OwnedSemaphorePermit,
+}
+
+impl Submission {
+    /// Whether what announces a call is proven: the log keeps all of that.
+    fn is_proven(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.proof != Proof::None)
+    }
 }
 
 /// The near side of the group commit: handlers submit here. Cheap to clone.
@@ -96,9 +104,13 @@ impl GroupCommit {
     }
 
     /// Submits a callback and waits until it is committed.
-    pub(super) async fn submit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+    pub(super) async fn submit(
+        &self,
+        entry: Option<CallbackEntry>,
+        owed: Option<Owed>,
+    ) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.send(Some(entry), owed, Some(answer))?;
+        self.send(entry, owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
@@ -161,8 +173,8 @@ impl RefusedCallbacks {
     fn of(part: &mut [Submission]) -> Option<Self> {
         let entries: Vec<CallbackEntry> =
             part.iter_mut().filter_map(|submission| submission.entry.take()).collect();
-        let owed = part.iter_mut().filter_map(|submission| submission.owed.take()).collect();
-        (!entries.is_empty()).then_some(Self { entries, owed })
+        let owed: Vec<Owed> = part.iter_mut().filter_map(|submission| submission.owed.take()).collect();
+        (!entries.is_empty() || !owed.is_empty()).then_some(Self { entries, owed })
     }
 }
 
@@ -195,14 +207,25 @@ impl Writer {
     async fn commit_group(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
+            let is_proven = submission.is_proven();
             let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if !self.cap.take(&owed.account_id, now) {
+            if !self.cap.take(&owed.account_id, is_proven, now) {
                 submission.owed = None;
+                if submission.entry.is_none()
+                    && let Some(answer) = submission.answer.take()
+                {
+                    // Nothing of it is left to commit; it must not go on as a probe.
+                    let _ = answer.send(Ok(()));
+                }
                 if let Some(entry) = &mut submission.entry {
                     entry.outcome = CallbackOutcome::Logged;
                     entry.note = Some("over the cap on speculative calls: left to the sweep".into());
                 }
             }
+        }
+        group.retain(|submission| submission.answer.is_some() || submission.entry.is_some());
+        if group.is_empty() {
+            return;
         }
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
@@ -238,8 +261,7 @@ impl Writer {
                     answer(part, Ok(()));
                 }
                 Err(error) => {
-                    // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                    self.cap.refund(&part, &[], now);
+                    self.cap.give_back(&part, now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.condition.raise_for(&error.cause(), error.cure());
@@ -257,7 +279,7 @@ impl Writer {
             }
         }
         let rest = parts.rest();
-        self.cap.refund(&rest, &[], now);
+        self.cap.give_back(&rest, now);
         answer(rest, Err(NotCommitted::Failed));
         unannounced
     }
@@ -284,7 +306,7 @@ impl Writer {
                 let delay = self.settings.first_fetch_delay;
                 // Also for a probe: without rows it still says that Postgres takes no writes.
                 let committed = enqueue::commit(&mut *connection, entries, owed, delay).await?;
-                if !entries.is_empty() {
+                if !entries.is_empty() || !owed.is_empty() {
                     return Ok(committed);
                 }
                 if let Some(RefusedCallbacks { entries, owed }) = refused {
@@ -314,10 +336,21 @@ fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCom
     }
 }
 
-/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota.
+/// Announcements of calls that are not new, for each new one that an account may owe in a minute: a repeat owes nothing, and costs a
+/// lock on a row, which is written down.
+const ANNOUNCED_PER_NEW: u32 = 10;
+
+/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota. What is proven (a leg,
+/// a contact of a campaign) has a count of its own, which no stranger can use up.
 struct SpeculativeCap {
     per_minute: u32,
-    taken: HashMap<AccountId, (Instant, u32)>,
+    taken: HashMap<(AccountId, bool), TakenInMinute>,
+}
+
+struct TakenInMinute {
+    since: Instant,
+    new: u32,
+    announced: u32,
 }
 
 impl SpeculativeCap {
@@ -325,29 +358,46 @@ impl SpeculativeCap {
         Self { per_minute, taken: HashMap::new() }
     }
 
-    fn take(&mut self, account: &AccountId, now: Instant) -> bool {
-        let (since, taken) = self.taken.entry(account.clone()).or_insert((now, 0));
-        if now.duration_since(*since) >= Duration::from_secs(60) {
-            (*since, *taken) = (now, 0);
+    fn take(&mut self, account: &AccountId, is_proven: bool, now: Instant) -> bool {
+        let anew = TakenInMinute { since: now, new: 0, announced: 0 };
+        let taken = self.taken.entry((account.clone(), is_proven)).or_insert(anew);
+        if now.duration_since(taken.since) >= Duration::from_secs(60) {
+            *taken = TakenInMinute { since: now, new: 0, announced: 0 };
         }
-        let free = *taken < self.per_minute;
-        *taken += u32::from(free);
+        let free = taken.new < self.per_minute
+            && taken.announced < self.per_minute.saturating_mul(ANNOUNCED_PER_NEW);
+        taken.new += u32::from(free);
+        taken.announced += u32::from(free);
         free
     }
 
-    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
+    /// Only new calls count: what was owed or stored already costs no further request.
     fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
         let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
-        for owed in
-            group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
-        {
+        for submission in group {
+            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
             if !new.remove(owed.call_id.as_str())
-                && let Some((since, taken)) = self.taken.get_mut(&owed.account_id)
-                && now.duration_since(*since) < Duration::from_secs(60)
+                && let Some(taken) = self.of(owed, submission.is_proven(), now)
             {
-                *taken = taken.saturating_sub(1);
+                taken.new = taken.new.saturating_sub(1);
             }
         }
+    }
+
+    /// What was not committed has cost nothing: else an outage would use up the cap, and the repeats be answered 200 without being owed.
+    fn give_back(&mut self, group: &[Submission], now: Instant) {
+        for submission in group {
+            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
+            if let Some(taken) = self.of(owed, submission.is_proven(), now) {
+                taken.new = taken.new.saturating_sub(1);
+                taken.announced = taken.announced.saturating_sub(1);
+            }
+        }
+    }
+
+    fn of(&mut self, owed: &Owed, is_proven: bool, now: Instant) -> Option<&mut TakenInMinute> {
+        let taken = self.taken.get_mut(&(owed.account_id.clone(), is_proven))?;
+        (now.duration_since(taken.since) < Duration::from_secs(60)).then_some(taken)
     }
 }
 
@@ -356,12 +406,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cap_is_per_account_and_minute() {
+    fn the_cap_is_per_account_proof_and_minute() {
         let mut cap = SpeculativeCap::new(2);
         let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
         let start = Instant::now();
-        assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));
-        assert!(cap.take(&two, start));
-        assert!(cap.take(&one, start + Duration::from_secs(60)));
+        let mut take = |account, is_proven, now| cap.take(account, is_proven, now);
+        assert!(take(&one, false, start) && take(&one, false, start) && !take(&one, false, start));
+        assert!(take(&two, false, start) && take(&one, true, start) && take(&one, true, start));
+        assert!(!take(&one, true, start) && !take(&one, false, start));
+        assert!(take(&one, false, start + Duration::from_secs(60)));
     }
 }

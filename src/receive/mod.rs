@@ -5,10 +5,16 @@
 //!
 //! The promise: a 200 means committed to Postgres. If that cannot be, the answer is 503, and Vobiz calls again.
 
+mod body;
 mod differs;
 mod endpoint;
 mod group_commit;
 mod refusal;
+mod routes;
+mod search;
+mod unproven;
 
-pub use endpoint::{Endpoint, EndpointSettings, router};
+use endpoint::unavailable;
+pub use endpoint::{Endpoint, EndpointSettings};
 pub use group_commit::{COMMIT_WITHIN, GroupCommit, GroupCommitSettings, NotCommitted};
+pub use routes::router;

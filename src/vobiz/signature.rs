@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -95,12 +96,17 @@ struct Token {
     account: AccountId,
     /// The key alone, for signatures over the body.
     key: Hmac<Sha256>,
+    /// Another account has the same token.
+    shared: bool,
     /// The key with each URL already taken in; the nonce follows.
     urls: Vec<Hmac<Sha256>>,
 }
 
-/// More signatures than this in one header are not looked at.
+/// More signatures over a URL than this in one header are not looked at.
 const MOST_SIGNATURES: usize = 8;
+
+/// No longer body is hashed. A captured callback has 674 bytes.
+pub const LONGEST_SIGNED_BODY: usize = 16 * 1024;
 
 impl Verifier {
     /// Prepares all keys once.
@@ -110,10 +116,14 @@ impl Verifier {
     /// the path segment and for trunk signatures. Empty ones are left out: an empty key is no secret.
     pub fn new(urls: &[String], tokens: &[(AccountId, SecretString)], secrets: &[SecretString]) -> Self {
         let urls: Vec<_> = urls.iter().map(|url| base_url(url)).filter(|url| !url.is_empty()).collect();
+        let of_another = |account: &AccountId, token: &SecretString| {
+            let same = |other: &SecretString| other.expose_secret() == token.expose_secret();
+            tokens.iter().any(|(other, others)| other != account && same(others))
+        };
         let token = |(account, token): &(AccountId, SecretString)| {
             let key = key(token)?;
             let urls = urls.iter().map(|url| key.clone().chain_update(url)).collect();
-            Some(Token { account: account.clone(), key, urls })
+            Some(Token { account: account.clone(), key, shared: of_another(account, token), urls })
         };
         let secret =
             |secret: &SecretString| Some((key(secret)?, Sha256::digest(secret.expose_secret()).into()));
@@ -123,9 +133,14 @@ impl Verifier {
         }
     }
 
-    /// Looks for a signature that one of our tokens, or for trunks one of our secrets, has made.
+    /// Looks for a signature that one of our tokens, or for trunks one of our secrets, has made. (The endpoint asks step by step:
+    /// [`Self::signed_url`] before there is a body, then [`Self::signed_body_of`] and [`Self::signed_body`].)
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
-        self.signed_url(headers).or_else(|| self.signed_body(headers, body))
+        self.signed_url(headers).or_else(|| {
+            let signature = BodySignature::of(headers)?;
+            self.signed_body_of(&signature, body, &[])
+                .or_else(|| self.signed_body(&signature, body, 0..self.tokens()))
+        })
     }
 
     /// Whether a path segment is one of our callback secrets. All of them are compared, in full.
@@ -137,7 +152,8 @@ impl Verifier {
         matches.into()
     }
 
-    fn signed_url(&self, headers: &HeaderMap) -> Option<Proven> {
+    /// Looks for a signature over one of our URLs. It needs no body.
+    pub fn signed_url(&self, headers: &HeaderMap) -> Option<Proven> {
         let mut proven: Option<Proven> = None;
         for version in [&V3, &V2] {
             let Some(nonce) = nonce(headers, version.nonce) else { continue };
@@ -163,36 +179,77 @@ impl Verifier {
             return None;
         }
         let signs = |over_url: &Hmac<Sha256>| {
-            let expected = over_url.clone().chain_update(separator).chain_update(nonce);
-            signatures.iter().any(|signature| is(expected.clone(), signature))
+            let expected =
+                over_url.clone().chain_update(separator).chain_update(nonce).finalize().into_bytes();
+            // Constant time, each of them.
+            signatures.iter().any(|signature| expected.as_slice().ct_eq(signature).into())
         };
         Signer::of(self.tokens.iter().filter(|token| token.urls.iter().any(signs)))
     }
 
-    fn signed_body(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
-        for value in texts(headers, "x-vobiz-signature") {
-            let (proof, hex) = match value.split_at_checked(7) {
-                Some((prefix, rest)) if prefix.eq_ignore_ascii_case("sha256=") => (Proof::Campaign, rest),
-                _ => (Proof::Trunk, value),
-            };
-            let mut signature = [0; 32];
-            // The 20 bytes in base64 of a voice callback end here: what V1 signs is unpublished.
-            if hex::decode_to_slice(hex, &mut signature).is_err() {
-                continue;
-            }
-            let signs = |key: &Hmac<Sha256>| is(key.clone().chain_update(body), &signature);
-            let token = Signer::of(self.tokens.iter().filter(|token| signs(&token.key)));
-            let secret =
-                proof == Proof::Trunk && token.is_none() && self.secrets.iter().any(|(key, _)| signs(key));
-            if token.is_some() || secret {
-                return Some(Proven {
-                    proof,
-                    account: token.and_then(Signer::account).cloned(),
-                    nonces: Vec::new(),
-                });
-            }
-        }
-        None
+    /// How many tokens [`Self::signed_body`] can be asked about.
+    pub fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether the tokens of the accounts that a callback names, or for a trunk one of our secrets, have signed its body: a few hashes,
+    /// however many accounts there are.
+    pub fn signed_body_of(
+        &self,
+        signature: &BodySignature,
+        body: &[u8],
+        named: &[AccountId],
+    ) -> Option<Proven> {
+        let tokens = self.tokens.iter().filter(|token| named.contains(&token.account));
+        signature.by_one_of(tokens, body).or_else(|| {
+            let by_secret = signature.proof == Proof::Trunk
+                && self.secrets.iter().any(|(key, _)| signature.is_of(key, body));
+            by_secret.then_some(Proven { proof: Proof::Trunk, account: None, nonces: Vec::new() })
+        })
+    }
+
+    /// Whether one of these tokens, by their numbers, has signed a body: a hash of all of it for each.
+    pub fn signed_body(
+        &self,
+        signature: &BodySignature,
+        body: &[u8],
+        tokens: Range<usize>,
+    ) -> Option<Proven> {
+        signature.by_one_of(self.tokens.get(tokens).unwrap_or_default().iter(), body)
+    }
+}
+
+/// The signature over its body that a callback claims to have: the only value of `X-Vobiz-Signature`.
+#[derive(Debug, Clone, Copy)]
+pub struct BodySignature {
+    proof: Proof,
+    signature: [u8; 32],
+}
+
+impl BodySignature {
+    /// Reads it, before there is a body. What V1 signs is unpublished, so the 20 bytes in base64 of a voice callback are none. Several
+    /// values are none either: each would cost a hash of the body, and Vobiz sends one (captured).
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all("x-vobiz-signature").into_iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let value = value.to_str().ok()?.trim();
+        let (proof, hex) = match value.split_at_checked(7) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("sha256=") => (Proof::Campaign, rest),
+            _ => (Proof::Trunk, value),
+        };
+        let mut signature = [0; 32];
+        hex::decode_to_slice(hex, &mut signature).ok()?;
+        Some(Self { proof, signature })
+    }
+
+    fn is_of(&self, key: &Hmac<Sha256>, body: &[u8]) -> bool {
+        body.len() <= LONGEST_SIGNED_BODY && is(key.clone().chain_update(body), &self.signature)
+    }
+
+    fn by_one_of<'a>(&self, mut tokens: impl Iterator<Item = &'a Token>, body: &[u8]) -> Option<Proven> {
+        let token = tokens.find(|token| self.is_of(&token.key, body))?;
+        let account = (!token.shared).then(|| token.account.clone());
+        Some(Proven { proof: self.proof, account, nonces: Vec::new() })
     }
 }
 

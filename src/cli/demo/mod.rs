@@ -196,6 +196,7 @@ fn service_config(api_url: &str) -> anyhow::Result<ServeConfig> {
         sweep_interval: Duration::from_secs(6),
         concurrency: 32,
         max_speculative_per_minute: 600,
+        connections_per_address: None,
         request_timeout: Duration::from_secs(5),
         billing_zone: None,
         home_country: None,

@@ -6,6 +6,7 @@ mod group_commit;
 mod outage;
 mod owed;
 mod proof;
+mod strangers;
 
 use serde_json::Value;
 

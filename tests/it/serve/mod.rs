@@ -5,6 +5,7 @@ mod pooler;
 mod port;
 mod presence;
 mod rotation;
+mod strangers;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
