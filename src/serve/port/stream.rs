@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Sleep, sleep};
 
 use super::places::Seat;
@@ -18,6 +19,8 @@ use super::places::Seat;
 /// Who was answered before all of the body was read may go on sending for so long. Closed at once, the kernel would take back the
 /// answer with the connection (RST).
 const LISTEN_FOR: Duration = Duration::from_secs(1);
+/// To so many at once: strangers who send on and on must not cost what it takes to read it.
+static LISTENING: Semaphore = Semaphore::const_new(32);
 /// So many bytes of it are thrown away.
 const LISTEN_TO: usize = 1024 * 1024;
 
@@ -34,7 +37,7 @@ pub(super) struct BoundedStream {
 
 enum HangUp {
     Open,
-    Listening { until: Pin<Box<Sleep>>, left: usize },
+    Listening { until: Pin<Box<Sleep>>, left: usize, _turn: SemaphorePermit<'static> },
 }
 
 impl BoundedStream {
@@ -96,13 +99,12 @@ impl AsyncWrite for BoundedStream {
             match &mut this.closing {
                 HangUp::Open => {
                     ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-                    if !this.seat.is_unread() {
-                        return Poll::Ready(Ok(()));
-                    }
+                    let turn = LISTENING.try_acquire();
+                    let (true, Ok(turn)) = (this.seat.is_unread(), turn) else { return Poll::Ready(Ok(())) };
                     let until = Box::pin(sleep(LISTEN_FOR));
-                    this.closing = HangUp::Listening { until, left: LISTEN_TO };
+                    this.closing = HangUp::Listening { until, left: LISTEN_TO, _turn: turn };
                 }
-                HangUp::Listening { until, left } => {
+                HangUp::Listening { until, left, .. } => {
                     let mut bytes = [0; 4096];
                     let mut buffer = ReadBuf::new(&mut bytes);
                     let read = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
