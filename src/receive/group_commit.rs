@@ -3,7 +3,6 @@
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
 //! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +10,13 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use super::speculative_cap::SpeculativeCap;
+use crate::db::base::pooling;
 use crate::db::base::retry::{OneByOne, on_conflict};
-use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
+use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, CommitSession, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
-use crate::vobiz::{AccountId, Proof};
+use crate::vobiz::Proof;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
@@ -97,8 +98,13 @@ impl GroupCommit {
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
+            mixed: metrics.condition(
+                "sessions of Postgres change under us; callbacks are committed safely all the same",
+                db::MIXED_SESSIONS,
+            ),
             refused: None,
             kept: None,
+            process: None,
         };
         (Self { queue, capacity }, writer.run(waiting))
     }
@@ -159,6 +165,9 @@ struct Writer {
     refused: Option<RefusedCallbacks>,
     /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
     kept: KeptConnection,
+    /// The server process of that connection, which cannot change.
+    process: Option<i32>,
+    mixed: Arc<Condition>,
 }
 
 /// Callbacks that Postgres did not commit. They were answered 503, and what they need (room in a data file, a partition, a lock) is not
@@ -256,12 +265,12 @@ impl Writer {
                         self.refused = None;
                         self.condition.clear();
                     }
-                    self.cap.refund(&part, &committed.new, now);
+                    self.cap.refund(speculative(&part), &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
                     answer(part, Ok(()));
                 }
                 Err(error) => {
-                    self.cap.give_back(&part, now);
+                    self.cap.give_back(speculative(&part), now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.condition.raise_for(&error.cause(), error.cure());
@@ -279,7 +288,7 @@ impl Writer {
             }
         }
         let rest = parts.rest();
-        self.cap.give_back(&rest, now);
+        self.cap.give_back(speculative(&rest), now);
         answer(rest, Err(NotCommitted::Failed));
         unannounced
     }
@@ -298,6 +307,9 @@ impl Writer {
         owed: &[&Owed],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
+        if self.kept.is_none() {
+            self.process = None;
+        }
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
         let refused = self.refused.as_ref();
         loop {
@@ -322,10 +334,35 @@ impl Writer {
             };
             let result = tokio::time::timeout_at(deadline, work).await;
             match acquired.end_and_keep(&self.pool, &mut self.kept, result).await? {
-                Ended::Done(committed) => return Ok(committed),
-                Ended::Again(anew) => acquired = anew,
+                Ended::Done(committed) => {
+                    self.look_at(&committed.session);
+                    return Ok(committed);
+                }
+                Ended::Again(anew) => (acquired, self.process) = (anew, None),
             }
         }
+    }
+
+    /// Whether the session is still the one that was prepared for us: a pooler may have been switched over since.
+    fn look_at(&mut self, session: &CommitSession) {
+        let before = self.process.replace(session.pid);
+        let why = if !session.is_ours() {
+            format!(
+                "synchronous_commit = {} ruled in one, although another was asked for",
+                session.synchronous_commit
+            )
+        } else if let Some(before) = before.filter(|before| *before != session.pid) {
+            format!(
+                "two statements of one connection came to the server processes {before} and {}",
+                session.pid
+            )
+        } else {
+            return self.mixed.clear();
+        };
+        self.mixed.raise(&why);
+        (self.kept, self.process) = (None, None);
+        db::distrust_open_connections();
+        pooling::suspect();
     }
 }
 
@@ -336,84 +373,10 @@ fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCom
     }
 }
 
-/// Announcements of calls that are not new, for each new one that an account may owe in a minute: a repeat owes nothing, and costs a
-/// lock on a row, which is written down.
-const ANNOUNCED_PER_NEW: u32 = 10;
-
-/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota. What is proven (a leg,
-/// a contact of a campaign) has a count of its own, which no stranger can use up.
-struct SpeculativeCap {
-    per_minute: u32,
-    taken: HashMap<(AccountId, bool), TakenInMinute>,
-}
-
-struct TakenInMinute {
-    since: Instant,
-    new: u32,
-    announced: u32,
-}
-
-impl SpeculativeCap {
-    fn new(per_minute: u32) -> Self {
-        Self { per_minute, taken: HashMap::new() }
-    }
-
-    fn take(&mut self, account: &AccountId, is_proven: bool, now: Instant) -> bool {
-        let anew = TakenInMinute { since: now, new: 0, announced: 0 };
-        let taken = self.taken.entry((account.clone(), is_proven)).or_insert(anew);
-        if now.duration_since(taken.since) >= Duration::from_secs(60) {
-            *taken = TakenInMinute { since: now, new: 0, announced: 0 };
-        }
-        let free = taken.new < self.per_minute
-            && taken.announced < self.per_minute.saturating_mul(ANNOUNCED_PER_NEW);
-        taken.new += u32::from(free);
-        taken.announced += u32::from(free);
-        free
-    }
-
-    /// Only new calls count: what was owed or stored already costs no further request.
-    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
-        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
-        for submission in group {
-            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if !new.remove(owed.call_id.as_str())
-                && let Some(taken) = self.of(owed, submission.is_proven(), now)
-            {
-                taken.new = taken.new.saturating_sub(1);
-            }
-        }
-    }
-
-    /// What was not committed has cost nothing: else an outage would use up the cap, and the repeats be answered 200 without being owed.
-    fn give_back(&mut self, group: &[Submission], now: Instant) {
-        for submission in group {
-            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if let Some(taken) = self.of(owed, submission.is_proven(), now) {
-                taken.new = taken.new.saturating_sub(1);
-                taken.announced = taken.announced.saturating_sub(1);
-            }
-        }
-    }
-
-    fn of(&mut self, owed: &Owed, is_proven: bool, now: Instant) -> Option<&mut TakenInMinute> {
-        let taken = self.taken.get_mut(&(owed.account_id.clone(), is_proven))?;
-        (now.duration_since(taken.since) < Duration::from_secs(60)).then_some(taken)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cap_is_per_account_proof_and_minute() {
-        let mut cap = SpeculativeCap::new(2);
-        let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
-        let start = Instant::now();
-        let mut take = |account, is_proven, now| cap.take(account, is_proven, now);
-        assert!(take(&one, false, start) && take(&one, false, start) && !take(&one, false, start));
-        assert!(take(&two, false, start) && take(&one, true, start) && take(&one, true, start));
-        assert!(!take(&one, true, start) && !take(&one, false, start));
-        assert!(take(&one, false, start + Duration::from_secs(60)));
-    }
+/// What of these is speculative, and whether it is proven.
+fn speculative(group: &[Submission]) -> impl Iterator<Item = (&Owed, bool)> {
+    group.iter().filter_map(|submission| {
+        let owed = submission.owed.as_ref().filter(|owed| !owed.certain)?;
+        Some((owed, submission.is_proven()))
+    })
 }

@@ -12,6 +12,7 @@ mod group_commit;
 mod refusal;
 mod routes;
 mod search;
+mod speculative_cap;
 mod unproven;
 
 use endpoint::unavailable;
