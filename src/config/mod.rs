@@ -119,6 +119,9 @@ pub struct ServeArgs {
     /// New calls a minute and account that are certain although only a secret in the path proves them; what is beyond it is speculative
     #[arg(long, env = "CDR_MAX_BY_SECRET_PER_MINUTE", default_value = "600", value_name = "N")]
     pub max_by_secret_per_minute: String,
+    /// Connections to the public port that one address may hold; 0 for no limit, as behind a proxy that has limits of its own
+    #[arg(long, env = "CDR_CONNECTIONS_PER_ADDRESS", default_value = "256", value_name = "N")]
+    pub connections_per_address: String,
     /// Time zone of billing days; must equal the one in the database [default: the one in the database]
     #[arg(long, env = "CDR_BILLING_ZONE", value_name = "ZONE")]
     pub billing_zone: Option<String>,
@@ -162,6 +165,8 @@ pub struct ServeConfig {
     pub max_speculative_per_minute: u32,
     /// Cap on certain calls that a secret alone proves.
     pub max_by_secret_per_minute: u32,
+    /// Connections that one address may hold at the public port; `None` sets no limit.
+    pub connections_per_address: Option<usize>,
     /// Longest wait for one answer.
     pub request_timeout: Duration,
     /// Billing zone that the database must have.
@@ -200,9 +205,10 @@ impl ServeArgs {
         let (first_fetch_delay, sweep_interval) = self.intervals(&mut wrong);
         let addresses = self.addresses(&mut wrong);
         let concurrency = self.concurrency(&mut wrong);
-        let mut cap = |name: &str, text: &str| wrong.read(name, "write a number", text.parse());
-        let caps = cap("CDR_MAX_SPECULATIVE_PER_MINUTE", &self.max_speculative_per_minute)
-            .zip(cap("CDR_MAX_BY_SECRET_PER_MINUTE", &self.max_by_secret_per_minute));
+        let mut number = |name: &str, text: &str| wrong.read(name, "write a number", text.parse::<u32>());
+        let caps = number("CDR_MAX_SPECULATIVE_PER_MINUTE", &self.max_speculative_per_minute)
+            .zip(number("CDR_MAX_BY_SECRET_PER_MINUTE", &self.max_by_secret_per_minute));
+        let connections_per_address = number("CDR_CONNECTIONS_PER_ADDRESS", &self.connections_per_address);
         let migrate = self
             .migrate
             .as_ref()
@@ -241,10 +247,11 @@ impl ServeArgs {
             );
         }
         let complete = (first_fetch_delay, sweep_interval, addresses, concurrency);
-        let complete = (complete, caps, policy, vobiz);
+        let complete = (complete, caps, connections_per_address, policy, vobiz);
         let (
             (Some(first_fetch_delay), Some(sweep_interval), Some((listen, ops_listen)), Some(concurrency)),
             Some((max_speculative_per_minute, max_by_secret_per_minute)),
+            Some(connections_per_address),
             Some(policy),
             Some(VobizConfig { accounts, api_url, proxy, request_timeout }),
         ) = complete
@@ -271,6 +278,7 @@ impl ServeArgs {
             concurrency,
             max_speculative_per_minute,
             max_by_secret_per_minute,
+            connections_per_address: usize::try_from(connections_per_address).ok().filter(|most| *most > 0),
             request_timeout,
             billing_zone: self.billing_zone.clone(),
             home_country,

@@ -1,36 +1,36 @@
-//! The endpoint: routes, and what becomes of what comes by them. A handler cannot be given a callback that the policy refuses.
+//! The endpoint: proof and policy. A handler cannot be given a callback that the policy refuses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
+use super::body::{BODY_LIMIT, Bodies, UnreadBody, stated_length};
 use super::differs::Destination;
 use super::group_commit::{COMMIT_WITHIN, GroupCommit, NotCommitted};
 use super::proof::{CallbackPath, EndpointSettings, Proved};
 use super::refusal::Refusals;
+use super::search::Search;
+use super::unproven::{Unproven, cut};
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
+use crate::vobiz::SignaturePolicy;
+use crate::vobiz::signature::{BodySignature, LONGEST_SIGNED_BODY};
 use crate::vobiz::{AccountId, Callback, Proof, callback};
 use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
-/// Longest body, in bytes. A captured hang-up has 674.
-const BODY_LIMIT: usize = 256 * 1024;
-/// What is kept of a body that is proved; of others less.
-const BODY_KEPT: usize = 16 * 1024;
-/// A body that takes longer is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a refused callback, bytes of the query and of the body that are kept.
+const REFUSED_BYTES: usize = 4 * 1024;
+/// The same of one that is proved; of unproven ones that are let in half as much.
+const PROVEN_BYTES: usize = 16 * 1024;
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
 const _: () = assert!(
@@ -44,7 +44,10 @@ pub struct Endpoint {
     settings: RwLock<Arc<EndpointSettings>>,
     group_commit: GroupCommit,
     refusals: Refusals,
-    metrics: Metrics,
+    unproven: Unproven,
+    bodies: Bodies,
+    search: Search,
+    pub(super) metrics: Metrics,
 }
 
 impl Endpoint {
@@ -54,6 +57,9 @@ impl Endpoint {
             settings: RwLock::new(Arc::new(settings)),
             group_commit,
             refusals: Refusals::default(),
+            unproven: Unproven::default(),
+            bodies: Bodies::default(),
+            search: Search::default(),
             metrics,
         })
     }
@@ -64,7 +70,7 @@ impl Endpoint {
     }
 
     /// Counts a refusal, keeps how it differs from what is configured, and says whether to keep it in the sample.
-    fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
+    pub(super) fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
         self.metrics.arrivals.count(Arrival::Refused(refusal));
         self.metrics.arrivals.differs(refusal, came.differs(refusal, configured));
         if Refusal::TURNED_AWAY.contains(&refusal) {
@@ -78,67 +84,10 @@ impl Endpoint {
     }
 }
 
-/// The public port: the callback path and `/healthz`, nothing else.
-pub fn router(endpoint: Arc<Endpoint>) -> Router {
-    let callback = get(receive).post(receive);
-    Router::new()
-        .route("/callbacks/vobiz", callback.clone())
-        .route("/callbacks/vobiz/", callback.clone())
-        .route("/callbacks/vobiz/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{secret}/", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}/", callback)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&endpoint), count))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(no_such_path)
-        .with_state(endpoint)
-}
-
-/// Counts what callbacks are answered, and how long it takes.
-async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let response = next.run(request).await;
-    let result = match response.status() {
-        StatusCode::OK => "committed",
-        StatusCode::FORBIDDEN => "refused",
-        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-        _ => "bad_request",
-    };
-    endpoint.metrics.callbacks.with_label_values(&[result]).inc();
-    match result {
-        "committed" => endpoint.metrics.arrivals.count(Arrival::Accepted),
-        "unavailable" => endpoint.metrics.arrivals.count(Arrival::Unavailable),
-        // Counted by its reason.
-        "refused" => {}
-        _ => endpoint.metrics.arrivals.count(Arrival::BadRequest),
-    }
-    endpoint.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
-    response
-}
-
-/// A slip in a URL at Vobiz loses callbacks, so it is counted and logged. Any other path that strangers ask for is not.
-async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri, headers: HeaderMap) -> StatusCode {
-    if uri.path().starts_with("/callback") {
-        endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
-        endpoint.count(Refusal::WrongPath, &Destination::of(&headers, &uri), &[]);
-    }
-    StatusCode::NOT_FOUND
-}
-
 /// The handler: 200 once the callback is committed, 503 if that cannot be or takes too long.
-async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
-    let VerifiedCallback { entry, owed, without_signature } = callback;
-    let id = entry.id;
-    let committed = async {
-        match (endpoint.group_commit.submit(entry, owed).await, without_signature) {
-            (Err(NotCommitted::Replayed), Some(callback)) => {
-                endpoint.commit_without_signature(*callback).await
-            }
-            (result, _) => result,
-        }
-    };
-    match tokio::time::timeout(ANSWER_WITHIN, committed).await {
+pub(super) async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
+    let id = callback.id;
+    match tokio::time::timeout(ANSWER_WITHIN, endpoint.commit(callback)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(NotCommitted::Replayed)) => StatusCode::FORBIDDEN.into_response(),
         Ok(Err(error)) => {
@@ -153,13 +102,15 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallba
     }
 }
 
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
 }
 
 /// A callback that is let in: its proof was checked by the policy, and it was read as far as it can be.
-struct VerifiedCallback {
-    entry: CallbackEntry,
+pub(super) struct VerifiedCallback {
+    id: Uuid,
+    /// What goes into the log: of an unproven one not always something.
+    entry: Option<CallbackEntry>,
     owed: Option<Owed>,
     /// For one that a nonce proves: what it is where that turns out to be another call's.
     without_signature: Option<Box<WithoutSignature>>,
@@ -178,40 +129,56 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
 
     async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
+        let length = stated_length(&parts.headers);
+        if length.is_some_and(|length| length > BODY_LIMIT) {
+            return Err(UnreadBody::TooLong(Vec::new()).into_response());
+        }
         let settings = endpoint.settings();
         let path = CallbackPath::of(&mut parts, &settings).await;
-        let body = read(body).await?;
-        let received = ReceivedCallback {
-            id: Uuid::now_v7(),
-            callback: callback::parse(parts.uri.query(), &body),
-            remote_address: parts
-                .extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|ConnectInfo(address)| address.ip().to_string()),
-            query: parts.uri.query().map(|query| query.replace('\0', "")),
-            body,
+        let came = Destination::of(&parts.headers, &parts.uri);
+        // Whoever knows neither a token nor a secret has nothing read that need not be.
+        let by_url = settings.verifier.signed_url(&parts.headers);
+        let by_head = by_url.is_some() || path.secret_is_ours();
+        let by_body = BodySignature::of(&parts.headers).filter(|_| by_url.is_none());
+        let refusal = path.refusal(&parts.headers);
+        let limit = match (&by_body, settings.policy) {
+            _ if by_head => BODY_LIMIT,
+            (_, SignaturePolicy::Optional | SignaturePolicy::Off) => BODY_LIMIT,
+            (Some(_), _) if length.is_none_or(|length| length <= LONGEST_SIGNED_BODY) => LONGEST_SIGNED_BODY,
+            _ => return Err(endpoint.refuse(refusal, &came, &settings, &parts, body).await),
         };
-        match settings.verify(&parts.headers, &path, &received.callback, &received.body) {
-            Ok(proved) => {
-                let announces = received.callback.ended.is_some();
-                let without_signature = (!proved.nonces.is_empty()).then(|| {
-                    let came = Destination::of(&parts.headers, &parts.uri);
-                    let (settings, received) = (Arc::clone(&settings), received.clone());
-                    Box::new(WithoutSignature { settings, path: path.clone(), received, came })
-                });
-                let callback = attribute(&settings, &path, received, proved);
-                let callback = VerifiedCallback { without_signature, ..callback };
-                if announces && callback.owed.is_none() {
-                    endpoint.count(
-                        Refusal::NoAccount,
-                        &Destination::of(&parts.headers, &parts.uri),
-                        &settings.urls,
-                    );
+        let read = match endpoint.bodies.read(body, limit, by_head).await {
+            Ok(read) => read,
+            // Too long to be hashed: it proves nothing.
+            Err(UnreadBody::TooLong(beginning)) if limit < BODY_LIMIT => {
+                return Err(endpoint.refuse(refusal, &came, &settings, &parts, beginning.into()).await);
+            }
+            Err(error) => return Err(error.into_response()),
+        };
+        let received = ReceivedCallback::of(&parts, read.bytes);
+        let signed = match by_body {
+            None => by_url,
+            Some(signature) => {
+                let named = received.callback.accounts.iter().chain(&path.account).cloned().collect();
+                match endpoint.search.run(&settings.verifier, &signature, &received.body, named).await {
+                    Ok(found) => found,
+                    // The secret in its path proves it all the same.
+                    Err(_) if by_head => None,
+                    Err(answer) => return Err(answer),
                 }
-                Ok(callback)
+            }
+        };
+        match settings.judge(&path, &received.callback, signed.as_ref(), refusal) {
+            Ok(proved) => {
+                let without_signature = (!proved.nonces.is_empty()).then(|| {
+                    let (settings, received) = (Arc::clone(&settings), received.clone());
+                    Box::new(WithoutSignature { settings, path: path.clone(), received, came: came.clone() })
+                });
+                let callback = endpoint.let_in(&settings, &path, &came, received, proved);
+                Ok(Self { without_signature, ..callback })
             }
             Err(refusal) => {
-                endpoint.refuse(refusal, &Destination::of(&parts.headers, &parts.uri), &settings, received);
+                endpoint.refuse_received(refusal, &came, &settings, received);
                 Err(StatusCode::FORBIDDEN.into_response())
             }
         }
@@ -229,6 +196,20 @@ struct ReceivedCallback {
 }
 
 impl ReceivedCallback {
+    fn of(parts: &Parts, body: Bytes) -> Self {
+        let query = parts.uri.query();
+        Self {
+            id: Uuid::now_v7(),
+            callback: callback::parse(query, &body),
+            remote_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip().to_string()),
+            query: query.map(|query| query.replace('\0', "")),
+            body,
+        }
+    }
+
     fn into_entry(
         self,
         account: Option<AccountId>,
@@ -236,20 +217,13 @@ impl ReceivedCallback {
         outcome: CallbackOutcome,
         note: Option<String>,
     ) -> CallbackEntry {
-        // Nothing may fill the disk, proved or not: of what is long, the beginning is kept.
+        // Nothing may fill the disk, proved or not: of a long query and a long body, the beginnings are kept.
         let keep = match (outcome, proof) {
-            (CallbackOutcome::Refused, _) => 4 * 1024,
+            (CallbackOutcome::Refused, _) => REFUSED_BYTES,
             (_, Proof::None) => 8 * 1024,
-            _ => BODY_KEPT,
+            _ => PROVEN_BYTES,
         };
-        let cut = self.body.len() > keep;
-        let note = if cut {
-            let said = note.map(|note| note + "; ").unwrap_or_default();
-            Some(format!("{said}the first {keep} of {} bytes are kept", self.body.len()))
-        } else {
-            note
-        };
-        CallbackEntry {
+        let entry = CallbackEntry {
             id: self.id,
             event: self.callback.event,
             call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
@@ -260,29 +234,84 @@ impl ReceivedCallback {
             note,
             remote_address: self.remote_address,
             query: self.query,
-            body: if cut { Bytes::copy_from_slice(&self.body[..keep]) } else { self.body },
-        }
+            body: self.body,
+        };
+        cut(entry, keep)
     }
 }
 
 impl Endpoint {
-    /// Commits a callback whose nonce is another call's, as what it is without its signature.
+    /// What a callback that the policy lets in makes owed, and what of it the log keeps.
+    fn let_in(
+        &self,
+        settings: &EndpointSettings,
+        path: &CallbackPath,
+        came: &Destination,
+        received: ReceivedCallback,
+        proved: Proved,
+    ) -> VerifiedCallback {
+        let announces = received.callback.ended.is_some();
+        let is_proven = proved.proof != Proof::None;
+        let mut callback = attribute(settings, path, received, proved);
+        if announces && callback.owed.is_none() {
+            self.count(Refusal::NoAccount, came, &settings.urls);
+        }
+        if !is_proven {
+            let kept = |entry| self.unproven.keep(entry, &self.metrics, Instant::now());
+            callback.entry = callback.entry.and_then(kept);
+        }
+        callback
+    }
+
+    /// Commits a callback. One whose nonce is another call's is worth what it is without its signature.
+    async fn commit(&self, callback: VerifiedCallback) -> Result<(), NotCommitted> {
+        let VerifiedCallback { entry, owed, without_signature, .. } = callback;
+        if entry.is_none() && owed.is_none() {
+            // One of many that prove nothing: it is counted.
+            return Ok(());
+        }
+        match (self.group_commit.submit(entry, owed).await, without_signature) {
+            (Err(NotCommitted::Replayed), Some(callback)) => self.commit_without_signature(*callback).await,
+            (result, _) => result,
+        }
+    }
+
     async fn commit_without_signature(&self, callback: WithoutSignature) -> Result<(), NotCommitted> {
         let WithoutSignature { settings, path, received, came } = callback;
         match settings.without_signature(&path, &received.callback, Refusal::Replayed) {
             Ok(proved) => {
-                let VerifiedCallback { entry, owed, .. } = attribute(&settings, &path, received, proved);
+                let VerifiedCallback { entry, owed, .. } =
+                    self.let_in(&settings, &path, &came, received, proved);
+                if entry.is_none() && owed.is_none() {
+                    return Ok(());
+                }
                 self.group_commit.submit(entry, owed).await
             }
             Err(refusal) => {
-                self.refuse(refusal, &came, &settings, received);
+                self.refuse_received(refusal, &came, &settings, received);
                 Err(NotCommitted::Replayed)
             }
         }
     }
 
-    /// Counts a refused callback, and keeps some.
-    fn refuse(
+    /// Refuses a callback that is not read. It is kept if the sample of this minute has room: only then is its beginning read.
+    async fn refuse(
+        &self,
+        refusal: Refusal,
+        came: &Destination,
+        settings: &EndpointSettings,
+        parts: &Parts,
+        body: Body,
+    ) -> Response {
+        if self.count(refusal, came, &settings.urls) {
+            let beginning = self.bodies.beginning(body, REFUSED_BYTES).await;
+            self.log_refused(refusal, ReceivedCallback::of(parts, beginning));
+        }
+        StatusCode::FORBIDDEN.into_response()
+    }
+
+    /// Counts the refusal of a callback that was read, and keeps some.
+    fn refuse_received(
         &self,
         refusal: Refusal,
         came: &Destination,
@@ -290,9 +319,13 @@ impl Endpoint {
         received: ReceivedCallback,
     ) {
         if self.count(refusal, came, &settings.urls) {
-            let note = Some(refusal.in_words().to_owned());
-            self.group_commit.log(received.into_entry(None, Proof::None, CallbackOutcome::Refused, note));
+            self.log_refused(refusal, received);
         }
+    }
+
+    fn log_refused(&self, refusal: Refusal, received: ReceivedCallback) {
+        let note = Some(refusal.in_words().to_owned());
+        self.group_commit.log(received.into_entry(None, Proof::None, CallbackOutcome::Refused, note));
     }
 }
 
@@ -328,18 +361,8 @@ fn attribute(
         note = Some(Refusal::NoAccount.in_words().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
+    let id = received.id;
     let mut entry = received.into_entry(account, proved.proof, outcome, note);
     entry.nonces = proved.nonces;
-    VerifiedCallback { entry, owed, without_signature: None }
-}
-
-async fn read(body: Body) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
-        }
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into_response()),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
-    }
+    VerifiedCallback { id, entry: Some(entry), owed, without_signature: None }
 }

@@ -3,7 +3,6 @@
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
 //! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,14 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use super::caps::{Caps, WithinCaps};
 use crate::db::base::pooling;
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, CommitSession, Committed, Owed};
 use crate::db::queue::nonce;
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
-use crate::vobiz::AccountId;
+use crate::vobiz::Proof;
 use crate::watch::arrivals::Arrival;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
@@ -64,11 +64,23 @@ pub enum NotCommitted {
 
 /// A callback on its way to the writer.
 struct Submission {
-    /// The callback; none for a probe, which goes the whole way and writes nothing.
+    /// The callback, if the log keeps it: all that proves something is kept.
     entry: Option<CallbackEntry>,
+    /// The call it announces. A probe has neither: it goes the whole way and writes nothing.
     owed: Option<Owed>,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     capacity: OwnedSemaphorePermit,
+}
+
+impl Submission {
+    fn proof(&self) -> Proof {
+        self.entry.as_ref().map_or(Proof::None, |entry| entry.proof)
+    }
+}
+
+/// The calls that a group announces, each with what proves it.
+fn announced(group: &[Submission]) -> impl Iterator<Item = (&Owed, Proof)> {
+    group.iter().filter_map(|submission| Some((submission.owed.as_ref()?, submission.proof())))
 }
 
 /// The near side of the group commit: handlers submit here. Cheap to clone.
@@ -90,8 +102,7 @@ impl GroupCommit {
         let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
         let writer = Writer {
             pool,
-            cap: MinuteCap::new(settings.max_speculative_per_minute),
-            by_secret: MinuteCap::new(settings.max_by_secret_per_minute),
+            caps: Caps::new(settings.max_speculative_per_minute, settings.max_by_secret_per_minute),
             metrics: metrics.clone(),
             settings,
             heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
@@ -111,9 +122,13 @@ impl GroupCommit {
     }
 
     /// Submits a callback and waits until it is committed.
-    pub(super) async fn submit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+    pub(super) async fn submit(
+        &self,
+        entry: Option<CallbackEntry>,
+        owed: Option<Owed>,
+    ) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.send(Some(entry), owed, Some(answer))?;
+        self.send(entry, owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
@@ -155,8 +170,7 @@ impl GroupCommit {
 struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
-    cap: MinuteCap,
-    by_secret: MinuteCap,
+    caps: Caps,
     metrics: Metrics,
     heartbeat: Arc<Heartbeat>,
     condition: Arc<Condition>,
@@ -171,18 +185,14 @@ struct Writer {
 
 /// Callbacks that Postgres did not commit. They were answered 503, and what they need (room in a data file, a partition, a lock) is not
 /// what a probe needs that writes no row.
-struct RefusedCallbacks {
-    entries: Vec<CallbackEntry>,
-    owed: Vec<Owed>,
-}
+struct RefusedCallbacks(Vec<(Option<CallbackEntry>, Option<Owed>)>);
 
 impl RefusedCallbacks {
     /// What a part held; nothing of one of probes alone.
     fn of(part: &mut [Submission]) -> Option<Self> {
-        let entries: Vec<CallbackEntry> =
-            part.iter_mut().filter_map(|submission| submission.entry.take()).collect();
-        let owed = part.iter_mut().filter_map(|submission| submission.owed.take()).collect();
-        (!entries.is_empty()).then_some(Self { entries, owed })
+        let held = part.iter_mut().map(|submission| (submission.entry.take(), submission.owed.take()));
+        let held: Vec<_> = held.filter(|(entry, owed)| entry.is_some() || owed.is_some()).collect();
+        (!held.is_empty()).then_some(Self(held))
     }
 }
 
@@ -217,6 +227,10 @@ impl Writer {
         for submission in &mut group {
             self.keep_within_caps(submission, now);
         }
+        group.retain(|submission| submission.answer.is_some() || submission.entry.is_some());
+        if group.is_empty() {
+            return;
+        }
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
             let announced =
@@ -232,39 +246,32 @@ impl Writer {
 
     /// Makes speculative what is over the cap of certain calls by a secret, and leaves to the sweep what is over that of speculative ones.
     fn keep_within_caps(&mut self, submission: &mut Submission, now: Instant) {
+        let proof = submission.proof();
         let Some(owed) = &mut submission.owed else { return };
-        let mut over = None;
-        if owed.certain && owed.by_secret && !self.by_secret.take(&owed.account_id, now) {
-            (owed.certain, owed.by_secret) = (false, false);
+        let certain = owed.certain;
+        let within = self.caps.take(owed, proof, now);
+        if within == WithinCaps::All {
+            return;
+        }
+        if certain {
             self.metrics.arrivals.count(Arrival::OverCap);
             self.metrics.over_cap.inc();
-            over = Some("over the cap on certain calls by a secret: speculative");
         }
-        if !owed.certain && !self.cap.take(&owed.account_id, now) {
+        let mut over = "over the cap on certain calls by a secret: speculative";
+        if within == WithinCaps::LeftToSweep {
             submission.owed = None;
-            over = Some("over the cap on speculative calls: left to the sweep");
-            if let Some(entry) = &mut submission.entry {
-                entry.outcome = CallbackOutcome::Logged;
-            }
+            over = "over the cap on speculative calls: left to the sweep";
         }
-        if let (Some(entry), Some(over)) = (&mut submission.entry, over) {
-            entry.note = Some(over.into());
+        let Some(entry) = &mut submission.entry else {
+            // Nothing of it is left to commit; it must not go on as a probe.
+            answer(submission.answer.take(), Ok(()));
+            return;
+        };
+        if submission.owed.is_none() {
+            entry.outcome = CallbackOutcome::Logged;
         }
-    }
-
-    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
-    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
-        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
-        for owed in group.iter().filter_map(|submission| submission.owed.as_ref()) {
-            let cap = match owed.certain {
-                true if owed.by_secret => &mut self.by_secret,
-                true => continue,
-                false => &mut self.cap,
-            };
-            if !new.remove(owed.call_id.as_str()) {
-                cap.give_back(&owed.account_id, now);
-            }
-        }
+        let said = entry.note.take();
+        entry.note = Some(said.into_iter().chain([over.to_owned()]).collect::<Vec<_>>().join("; "));
     }
 
     /// Returns the stored calls that had no callback yet. A group that fails on data goes one by one: the callback that Postgres
@@ -283,17 +290,16 @@ impl Writer {
                         self.refused = None;
                         self.condition.clear();
                     }
-                    self.refund(&part, &committed.new, now);
+                    self.caps.refund(announced(&part), &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
                     let (replayed, committed): (Vec<_>, Vec<_>) = part.into_iter().partition(|submission| {
                         submission.entry.as_ref().is_some_and(|entry| committed.replayed.contains(&entry.id))
                     });
-                    answer(replayed, Err(NotCommitted::Replayed));
-                    answer(committed, Ok(()));
+                    answer_all(replayed, Err(NotCommitted::Replayed));
+                    answer_all(committed, Ok(()));
                 }
                 Err(error) => {
-                    // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                    self.refund(&part, &[], now);
+                    self.caps.give_back(announced(&part), now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.condition.raise_for(&error.cause(), error.cure());
@@ -302,7 +308,7 @@ impl Writer {
                         let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
                         warn!(id, %error, "Postgres refuses this callback: answered 503");
                     }
-                    answer(part, Err(NotCommitted::Failed));
+                    answer_all(part, Err(NotCommitted::Failed));
                     // Not a timeout more for each of the rest.
                     if is_away {
                         break;
@@ -311,23 +317,21 @@ impl Writer {
             }
         }
         let rest = parts.rest();
-        self.refund(&rest, &[], now);
-        answer(rest, Err(NotCommitted::Failed));
+        self.caps.give_back(announced(&rest), now);
+        answer_all(rest, Err(NotCommitted::Failed));
         unannounced
     }
 
     /// Commits these in one transaction; a conflict is tried again.
     async fn commit_part(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
-        let callbacks: Vec<(&CallbackEntry, Option<&Owed>)> = group
-            .iter()
-            .filter_map(|submission| Some((submission.entry.as_ref()?, submission.owed.as_ref())))
-            .collect();
+        let callbacks = group.iter().map(|submission| (submission.entry.as_ref(), submission.owed.as_ref()));
+        let callbacks: Vec<_> = callbacks.filter(|(entry, owed)| entry.is_some() || owed.is_some()).collect();
         on_conflict!(self.commit_once(&callbacks)).await
     }
 
     async fn commit_once(
         &mut self,
-        callbacks: &[(&CallbackEntry, Option<&Owed>)],
+        callbacks: &[(Option<&CallbackEntry>, Option<&Owed>)],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
         if self.kept.is_none() {
@@ -344,9 +348,10 @@ impl Writer {
                 if !callbacks.is_empty() {
                     return Ok(committed);
                 }
-                if let Some(RefusedCallbacks { entries, owed }) = refused {
-                    let (entries, owed): (Vec<_>, Vec<_>) = (entries.iter().collect(), owed.iter().collect());
-                    match enqueue::rehearse(&mut *connection, &entries, &owed, delay).await {
+                if let Some(RefusedCallbacks(held)) = refused {
+                    let held: Vec<_> =
+                        held.iter().map(|(entry, owed)| (entry.as_ref(), owed.as_ref())).collect();
+                    match nonce::rehearse(&mut *connection, &held, delay).await {
                         // Postgres would take what it can take.
                         Err(error) if db::fault(&error) == Fault::Data => {}
                         rehearsed => rehearsed?,
@@ -389,54 +394,15 @@ impl Writer {
     }
 }
 
-fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
-    for answer in group.into_iter().filter_map(|submission| submission.answer) {
+fn answer_all(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
+    for submission in group {
+        answer(submission.answer, result);
+    }
+}
+
+fn answer(to: Option<oneshot::Sender<Result<(), NotCommitted>>>, result: Result<(), NotCommitted>) {
+    if let Some(to) = to {
         // The handler that waited may have given up; what is committed stays committed.
-        let _ = answer.send(result);
-    }
-}
-
-/// At most so many new calls of a kind a minute and account: a flood of forged ids must not eat the API quota.
-struct MinuteCap {
-    per_minute: u32,
-    taken: HashMap<AccountId, (Instant, u32)>,
-}
-
-impl MinuteCap {
-    fn new(per_minute: u32) -> Self {
-        Self { per_minute, taken: HashMap::new() }
-    }
-
-    fn take(&mut self, account: &AccountId, now: Instant) -> bool {
-        let (since, taken) = self.taken.entry(account.clone()).or_insert((now, 0));
-        if now.duration_since(*since) >= Duration::from_secs(60) {
-            (*since, *taken) = (now, 0);
-        }
-        let free = *taken < self.per_minute;
-        *taken += u32::from(free);
-        free
-    }
-
-    fn give_back(&mut self, account: &AccountId, now: Instant) {
-        if let Some((since, taken)) = self.taken.get_mut(account)
-            && now.duration_since(*since) < Duration::from_secs(60)
-        {
-            *taken = taken.saturating_sub(1);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cap_is_per_account_and_minute() {
-        let mut cap = MinuteCap::new(2);
-        let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
-        let start = Instant::now();
-        assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));
-        assert!(cap.take(&two, start));
-        assert!(cap.take(&one, start + Duration::from_secs(60)));
+        let _ = to.send(result);
     }
 }

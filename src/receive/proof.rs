@@ -51,6 +51,22 @@ impl CallbackPath {
         }
         path
     }
+
+    /// Its secret is one of ours, though not yet that of the account whose call it is.
+    pub(super) fn secret_is_ours(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Why a callback to this path is refused, if nothing proves it.
+    pub(super) fn refusal(&self, headers: &HeaderMap) -> Refusal {
+        if self.has_secret {
+            Refusal::WrongSecret
+        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
+            Refusal::WrongSignature
+        } else {
+            Refusal::NoProof
+        }
+    }
 }
 
 /// The proof of a callback, and what it says of the account.
@@ -122,30 +138,19 @@ fn hash(nonce: &String) -> Uuid {
 }
 
 impl EndpointSettings {
-    /// Checks the proof by the policy. Whether its nonce is of another call shows when it is committed.
-    pub(super) fn verify(
+    /// What a callback proves by a signature that was found, or without one, by the policy. Whether its nonce is of another call shows
+    /// when it is committed.
+    pub(super) fn judge(
         &self,
-        headers: &HeaderMap,
         path: &CallbackPath,
         said: &Callback,
-        body: &[u8],
+        by: Option<&Proven>,
+        refusal: Refusal,
     ) -> Result<Proved, Refusal> {
-        if self.policy == SignaturePolicy::Off {
-            return Ok(Proved::NOTHING);
+        match by.and_then(|by| Proved::by_signature(self, path, said, by)) {
+            Some(proved) => Ok(proved),
+            None => self.without_signature(path, said, refusal),
         }
-        if let Some(proven) = self.verifier.verify(headers, body)
-            && let Some(proved) = Proved::by_signature(self, path, said, &proven)
-        {
-            return Ok(proved);
-        }
-        let refusal = if path.has_secret {
-            Refusal::WrongSecret
-        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
-            Refusal::WrongSignature
-        } else {
-            Refusal::NoProof
-        };
-        self.without_signature(path, said, refusal)
     }
 
     /// What a callback proves but for its signature.
@@ -157,8 +162,8 @@ impl EndpointSettings {
     ) -> Result<Proved, Refusal> {
         match Proved::by_path(path, said) {
             Some(proved) => Ok(proved),
-            None if self.policy == SignaturePolicy::Optional => Ok(Proved::NOTHING),
-            None => Err(refusal),
+            None if self.policy == SignaturePolicy::Required => Err(refusal),
+            None => Ok(Proved::NOTHING),
         }
     }
 

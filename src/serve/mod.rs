@@ -37,7 +37,7 @@ use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
-use port::listen;
+use port::{Limits, listen};
 use presence::Presence;
 use reload::Reloading;
 pub use shutdown::Ending;
@@ -365,7 +365,8 @@ fn open_endpoint(
     let endpoint = Endpoint::new(setup::endpoint(config), group_commit, metrics.clone());
     let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limits = port::PUBLIC.within_open_files(open_files);
+    let limits = Limits { per_address: config.connections_per_address, ..port::PUBLIC };
+    let limits = limits.within_open_files(open_files);
     let serving =
         listen(listener, router(Arc::clone(&endpoint)), limits, metrics.clone(), heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);

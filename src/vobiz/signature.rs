@@ -6,6 +6,7 @@
 //! cause a panic, and `Debug` shows no secret.
 
 use std::fmt;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +25,7 @@ pub enum SignaturePolicy {
     Required,
     /// Unproven callbacks are taken, as speculative.
     Optional,
-    /// Nothing is checked; every call is speculative.
+    /// As optional, and what proves nothing is not counted as refused.
     Off,
 }
 
@@ -148,14 +149,19 @@ impl Secret {
 
 struct Token {
     account: AccountId,
+    /// All accounts that have this token: several, where they share one, as the customers of a partner do.
+    owners: Vec<AccountId>,
     /// The key alone, for signatures over the body.
     key: Hmac<Sha256>,
     /// The key with each URL already taken in; the nonce follows.
     urls: Vec<Hmac<Sha256>>,
 }
 
-/// More signatures than this in one header are not looked at.
+/// More signatures over a URL than this in one header are not looked at.
 const MOST_SIGNATURES: usize = 8;
+
+/// No longer body is hashed. A captured callback has 674 bytes.
+pub const LONGEST_SIGNED_BODY: usize = 16 * 1024;
 
 impl Verifier {
     /// Prepares all keys once.
@@ -167,8 +173,11 @@ impl Verifier {
         let urls: Vec<_> = urls.iter().map(|url| base_url(url)).filter(|url| !url.is_empty()).collect();
         let token = |(account, token): &(AccountId, SecretString)| {
             let key = key(token)?;
+            let same = tokens.iter().filter(|(_, other)| other.expose_secret() == token.expose_secret());
+            let mut owners: Vec<AccountId> = same.map(|(owner, _)| owner.clone()).collect();
+            owners.dedup();
             let urls = urls.iter().map(|url| key.clone().chain_update(url)).collect();
-            Some(Token { account: account.clone(), key, urls })
+            Some(Token { account: account.clone(), owners, key, urls })
         };
         Self {
             tokens: tokens.iter().filter_map(token).collect(),
@@ -184,9 +193,14 @@ impl Verifier {
         self
     }
 
-    /// Looks for a signature that one of our tokens, or for trunks one of our secrets, has made.
+    /// Looks for a signature that one of our tokens, or for trunks one of our secrets, has made. (The endpoint asks step by step:
+    /// [`Self::signed_url`] before there is a body, then [`Self::signed_body_of`] and [`Self::signed_body`].)
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
-        self.signed_url(headers).or_else(|| self.signed_body(headers, body))
+        self.signed_url(headers).or_else(|| {
+            let signature = BodySignature::of(headers)?;
+            self.signed_body_of(&signature, body, &[])
+                .or_else(|| self.signed_body(&signature, body, 0..self.keys()))
+        })
     }
 
     /// Whom a path segment speaks for, if it is one of our callback secrets. All of them are compared, in full.
@@ -199,7 +213,8 @@ impl Verifier {
         ours.map(|(secret, _)| secret.signers()).next()
     }
 
-    fn signed_url(&self, headers: &HeaderMap) -> Option<Proven> {
+    /// Looks for a signature over one of our URLs. It needs no body.
+    pub fn signed_url(&self, headers: &HeaderMap) -> Option<Proven> {
         let mut proven: Option<Proven> = None;
         for version in [&V3, &V2] {
             let Some(nonce) = nonce(headers, version.nonce) else { continue };
@@ -237,39 +252,87 @@ impl Verifier {
             return Vec::new();
         }
         let signs = |over_url: &Hmac<Sha256>| {
-            let expected = over_url.clone().chain_update(separator).chain_update(nonce);
-            signatures.iter().any(|signature| is(expected.clone(), signature))
+            let expected =
+                over_url.clone().chain_update(separator).chain_update(nonce).finalize().into_bytes();
+            // Constant time, each of them.
+            signatures.iter().any(|signature| expected.as_slice().ct_eq(signature).into())
         };
         signers(self.tokens.iter().filter(|token| token.urls.iter().any(signs)))
     }
 
-    fn signed_body(&self, headers: &HeaderMap, body: &[u8]) -> Option<Proven> {
-        for value in texts(headers, "x-vobiz-signature") {
-            let (proof, hex) = match value.split_at_checked(7) {
-                Some((prefix, rest)) if prefix.eq_ignore_ascii_case("sha256=") => (Proof::Campaign, rest),
-                _ => (Proof::Trunk, value),
-            };
-            let mut signature = [0; 32];
-            // The 20 bytes in base64 of a voice callback end here: what V1 signs is unpublished.
-            if hex::decode_to_slice(hex, &mut signature).is_err() {
-                continue;
-            }
-            let signs = |key: &Hmac<Sha256>| is(key.clone().chain_update(body), &signature);
-            let tokens = signers(self.tokens.iter().filter(|token| signs(&token.key)));
-            let by_secret = tokens.is_empty();
-            let signers = if by_secret {
-                let secret =
-                    self.secrets.iter().filter(|_| proof == Proof::Trunk).find(|secret| signs(&secret.key));
-                secret.map(Secret::signers)
-            } else {
-                Some(Signers::Of(tokens))
-            };
-            if let Some(signers) = signers {
-                let account = signers.only().cloned();
-                return Some(Proven { proof, account, signers, by_secret, nonces: Vec::new() });
-            }
+    /// How many keys [`Self::signed_body`] can be asked about.
+    pub fn keys(&self) -> usize {
+        self.tokens.len() + self.secrets.len()
+    }
+
+    /// Whether a token or secret of the accounts that a callback names, or the secret of all accounts, has signed its body: a few hashes,
+    /// however many accounts there are.
+    pub fn signed_body_of(
+        &self,
+        signature: &BodySignature,
+        body: &[u8],
+        named: &[AccountId],
+    ) -> Option<Proven> {
+        let tokens = self.tokens.iter().filter(|token| named.contains(&token.account));
+        let secrets = self
+            .secrets
+            .iter()
+            .filter(|secret| secret.account.as_ref().is_none_or(|account| named.contains(account)));
+        signature.by_token(tokens, body).or_else(|| signature.by_secret(secrets, body))
+    }
+
+    /// Whether one of these tokens and secrets, by their numbers, has signed a body: a hash of all of it for each.
+    pub fn signed_body(&self, signature: &BodySignature, body: &[u8], keys: Range<usize>) -> Option<Proven> {
+        let tokens = self.tokens.iter().take(keys.end).skip(keys.start);
+        let of_secrets = |number: usize| number.saturating_sub(self.tokens.len());
+        let secrets = self.secrets.iter().take(of_secrets(keys.end)).skip(of_secrets(keys.start));
+        signature.by_token(tokens, body).or_else(|| signature.by_secret(secrets, body))
+    }
+}
+
+/// The signature over its body that a callback claims to have: the only value of `X-Vobiz-Signature`.
+#[derive(Debug, Clone, Copy)]
+pub struct BodySignature {
+    proof: Proof,
+    signature: [u8; 32],
+}
+
+impl BodySignature {
+    /// Reads it, before there is a body. What V1 signs is unpublished, so the 20 bytes in base64 of a voice callback are none. Several
+    /// values are none either: each would cost a hash of the body, and Vobiz sends one (captured).
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all("x-vobiz-signature").into_iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let value = value.to_str().ok()?.trim();
+        let (proof, hex) = match value.split_at_checked(7) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("sha256=") => (Proof::Campaign, rest),
+            _ => (Proof::Trunk, value),
+        };
+        let mut signature = [0; 32];
+        hex::decode_to_slice(hex, &mut signature).ok()?;
+        Some(Self { proof, signature })
+    }
+
+    fn is_of(&self, key: &Hmac<Sha256>, body: &[u8]) -> bool {
+        body.len() <= LONGEST_SIGNED_BODY && is(key.clone().chain_update(body), &self.signature)
+    }
+
+    fn by_token<'a>(&self, mut tokens: impl Iterator<Item = &'a Token>, body: &[u8]) -> Option<Proven> {
+        let token = tokens.find(|token| self.is_of(&token.key, body))?;
+        Some(self.proven(Signers::Of(token.owners.clone()), false))
+    }
+
+    fn by_secret<'a>(&self, mut secrets: impl Iterator<Item = &'a Secret>, body: &[u8]) -> Option<Proven> {
+        if self.proof != Proof::Trunk {
+            return None;
         }
-        None
+        let secret = secrets.find(|secret| self.is_of(&secret.key, body))?;
+        Some(self.proven(secret.signers(), true))
+    }
+
+    fn proven(&self, signers: Signers, by_secret: bool) -> Proven {
+        let account = signers.only().cloned();
+        Proven { proof: self.proof, account, signers, by_secret, nonces: Vec::new() }
     }
 }
 

@@ -333,3 +333,44 @@ fn a_token_that_several_accounts_share_names_none_of_them() {
     assert_eq!((proven.proof, proven.account), (Proof::V3, None));
     assert_eq!(alone.verify(&headers, b"").unwrap().account, Some(one));
 }
+
+#[test]
+fn one_signature_over_a_body_that_is_not_too_long_is_looked_at() {
+    let verifier = verifier(&[URL], &[("MA_OTHER", "x"), ("MA_MAIN", MAIN)], &["trunk"]);
+    for secret in [MAIN, "trunk"] {
+        let signature = |body: &[u8]| {
+            hex::encode(key(&SecretString::from(secret)).unwrap().chain_update(body).finalize().into_bytes())
+        };
+        for (length, proves) in [(0, true), (LONGEST_SIGNED_BODY, true), (LONGEST_SIGNED_BODY + 1, false)] {
+            let body = vec![b'x'; length];
+            let right = signature(&body);
+            let one = headers(&[("x-vobiz-signature", &right)]);
+            assert_eq!(verifier.verify(&one, &body).is_some(), proves, "{secret} {length}");
+            for several in [
+                headers(&[("x-vobiz-signature", &right), ("x-vobiz-signature", &right)]),
+                headers(&[("x-vobiz-signature", &format!("{right},{right}"))]),
+                headers(&[("x-vobiz-signature", "AAAA"), ("x-vobiz-signature", &right)]),
+            ] {
+                assert_eq!(verifier.verify(&several, &body), None, "{secret} {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_named_account_is_asked_first_and_a_shared_token_names_none() {
+    let verifier = verifier(&[], &[("MA_ONE", "one"), ("MA_TWO", "two"), ("MA_THREE", "two")], &["trunk"]);
+    let signed = |secret: &str, named: &[&str]| {
+        let hex = hex::encode(
+            key(&SecretString::from(secret)).unwrap().chain_update(b"{}").finalize().into_bytes(),
+        );
+        let signature = BodySignature::of(&headers(&[("x-vobiz-signature", &hex)])).unwrap();
+        let named: Vec<AccountId> = named.iter().map(|id| account(id)).collect();
+        verifier.signed_body_of(&signature, b"{}", &named).map(|proven| proven.account)
+    };
+    assert_eq!(signed("one", &["MA_TWO", "MA_ONE"]), Some(Some(account("MA_ONE"))));
+    assert_eq!(signed("one", &["MA_TWO"]), None);
+    assert_eq!(signed("two", &["MA_THREE"]), Some(None));
+    assert_eq!(signed("two", &[]), None);
+    assert_eq!(signed("trunk", &["MA_ONE"]), Some(None));
+}

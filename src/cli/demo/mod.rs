@@ -198,6 +198,7 @@ fn service_config(api_url: &str) -> anyhow::Result<ServeConfig> {
         concurrency: 32,
         max_speculative_per_minute: 600,
         max_by_secret_per_minute: 600,
+        connections_per_address: None,
         request_timeout: Duration::from_secs(5),
         billing_zone: None,
         home_country: None,

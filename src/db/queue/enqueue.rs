@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::db::base::time::interval;
@@ -309,18 +309,6 @@ pub async fn commit(
         }
     }
     Ok(committed)
-}
-
-/// Does what [`commit`] does and takes it back: whether Postgres would take it now.
-pub async fn rehearse(
-    connection: &mut PgConnection,
-    entries: &[&CallbackEntry],
-    owed: &[&Owed],
-    first_fetch_delay: Duration,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    commit(&mut transaction, entries, owed, first_fetch_delay).await?;
-    transaction.rollback().await
 }
 
 /// Commits a word that nobody reads: a transaction that waits for the disk, and for a synchronous standby where there is one, as

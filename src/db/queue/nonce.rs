@@ -97,21 +97,27 @@ const REPEATS_KEPT: i64 = 3;
 const REPEAT_BYTES: usize = 4 * 1024;
 
 /// Commits a group as [`enqueue::commit`] does, each nonce once: what comes under the nonce of another call is neither logged nor owed, and
-/// is named in [`Committed::replayed`]; a repeat owes its call as ever, but hurries nothing and has a row in the log a few times only.
+/// is named in [`Committed::replayed`]; a repeat owes its call as ever, but hurries nothing and has a row in the log a few times only. A call without an entry is announced by what
+/// the log does not keep.
 pub async fn commit(
     connection: &mut PgConnection,
-    callbacks: &[(&CallbackEntry, Option<&Owed>)],
+    callbacks: &[(Option<&CallbackEntry>, Option<&Owed>)],
     first_fetch_delay: Duration,
 ) -> Result<Committed, sqlx::Error> {
-    let (entries, calls): (Vec<&CallbackEntry>, Vec<Option<&Owed>>) = callbacks.iter().copied().unzip();
+    let entries: Vec<&CallbackEntry> = callbacks.iter().filter_map(|(entry, _)| *entry).collect();
     if entries.iter().all(|entry| entry.nonces.is_empty()) {
-        let owed: Vec<&Owed> = calls.into_iter().flatten().collect();
+        let owed: Vec<&Owed> = callbacks.iter().filter_map(|(_, call)| *call).collect();
         return enqueue::commit(connection, &entries, &owed, first_fetch_delay).await;
     }
     let mut transaction = connection.begin().await?;
-    let uses = note(&mut transaction, &entries).await?;
+    let mut uses = note(&mut transaction, &entries).await?.into_iter();
     let (mut logged, mut owed, mut replayed) = (Vec::new(), Vec::new(), Vec::new());
-    for ((entry, call), nonce_use) in callbacks.iter().copied().zip(uses) {
+    for (entry, call) in callbacks.iter().copied() {
+        let Some((entry, nonce_use)) = entry.and_then(|entry| Some((entry, uses.next()?))) else {
+            // The log does not keep it, so nothing proves it.
+            owed.extend(call.map(Cow::Borrowed));
+            continue;
+        };
         match nonce_use {
             NonceUse::First => {
                 logged.push(Cow::Borrowed(entry));
@@ -131,6 +137,17 @@ pub async fn commit(
     let committed = enqueue::commit(&mut transaction, &logged, &owed, first_fetch_delay).await?;
     transaction.commit().await?;
     Ok(Committed { replayed, ..committed })
+}
+
+/// Does what [`commit`] does and takes it back: whether Postgres would take it now.
+pub async fn rehearse(
+    connection: &mut PgConnection,
+    callbacks: &[(Option<&CallbackEntry>, Option<&Owed>)],
+    first_fetch_delay: Duration,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    commit(&mut transaction, callbacks, first_fetch_delay).await?;
+    transaction.rollback().await
 }
 
 /// A repeat as it is kept: whoever has captured one request can send it again with any body.

@@ -7,6 +7,7 @@ mod outage;
 mod owed;
 mod proof;
 mod replay;
+mod strangers;
 
 use serde_json::Value;
 

@@ -294,7 +294,7 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
     for (policy, unproven, signed) in [
         (SignaturePolicy::Required, None, "v3"),
         (SignaturePolicy::Optional, Some("speculative"), "v3"),
-        (SignaturePolicy::Off, Some("speculative"), "none"),
+        (SignaturePolicy::Off, Some("speculative"), "v3"),
     ] {
         let database = Database::new().await;
         let endpoint = Setup { policy, ..Setup::default() }.open(&database.pool);

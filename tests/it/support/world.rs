@@ -234,6 +234,7 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         concurrency: 16,
         max_speculative_per_minute: 600,
         max_by_secret_per_minute: 600,
+        connections_per_address: Some(256),
         // As long as a busy machine needs; not longer, because what a test cuts off falls due again 15 s after it.
         request_timeout: Duration::from_secs(30),
         billing_zone: None,
