@@ -40,6 +40,10 @@ pub(super) const NAMES: [(&str, &[&str]); 12] = [
     ("currency", &["currency", "currencycode"]),
 ];
 
+/// Bytes of the longest heading that is looked at. A text is tried at each of its words, so that of a file without a header, which
+/// may be one long line, would cost minutes.
+const LONGEST: usize = 200;
+
 /// Units of amounts beside the currencies.
 const AMOUNT_UNITS: &[(&[&str], Unit)] = &[
     (&["paise", "paisa", "inrpaise"], Unit::Smaller(2, Some("INR"))),
@@ -164,6 +168,9 @@ fn named(name: &str) -> Option<(usize, usize)> {
 
 /// Which of [`NAMES`] a heading is, by which of its names, and in which unit.
 pub(super) fn place(title: &str) -> Option<(usize, usize, Unit)> {
+    if title.len() > LONGEST {
+        return None;
+    }
     if let Some((field, rank)) = named(title) {
         return Some((field, rank, Unit::Plain));
     }
@@ -210,6 +217,9 @@ fn with_unit(words: &[String]) -> Option<(usize, usize, Unit)> {
 
 /// Whether a heading that has no place may still be that of an amount or of seconds, such as `Net Amount` or `cost_thb`.
 pub(super) fn may_be_a_number(title: &str) -> bool {
+    if title.len() > LONGEST {
+        return false;
+    }
     let words = words(title);
     let is_one = |words: &[String]| named(&words.concat()).is_some_and(|(field, _)| is_number(field));
     (1..words.len()).any(|at| is_one(&words[..at]) || is_one(&words[at..]))
@@ -318,6 +328,15 @@ mod tests {
             ["Cost Center", "SIP Call ID", "bridge_uuid", "UUID of bridge", "Call ID (SIP)", "Account", ""]
         {
             assert_eq!(placed(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_heading_is_not_tried_at_each_of_its_words() {
+        for blanks in [180, 200_000] {
+            let title = format!("uuid{}cost (INR)", " ".repeat(blanks));
+            assert_eq!(placed(&title).is_some(), blanks == 180, "{blanks}");
+            assert!(!may_be_a_number(&format!("x {title}")) || blanks == 180);
         }
     }
 

@@ -2,6 +2,8 @@
 //! text as it came). Only what makes a CDR useless is an error: no JSON object, or no `uuid`. What a field means to a bill,
 //! and where it is stored, is no matter of this file.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 
 use super::json::{self, Member};
@@ -392,18 +394,26 @@ pub(super) fn read(text: &str, home: HomeCountry, replaced: bool) -> Result<Cdr,
     })
 }
 
+/// So many keys that nobody knows are noted as repeated; more of them mean a hostile text, not a helpful record.
+const MOST_REPEATED: usize = 16;
+
 /// The members with only the last of each repeated key.
 fn last_of_each<'a>(mut members: Vec<Member<'a>>, notes: &mut Notes) -> Vec<Member<'a>> {
-    let mut seen = std::collections::HashMap::with_capacity(members.len());
+    let mut seen = HashMap::with_capacity(members.len());
+    let (mut repeated, mut unknown) = (HashSet::new(), 0);
     for (position, member) in members.iter().enumerate() {
-        if seen.insert(member.key.clone(), position).is_some() {
-            notes.add(
-                &shorten(&member.key_text[1..member.key_text.len() - 1]),
-                "given more than once, the last one counts",
-            );
+        if seen.insert(member.key.clone(), position).is_none() || !repeated.insert(member.key.clone()) {
+            continue;
+        }
+        let known = matches!(&*member.key, "uuid" | "account_id") || CdrFields::KEYS.contains(&&*member.key);
+        unknown += usize::from(!known);
+        if known || unknown <= MOST_REPEATED {
+            let written = &member.key_text[1..member.key_text.len() - 1];
+            let about = if known { &member.key } else { written };
+            notes.add(&shorten(about), "given more than once, the last one counts");
         }
     }
-    if seen.len() < members.len() {
+    if !repeated.is_empty() {
         let mut position = 0;
         members.retain(|member| {
             position += 1;

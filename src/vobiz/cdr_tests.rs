@@ -275,6 +275,21 @@ fn of_repeated_keys_the_last_counts() {
 }
 
 #[test]
+fn no_note_of_a_field_is_left_out_for_those_of_keys_that_nobody_knows() {
+    let junk: String = (0..200).map(|at| format!(r#""x{at}":1,"x{at}":2,"x{at}":3,"#)).collect();
+    let cdr = cdr(format!(r#"{{"uuid":"a",{junk}"cost":1,"cost":"abc","end_time":"soon"}}"#).as_bytes());
+    assert_eq!((cdr.fields.cost, cdr.fields.end_time), (None, None));
+    assert_eq!(cdr.notes.len(), MOST_REPEATED + 3, "{:?}", cdr.notes);
+    for note in [
+        "cost: given more than once, the last one counts",
+        "cost: not a number: \"abc\"",
+        "end_time: not a time: \"soon\"",
+    ] {
+        assert!(cdr.notes.iter().any(|known| known == note), "{note}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_replaced_and_noted() {
     let cdr = cdr(b"{\"uuid\":\"a\",\"caller_id_name\":\"J\xf6rg\",\"codec\":\"x\\u0000\"}");
     assert_eq!(cdr.fields.caller_id_name.as_deref(), Some("J\u{fffd}rg"));

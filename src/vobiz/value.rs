@@ -5,18 +5,14 @@ use super::decimal::{self, NotWhole};
 use super::json;
 use super::numeric::Numeric;
 
-/// More notes than a CDR has fields mean a hostile text, not a helpful record.
-const MOST_NOTES: usize = 64;
-
-/// What was noticed while reading: `cost: not a number: "abc"`.
+/// What was noticed while reading: `cost: not a number: "abc"`. There is no limit to them here: a field whose note were left out for the
+/// notes of others would be nothing without a word. Whoever notes what is not of a field bounds that.
 #[derive(Default)]
 pub(super) struct Notes(Vec<String>);
 
 impl Notes {
     pub(super) fn add(&mut self, about: &str, complaint: &str) {
-        if self.0.len() < MOST_NOTES {
-            self.0.push(format!("{about}: {complaint}"));
-        }
+        self.0.push(format!("{about}: {complaint}"));
     }
 
     /// Reads a value; null and what cannot be read are None.
