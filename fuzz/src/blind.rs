@@ -60,7 +60,11 @@ pub fn main() -> std::io::Result<()> {
         }
         count += 256;
     }
-    println!("{name}: {count} inputs from {} known ones in {} s, seed {seed}", known.len(), began.elapsed().as_secs());
+    println!(
+        "{name}: {count} inputs from {} known ones in {} s, seed {seed}",
+        known.len(),
+        began.elapsed().as_secs()
+    );
     Ok(())
 }
 
@@ -73,7 +77,8 @@ fn files(input: &Path) -> std::io::Result<Vec<Vec<u8>>> {
     if input.is_file() {
         return Ok(vec![fs::read(input)?]);
     }
-    let mut paths = fs::read_dir(input)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths =
+        fs::read_dir(input)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     // The order of a folder is no order.
     paths.sort();
     paths.iter().filter(|path| path.is_file()).map(fs::read).collect()

@@ -107,7 +107,12 @@ impl Exact {
             return Some(Self { negative: false, digits: String::new(), power: 0, printed });
         }
         let cut = i128::try_from(digits.len() - short.len()).ok()?;
-        Some(Self { negative: text.starts_with('-'), digits: short.to_owned(), power: shifted + cut, printed })
+        Some(Self {
+            negative: text.starts_with('-'),
+            digits: short.to_owned(),
+            power: shifted + cut,
+            printed,
+        })
     }
 
     pub fn is_zero(&self) -> bool {
@@ -170,7 +175,8 @@ pub fn assert_exact(read: &str, written: &str) {
     }
     if theirs.digits.len() <= 28 && theirs.decimals() <= 28 && (0..=28).contains(&theirs.whole_digits()) {
         let other = |text: &str| {
-            rust_decimal::Decimal::from_scientific(text).or_else(|_| rust_decimal::Decimal::from_str_exact(text))
+            rust_decimal::Decimal::from_scientific(text)
+                .or_else(|_| rust_decimal::Decimal::from_str_exact(text))
         };
         if let (Ok(read), Ok(written)) = (other(read), other(written)) {
             assert_eq!(read, written);
@@ -183,7 +189,10 @@ pub fn rfc3339(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |at: std::ops::Range<usize>| -> Option<i64> {
         let digits = bytes.get(at)?;
-        digits.iter().all(u8::is_ascii_digit).then(|| digits.iter().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+        digits
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| digits.iter().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
     };
     let is = |at: usize, one_of: &[u8]| bytes.get(at).is_some_and(|b| one_of.contains(b));
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
@@ -197,9 +206,9 @@ pub fn rfc3339(text: &str) -> Option<i64> {
         return None;
     }
     let rest = &text[19..];
-    let fraction = rest.strip_prefix('.').map_or("", |rest| {
-        &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()]
-    });
+    let fraction = rest
+        .strip_prefix('.')
+        .map_or("", |rest| &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()]);
     if rest.starts_with('.') && fraction.is_empty() {
         return None;
     }
@@ -228,7 +237,9 @@ pub fn rfc3339(text: &str) -> Option<i64> {
 /// Whether a character may stand in an id.
 pub fn is_id(text: &str) -> bool {
     (1..=255).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'@' | b'+' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'@' | b'+' | b'-'))
 }
 
 /// Whether an id was kept as it was written; a UUID has no case.

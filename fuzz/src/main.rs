@@ -5,9 +5,9 @@
 
 #![cfg_attr(feature = "guided", no_main)]
 
-mod bounds;
 #[cfg(not(feature = "guided"))]
 mod blind;
+mod bounds;
 mod independent;
 mod target;
 
@@ -16,7 +16,13 @@ mod target;
 mod db;
 #[allow(dead_code, unused_imports, missing_docs, reason = "of each room only the readers are used")]
 mod reconcile;
-#[allow(dead_code, unused_imports, unused_macros, missing_docs, reason = "of each room only the readers are used")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    missing_docs,
+    reason = "of each room only the readers are used"
+)]
 mod vobiz;
 
 use target::{TARGETS, Target};

@@ -39,8 +39,8 @@ pub mod written;
 #[path = "target/wallet.rs"]
 pub mod wallet;
 
-pub(crate) use cdr::cdr_fields;
 pub use callback::Callback;
+pub(crate) use cdr::cdr_fields;
 pub use cdr::{Cdr, CdrFields, Single, Unreadable, decode_single};
 pub use currency::is_currency;
 pub use id::{AccountId, CallId, InvalidId};

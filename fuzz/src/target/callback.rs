@@ -1,8 +1,6 @@
 //! Callbacks. Promises: nobody is told of the end of a call that the sender did not name where the end of a call is named, and a form, a
 //! query and an object that another reader reads as well name the same one.
 
-use std::borrow::Cow;
-
 use crate::bounds::{Bounds, bounded};
 use crate::independent::{Pairs, elements, is_id, is_number, same_id, string};
 use crate::vobiz::Callback;
@@ -59,11 +57,16 @@ fn check(query: Option<&str>, body: &[u8]) {
     let found = callback.ended.as_ref().map(|end| end.call_id.as_str());
     match (found, &expected) {
         (Some(found), Some(expected)) if same_id(found, expected) => {}
-        // Words for no id, words of the path, and the A leg: not called by the name that they have.
-        (None, Some(expected)) => assert!(
-            !is_id(expected) || callback.note.is_some(),
-            "{expected} ended, and nothing was said of it"
-        ),
+        // An A leg goes on, and words for no id or of the path are short.
+        (None, Some(expected)) => {
+            let goes_on = ["CallUUID", "DialALegUUID"]
+                .iter()
+                .any(|key| first(&said, key).eq_ignore_ascii_case(expected));
+            let is_a_leg = event(&said).eq_ignore_ascii_case("DialHangup") && goes_on;
+            let is_word = expected.len() <= 10 || expected.bytes().all(|b| matches!(b, b'0' | b'-'));
+            assert!(callback.note.is_some(), "{expected} ended, and nothing was said of it");
+            assert!(!is_id(expected) || is_a_leg || is_word, "{expected} ended, and was not seen");
+        }
         (None, None) => {}
         _ => panic!("{found:?} ended, another reader says {expected:?}"),
     }
@@ -79,8 +82,19 @@ fn bounds_of(callback: &Callback) {
 
 /// The keys that a callback is read by.
 const LISTENED: [&str; 13] = [
-    "Event", "event", "CallUUID", "call_uuid", "call_id", "DialALegUUID", "DialBLegUUID", "TrunkID", "SIPCallID",
-    "ParentAuthID", "AccountId", "auth_id", "account_id",
+    "Event",
+    "event",
+    "CallUUID",
+    "call_uuid",
+    "call_id",
+    "DialALegUUID",
+    "DialBLegUUID",
+    "TrunkID",
+    "SIPCallID",
+    "ParentAuthID",
+    "AccountId",
+    "auth_id",
+    "account_id",
 ];
 
 type Said = Vec<(String, String)>;
@@ -163,19 +177,16 @@ fn of_json(text: &str, may_be_wrapped: bool) -> Option<Said> {
 
 /// Whether the characters of an id are in a text in their order with nothing between them but what escapes them.
 fn is_said(id: &str, text: &[u8]) -> bool {
-    let plain = |id: &str| text.windows(id.len()).any(|part| part.eq_ignore_ascii_case(id.as_bytes()));
-    if plain(id) {
+    let id = &id.to_ascii_lowercase();
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
+    if text.contains(id) {
         return true;
     }
     // Decoded as often as it can have been: a form in a string in an object.
-    let json = unescaped(&String::from_utf8_lossy(text));
-    let texts: [Cow<'_, str>; 3] = [
-        decoded(text).into(),
-        json.as_str().into(),
-        decoded(json.as_bytes()).into(),
-    ];
-    texts.iter().any(|text| text.to_ascii_lowercase().contains(&id.to_ascii_lowercase()))
-        || unescaped(&json).to_ascii_lowercase().contains(&id.to_ascii_lowercase())
+    let json = unescaped(&text);
+    [decoded(text.as_bytes()), decoded(json.as_bytes()), unescaped(&json), json]
+        .iter()
+        .any(|text| text.to_ascii_lowercase().contains(id))
 }
 
 fn unescaped(text: &str) -> String {
@@ -184,7 +195,10 @@ fn unescaped(text: &str) -> String {
     while let Some(at) = rest.find('\\') {
         plain.push_str(&rest[..at]);
         rest = &rest[at + 1..];
-        let hex = rest.strip_prefix('u').and_then(|rest| rest.get(..4)).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let hex = rest
+            .strip_prefix('u')
+            .and_then(|rest| rest.get(..4))
+            .and_then(|hex| u32::from_str_radix(hex, 16).ok());
         match hex.and_then(char::from_u32) {
             Some(c) => {
                 plain.push(c);

@@ -30,7 +30,9 @@ pub fn run(body: &[u8]) {
         Ok(Single::NotYet(why)) => panic!("{why}, and another reader sees {uuid}"),
         // Ids of characters that an id may have are refused for what they say: words of the path, words for none.
         Err(why) => assert!(
-            named.is_none_or(|named| !is_id(&named) || named.len() <= 10 || named.bytes().all(|b| matches!(b, b'0' | b'-'))),
+            named.is_none_or(|named| !is_id(&named)
+                || named.len() <= 10
+                || named.bytes().all(|b| matches!(b, b'0' | b'-'))),
             "{why} of {uuid}"
         ),
     }

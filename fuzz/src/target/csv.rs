@@ -24,7 +24,10 @@ pub fn run(input: &[u8]) {
     for call in &calls {
         assert!(call.line > before, "lines go up");
         before = call.line;
-        assert!(call.call_id.is_some() || call.unreadable.is_some(), "a row without a call that says nothing");
+        assert!(
+            call.call_id.is_some() || call.unreadable.is_some(),
+            "a row without a call that says nothing"
+        );
     }
     let lines = i64::try_from(file.split(|byte| *byte == b'\n').count()).unwrap_or(i64::MAX);
     // Files of old Macs have other ends of lines.
@@ -52,7 +55,9 @@ fn read(file: &[u8], spelling: Spelling) -> Result<Option<(Vec<TheirCall>, FileF
 /// The rows of a plain file, by another reader: the header is its first line, cells are what stands between commas.
 fn plain(file: &[u8], calls: &[TheirCall]) {
     let Ok(text) = std::str::from_utf8(file) else { return };
-    let plain = text.bytes().all(|b| matches!(b, b'\n' | b' '..=b'~') && !matches!(b, b'"' | b'\'' | b';' | b'=' | b'|'));
+    let plain = text
+        .bytes()
+        .all(|b| matches!(b, b'\n' | b' '..=b'~') && !matches!(b, b'"' | b'\'' | b';' | b'=' | b'|'));
     let mut lines = text.lines();
     let Some(header) = lines.next().filter(|_| plain) else { return };
     let header: Vec<&str> = header.split(',').collect();
@@ -61,7 +66,17 @@ fn plain(file: &[u8], calls: &[TheirCall]) {
         places.next().filter(|_| places.next().is_none())
     };
     // Other headings may be read for the same; this reader knows only those of the export.
-    let known = ["uuid", "cost", "total_cost", "streaming_cost", "billsec", "duration", "currency", "account_id", "start_time"];
+    let known = [
+        "uuid",
+        "cost",
+        "total_cost",
+        "streaming_cost",
+        "billsec",
+        "duration",
+        "currency",
+        "account_id",
+        "start_time",
+    ];
     if header.len() < 2 || !header.iter().all(|title| known.contains(title)) {
         return;
     }
@@ -92,7 +107,7 @@ fn plain(file: &[u8], calls: &[TheirCall]) {
                 && Exact::of(cell).is_some_and(|exact| exact.whole_digits() <= 50 && exact.decimals() <= 100);
             match read {
                 Some(read) if is_plain => assert_exact(read.as_str(), cell),
-                Some(_) => {}
+                Some(_) => assert!(!written::is_nothing(cell), "{name} of nothing is {read:?}"),
                 None => assert!(
                     call.unreadable.is_some() || written::is_nothing(cell),
                     "{name} of {cell:?} is nothing, and the row says nothing"

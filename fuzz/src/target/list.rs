@@ -30,7 +30,11 @@ pub fn run(body: &[u8]) {
     let Some(answer) = Pairs::of(&text) else { return };
     let Some(rows) = answer.last("data").and_then(elements) else {
         let is_empty = answer.last("data") == Some("null");
-        return assert_eq!(page.is_ok_and(|page| page.rows.is_empty()), is_empty, "a list where nobody else sees one");
+        return assert_eq!(
+            page.is_ok_and(|page| page.rows.is_empty()),
+            is_empty,
+            "a list where nobody else sees one"
+        );
     };
     let page = page.expect("a list that another reader sees");
     assert_eq!(page.rows.len(), rows.len());

@@ -36,7 +36,9 @@ fn against(cdr: &Cdr, pairs: &Pairs<'_>) {
     };
     if let Some(owner) = pairs.last("account_id") {
         match (&cdr.account_id, string(owner)) {
-            (Some(account), Some(owner)) => assert!(same_id(account.as_str(), owner.replace('\0', "").trim())),
+            (Some(account), Some(owner)) => {
+                assert!(same_id(account.as_str(), owner.replace('\0', "").trim()))
+            }
             (Some(account), None) => assert!(account.as_str() == owner || owner.contains('\\')),
             (None, Some(owner)) => assert!(noted("account_id") || owner.replace('\0', "").trim().is_empty()),
             (None, None) => assert!(owner == "null" || noted("account_id")),
@@ -108,7 +110,10 @@ impl Written for i64 {
             Some(read) => assert_eq!(Some(i128::from(*read)), exact, "{key} of {written}"),
             None => {
                 none(key, written, noted);
-                assert!(exact.is_none_or(|exact| i64::try_from(exact).is_err()), "{key} of {written} is nothing");
+                assert!(
+                    exact.is_none_or(|exact| i64::try_from(exact).is_err()),
+                    "{key} of {written} is nothing"
+                );
             }
         }
     }
@@ -121,7 +126,9 @@ impl Written for i32 {
         let Some(read) = read.map(|read| i128::from(*read)) else {
             none(key, written, noted);
             let whole = exact.and_then(|number| number.integer());
-            let fits = |whole: i128| if is_seconds { (0..=2_592_000).contains(&whole) } else { i32::try_from(whole).is_ok() };
+            let fits = |whole: i128| {
+                if is_seconds { (0..=2_592_000).contains(&whole) } else { i32::try_from(whole).is_ok() }
+            };
             assert!(!whole.is_some_and(fits), "{key} of {written} is nothing");
             return;
         };
@@ -172,8 +179,12 @@ impl Written for String {
             }
             (Some(read), Some(said)) => assert_eq!(*read, said, "{key} of {written}"),
             // Half a pair of surrogates, which the other reader takes for no text.
-            (Some(_), None) => assert!(written.starts_with('"') && (noted || written.contains("\\u")), "{key} of {written}"),
-            (None, Some(said)) if is_word => assert!(said.trim().is_empty() || noted, "{key} of {written} is nothing"),
+            (Some(_), None) => {
+                assert!(written.starts_with('"') && (noted || written.contains("\\u")), "{key} of {written}")
+            }
+            (None, Some(said)) if is_word => {
+                assert!(said.trim().is_empty() || noted, "{key} of {written} is nothing")
+            }
             (None, Some(_)) => panic!("{key} of {written} is nothing"),
             (None, None) => none(key, written, noted),
         }
@@ -202,7 +213,8 @@ fn extra(cdr: &Cdr, pairs: &Pairs<'_>) {
     let known = |key: &str| matches!(key, "uuid" | "account_id") || CdrFields::KEYS.contains(&key);
     let extra = cdr.extra.as_deref().map(|extra| Pairs::of(extra).expect("extra keys are an object"));
     let kept = extra.map_or_else(Vec::new, |extra| extra.0);
-    let mut names: Vec<&str> = pairs.0.iter().map(|(key, _)| key.as_str()).filter(|key| !known(key)).collect();
+    let mut names: Vec<&str> =
+        pairs.0.iter().map(|(key, _)| key.as_str()).filter(|key| !known(key)).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(kept.len(), names.len(), "{kept:?} of {names:?}");

@@ -16,8 +16,10 @@ use crate::vobiz::signature::{Proof, Verifier, base_url};
 const BOUNDS: Bounds = Bounds { bytes_per_byte: 64 };
 
 /// Those of tests/data/vobiz/signature_vectors.json and of the inputs in corpus/signature.
-const URLS: [&str; 2] = ["https://calls.example.com/vobiz/hangup", "https://calls.example.com:8443/vobiz/hangup"];
-const TOKENS: [(&str, &str); 2] = [("MA_MAIN", "tok_main_7f3c1a9e5b2d4860"), ("SA_ONE", "tok_sub_91e04c77ab35d2f8")];
+const URLS: [&str; 2] =
+    ["https://calls.example.com/vobiz/hangup", "https://calls.example.com:8443/vobiz/hangup"];
+const TOKENS: [(&str, &str); 2] =
+    [("MA_MAIN", "tok_main_7f3c1a9e5b2d4860"), ("SA_ONE", "tok_sub_91e04c77ab35d2f8")];
 const SECRET: &str = "trunk_secret_5d1b9c3e7a2f4680";
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
@@ -34,7 +36,9 @@ pub fn run(input: &[u8]) {
         rest = &rest[at + 1..];
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { break };
         let value = line[colon + 1..].trim_ascii();
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
@@ -43,35 +47,45 @@ pub fn run(input: &[u8]) {
     assert!(!VERIFIER.is_secret(&String::from_utf8_lossy(body)) || body == SECRET.as_bytes());
     let is_in = |name: &str, wanted: &[String]| -> bool {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|value| wanted.iter().any(|wanted| value.trim() == wanted))
+        values
+            .flat_map(|value| value.split(','))
+            .any(|value| wanted.iter().any(|wanted| value.trim() == wanted))
     };
     let over_url = |version: &str, separator: &str| -> Vec<(usize, String)> {
-        let nonce = headers.get(format!("x-vobiz-signature-{version}-nonce")).and_then(|nonce| nonce.to_str().ok());
+        let nonce =
+            headers.get(format!("x-vobiz-signature-{version}-nonce")).and_then(|nonce| nonce.to_str().ok());
         let Some(nonce) = nonce else { return Vec::new() };
         let of = |token: usize| {
-            URLS.map(|url| (token, STANDARD.encode(mac(TOKENS[token].1, &format!("{}{separator}{nonce}", base_url(url))))))
+            URLS.map(|url| {
+                (
+                    token,
+                    STANDARD.encode(mac(TOKENS[token].1, &format!("{}{separator}{nonce}", base_url(url)))),
+                )
+            })
         };
         [of(0), of(1)].concat()
     };
     let Some(proven) = proven else {
         // What is plainly signed is taken: one header of each kind, with a nonce of digits.
         for (version, separator) in [("v3", "."), ("v2", "")] {
-            let nonce = headers.get_all(format!("x-vobiz-signature-{version}-nonce")).into_iter().collect::<Vec<_>>();
+            let nonce =
+                headers.get_all(format!("x-vobiz-signature-{version}-nonce")).into_iter().collect::<Vec<_>>();
             let plain = matches!(nonce.as_slice(), [nonce] if nonce.len() <= 20 && !nonce.is_empty()
                 && nonce.as_bytes().iter().all(u8::is_ascii_digit));
             let name = format!("x-vobiz-signature-{version}");
             let sole = headers.get_all(&name).into_iter().collect::<Vec<_>>();
             if let (true, [value]) = (plain, sole.as_slice()) {
-                let signed = over_url(version, separator).into_iter().any(|(_, mac)| value.as_bytes() == mac.as_bytes());
+                let signed = over_url(version, separator)
+                    .into_iter()
+                    .any(|(_, mac)| value.as_bytes() == mac.as_bytes());
                 assert!(!signed, "a signature was not seen");
             }
         }
         return;
     };
-    let named = |token: usize| proven.account.as_ref().is_none_or(|account| account.as_str() == TOKENS[token].0);
-    let by = |name: &str, macs: Vec<(usize, String)>| {
-        macs.into_iter().any(|(_, mac)| is_in(name, &[mac]))
-    };
+    let named =
+        |token: usize| proven.account.as_ref().is_none_or(|account| account.as_str() == TOKENS[token].0);
+    let by = |name: &str, macs: Vec<(usize, String)>| macs.into_iter().any(|(_, mac)| is_in(name, &[mac]));
     let body_macs = |prefix: &str| -> Vec<String> {
         let keys = TOKENS.map(|(_, token)| token).into_iter().chain([SECRET]);
         keys.map(|key| format!("{prefix}{}", hex::encode(mac_of_bytes(key, body)))).collect()
@@ -97,7 +111,9 @@ pub fn run(input: &[u8]) {
     if let Some(account) = &proven.account {
         // Whoever is named has signed something of it.
         let token = usize::from(account.as_str() != TOKENS[0].0);
-        let of = |macs: Vec<(usize, String)>| macs.into_iter().filter(|(by, _)| *by == token).map(|(_, mac)| mac).collect::<Vec<_>>();
+        let of = |macs: Vec<(usize, String)>| {
+            macs.into_iter().filter(|(by, _)| *by == token).map(|(_, mac)| mac).collect::<Vec<_>>()
+        };
         let signs_body = [hex::encode(mac_of_bytes(TOKENS[token].1, body))];
         let in_body = headers.get_all("x-vobiz-signature").into_iter().any(|value| {
             value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains(&signs_body[0]))

@@ -87,7 +87,9 @@ fn amount(key: &str, value: &str) {
             assert_exact(read.as_str(), string(value).as_deref().unwrap_or(value).trim());
             assert!(notes.is_empty());
         }
-        None => assert!(value == "null" || notes.len() == 1, "{key} of {value} is nothing, and no note says why"),
+        None => {
+            assert!(value == "null" || notes.len() == 1, "{key} of {value} is nothing, and no note says why")
+        }
     }
 }
 
