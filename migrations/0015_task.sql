@@ -37,9 +37,9 @@ create table vobiz.work_lease (
   constraint held_or_free check (num_nulls(holder, pid, session_began_at, taken_at, expires_at) in (0, 5))
 ) with (fillfactor = 50);
 -- Held for a transaction only, by its lock.
-insert into vobiz.work_lease (name) values ('rollup'), ('partitions');
+insert into vobiz.work_lease (name) values ('rollup'), ('partitions'), ('wrong sums');
 
-comment on table  vobiz.work_lease is 'Work that one process does at a time, and which one does: a lease that ends unless it is renewed, or when the session that took it is gone. The rows rollup and partitions are only locked, for a transaction each.';
+comment on table  vobiz.work_lease is 'Work that one process does at a time, and which one does: a lease that ends unless it is renewed, or when the session that took it is gone. The rows rollup, partitions and wrong sums are only locked, for a transaction each.';
 comment on column vobiz.work_lease.name is 'What is done, such as sweep, drain, day (each with its account), prove sums, backfill, reparse, verify.';
 comment on column vobiz.work_lease.fence is 'Grows with each taker: who had the lease before, and does not know that it ended, cannot write any more.';
 comment on column vobiz.work_lease.holder is 'User, application and address of the session that has it; NULL while nobody does.';

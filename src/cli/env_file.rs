@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_usual_file_is_for_commands_that_say_no_database_themselves() {
-        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let words = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
         for text in [
             "report billing_day",
             "--log debug verify",

@@ -52,8 +52,9 @@ pub(super) async fn run(
     };
     let served = tokio::select! {
         served = serve => served,
-        status = died(own.as_mut()) => Err(anyhow::anyhow!(
-            "our own Postgres ended by itself ({status}): see postgres.log in its data folder, then start the service again"
+        (status, why) = died(own.as_mut()) => Err(anyhow::anyhow!(
+            "our own Postgres ended by itself ({status}): {why}; mend that (postgres.log in its data folder says more), then start the \
+             service again"
         )),
     };
     if let Some(own) = own {
@@ -140,9 +141,12 @@ fn say_if_url_stays(config: &ServeConfig, has_file: bool) {
 }
 
 /// Waits until our own Postgres ends by itself; for ever, where there is none.
-async fn died(own: Option<&mut Postgres>) -> String {
+async fn died(own: Option<&mut Postgres>) -> (String, String) {
     match own {
-        Some(own) => own.exited().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        Some(own) => {
+            let status = own.exited().await;
+            (status.map_or_else(|error| error.to_string(), |status| status.to_string()), own.last_words())
+        }
         None => std::future::pending().await,
     }
 }

@@ -17,7 +17,7 @@ pub mod reconcile;
 pub mod retirement;
 
 pub use crate::timed;
-pub use base::cause::{Cause, cause};
+pub use base::cause::{Cause, MIXED_SESSIONS, cause};
 pub use base::connection::{
     Acquired, DbError, Ended, KeptConnection, acquire, acquire_again, check_server, connect, connect_service,
     create_database, move_to, open, why_not,

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use super::account::{self, ReplicaSnapshot};
 use super::base::migration::{self, MigrationState, SchemaError};
@@ -160,6 +160,10 @@ pub struct Thorough {
 
 /// Polls what a few index lookups tell.
 pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> {
+    // One snapshot: a pause of an account, and whose it is, are said together.
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("set transaction isolation level repeatable read").execute(&mut *transaction).await?;
+    let connection = &mut *transaction;
     let accounts = sqlx::query_as!(
         AccountSnapshot,
         r#"select a.account_id, a.api_path,
@@ -212,6 +216,7 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
     .fetch_one(&mut *connection)
     .await?;
     let replicas = account::replicas(connection).await?;
+    transaction.commit().await?;
     Ok(Quick {
         clock: server.clock,
         version: server.version,

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::evaluate::{AWAY, Act, StatusSnapshot, UNCOUNTED, UNPOLLED};
+use super::locks::held;
+use crate::db::MIXED_SESSIONS;
 use crate::watch::condition::LastingCondition;
 
 /// The list of an account may fail for as long as an outage of the API that calls nobody, and once more after it.
@@ -13,16 +15,25 @@ const LIST_AWAY: Duration = Duration::from_secs(60);
 pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
     let postgres = &snapshot.postgres;
     if !postgres.answers && postgres.lasting >= AWAY {
-        let said = postgres.failure.as_ref().map_or_else(String::new, |failure| format!(" ({failure})"));
+        let said = postgres.failure.as_ref().map_or_else(String::new, ToString::to_string);
         let cure = postgres.failure.as_ref().and_then(|failure| failure.cure);
+        let held = held(&said, snapshot);
+        let said = if said.is_empty() { said } else { format!(" ({said})") };
+        let (by, cure) = match (held, cure) {
+            (Some((by, cure)), _) => (by, cure),
+            (None, Some(cure)) => (String::new(), cure.into()),
+            (None, None) => (
+                String::new(),
+                "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)".into(),
+            ),
+        };
+        let is_mixed = postgres.failure.as_ref().is_some_and(|failure| failure.cure == Some(MIXED_SESSIONS));
+        let what =
+            if is_mixed { "a pooler mixes our sessions of Postgres" } else { "Postgres does not answer" };
         acts.push(Act {
-            what: format!("Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost{said}"),
+            what: format!("{what}: callbacks get 503, nothing is fetched, nothing is lost{said}{by}"),
             for_seconds: Some(postgres.lasting.as_secs()),
-            cure: cure
-                .unwrap_or(
-                    "start Postgres again, or see why it cannot be reached (DATABASE_URL, network, disk, its own log)",
-                )
-                .into(),
+            cure,
         });
     }
     if postgres.read_only {
@@ -41,11 +52,8 @@ pub(super) fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         let LastingCondition { what, account, error, cure, began, .. } = condition;
         let of = if account.is_empty() { String::new() } else { format!(" (account {account})") };
         let why = if error.is_empty() { String::new() } else { format!(": {error}") };
-        acts.push(Act {
-            what: format!("{what}{of}{why}"),
-            for_seconds: Some(began.as_secs()),
-            cure: (*cure).into(),
-        });
+        let (by, cure) = held(error, snapshot).unwrap_or_else(|| (String::new(), (*cure).into()));
+        acts.push(Act { what: format!("{what}{of}{why}{by}"), for_seconds: Some(began.as_secs()), cure });
     }
     // Never counted is no matter in the first minutes.
     let possible = snapshot.uptime.min(snapshot.postgres.lasting);

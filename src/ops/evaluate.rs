@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::conditions::{conditions, postgres};
 use super::late::{ahead, clocks, long_owed};
+use super::locks::locks;
 use super::pauses::{is_unfetched, paused, paused_alone, unanswered, unfetched};
 
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
+use crate::db::base::blocker::Blocker;
 use crate::db::base::clock::MOST_BEHIND;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
@@ -72,6 +74,12 @@ pub struct PostgresSnapshot {
     pub failure: Option<Cause>,
     /// It takes no writes.
     pub read_only: bool,
+    /// Who holds locks that sessions of ours wait for, or waited for within the last minute (then with nobody waiting).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<Blocker>,
+    /// Who keeps rows of `vobiz.work_lease` locked that is none of ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lease_holders: Vec<Blocker>,
 }
 
 /// One loop of the process.
@@ -176,6 +184,7 @@ pub fn evaluate(snapshot: &StatusSnapshot) -> Vec<Act> {
         return acts;
     }
     postgres(snapshot, &mut acts);
+    locks(snapshot, &mut acts);
     for account in &snapshot.accounts {
         paused(account, snapshot, &mut acts);
         paused_alone(account, snapshot, &mut acts);
@@ -335,7 +344,7 @@ fn unfolded(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             ),
             for_seconds: whole(sums.unfolded_seconds),
             cure: "see that a process of the service runs, and its log for `the rollup cannot be folded`; if nothing is said there, see \
-                   in pg_locks who holds vobiz.work_lease (and that its row `rollup` is there)"
+                   that vobiz.work_lease has its row `rollup`"
                 .into(),
         });
     }

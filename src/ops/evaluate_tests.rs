@@ -59,6 +59,8 @@ pub(crate) fn well() -> StatusSnapshot {
             lasting: Duration::from_secs(90_000),
             failure: None,
             read_only: false,
+            blockers: vec![],
+            lease_holders: vec![],
         },
         accounts: vec![account()],
         owed: vec![owed_of("MA_1", 8, false)],
@@ -110,12 +112,8 @@ fn nobody_is_called_when_all_is_well_or_mends_itself() {
         paused("throttled", 60.0),
         paused("unavailable", 20.0),
         with(|snapshot| {
-            snapshot.postgres = PostgresSnapshot {
-                answers: false,
-                lasting: Duration::from_secs(5),
-                failure: None,
-                read_only: false,
-            }
+            snapshot.postgres =
+                PostgresSnapshot { answers: false, lasting: Duration::from_secs(5), ..well().postgres }
         }),
         with(|snapshot| snapshot.accounts[0].oldest_single_due_seconds = 600.0),
         with(|snapshot| {
@@ -369,12 +367,8 @@ fn a_process_that_asks_nothing_waits_for_no_answer() {
 #[test]
 fn a_postgres_that_is_away_is_the_only_thing_said() {
     let snapshot = with(|snapshot| {
-        snapshot.postgres = PostgresSnapshot {
-            answers: false,
-            lasting: Duration::from_secs(400),
-            failure: None,
-            read_only: false,
-        };
+        snapshot.postgres =
+            PostgresSnapshot { answers: false, lasting: Duration::from_secs(400), ..well().postgres };
         snapshot.loops[0].stalled = true;
         snapshot.accounts[0].oldest_single_due_seconds = 9999.0;
         snapshot.accounts[0].swept_seconds_ago = 9999.0;

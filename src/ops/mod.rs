@@ -13,6 +13,7 @@ mod conditions;
 mod evaluate;
 mod gauges;
 mod late;
+mod locks;
 mod pauses;
 mod poll;
 mod ready;

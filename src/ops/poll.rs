@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Ops;
+use crate::db::base::blocker::{self, Blocker};
+use crate::db::base::pooling;
 use crate::db::overview::{self, Quick, Thorough};
 use crate::db::timed;
 use crate::db::{self, Cause, DbError};
@@ -21,6 +23,12 @@ const THOROUGH_WITHIN: Duration = Duration::from_secs(60);
 const THOROUGH_EVERY: Duration = Duration::from_secs(15);
 /// They may take this part of one connection's time, however large the queue is: a twentieth.
 const THOROUGH_SHARE: u32 = 20;
+/// Between two looks whether a pooler mixes our sessions, where nothing gives a suspicion.
+const POOLING_EVERY: Duration = Duration::from_secs(15);
+/// A suspicion is looked into no more often than this.
+const SUSPICION_EVERY: Duration = Duration::from_millis(500);
+/// A statement that waited for a lock is over by its own limits; who held it is remembered for so long.
+const BLOCKER_REMEMBERED: Duration = Duration::from_secs(60);
 const STALL_AFTER: Duration = Duration::from_secs(90);
 
 /// What was seen, and when.
@@ -33,6 +41,11 @@ pub(super) struct Polls {
     pub(super) failure: Option<Cause>,
     pub(super) quick: Option<(Instant, Quick)>,
     pub(super) thorough: Option<(Instant, Thorough)>,
+    /// Who held what ours waited for, and when that was seen last.
+    blockers: Vec<(Instant, Blocker)>,
+    /// Who has rows of leases locked: in the last poll, and in the one before it, too.
+    lease_holders: Vec<Blocker>,
+    lease_holders_before: Vec<i32>,
     /// Seconds by which Postgres's wall clock is ahead of ours.
     pub(super) clock_skew: Option<f64>,
 }
@@ -45,8 +58,37 @@ impl Polls {
             failure: None,
             quick: None,
             thorough: None,
+            blockers: Vec::new(),
+            lease_holders: Vec::new(),
+            lease_holders_before: Vec::new(),
             clock_skew: None,
         }
+    }
+
+    fn note_locks(&mut self, now: Instant, blockers: Vec<Blocker>, lease_holders: Vec<Blocker>) {
+        self.blockers.retain(|(seen, known)| {
+            now.duration_since(*seen) < BLOCKER_REMEMBERED
+                && blockers.iter().all(|blocker| blocker.pid != known.pid)
+        });
+        for (_, past) in &mut self.blockers {
+            past.waiting = 0;
+        }
+        self.blockers.extend(blockers.into_iter().map(|blocker| (now, blocker)));
+        // A statement of a moment harms nobody.
+        let pids = lease_holders.iter().map(|holder| holder.pid).collect();
+        let before = std::mem::replace(&mut self.lease_holders_before, pids);
+        self.lease_holders = lease_holders;
+        self.lease_holders.retain(|holder| before.contains(&holder.pid));
+    }
+
+    /// Who holds what ours wait for, or waited for a moment ago; the latter with nobody waiting.
+    pub(super) fn blockers(&self) -> Vec<Blocker> {
+        self.blockers.iter().map(|(_, blocker)| blocker.clone()).collect()
+    }
+
+    /// Who keeps rows of leases locked.
+    pub(super) fn lease_holders(&self) -> Vec<Blocker> {
+        self.lease_holders.clone()
     }
 
     fn turn(&mut self, answers: bool) {
@@ -65,18 +107,31 @@ impl Ops {
 
     async fn poll_quick_on(&self, pool: &PgPool, stop: &CancellationToken) {
         let heartbeat = self.metrics.heartbeats.start("poll", STALL_AFTER);
+        // It was looked at when the process started.
+        let mut looked = Instant::now();
+        let mut suspected = false;
         while !stop.is_cancelled() {
             heartbeat.beat();
+            if suspected || looked.elapsed() >= POOLING_EVERY {
+                pooling::look(pool).await;
+                looked = Instant::now();
+            }
             let answered = self.poll(pool).await;
+            self.poll_locks(pool).await;
             // Nobody may ask for a while, and what has ended should not be shown on.
             if answered && !self.metrics.lasting_conditions().is_empty() {
                 let _ = self.ready().await;
             }
             heartbeat.idle();
-            tokio::select! {
-                () = tokio::time::sleep(self.settings.poll_every) => {}
-                () = stop.cancelled() => {}
-            }
+            let suspicion = async {
+                tokio::time::sleep(SUSPICION_EVERY).await;
+                pooling::suspected().await;
+            };
+            suspected = tokio::select! {
+                () = tokio::time::sleep(self.settings.poll_every) => false,
+                () = suspicion => true,
+                () = stop.cancelled() => false,
+            };
         }
     }
 
@@ -126,6 +181,22 @@ impl Ops {
         }
     }
 
+    /// Who holds locks that ours wait for: on another connection than the poll, which may be one of those that wait.
+    async fn poll_locks(&self, pool: &PgPool) {
+        let lock = || self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().failure.as_ref().is_some_and(|failure| *failure != Cause::timed_out()) {
+            return;
+        }
+        let found = timed!(pool, QUICK_WITHIN, |connection| async {
+            let blockers = blocker::blockers(connection, None).await?;
+            Ok((blockers, blocker::lease_holders(connection).await?))
+        });
+        match found.await {
+            Ok((blockers, lease_holders)) => lock().note_locks(Instant::now(), blockers, lease_holders),
+            Err(error) => debug!(%error, "who holds locks could not be seen"),
+        }
+    }
+
     async fn poll_thorough(&self, pool: &PgPool) -> Duration {
         let began = Instant::now();
         match timed!(pool, THOROUGH_WITHIN, |connection| overview::thorough(connection)).await {
@@ -159,6 +230,33 @@ fn skew(theirs: DateTime<Utc>, before: std::time::SystemTime, after: std::time::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_held_a_lock_is_remembered_for_a_minute_and_a_lease_must_be_held_twice() {
+        let holder = |pid: i32| Blocker {
+            pid,
+            role: "ops".into(),
+            application: "psql".into(),
+            since: None,
+            waiting: 1,
+            waited_seconds: 2.0,
+        };
+        let shown = |polls: &Polls| -> Vec<(i32, i64)> {
+            polls.blockers().iter().map(|b| (b.pid, b.waiting)).collect()
+        };
+        let (mut polls, start) = (Polls::new(), Instant::now());
+        polls.note_locks(start, vec![holder(1), holder(2)], vec![holder(7), holder(8)]);
+        assert_eq!(shown(&polls), [(1, 1), (2, 1)]);
+        assert_eq!(polls.lease_holders(), []);
+        polls.note_locks(start + Duration::from_secs(5), vec![holder(2)], vec![holder(8)]);
+        assert_eq!(shown(&polls), [(1, 0), (2, 1)]);
+        assert_eq!(polls.lease_holders(), [holder(8)]);
+        polls.note_locks(start + Duration::from_secs(60), vec![], vec![]);
+        assert_eq!(shown(&polls), [(2, 0)]);
+        assert_eq!(polls.lease_holders(), []);
+        polls.note_locks(start + Duration::from_secs(65), vec![], vec![holder(8)]);
+        assert_eq!((shown(&polls), polls.lease_holders()), (vec![], vec![]));
+    }
 
     #[test]
     fn a_clock_between_two_readings_is_right() {

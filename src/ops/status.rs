@@ -94,6 +94,8 @@ impl Ops {
                 lasting: polls.since.elapsed(),
                 failure: polls.failure.clone(),
                 read_only: quick.is_some_and(|quick| quick.read_only),
+                blockers: polls.blockers(),
+                lease_holders: polls.lease_holders(),
             },
             accounts: quick
                 .map(|quick| {

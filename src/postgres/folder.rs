@@ -222,6 +222,29 @@ pub(super) fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join(" | ")
 }
 
+/// What a server that is gone said of it: its last PANIC or FATAL that is no client's, else its last lines.
+pub(super) fn last_words(data_dir: &Path) -> String {
+    const READ: u64 = 64 * 1024;
+    let read = || -> io::Result<String> {
+        let mut file = File::open(data_dir.join("postgres.log"))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
+        let mut bytes = Vec::new();
+        file.take(READ).read_to_end(&mut bytes)?;
+        Ok(of_its_end(&String::from_utf8_lossy(&bytes)))
+    };
+    read().unwrap_or_else(|error| format!("(the log could not be read: {error})"))
+}
+
+fn of_its_end(text: &str) -> String {
+    // These answer those who knock while it recovers.
+    let is_answer =
+        |line: &&str| line.contains("the database system is") || line.contains("terminating connection");
+    let said = text.lines().rev().filter(|line| !is_answer(line));
+    let mut said = said.filter(|line| line.contains(" PANIC: ") || line.contains(" FATAL: "));
+    said.next().map_or_else(|| last_lines(text), |line| line.trim().to_owned())
+}
+
 /// The bytes in a folder and all below it; what goes away meanwhile does not count.
 pub(super) fn size(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
@@ -247,6 +270,18 @@ pub(super) fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_gone_said_why() {
+        let full = "LOG:  ready\n2026-11-27 UTC [9] PANIC:  could not write to file \"pg_wal/xlogtemp.9\": No space left on device\n\
+                    2026-11-27 UTC [12] FATAL:  the database system is in recovery mode\nLOG:  database system is shut down\n";
+        assert!(of_its_end(full).ends_with("No space left on device"), "{}", of_its_end(full));
+        assert_eq!(
+            of_its_end("LOG:  received immediate shutdown request\n"),
+            "LOG:  received immediate shutdown request"
+        );
+        assert_eq!(of_its_end(""), "(nothing was said)");
+    }
 
     #[test]
     fn the_default_folder_is_where_the_server_may_go() {

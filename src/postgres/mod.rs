@@ -180,6 +180,11 @@ impl Postgres {
         self.server.exited().await
     }
 
+    /// Why it is gone, by its log: the last lines that say so, in one of ours.
+    pub fn last_words(&self) -> String {
+        folder::last_words(&self.data_dir)
+    }
+
     /// Stops the server: connections are closed, what they had not committed is rolled back, and it is gone on return.
     pub async fn stop(self) -> Result<(), StopError> {
         self.stop_holding().await.map(drop)

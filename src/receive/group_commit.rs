@@ -11,8 +11,9 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use crate::db::base::pooling;
 use crate::db::base::retry::{OneByOne, on_conflict};
-use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
+use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, CommitSession, Committed, Owed};
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
 use crate::vobiz::AccountId;
@@ -89,8 +90,13 @@ impl GroupCommit {
                 "callbacks cannot be committed and are answered 503",
                 "see that Postgres runs, takes writes and has disk space",
             ),
+            mixed: metrics.condition(
+                "sessions of Postgres change under us; callbacks are committed safely all the same",
+                db::MIXED_SESSIONS,
+            ),
             refused: None,
             kept: None,
+            process: None,
         };
         (Self { queue, capacity }, writer.run(waiting))
     }
@@ -147,6 +153,9 @@ struct Writer {
     refused: Option<RefusedCallbacks>,
     /// The connection, for as long as callbacks keep coming: to give it back and take it again costs two round trips.
     kept: KeptConnection,
+    /// The server process of that connection, which cannot change.
+    process: Option<i32>,
+    mixed: Arc<Condition>,
 }
 
 /// Callbacks that Postgres did not commit. They were answered 503, and what they need (room in a data file, a partition, a lock) is not
@@ -276,6 +285,9 @@ impl Writer {
         owed: &[&Owed],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
+        if self.kept.is_none() {
+            self.process = None;
+        }
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
         let refused = self.refused.as_ref();
         loop {
@@ -300,10 +312,35 @@ impl Writer {
             };
             let result = tokio::time::timeout_at(deadline, work).await;
             match acquired.end_and_keep(&self.pool, &mut self.kept, result).await? {
-                Ended::Done(committed) => return Ok(committed),
-                Ended::Again(anew) => acquired = anew,
+                Ended::Done(committed) => {
+                    self.look_at(&committed.session);
+                    return Ok(committed);
+                }
+                Ended::Again(anew) => (acquired, self.process) = (anew, None),
             }
         }
+    }
+
+    /// Whether the session is still the one that was prepared for us: a pooler may have been switched over since.
+    fn look_at(&mut self, session: &CommitSession) {
+        let before = self.process.replace(session.pid);
+        let why = if !session.is_ours() {
+            format!(
+                "synchronous_commit = {} ruled in one, although another was asked for",
+                session.synchronous_commit
+            )
+        } else if let Some(before) = before.filter(|before| *before != session.pid) {
+            format!(
+                "two statements of one connection came to the server processes {before} and {}",
+                session.pid
+            )
+        } else {
+            return self.mixed.clear();
+        };
+        self.mixed.raise(&why);
+        (self.kept, self.process) = (None, None);
+        db::distrust_open_connections();
+        pooling::suspect();
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) const NAMES: [(&str, &[&str]); 12] = [
 ];
 
 /// Bytes of the longest heading that is looked at. A text is tried at each of its words, so that of a file without a header, which
-/// may be one long line, would cost minutes.
+/// may be one long line, would cost the square of its length.
 const LONGEST: usize = 200;
 
 /// Units of amounts beside the currencies.

@@ -4,6 +4,9 @@
 use std::fmt;
 
 use serde::Serialize;
+use sqlx::postgres::PgDatabaseError;
+
+use super::session::SessionRefused;
 
 /// Why it does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,12 +40,24 @@ pub fn cause(error: &sqlx::Error) -> Cause {
     let sqlstate = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(Into::into);
     let said =
         error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-    let cure = sqlstate.as_deref().map_or_else(|| by_transport(error), by_sqlstate);
+    let routine = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+        .and_then(PgDatabaseError::routine);
+    let cure = sqlstate.as_deref().map_or_else(
+        || by_transport(error),
+        |code| {
+            by_pooler(&said)
+                .or_else(|| (code == "53300").then(|| used_up(routine, &said)))
+                .or_else(|| by_sqlstate(code))
+        },
+    );
     Cause { sqlstate, said, cure }
 }
 
 const TIMED_OUT: &str = "see whether it is overloaded or its disk stands still (its own log, pg_stat_activity), who holds a lock \
-                         (pg_locks), and whether a firewall between here and there drops packets";
+                         (pg_locks), whether a pooler has no server connection to give (PgBouncer: pool_size), and whether a firewall \
+                         between here and there drops packets";
 
 fn by_sqlstate(code: &str) -> Option<&'static str> {
     Some(match code {
@@ -51,10 +66,7 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
              SIGHUP; a variable needs a restart), and see pg_hba.conf of the server"
         }
         "3D000" => "there is no such database: see the name at the end of DATABASE_URL, or create it",
-        "53300" => {
-            "all connections of the server, the role or the database are taken: see pg_stat_activity for who has them, then raise \
-             max_connections (or the limit of the role), or put a pooler in front; each process needs up to sixteen"
-        }
+        "26000" | "42P05" | "08P01" => MIXED_SESSIONS,
         "53100" => {
             "there is no room on the disk of Postgres: free some or enlarge it (the folder of data and that of pg_wal; old logs, \
              forgotten replication slots); it goes on by itself"
@@ -85,7 +97,63 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
     })
 }
 
+/// What to do where the answers to one session come to another.
+pub const MIXED_SESSIONS: &str = "prepared statements and settings of our sessions are not where we left them: a pooler between us and \
+    Postgres mixes sessions. Give this database pool_mode = session there (PgBouncer: pgbouncer.ini, then RELOAD), or let DATABASE_URL name \
+    Postgres itself; it goes on by itself";
+
+/// What a pooler says for itself, whatever SQLSTATE it gives (`PgBouncer`: mostly 08P01). It passes on what Postgres said, too.
+fn by_pooler(said: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    Some(if says(&["max_client_conn", "no more connections allowed"]) {
+        "the pooler takes no more clients, of all its databases: raise max_client_conn of PgBouncer (and its limit of open files); each \
+         process of ours needs up to sixteen"
+    } else if says(&["max_user_client_connections", "max_db_client_connections"]) {
+        "the pooler takes no more clients of this user or database: raise what is named in PgBouncer (max_user_client_connections, \
+         max_db_client_connections); each process of ours needs up to sixteen"
+    } else if says(&["query_wait_timeout"]) {
+        "the pooler has no server connection to give: raise pool_size of this database (default_pool_size), and max_db_connections and \
+         max_user_connections where they are set, of PgBouncer; in session mode each of our connections, up to sixteen a process, keeps one"
+    } else if says(&["too many clients already"]) {
+        MAX_CONNECTIONS
+    } else if says(&["server login has been failing", "cannot connect to server", "server_login_retry"]) {
+        "the pooler is there and does not reach Postgres: see its own log for what Postgres said to it, and host, port and login of this \
+         database in its settings"
+    } else {
+        return None;
+    })
+}
+
+const MAX_CONNECTIONS: &str = "all connections of the server are taken (its max_connections): see pg_stat_activity for who has them and end \
+    who needs none, or raise max_connections, which needs a restart of Postgres, or put a pooler in session mode in front; each process of \
+    ours needs up to sixteen";
+
+/// Which limit of Postgres is hit. By the place in its code, since its words follow `lc_messages`; by the words where that is not known.
+fn used_up(routine: Option<&str>, said: &str) -> &'static str {
+    let says = |word: &str| said.contains(word);
+    match routine {
+        Some("InitializeSessionUserId") => ROLE_LIMIT,
+        Some("CheckMyDatabase") => DATABASE_LIMIT,
+        Some("InitPostgres") => RESERVED,
+        _ if says("connections for role") => ROLE_LIMIT,
+        _ if says("connections for database") => DATABASE_LIMIT,
+        _ if says("reserved") => RESERVED,
+        _ => MAX_CONNECTIONS,
+    }
+}
+
+const ROLE_LIMIT: &str = "the limit of our role is used up, not that of the server: `alter role NAME connection limit N` (-1 is none), or end \
+    other sessions of this role (pg_stat_activity); each process of ours needs up to sixteen";
+const DATABASE_LIMIT: &str = "the limit of this database is used up, not that of the server: `alter database NAME connection limit N` (-1 is \
+    none), or end other sessions in it (pg_stat_activity); each process of ours needs up to sixteen";
+const RESERVED: &str = "all connections of the server are taken but those that it reserves (max_connections less \
+    superuser_reserved_connections and reserved_connections): see pg_stat_activity for who has them and end who needs none, or raise \
+    max_connections, which needs a restart of Postgres; each process of ours needs up to sixteen";
+
 fn by_transport(error: &sqlx::Error) -> Option<&'static str> {
+    if let sqlx::Error::Configuration(why) = error {
+        return matches!(why.downcast_ref(), Some(SessionRefused::Shared)).then_some(MIXED_SESSIONS);
+    }
     if let sqlx::Error::Io(error) = error {
         match error.kind() {
             std::io::ErrorKind::ConnectionRefused => return Some(REFUSED),
@@ -168,7 +236,41 @@ mod tests {
             assert!(found.cure.is_some_and(|found| found.contains(cure)), "{error}: {found:?}");
         }
         assert_eq!(cause(&sqlx::Error::RowNotFound).cure, None);
-        for code in ["28P01", "53300", "53100", "25006", "55P03", "42501", "57P03", "3D000"] {
+        for (routine, said, limit) in [
+            (Some("InitializeSessionUserId"), "zu viele Verbindungen", "alter role"),
+            (None, "too many connections for role \"vobiz_app\"", "alter role"),
+            (Some("CheckMyDatabase"), "trop de connexions", "alter database"),
+            (None, "too many connections for database \"cdr\"", "alter database"),
+            (Some("InitPostgres"), "verbleibende", "reserved_connections"),
+            (
+                None,
+                "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+                "reserved_connections",
+            ),
+            (Some("ProcArrayAdd"), "sorry, too many clients already", "(its max_connections)"),
+            (Some("ProcessStartupPacket"), "tut mir leid", "(its max_connections)"),
+        ] {
+            assert!(used_up(routine, said).contains(limit), "{routine:?} {said}");
+        }
+        for (said, limit) in [
+            ("no more connections allowed (max_client_conn)", "raise max_client_conn"),
+            ("client connections exceeded (max_user_client_connections)", "max_user_client_connections"),
+            ("query_wait_timeout", "default_pool_size"),
+            ("sorry, too many clients already (server_login_retry)", "(its max_connections)"),
+            (
+                "server login has been failing, try again later (server_login_retry)",
+                "does not reach Postgres",
+            ),
+        ] {
+            assert!(by_pooler(said).is_some_and(|cure| cure.contains(limit)), "{said}");
+        }
+        assert_eq!(by_pooler("bind message supplies 3 parameters, but prepared statement requires 1"), None);
+        let shared = sqlx::Error::Configuration(Box::new(SessionRefused::Shared));
+        assert_eq!(cause(&shared).cure, Some(MIXED_SESSIONS));
+        for code in ["26000", "42P05", "08P01"] {
+            assert_eq!(by_sqlstate(code), Some(MIXED_SESSIONS));
+        }
+        for code in ["28P01", "53100", "25006", "55P03", "42501", "57P03", "3D000"] {
             assert!(by_sqlstate(code).is_some(), "{code}");
         }
     }

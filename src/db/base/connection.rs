@@ -14,9 +14,9 @@ use tracing::{debug, info, warn};
 use super::cause::{Cause, cause};
 use super::clock::ClockBehind;
 use super::distrust::{distrust_open_connections, doubt, is_distrusted, is_doubted, is_futile, note_futile};
-use super::fault::{Remedy, remedy};
+use super::fault::{Remedy, is_foreign_answer, remedy};
 use super::session::{self, SessionUser};
-use super::{credentials, partition, tls_files};
+use super::{credentials, partition, pooling, tls_files};
 
 /// A person waits no longer than this for what a pooler does.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -136,7 +136,11 @@ pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
     let error = match pool.acquire().await {
         Ok(connection) => return Ok(connection),
         Err(sqlx::Error::PoolTimedOut) => {
-            match tokio::time::timeout(Duration::from_secs(3), pool.connect_options().connect()).await {
+            // A pooler takes a client in without a server connection for it, and says at its first statement why it has none.
+            let opens = async {
+                session::prepare(&mut pool.connect_options().connect().await?, SessionUser::Command).await
+            };
+            match tokio::time::timeout(Duration::from_secs(3), opens).await {
                 Ok(Ok(_too_late)) => sqlx::Error::PoolTimedOut,
                 Ok(Err(error)) => error,
                 Err(_) => anyhow::bail!("Postgres does not answer: is DATABASE_URL right, and does it run?"),
@@ -144,7 +148,8 @@ pub async fn open(pool: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
         }
         Err(error) => error,
     };
-    anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error})")
+    let cure = cause(&error).cure.map_or_else(String::new, |cure| format!(": {cure}"));
+    anyhow::bail!("Postgres cannot be reached: is DATABASE_URL right, and does it run? ({error}){cure}")
 }
 
 /// Why a pool gives no connection: itself it says only that it waited. The reason of one that opens beside it, if it does not.
@@ -178,6 +183,7 @@ pub async fn acquire(pool: &PgPool, limit: Duration) -> Result<Acquired, DbError
 }
 
 async fn acquire_by(pool: &PgPool, deadline: Instant, limit: Duration) -> Result<Acquired, DbError> {
+    pooling::check(pool)?;
     match tokio::time::timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => {
             Ok(Acquired { connection, deadline, limit, taken: Instant::now(), mended: false })
@@ -252,6 +258,9 @@ impl Acquired {
                 if error.as_database_error().is_none() {
                     self.connection.close_on_drop();
                 }
+                if is_foreign_answer(&error) {
+                    pooling::suspect();
+                }
                 Err(error.into())
             }
             Err(_) => {
@@ -268,6 +277,9 @@ impl Acquired {
         remedy: Remedy,
         error: sqlx::Error,
     ) -> Result<Ended<T>, DbError> {
+        if is_foreign_answer(&error) {
+            pooling::suspect();
+        }
         match remedy {
             // Not the sessions are to blame: to open one after the other would be a load, and help nobody. (One that is dead is found
             // out by the pool when it comes back.)

@@ -42,8 +42,24 @@ pub(super) fn remedy(error: &sqlx::Error) -> Option<Remedy> {
         | "57P02" | "57P03" => Some(Remedy::NewConnections),
         // The session was left amid a transaction, or was ended: by a person, a limit of time, or a server that goes down.
         "25001" | "25P01" | "25P02" | "25P03" | "57P01" | "57P05" => Some(Remedy::NewConnection),
+        // Prepared statements of that name that are other ones. (A pooler gives this code to broken connections, too, behind which a
+        // statement may be done.)
+        "08P01" if error.routine() == Some("exec_bind_message") => Some(Remedy::NewConnection),
         "23514" if error.constraint().is_none() => Some(Remedy::Partition),
         _ => None,
+    }
+}
+
+/// Whether an answer looks like one to a session that is not ours, as a pooler gives that mixes sessions: prepared statements are not there,
+/// are there already, or take and give something else.
+pub(super) fn is_foreign_answer(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("26000" | "42P05" | "08P01")),
+        sqlx::Error::Protocol(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::Decode(_) => true,
+        _ => false,
     }
 }
 

@@ -4,7 +4,8 @@
 //! `migrations/repeatable/` (views, functions, triggers, grants) has one number and one hash: where they differ from those in
 //! the database, all of it runs in one transaction. A newer text is left alone, since a release works on the schema of the next one.
 //!
-//! Forward only. Several replicas may start at once: one migrates, the others wait and find it done.
+//! Forward only. Several replicas may start at once: one migrates, the others wait and find it done. Where nothing is pending nothing is
+//! locked. The lock is one on sqlx's own table, so that only who may change that table can keep others from migrating.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
+
+use super::blocker;
 
 /// `migrations/repeatable/` as build.rs reads it through ORDER.
 mod text {
@@ -27,8 +30,8 @@ fn migrator() -> Migrator {
 
 /// Where sqlx keeps what was applied (as in sqlx.toml).
 const TABLE: &str = "vobiz._sqlx_migrations";
-/// Key of the advisory lock under which migrations run ("vobiz" in ASCII).
-const LOCK: i64 = 0x76_6f_62_69_7a;
+/// Two that make that table at once: one of them may be told that it is there already.
+const TABLE_TRIES: u32 = 10;
 
 /// A report that runs holds its views for as long. The replacement does not wait for it longer than this at a time, since a reader who
 /// comes after waits behind it.
@@ -86,9 +89,9 @@ pub enum SchemaError {
         /// What Postgres said.
         source: sqlx::Error,
     },
-    /// Another replica has been migrating for too long.
-    #[error("another process has held the migration lock for {0:?}: see pg_locks (advisory) and try again")]
-    Locked(Duration),
+    /// Another replica has been migrating for too long, or somebody keeps its lock.
+    #[error("the lock under which migrations run was not free for {0:?}: it is held by {1}")]
+    Locked(Duration, String),
     /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -125,14 +128,16 @@ pub async fn status(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaEr
     Ok(steps)
 }
 
+async fn has_table(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select to_regclass('vobiz._sqlx_migrations') is not null as "exists!""#)
+        .fetch_one(connection)
+        .await
+}
+
 /// The numbered files.
 async fn numbered(connection: &mut PgConnection) -> Result<Vec<Step>, SchemaError> {
-    let exists =
-        sqlx::query_scalar!(r#"select to_regclass('vobiz._sqlx_migrations') is not null as "exists!""#)
-            .fetch_one(&mut *connection)
-            .await?;
     let mut applied: BTreeMap<i64, Vec<u8>> = BTreeMap::new();
-    if exists {
+    if has_table(connection).await? {
         for migration in connection.list_applied_migrations(TABLE).await? {
             applied.insert(migration.version, migration.checksum.to_vec());
         }
@@ -211,30 +216,99 @@ pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
 }
 
 /// Applies what is pending and makes the partitions; returns how many steps were applied.
-///
-/// The lock is polled: a replica blocked in `pg_advisory_lock` would hold a snapshot on which `create index concurrently` of
-/// the one that migrates waits for ever.
 pub async fn apply(pool: &PgPool, timeout: Duration) -> Result<usize, SchemaError> {
     let mut connection = pool.acquire().await?.detach();
-    let result = apply_locked(&mut connection, timeout).await;
-    // Closing the connection also gives the lock back, whatever happened.
+    let result = apply_pending(pool, &mut connection, timeout).await;
     let closed = connection.close().await;
     let applied = result?;
     closed?;
     Ok(applied)
 }
 
-async fn apply_locked(connection: &mut PgConnection, timeout: Duration) -> Result<usize, SchemaError> {
-    let started = tokio::time::Instant::now();
-    while !sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, LOCK)
-        .fetch_one(&mut *connection)
-        .await?
-    {
-        if started.elapsed() > timeout {
-            return Err(SchemaError::Locked(timeout));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+async fn apply_pending(
+    pool: &PgPool,
+    connection: &mut PgConnection,
+    timeout: Duration,
+) -> Result<usize, SchemaError> {
+    let until = tokio::time::Instant::now() + timeout;
+    let mut applied = 0;
+    if is_behind(connection).await? {
+        make_table(connection).await?;
+        // Outside of the pool, as the other: closing it gives the lock back, whatever happened.
+        let mut holder = pool.acquire().await?.detach();
+        lock(&mut holder, connection, timeout).await?;
+        let pid = blocker::process(connection).await?;
+        let work = apply_locked(connection, until);
+        let done = blocker::told("migrations wait", pid, &mut holder, work).await;
+        let closed = holder.close().await;
+        applied = done?;
+        closed?;
     }
+    super::partition::ensure(connection).await?;
+    Ok(applied)
+}
+
+/// Whether something is pending.
+async fn is_behind(connection: &mut PgConnection) -> Result<bool, SchemaError> {
+    let steps = numbered(connection).await?;
+    refuse(&steps)?;
+    Ok(pending(&steps) > 0 || text_state(connection).await? == MigrationState::Pending)
+}
+
+/// Makes the table of what was applied, where it is not there: it is what is locked.
+async fn make_table(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    if has_table(connection).await? {
+        return Ok(());
+    }
+    let mut tries = 0;
+    loop {
+        let made = async {
+            connection.create_schema_if_not_exists("vobiz").await?;
+            connection.ensure_migrations_table(TABLE).await
+        };
+        match made.await {
+            Err(MigrateError::Execute(error)) if is_made_twice(&error) && tries < TABLE_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            made => return Ok(made?),
+        }
+    }
+}
+
+fn is_made_twice(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // unique_violation of a catalog, duplicate_schema, duplicate_table, duplicate_object
+    matches!(code.as_deref(), Some("23505" | "42P06" | "42P07" | "42710"))
+}
+
+/// Takes the lock in an open transaction of a session of its own, beside the one that migrates: a numbered file commits by itself, and one
+/// that builds an index concurrently must not be in a transaction. An open one without a snapshot is nothing that such a file waits for.
+async fn lock(
+    holder: &mut PgConnection,
+    beside: &mut PgConnection,
+    timeout: Duration,
+) -> Result<(), SchemaError> {
+    let pid = blocker::process(holder).await?;
+    // The transaction stands still for as long as the other session migrates.
+    let prepared = "begin; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(prepared).execute(&mut *holder).await?;
+    // One at a time, and in nobody's way who reads the table or writes to it; a role that may only read it cannot take it.
+    let locking = sqlx::raw_sql("lock table vobiz._sqlx_migrations in share update exclusive mode");
+    let waits = blocker::told("migrations wait", pid, &mut *beside, locking.execute(&mut *holder));
+    if let Ok(taken) = tokio::time::timeout(timeout, waits).await {
+        taken?;
+        return Ok(());
+    }
+    let by = blocker::blockers(beside, Some(pid)).await?;
+    Err(SchemaError::Locked(timeout, blocker::in_words(&by)))
+}
+
+async fn apply_locked(
+    connection: &mut PgConnection,
+    until: tokio::time::Instant,
+) -> Result<usize, SchemaError> {
+    // Another one may have done it meanwhile.
     let steps = numbered(connection).await?;
     refuse(&steps)?;
     let mut applied = pending(&steps);
@@ -246,7 +320,7 @@ async fn apply_locked(connection: &mut PgConnection, timeout: Duration) -> Resul
         migrator().run(&mut *connection).await?;
     }
     if text_state(connection).await? == MigrationState::Pending {
-        apply_text_in_time(connection, started + timeout).await?;
+        apply_text_in_time(connection, until).await?;
         applied += 1;
     }
     super::partition::ensure(connection).await?;

@@ -1,6 +1,7 @@
 //! What everything in `db` stands on: connections, the one clock, shared settings, the schema itself, long tasks, the audit log.
 
 pub mod audit;
+pub mod blocker;
 pub mod brief;
 pub(super) mod cause;
 pub mod clock;
@@ -11,6 +12,7 @@ pub(super) mod distrust;
 pub(super) mod fault;
 pub mod migration;
 pub mod partition;
+pub mod pooling;
 pub mod retry;
 pub mod role;
 pub mod session;

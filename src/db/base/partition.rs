@@ -52,21 +52,17 @@ async fn ensure_month(
     month: NaiveDate,
 ) -> Result<bool, sqlx::Error> {
     let name = format!("{table}_{}", month.format("%Y_%m"));
+    // Where all are there nobody is waited for.
+    if is_attached(connection, table, &name).await? {
+        return Ok(false);
+    }
     let mut transaction = connection.begin().await?;
+    sqlx::query!("set local lock_timeout = '5s'").execute(&mut *transaction).await?;
     // One replica at a time; the others find it done.
     sqlx::query!("select from vobiz.work_lease where name = 'partitions' for no key update")
         .execute(&mut *transaction)
         .await?;
-    let attached = sqlx::query_scalar!(
-        r#"select exists (
-             select from pg_catalog.pg_inherits i
-             where i.inhparent = to_regclass('vobiz.' || $1) and i.inhrelid = to_regclass('vobiz.' || $2)) as "attached!""#,
-        table,
-        name
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    if attached {
+    if is_attached(&mut transaction, table, &name).await? {
         return Ok(false);
     }
     sqlx::query!("set local lock_timeout = '1s'").execute(&mut *transaction).await?;
@@ -74,6 +70,18 @@ async fn ensure_month(
     sqlx::query!("select vobiz.make_partition($1, $2)", table, month).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+async fn is_attached(connection: &mut PgConnection, table: &str, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+             select from pg_catalog.pg_inherits i
+             where i.inhparent = to_regclass('vobiz.' || $1) and i.inhrelid = to_regclass('vobiz.' || $2)) as "attached!""#,
+        table,
+        name
+    )
+    .fetch_one(connection)
+    .await
 }
 
 #[cfg(test)]

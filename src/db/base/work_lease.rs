@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::connection::DbError;
+use super::pooling;
 use super::time::interval;
 use crate::timed;
 
@@ -251,6 +252,7 @@ impl LeaseSession {
     /// Takes a connection out of the pool; none if this process has as many of them as it may: then the work is tried again later, as
     /// it is where another process is at it.
     pub async fn open(pool: &PgPool, work: LeasedWork) -> Result<Option<Self>, sqlx::Error> {
+        pooling::check(pool)?;
         let Some(place) = Places::of(pool).take(work) else { return Ok(None) };
         Ok(Some(Self { connection: pool.acquire().await?.detach(), _place: place }))
     }

@@ -32,10 +32,10 @@ pub struct WrongSum {
 }
 
 /// Has the caller's transaction alone prove and note what it finds, until its end: of two at once, the one that looked first could
-/// note last.
+/// note last. A row that is not there would be locked by nobody: that is an error.
 pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('vobiz wrong sum', 0))")
-        .execute(connection)
+    sqlx::query_scalar!("select name from vobiz.work_lease where name = 'wrong sums' for no key update")
+        .fetch_one(connection)
         .await?;
     Ok(())
 }

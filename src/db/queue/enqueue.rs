@@ -94,10 +94,29 @@ pub struct Committed {
     pub new: Vec<String>,
     /// Calls that were stored already and had no callback yet: see [`announce_stored`].
     pub stored_unannounced: Vec<String>,
+    /// The session that committed.
+    pub session: CommitSession,
+}
+
+/// The session of a commit as it was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CommitSession {
+    /// Its server process.
+    pub pid: i32,
+    /// The `synchronous_commit` that ruled in it; the commit itself waits for the disk anyway.
+    pub synchronous_commit: String,
+}
+
+impl CommitSession {
+    /// What was asked of the session at its beginning is in force.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.synchronous_commit.as_str(), "on" | "remote_apply")
+    }
 }
 
 /// Commits a group: all of it goes into the log, and the calls are owed, deduplicated and sorted by `call_id`. One statement,
-/// so one transaction and one wait for the disk.
+/// so one transaction and one wait for the disk: what was asked of the session is asked again in the statement itself, since a pooler
+/// may have given us another one since.
 ///
 /// A call that is stored already is not owed again. A call that is owed already changes only by getting certain, or a
 /// proven account, or the SIP Call-ID it lacked.
@@ -132,7 +151,12 @@ pub async fn commit(
     let bodies: Vec<&[u8]> = entries.iter().map(|entry| entry.body.as_ref()).collect();
 
     let rows = sqlx::query!(
-        r#"with logged as (
+        r#"with session as (
+             -- Read, then set for this transaction: what is answered 200 must have been waited for.
+             select pg_catalog.pg_backend_pid() as pid, found,
+                    pg_catalog.set_config('synchronous_commit', case found when 'remote_apply' then found else 'on' end, true) as made
+             from (select pg_catalog.current_setting('synchronous_commit') as found offset 0) f
+           ), logged as (
              insert into vobiz.callback
                (id, received_at, event, call_id, account_id, proof, outcome, note, remote_address, query, body)
              select l.id, vobiz.now(), l.event, l.call_id, l.account_id, l.proof, l.outcome, l.note, l.remote_address,
@@ -179,9 +203,12 @@ pub async fn commit(
                 or (q.sip_call_id is null and excluded.sip_call_id is not null and (excluded.certain or not q.certain)) or q.announced_at is null
              returning q.call_id, q.xmax = 0 as fresh
            )
-           select call_id as "call_id!", false as "stored!" from owed where fresh
+           select call_id as "call_id?", false as "stored!", null::int as "pid?", null::text as "synchronous_commit?"
+           from owed where fresh
            union all
-           select call_id, true from announced where stored and not told"#,
+           select call_id, true, null, null from announced where stored and not told
+           union all
+           select null, false, pid, found from session where made is not null"#,
         &ids,
         &events as &[&str],
         &entry_calls as &[Option<&str>],
@@ -203,10 +230,15 @@ pub async fn commit(
     .await?;
     let mut committed = Committed::default();
     for row in rows {
-        if row.stored {
-            committed.stored_unannounced.push(row.call_id);
-        } else {
-            committed.new.push(row.call_id);
+        match (row.call_id, row.stored) {
+            (Some(call_id), true) => committed.stored_unannounced.push(call_id),
+            (Some(call_id), false) => committed.new.push(call_id),
+            (None, _) => {
+                committed.session = CommitSession {
+                    pid: row.pid.unwrap_or_default(),
+                    synchronous_commit: row.synchronous_commit.unwrap_or_default(),
+                };
+            }
         }
     }
     Ok(committed)
@@ -227,9 +259,13 @@ pub async fn rehearse(
 /// Commits a word that nobody reads: a transaction that waits for the disk, and for a synchronous standby where there is one, as
 /// that of a callback does.
 pub async fn probe(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!("select pg_catalog.pg_logical_emit_message(true, 'vobiz-cdr probe', '')::text")
-        .fetch_one(connection)
-        .await?;
+    sqlx::query!(
+        "select pg_catalog.pg_logical_emit_message(true, 'vobiz-cdr probe', '')::text as place,
+                pg_catalog.set_config('synchronous_commit', case found when 'remote_apply' then found else 'on' end, true) as made
+         from (select pg_catalog.current_setting('synchronous_commit') as found offset 0) f"
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(())
 }
 

@@ -122,9 +122,9 @@ pub async fn lease(
            )
            select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
                   case when first_not_yet_at is not null
-                       then extract(epoch from vobiz.unpaused_age(account_id, first_not_yet_at))::float8 end as not_yet_for,
+                       then extract(epoch from vobiz.unpaused_age(account_id, greatest(first_not_yet_at, enqueued_at)))::float8 end as not_yet_for,
                   case when error_class = 'unavailable'
-                       then extract(epoch from vobiz.unpaused_age(account_id, first_failed_at))::float8 end as failing_for,
+                       then extract(epoch from vobiz.unpaused_age(account_id, greatest(first_failed_at, enqueued_at)))::float8 end as failing_for,
                   announced_at, sip_call_id, stored as "stored!", was_due_at as "was_due_at!", beside_reservation as "beside_reservation!", vobiz.now() as "now!",
                   extract(epoch from first_slot - vobiz.now())::float8 as "wait!", rate as "rate!"
            from leased, free

@@ -334,3 +334,18 @@ async fn a_column_of_the_calls_reaches_every_view_and_none_is_dropped() {
     }
     assert_eq!(db.text(oids).await, before);
 }
+
+#[test]
+fn nothing_rests_on_a_lock_that_any_login_can_take() {
+    let ours = super::source::Source::all("src")
+        .into_iter()
+        .map(|file| (file.path.display().to_string(), file.text));
+    for (name, text) in ours.chain(numbered()).chain(text()) {
+        for lock in ["pg_advisory_", "pg_try_advisory_"] {
+            assert!(
+                !text.contains(lock),
+                "{name}: {lock}: lock a row or a table of ours instead, which needs rights on it"
+            );
+        }
+    }
+}

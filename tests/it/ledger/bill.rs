@@ -260,7 +260,7 @@ async fn two_proofs_at_once_say_what_the_later_one_saw() {
         wrong
     };
     // It waits for the first, which meanwhile sees the sum repaired by another hand.
-    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())";
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let release = async {
         until("the second proof waits", async || db.count(waits).await == 1).await;
         db.run("update vobiz.rollup_delta set total_cost = 0.10").await;

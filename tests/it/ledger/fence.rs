@@ -252,15 +252,13 @@ async fn a_check_that_begins_or_ends_just_now_is_no_clock_that_is_ahead() {
     world.end().await;
 }
 
-/// Waits until a session has begun so many transactions that wait for such a lock.
-async fn tried(world: &World, lock: &str, times: usize) {
-    let waiting = format!(
-        "select a.xact_start::text from pg_stat_activity a join pg_locks l on l.pid = a.pid
-         where l.locktype = '{lock}' and not l.granted and a.datname = current_database()"
-    );
+/// Waits until a session has begun so many transactions that wait for a row.
+async fn tried(world: &World, times: usize) {
+    let waiting = "select a.xact_start::text from pg_stat_activity a join pg_locks l on l.pid = a.pid
+         where l.locktype = 'transactionid' and not l.granted and a.datname = current_database()";
     let mut begun = BTreeSet::new();
     until("it has tried again", async || {
-        begun.extend(world.database.texts(&waiting).await);
+        begun.extend(world.database.texts(waiting).await);
         begun.len() >= times
     })
     .await;
@@ -274,14 +272,14 @@ async fn a_check_waits_for_its_turn_and_reads_its_list_once() {
     proof::lock(&mut proves).await.unwrap();
     let turns = async {
         // Each try gives up by itself.
-        tried(&world, "advisory", 2).await;
+        tried(&world, 2).await;
         let listed = world.vobiz.stats().requests_of(RequestKind::List);
         let mut writes = world.database.pool.begin().await.unwrap();
         let days = sqlx::query("select from vobiz.provider_day for no key update");
         days.execute(&mut *writes).await.unwrap();
         proves.rollback().await.unwrap();
         // As it compares, and twice before it does so again.
-        tried(&world, "transactionid", 3).await;
+        tried(&world, 3).await;
         writes.rollback().await.unwrap();
         listed
     };
@@ -321,9 +319,9 @@ async fn whoever_waits_for_another_replica_does_it_on_one_session() {
             .run("select pg_terminate_backend(pid) from (select distinct pid from vobiz.tried) t")
             .await;
         until("it tries on another one", async || world.database.count(sessions).await > waiting).await;
-        let tried = world.database.count(sessions).await;
+        let seen = world.database.count(sessions).await;
         lease.give_back(&mut other).await.unwrap();
-        (waiting, tried)
+        (waiting, seen)
     };
     let account = &world.accounts[0];
     let check = ledger.check_day(account, due.unwrap(), Origin::Manual, &stop);

@@ -133,7 +133,7 @@ async fn a_check_that_waits_for_the_row_of_its_day_keeps_no_other_waiting() {
     let (world, _) = one_call(Duration::ZERO).await;
     let vobiz = world.vobiz.clone();
     let lists = || vobiz.stats().requests_of(RequestKind::List);
-    let free = "select pg_try_advisory_xact_lock(hashtextextended('vobiz wrong sum', 0))::text";
+    let free = "select name from vobiz.work_lease where name = 'wrong sums' for no key update skip locked";
     let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     vobiz.script_account(ACCOUNT, Some(Answer::Slow(Duration::from_secs(2))));
     let before = lists();
@@ -146,7 +146,7 @@ async fn a_check_that_waits_for_the_row_of_its_day_keeps_no_other_waiting() {
         let mut holding = foreign.begin().await.unwrap();
         sqlx::query("select from vobiz.provider_day for update").execute(&mut *holding).await.unwrap();
         until("the check waits", async || world.database.count(waits).await > 0).await;
-        assert_eq!(world.text(free).await, "true");
+        assert_eq!(world.text(free).await, "wrong sums");
         holding.commit().await.unwrap();
     };
     let (checked, ()) = Box::pin(in_the_end("the check", async { tokio::join!(checking, watching) })).await;

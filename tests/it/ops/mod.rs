@@ -1,5 +1,6 @@
 //! The ops port: every condition shows where it should, and only there; and it answers whatever else does not.
 
+mod locks;
 mod metrics;
 mod readiness;
 mod status;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgPoolOptions;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
@@ -254,4 +256,28 @@ async fn a_postgres_that_hangs_amid_the_singles_does_not_cost_each_of_them_a_tim
     let after = async || endpoint.status(Callback::hangup("after").by_secret()).await;
     until_is("the endpoint goes on", 200, after).await;
     database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_the_one_that_was_prepared_commits_safely_and_is_said() {
+    let database = Database::new().await;
+    // As a pooler gives sessions that it opened by itself.
+    for rules in ["off", "local"] {
+        let pool = PgPoolOptions::new().after_connect(move |connection, _| {
+            Box::pin(async move {
+                let set = format!("set synchronous_commit = {rules}");
+                sqlx::raw_sql(AssertSqlSafe(set)).execute(connection).await.map(|_| ())
+            })
+        });
+        let endpoint = Setup::default().open(&pool.connect(&database.url).await.unwrap());
+        assert_eq!(endpoint.status(Callback::hangup(rules).by_v3(TOKEN)).await, 200);
+        let lasting = endpoint.metrics.lasting_conditions();
+        assert_eq!(lasting.len(), 1, "{lasting:?}");
+        assert!(lasting[0].what.starts_with("sessions of Postgres change under us"), "{lasting:?}");
+        assert!(lasting[0].error.starts_with(&format!("synchronous_commit = {rules} ruled")), "{lasting:?}");
+        assert!(lasting[0].cure.contains("pool_mode = session"), "{lasting:?}");
+    }
+    let endpoint = Setup::default().open(&database.pool);
+    assert_eq!(endpoint.status(Callback::hangup("ours").by_v3(TOKEN)).await, 200);
+    assert_eq!(endpoint.metrics.lasting_conditions(), []);
 }

@@ -10,7 +10,7 @@ use crate::support::endpoint::Callback;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::process::{program, run};
 use crate::support::running::Running;
-use crate::support::wait::until_is;
+use crate::support::wait::{until, until_is};
 use crate::support::world::{TOKEN, options, serve_config};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,4 +79,41 @@ async fn a_pooler_that_mixes_sessions_or_gives_but_one_is_refused_in_words() {
             assert!(refused.stderr.contains(says), "{mode} {arguments:?}: {}", refused.stderr);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_is_switched_over_under_a_running_service_is_said_and_nothing_is_done_until_it_is_back()
+{
+    let database = Database::new().await;
+    let Some(pooler) = PgBouncer::before(&database.url, "session", "") else { return };
+    database
+        .run("do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$")
+        .await;
+    let vobiz =
+        Simulator::start(SimulatorOptions { callback_url: Some(super::SIGNED_FOR.into()), ..options() })
+            .await
+            .unwrap();
+    let service =
+        Running::start(serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 500.0), &pooler.url).await;
+    let send = async || {
+        let call = vobiz.place_call(CallSpec::default());
+        Callback::of(&vobiz, &call).send(service.public.unwrap()).await
+    };
+    service.all_is_well().await;
+    for mode in ["transaction", "statement"] {
+        pooler.switch_to(mode);
+        until("it is said", async || {
+            let acts = service.acts().await;
+            acts.iter()
+                .any(|act| act.starts_with("a pooler mixes our sessions of Postgres: callbacks get 503"))
+        })
+        .await;
+        assert!(service.page("/status").await.1.contains("pool_mode = session there"));
+        assert_eq!(send().await, 503, "{mode}");
+        pooler.switch_to("session");
+        until("callbacks are taken again", async || send().await == 200).await;
+        service.all_is_well().await;
+    }
+    service.end().await;
+    database.every_certain_call_is_somewhere().await;
 }

@@ -6,6 +6,7 @@ pub(crate) mod chaos_proxy;
 mod container;
 pub(crate) mod database;
 pub(crate) mod endpoint;
+pub(crate) mod log;
 pub(crate) mod pgbouncer;
 pub(crate) mod port;
 pub(crate) mod process;

@@ -11,7 +11,7 @@ use super::wait::until_some_blocking;
 /// A PgBouncer until the end of the test.
 pub(crate) struct PgBouncer {
     child: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     /// The database, seen through it.
     pub(crate) url: String,
 }
@@ -63,7 +63,23 @@ impl PgBouncer {
             std::net::TcpStream::connect(("127.0.0.1", port))
         });
         let url = format!("postgres://{user}@127.0.0.1:{port}/{name}?sslmode=disable");
-        Some(Self { child, _folder: folder, url })
+        Some(Self { child, folder, url })
+    }
+
+    /// Gives it another `pool_mode` while it runs.
+    pub(crate) fn switch_to(&self, pool_mode: &str) {
+        let file = self.folder.path().join("pgbouncer.ini");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().map(|line| {
+            if line.starts_with("pool_mode") {
+                format!("pool_mode = {pool_mode}\n")
+            } else {
+                format!("{line}\n")
+            }
+        });
+        std::fs::write(&file, lines.collect::<String>()).unwrap();
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
     }
 }
 

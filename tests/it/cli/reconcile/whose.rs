@@ -150,8 +150,11 @@ async fn the_file_of_differences_is_the_whole_new_one_or_the_one_before() {
     for (name, mode) in [(&last, Some(0o640)), (&out, Some(0o640)), (&at("new.csv"), None)] {
         let done = to(name);
         assert_eq!(done.status.code(), Some(1), "{}", done.stderr);
-        let list = fs::read_to_string(name).unwrap();
-        assert!(list.starts_with("kind,line,call_id,") && list.contains("\nmissing_there,,c,"), "{list}");
+        let written = fs::read_to_string(name).unwrap();
+        assert!(
+            written.starts_with("kind,line,call_id,") && written.contains("\nmissing_there,,c,"),
+            "{written}"
+        );
         let now = fs::metadata(name).unwrap().permissions().mode() & 0o777;
         assert_eq!(now, mode.unwrap_or(now), "{name}");
         // Whoever may read any other new file here may read this one.

@@ -1,14 +1,17 @@
 //! The schema: applied once by the first that comes, checked by all, described to its readers, and never rewritten.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use vobiz_cdr::db;
 use vobiz_cdr::db::base::migration::{self, MigrationState, SchemaError};
 
 use crate::support::database::Database;
-use crate::support::wait::LIMIT;
+use crate::support::wait::{LIMIT, until};
 
 /// The numbered files, name to text.
 fn files() -> BTreeMap<String, Vec<u8>> {
@@ -106,19 +109,120 @@ async fn replicas_that_start_together_migrate_once() {
     let mut applied = futures_util::future::join_all(replicas).await;
     applied.sort_unstable();
     assert_eq!(applied, [vec![0; 7], vec![files().len() + 1]].concat());
-    let locks = "select count(*) from pg_catalog.pg_locks where locktype = 'advisory'
-                   and database = (select oid from pg_catalog.pg_database where datname = current_database())";
+    let locks = "select count(*) from pg_catalog.pg_locks where mode = 'ShareUpdateExclusiveLock'
+                   and relation = 'vobiz._sqlx_migrations'::regclass";
     db.comes_to(0, locks).await;
 }
 
 #[tokio::test]
-async fn a_migration_lock_that_stays_held_is_reported() {
-    let db = Database::empty().await;
-    let mut holder = db.connection().await;
-    sqlx::query("select pg_advisory_lock(x'766f62697a'::bigint)").execute(&mut *holder).await.unwrap();
-    let error = migration::apply(&db.pool, Duration::from_millis(250)).await.unwrap_err();
-    assert!(matches!(error, SchemaError::Locked(_)), "{error}");
-    drop(holder);
+async fn where_nothing_is_pending_nobody_is_waited_for() {
+    let db = Database::new().await;
+    let mut holder = somebody(&db).await;
+    // Whatever may be locked while others work, and what any login may lock.
+    for held in [
+        "lock table vobiz._sqlx_migrations in share row exclusive mode",
+        "select from vobiz.work_lease for update",
+        "select from vobiz.repeatable for update",
+        "select pg_advisory_xact_lock(x'766f62697a'::bigint)",
+    ] {
+        let mut holding = holder.begin().await.unwrap();
+        sqlx::raw_sql(held).execute(&mut *holding).await.unwrap();
+        assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 0, "{held}");
+        holding.rollback().await.unwrap();
+    }
+    // Of the latter nothing matters where something is pending either.
+    db.run("update vobiz.repeatable set hash = sha256('another')").await;
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::raw_sql("select pg_advisory_xact_lock(x'766f62697a'::bigint)")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    assert_eq!(migration::apply(&db.pool, LIMIT).await.unwrap(), 1);
+}
+
+/// A session of somebody who is none of ours.
+async fn somebody(db: &Database) -> PgConnection {
+    let options: PgConnectOptions = db.url.parse().unwrap();
+    options.application_name("somebody").connect().await.unwrap()
+}
+
+const LOCKED: &str = "lock table vobiz._sqlx_migrations in share update exclusive mode";
+
+#[tokio::test]
+async fn who_keeps_migrations_waiting_is_named() {
+    let db = Database::new().await;
+    db.run("update vobiz.repeatable set hash = sha256('another')").await;
+    let mut holder = somebody(&db).await;
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut holder).await.unwrap();
+    let named = format!("session {pid} (role ");
+    for wait in [250, 1000] {
+        let mut holding = holder.begin().await.unwrap();
+        sqlx::raw_sql(LOCKED).execute(&mut *holding).await.unwrap();
+        let error = migration::apply(&db.pool, Duration::from_millis(wait)).await.unwrap_err();
+        assert!(matches!(error, SchemaError::Locked(..)), "{error}");
+        let said = error.to_string();
+        assert!(
+            said.contains(&named) && said.contains("application somebody, in its transaction since 2"),
+            "{said}"
+        );
+        holding.rollback().await.unwrap();
+    }
+    // Of one who waits for longer the log says it, also behind a report whose view is to be replaced.
+    for held in [LOCKED, "select from vobiz.billing_day"] {
+        db.run("update vobiz.repeatable set hash = sha256('another')").await;
+        let mut holding = holder.begin().await.unwrap();
+        sqlx::raw_sql(held).execute(&mut *holding).await.unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || Log(written.clone()))
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        let said = until("the log names who is waited for", async || {
+            let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+            text.contains("migrations wait for a lock that") && text.contains(&named)
+        });
+        let release = async {
+            said.await;
+            holding.rollback().await.unwrap();
+        };
+        let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), release);
+        drop(guard);
+        assert_eq!(applied.unwrap(), 1, "{held}");
+    }
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_reader_can_take_a_lock_that_a_promise_rests_on() {
+    let db = super::role::with_roles().await;
+    for role in ["vobiz_masked", "vobiz_finance"] {
+        for lock in [
+            LOCKED,
+            "lock table vobiz.rollup_delta in row exclusive mode",
+            "select from vobiz.work_lease for update",
+        ] {
+            let mut connection = somebody(&db).await;
+            let mut transaction = connection.begin().await.unwrap();
+            let set = format!("set local role {role}");
+            sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *transaction).await.unwrap();
+            let denied = sqlx::raw_sql(lock).execute(&mut *transaction).await.unwrap_err();
+            let code = denied.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some("42501"), "{role}: {lock}: {denied}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What our sessions promise, whatever a role, a database or the server says otherwise.
 
-use sqlx::Row;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Row};
 use vobiz_cdr::db;
 
 use crate::support::database::Database;
@@ -68,4 +69,30 @@ async fn a_session_in_which_we_cannot_keep_what_we_promise_is_refused_in_words()
             assert!(refused.stderr.contains(says), "{arguments:?}: {}", refused.stderr);
         }
     }
+}
+
+#[tokio::test]
+async fn connections_that_are_used_up_are_told_by_their_limit() {
+    let database = Database::new().await;
+    let role = format!("limited_{}", std::process::id());
+    database.run(&format!("create role {role} login connection limit 0")).await;
+    let options: PgConnectOptions = database.url.parse().unwrap();
+    let refused = async || options.clone().username(&role).connect().await.unwrap_err();
+    let cause = db::cause(&refused().await);
+    assert_eq!(cause.sqlstate.as_deref(), Some("53300"));
+    assert!(
+        cause.cure.is_some_and(|cure| cure.contains("`alter role NAME connection limit N`")),
+        "{cause:?}"
+    );
+    database.run(&format!("alter role {role} connection limit -1")).await;
+    database
+        .run("do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$")
+        .await;
+    let cause = db::cause(&refused().await);
+    assert_eq!(cause.sqlstate.as_deref(), Some("53300"));
+    assert!(
+        cause.cure.is_some_and(|cure| cure.contains("`alter database NAME connection limit N`")),
+        "{cause:?}"
+    );
+    database.run(&format!("drop role {role}")).await;
 }

@@ -1,6 +1,5 @@
 //! Whose a call is: rules by number, campaign, trunk and account, each for a time.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
@@ -8,6 +7,7 @@ use vobiz_cdr::db::base::migration;
 
 use super::{drift, insert, refusal, rule, try_run};
 use crate::support::database::Database;
+use crate::support::log;
 use crate::support::wait::until_is;
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_call_that_is_stored_while_a_rule_changes_falls_under_the_rule() {
 
     let pool = db.pool.clone();
     let ruling = tokio::spawn(async move { try_run(&pool, &rule("trunk_id", "t", "Asha")).await });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    let waiting = "select count(*) from pg_locks where locktype = 'relation' and not granted and relation = 'vobiz.rollup_delta'::regclass";
     let database = &db;
     until_is("the rule waits", 1, async || database.count(waiting).await).await;
     storing.commit().await.unwrap();
@@ -167,27 +167,7 @@ async fn a_session_that_changes_rules_and_forgets_it_is_ended() {
 
 /// What Postgres warned of while this ran, as it is logged.
 async fn warnings(db: &Database, sql: &str) -> String {
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_writer(move || Log(written.clone()))
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    db.run(sql).await;
-    drop(guard);
-    let bytes = log.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    log::warnings(db.run(sql)).await
 }
 
 /// Stores outbound calls of own numbers: id, number as it came, its E.164 form.

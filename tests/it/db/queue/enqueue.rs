@@ -1,5 +1,6 @@
 //! What a callback makes us owe.
 
+use sqlx::{AssertSqlSafe, Connection};
 use vobiz_cdr::db::queue::{Failed, Then, enqueue};
 use vobiz_cdr::retry::ErrorClass;
 
@@ -50,4 +51,45 @@ async fn a_call_that_moves_to_its_proven_account_leaves_its_holder_and_its_failu
     let row =
         db.text("select concat_ws(' ', account_id, failures, dead_at is null) from vobiz.cdr_queue").await;
     assert_eq!(row, "SA_PROVEN 0 t");
+}
+
+const RULES: &str = "select current_setting('synchronous_commit')";
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_whatever_rules_in_its_session() {
+    let db = Database::new().await;
+    let connection = &mut *db.connection().await;
+    let process: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
+    // As a pooler leaves a session that it opened by itself.
+    for (found, made) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_write", "on"),
+        ("on", "on"),
+        ("remote_apply", "remote_apply"),
+    ] {
+        let set = format!("set synchronous_commit = {found}");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await.unwrap();
+        for is_probe in [false, true] {
+            let mut transaction = connection.begin().await.unwrap();
+            if is_probe {
+                enqueue::probe(&mut transaction).await.unwrap();
+            } else {
+                let (entry, owed) = announced(found, true);
+                let committed = enqueue::commit(&mut transaction, &[&entry], &[&owed], HOUR).await.unwrap();
+                assert_eq!(committed.new, [found]);
+                assert_eq!(
+                    (committed.session.pid, committed.session.synchronous_commit.as_str()),
+                    (process, found)
+                );
+                assert_eq!(committed.session.is_ours(), found == made);
+            }
+            let rules: String = sqlx::query_scalar(RULES).fetch_one(&mut *transaction).await.unwrap();
+            assert_eq!(rules, made, "of {found}, in the transaction");
+            transaction.commit().await.unwrap();
+            let rules: String = sqlx::query_scalar(RULES).fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(rules, found, "after it");
+        }
+    }
 }
