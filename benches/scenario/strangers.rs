@@ -1,7 +1,9 @@
 //! Strangers at full speed on the public port, from one address and on the same two cores, beside real signed callbacks: how long these
-//! take, that none is lost, what memory `serve` takes, and what the disk grows by.
+//! take, that none is lost, what memory `serve` takes, and what the disk grows by. A second service that nobody attacks takes as many at
+//! the same time: what strangers take from the machine they take from it, too, and a busy machine is no fault of the port.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -33,20 +35,29 @@ enum Attack {
     Forge,
     /// Callbacks that prove nothing where signatures are optional.
     Unproven,
+    /// Hang-ups of calls that are not, by one who has learnt the secret.
+    Secret,
+    /// One captured request, with other padding each time.
+    Replay,
 }
 
+/// The secret that one has learnt.
+const LEARNT: &str = "0123456789abcdef0123456789abcdef";
+
 impl Attack {
-    const ALL: [(Self, &str, usize); 6] = [
+    const ALL: [(Self, &str, usize); 8] = [
         (Self::Nothing, "nobody", 0),
         (Self::KeepAlive, "keep 2,300 connections alive", 2300),
         (Self::MostOfABody, "1,900 send most of a body", 1900),
         (Self::ReadNothing, "64 read nothing", 64),
         (Self::Forge, "64 forge signatures", 64),
         (Self::Unproven, "64 where signatures are optional", 64),
+        (Self::Secret, "64 know the secret", 64),
+        (Self::Replay, "64 replay one request", 64),
     ];
 
     /// What one of them sends; made once, since making it takes the cores from what is measured.
-    fn request(self, n: usize) -> String {
+    fn request(self, n: usize, captured: &str) -> String {
         let (long, zeros) = ("x".repeat(8000), "0".repeat(64));
         match self {
             Self::Nothing => String::new(),
@@ -64,8 +75,21 @@ impl Attack {
                     body.len()
                 )
             }
+            // The twenty zeros are written anew for each.
+            Self::Secret => {
+                let body = format!("Event=Hangup&CallUUID={:020}{n:020}&x={long}", 0);
+                format!(
+                    "POST /callbacks/vobiz/{LEARNT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+            }
+            Self::Replay => {
+                let (head, body) = captured.split_once("\r\n\r\n").unwrap_or_default();
+                let head = head.rsplit_once("\r\n").map_or(head, |(others, _length)| others);
+                let body = format!("{body}&y={:020}{n:020}&x={long}", 0);
+                format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+            }
             Self::Unproven => {
-                // The id is written anew for each.
                 let body = format!("Event=Hangup&CallUUID={:020}{n:020}&x={long}", 0);
                 format!(
                     "POST /callbacks/vobiz?x={long} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
@@ -79,7 +103,7 @@ impl Attack {
         let mut stream = TcpStream::connect(address).await?;
         let mut answer = [0; 1024];
         loop {
-            if self == Self::Unproven {
+            if matches!(self, Self::Unproven | Self::Secret | Self::Replay) {
                 *sent += 1;
                 let at = request.len() - 8000 - "&x=".len() - 40;
                 request[at..at + 20].copy_from_slice(format!("{sent:020}").as_bytes());
@@ -110,16 +134,21 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         let real = requests::hangups(usize::try_from(time.as_secs())? * REAL as usize, 1).await?;
         let url = bench.database("strangers").await?;
         let policy = if attack == Attack::Unproven { "optional" } else { "required" };
-        let settings = [("CDR_FIRST_FETCH_DELAY", "1h"), ("CDR_SIGNATURES", policy)];
-        let serve =
-            Serve::start(bench.folder(), &url, "http://127.0.0.1:9", &["--only", "receive"], &settings)
-                .await?;
+        let settings =
+            [("CDR_FIRST_FETCH_DELAY", "1h"), ("CDR_SIGNATURES", policy), ("CDR_CALLBACK_SECRET", LEARNT)];
+        let only = ["--only", "receive"];
+        let serve = Serve::start(bench.folder(), &url, "http://127.0.0.1:9", &only, &settings).await?;
+        let beside = bench.database("beside").await?;
+        let control = Serve::start(bench.folder(), &beside, "http://127.0.0.1:9", &only, &settings).await?;
+        let captured = requests::hangups(1, 2).await?;
+        let captured = std::str::from_utf8(captured.first().context("a request")?)?.to_owned();
         let pool = vobiz_cdr::db::connect(&url, "bench", 1)?;
         let mut attacking = JoinSet::new();
         for n in 0..strangers {
             let address = serve.address.clone();
+            let mut request = attack.request(n, &captured).into_bytes();
             attacking.spawn(async move {
-                let (mut request, mut sent) = (attack.request(n).into_bytes(), 0);
+                let mut sent = 0;
                 loop {
                     if attack.play(&address, &mut request, &mut sent).await.is_err() {
                         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -132,12 +161,16 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         let size = "select pg_database_size(current_database())::float8";
         let (began, before) = (Instant::now(), database::number(&pool, size).await?);
         // On a thread of its own: what waits here for its turn has not been waiting for the service.
-        let address = serve.address.clone();
-        let sending = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(callbacks(&address, &real))
-        });
+        let send = |serve: &Serve| {
+            let (address, real) = (serve.address.clone(), Arc::clone(&real));
+            tokio::task::spawn_blocking(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(callbacks(&address, &real))
+            })
+        };
+        let (sending, sending_beside) = (send(&serve), send(&control));
         let (latencies, lost) = sending.await??;
+        let (latencies_beside, _) = sending_beside.await??;
         let grown = database::number(&pool, size).await? - before;
         let hours = began.elapsed().as_secs_f64() / 3600.0;
         attacking.shutdown().await;
@@ -145,6 +178,8 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             database::number(&pool, "select count(*)::float8 from vobiz.cdr_queue where certain").await?;
         let strange =
             database::number(&pool, "select count(*)::float8 from vobiz.callback where proof = 'none'");
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        say(&format!("    load {}", load.trim()));
         say(&format!("    {} answered, {lost} lost, {} of strangers kept", latencies.len(), strange.await?));
         pool.close().await;
         #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
@@ -152,25 +187,29 @@ pub(crate) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         ensure!(owed >= answered, "answered {answered}, owed {owed}");
         for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
             bench.report.add(NAME, name, variant, "ms", latencies.ms(share));
+            let beside = latencies_beside.ms(share);
+            bench.report.add(NAME, &format!("{name} of who is not attacked"), variant, "ms", beside);
         }
         bench.report.add(NAME, "lost", variant, "callbacks", lost);
         bench.report.add(NAME, "disk", variant, "MB an hour", grown / 1e6 / hours);
         bench.report.at_most(&format!("strangers, {variant}: lost"), lost, 0.0);
-        bench.report.at_most(&format!("strangers, {variant}: p99, ms"), latencies.ms(0.99), 250.0);
+        let more = latencies.ms(0.99) - latencies_beside.ms(0.99);
+        bench.report.at_most(&format!("strangers, {variant}: p99 more than beside, ms"), more, 250.0);
         if let Some(mib) = proc::peak_mib(serve.pid()) {
             bench.report.add(NAME, "memory of serve", variant, "MiB", mib);
-            let bar = if attack == Attack::MostOfABody { 64.0 } else { 128.0 };
+            let bar = 128.0;
             bench.report.at_most(&format!("strangers, {variant}: memory of serve, MiB"), mib, bar);
         }
-        if attack == Attack::Unproven {
+        if attack != Attack::Nothing {
             // The real ones are no growth that strangers cause.
             let beside = bench.report.median(NAME, "disk", "nobody");
             bench.report.at_most(
-                "strangers: growth of the disk, MB an hour",
+                &format!("strangers, {variant}: growth of the disk, MB an hour"),
                 grown / 1e6 / hours - beside,
                 50.0,
             );
         }
+        control.stop().await?;
         serve.stop().await?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::caps::{Caps, WithinCaps};
+use super::unproven::Unproven;
 use crate::db::base::pooling;
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, CommitSession, Committed, Owed};
@@ -68,19 +69,15 @@ struct Submission {
     entry: Option<CallbackEntry>,
     /// The call it announces. A probe has neither: it goes the whole way and writes nothing.
     owed: Option<Owed>,
+    /// What proves it: nothing, where the log did not keep it.
+    proof: Proof,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     capacity: OwnedSemaphorePermit,
 }
 
-impl Submission {
-    fn proof(&self) -> Proof {
-        self.entry.as_ref().map_or(Proof::None, |entry| entry.proof)
-    }
-}
-
 /// The calls that a group announces, each with what proves it.
 fn announced(group: &[Submission]) -> impl Iterator<Item = (&Owed, Proof)> {
-    group.iter().filter_map(|submission| Some((submission.owed.as_ref()?, submission.proof())))
+    group.iter().filter_map(|submission| Some((submission.owed.as_ref()?, submission.proof)))
 }
 
 /// The near side of the group commit: handlers submit here. Cheap to clone.
@@ -103,6 +100,7 @@ impl GroupCommit {
         let writer = Writer {
             pool,
             caps: Caps::new(settings.max_speculative_per_minute, settings.max_by_secret_per_minute),
+            by_secret: Unproven::default(),
             metrics: metrics.clone(),
             settings,
             heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
@@ -162,7 +160,8 @@ impl GroupCommit {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let capacity =
             Arc::clone(&self.capacity).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
-        self.queue.send(Submission { entry, owed, answer, capacity }).map_err(|_| NotCommitted::Failed)
+        let proof = entry.as_ref().map_or(Proof::None, |entry| entry.proof);
+        self.queue.send(Submission { entry, owed, proof, answer, capacity }).map_err(|_| NotCommitted::Failed)
     }
 }
 
@@ -171,6 +170,8 @@ struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
     caps: Caps,
+    /// What the log takes of callbacks that a secret alone proves.
+    by_secret: Unproven,
     metrics: Metrics,
     heartbeat: Arc<Heartbeat>,
     condition: Arc<Condition>,
@@ -246,11 +247,14 @@ impl Writer {
 
     /// Makes speculative what is over the cap of certain calls by a secret, and leaves to the sweep what is over that of speculative ones.
     fn keep_within_caps(&mut self, submission: &mut Submission, now: Instant) {
-        let proof = submission.proof();
         let Some(owed) = &mut submission.owed else { return };
         let certain = owed.certain;
-        let within = self.caps.take(owed, proof, now);
+        let within = self.caps.take(owed, submission.proof, now);
         if within == WithinCaps::All {
+            if owed.certain && owed.by_secret {
+                submission.entry =
+                    submission.entry.take().map(|entry| self.by_secret.keep_its_row(entry, now));
+            }
             return;
         }
         if certain {
@@ -262,16 +266,21 @@ impl Writer {
             submission.owed = None;
             over = "over the cap on speculative calls: left to the sweep";
         }
-        let Some(entry) = &mut submission.entry else {
+        if let Some(mut entry) = submission.entry.take() {
+            if submission.owed.is_none() {
+                entry.outcome = CallbackOutcome::Logged;
+            }
+            let said = entry.note.take();
+            entry.note = Some(said.into_iter().chain([over.to_owned()]).collect::<Vec<_>>().join("; "));
+            submission.entry = match submission.proof {
+                Proof::Secret | Proof::Trunk => self.by_secret.keep(entry, &self.metrics, now),
+                _ => Some(entry),
+            };
+        }
+        if submission.entry.is_none() && submission.owed.is_none() {
             // Nothing of it is left to commit; it must not go on as a probe.
             answer(submission.answer.take(), Ok(()));
-            return;
-        };
-        if submission.owed.is_none() {
-            entry.outcome = CallbackOutcome::Logged;
         }
-        let said = entry.note.take();
-        entry.note = Some(said.into_iter().chain([over.to_owned()]).collect::<Vec<_>>().join("; "));
     }
 
     /// Returns the stored calls that had no callback yet. A group that fails on data goes one by one: the callback that Postgres

@@ -1,5 +1,5 @@
-//! How much the log of callbacks takes of what nobody proved: so much a minute, then a sample, and the rest is counted. Where
-//! signatures are optional or off, strangers write to our disk.
+//! How much the log of callbacks takes of what nobody proved, or a secret alone: so much a minute, then a sample, and the rest is counted.
+//! Where signatures are optional or off strangers write to our disk, and who has learnt a secret does so everywhere.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,13 +40,7 @@ impl Unproven {
         now: Instant,
     ) -> Option<CallbackEntry> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
-            let sampled = taken.sampled;
-            *taken = KeptInMinute { began: Some(now), sampled, ..KeptInMinute::default() };
-        }
-        let bytes = ROW + entry.body.len() + entry.query.as_ref().map_or(0, String::len);
-        if taken.bytes + bytes <= BYTES {
-            taken.bytes += bytes;
+        if taken.has_room(&entry, now) {
             return Some(entry);
         }
         if taken.sampled.is_none_or(|sampled| now.duration_since(sampled) >= SAMPLE_EVERY) {
@@ -61,6 +55,24 @@ impl Unproven {
         }
         metrics.callbacks_not_kept.inc();
         None
+    }
+
+    /// The same of one that owes a certain call: it always has its row, beyond that without query and body.
+    pub(super) fn keep_its_row(&self, entry: CallbackEntry, now: Instant) -> CallbackEntry {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.has_room(&entry, now) { entry } else { cut(entry, 0) }
+    }
+}
+
+impl KeptInMinute {
+    fn has_room(&mut self, entry: &CallbackEntry, now: Instant) -> bool {
+        if self.began.is_none_or(|began| now.duration_since(began) >= MINUTE) {
+            *self = Self { began: Some(now), sampled: self.sampled, ..Self::default() };
+        }
+        let bytes = ROW + entry.body.len() + entry.query.as_ref().map_or(0, String::len);
+        let has_room = self.bytes + bytes <= BYTES;
+        self.bytes += if has_room { bytes } else { 0 };
+        has_room
     }
 }
 

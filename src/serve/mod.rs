@@ -118,8 +118,10 @@ impl Service {
         };
         let (home, accounts) = setup::naming_blockers(&pool, Box::pin(prepared)).await?;
         let public = if config.parts.contains(&Part::Receive) {
-            let bound = TcpListener::bind(config.listen).await;
-            Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
+            Some(
+                port::bind(config.listen)
+                    .with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?,
+            )
         } else {
             None
         };
@@ -325,8 +327,7 @@ fn run_loop(
 }
 
 async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
-    let listener = TcpListener::bind(config.ops_listen)
-        .await
+    let listener = port::bind(config.ops_listen)
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
     let heartbeat = metrics.heartbeats.start("ops port", Duration::from_secs(60));

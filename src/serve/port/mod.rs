@@ -7,6 +7,7 @@ mod places;
 mod stream;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -43,6 +44,9 @@ pub struct Limits {
     pub connections: usize,
     /// Of these, connections of one address.
     pub per_address: Option<usize>,
+    /// Where an address has its share, a connection of it that keeps us waiting is left alone for so long before it gives way to the next
+    /// one of the same address: else two thousand clients who come again at once are all that is done.
+    pub spared_for: Duration,
     /// Beyond these, connections of loopback.
     pub for_loopback: usize,
 }
@@ -60,6 +64,7 @@ pub const PUBLIC: Limits = Limits {
     write_within: Duration::from_secs(10),
     connections: 2048,
     per_address: Some(256),
+    spared_for: Duration::from_millis(250),
     for_loopback: 0,
 };
 
@@ -80,6 +85,19 @@ impl Limits {
     fn short_idle(self) -> Duration {
         self.headers_within / 5
     }
+}
+
+/// Connections that the kernel takes for us until we do: as many as strangers open at once, since one that finds no room there comes again
+/// only after a second, and then after two. The kernel's own limit (`net.core.somaxconn`) is 4096 since Linux 5.4.
+const BACKLOG: u32 = 4096;
+
+/// A listener on this address.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: the connections of the process before may not have ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until told to stop; then lets the requests in hand end. The caller bounds the waiting.
@@ -189,6 +207,8 @@ async fn converse(
         let router = router.clone();
         let (place, seat) = (&place, &seat);
         async move {
+            // One request a turn: who sends a thousand at once has as many turns as who sends one.
+            tokio::task::yield_now().await;
             let mut answer = answer(router, request, limits.request_within).await;
             if place.is_crowded() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

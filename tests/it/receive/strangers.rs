@@ -5,7 +5,7 @@ use std::time::Duration;
 use vobiz_cdr::vobiz::SignaturePolicy;
 
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{Callback, PATH, Setup, TOKEN, URL, fresh_nonce};
+use crate::support::endpoint::{Callback, PATH, SECRET, Setup, TOKEN, URL, fresh_nonce, hmac};
 
 const UNPROVEN: [SignaturePolicy; 2] = [SignaturePolicy::Optional, SignaturePolicy::Off];
 
@@ -40,6 +40,35 @@ async fn a_flood_of_what_proves_nothing_leaves_a_sample_and_the_proven_ones() {
         let rows = database.count("select count(*) from vobiz.callback where proof = 'none'").await;
         let counted = format!("vobiz_cdr_callbacks_not_kept_total {}\n", 400 - rows);
         assert!(endpoint.metrics.text().contains(&counted), "{policy:?}: {counted}");
+        database.every_certain_call_is_somewhere().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_secret_alone_proves_fills_no_disk() {
+    let long = "x".repeat(12_000);
+    let by_path = |n: usize| Callback::hangup(&format!("s{n}")).at(format!("{PATH}/{SECRET}")).query(&long);
+    let by_trunk = |n: usize| {
+        let body = format!("Event=Hangup&CallUUID=s{n}&TrunkID=t&x={long}");
+        let signature = hex::encode(hmac(SECRET, body.as_bytes()));
+        Callback::post(body).header("X-Vobiz-Signature", &signature)
+    };
+    for way in [&by_path as &dyn Fn(usize) -> Callback, &by_trunk] {
+        let database = Database::new().await;
+        let setup =
+            Setup { max_by_secret_per_minute: 100, max_speculative_per_minute: 50, ..Setup::default() };
+        let endpoint = setup.open(&database.pool);
+        assert!(endpoint.answers((0..400).map(way)).await.iter().all(|answer| answer.status == 200));
+        assert_eq!(database.count("select count(*) from vobiz.cdr_queue where certain").await, 100);
+        assert_eq!(database.count("select count(*) from vobiz.cdr_queue where not certain").await, 50);
+        let rows = "select count(*) from vobiz.callback b join vobiz.cdr_queue q on q.call_id = b.call_id where q.certain";
+        assert_eq!(database.count(rows).await, 100, "each certain call has its row");
+        let kept = "select sum(length(body) + coalesce(octet_length(query), 0))::bigint from vobiz.callback";
+        let kept = database.count(kept).await;
+        assert!((300 * 1024..400 * 1024).contains(&kept), "{kept} bytes");
+        let unsaid = "select count(*) from vobiz.callback
+                      where length(body) + coalesce(octet_length(query), 0) < 12000 and note not like '%bytes%are kept%'";
+        assert_eq!(database.count(unsaid).await, 0, "what is cut is said");
         database.every_certain_call_is_somewhere().await;
     }
 }
