@@ -20,6 +20,7 @@ create table vobiz.cdr_revision (
   -- A row of a list that lacks the key does not move the day.
   day_from       text        check (day_from in ('start_time', 'end_time', 'created_at', 'none')),
   overrules      boolean     not null default false,
+  by_owner       boolean     not null default false,
   primary key (call_id, revision, fetched_at)
 ) partition by range (fetched_at);
 
@@ -42,3 +43,4 @@ comment on column vobiz.cdr_revision.content_hash is 'SHA-256 of the payload wit
 comment on column vobiz.cdr_revision.payload is 'The record as Vobiz sent it (type json, which keeps what jsonb refuses).';
 comment on column vobiz.cdr_revision.day_from is 'The key of the record that day_at comes from; none: it had no such key. NULL (a version kept before this column was there) counts as start_time.';
 comment on column vobiz.cdr_revision.overrules is 'Lists contradicted the version that was shown, on three checks running, so this one wins over all that were asked for before it, whatever their updated_at.';
+comment on column vobiz.cdr_revision.by_owner is 'A sub-account''s own list or record says so of its own call: it comes before what the list of another account says, as that of its parent.';

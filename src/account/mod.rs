@@ -4,19 +4,18 @@
 //! All flows ask Vobiz through this, so that every request counts against the one limit, and a pause that one of them sets
 //! holds for all of them; for all replicas where they agree (`vobiz.count_votes`). What a failure leads to is decided in [`retry`] alone.
 
+mod clock;
 mod open;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tracing::{debug, info, warn};
 
 use crate::db::DbError;
 use crate::db::account::{self, AccountStatus, Pause, Replica, Slots};
-use crate::db::base::clock::Clock;
 use crate::db::timed;
 use crate::retry::{self, ListAnswer, PauseReason, ProbeDepth, Streak};
 use crate::vobiz::{Access, AccountId, Client, FetchError, ListQuery};
@@ -84,6 +83,7 @@ pub struct Account {
     /// The last pause that was logged, and until when it was to last.
     logged_pause: Mutex<Option<(PauseReason, Instant)>>,
     probing: Condition,
+    clock: clock::ClockWatch,
     /// Newer settings are in force: what the requests of this one still find says nothing of the newer token.
     superseded: RwLock<bool>,
 }
@@ -113,6 +113,7 @@ impl Account {
             finding: tokio::sync::Mutex::default(),
             logged_pause: Mutex::default(),
             probing,
+            clock: clock::ClockWatch::default(),
             superseded: RwLock::new(false),
         }
     }
@@ -132,16 +133,6 @@ impl Account {
     async fn may_note(&self) -> Option<RwLockReadGuard<'_, bool>> {
         let superseded = self.superseded.read().await;
         (!*superseded).then_some(superseded)
-    }
-
-    /// Refuses an instant of Postgres's clock that is behind: by Vobiz's own clock, or by ours as long as it has not answered yet. What
-    /// comes from Vobiz is held against it once it has come, before anything of it is stored.
-    pub fn check_clock(&self, postgres: DateTime<Utc>) -> Result<(), DbError> {
-        let witness = match self.client.now() {
-            Some(now) => ("the answers of Vobiz say", now),
-            None => ("ours says", SystemTime::now().into()),
-        };
-        Ok(Clock::check(postgres, witness)?)
     }
 
     /// Waits for a slot in the rate limit: the right to send one request.

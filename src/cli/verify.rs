@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use crate::cli::output::{self, counted, table};
 use crate::config::DatabaseArgs;
 use crate::db::base::audit;
+use crate::db::base::retry::on_conflict;
 use crate::db::base::work_lease::WorkLease;
 use crate::db::bill::billing;
 use crate::db::bill::proof;
 use crate::db::bill::rollup::{self, Sums, Verified, VerifyScope};
 use crate::db::bill::rollup_day;
-use crate::db::ledger::settled::{self, SettledDays, WrongSpan};
+use crate::db::ledger::reopen::{self, WrongSpan};
+use crate::db::ledger::settled::{self, SettledDays};
 use crate::db::ledger::summary;
 use crate::db::reconcile;
 use chrono::NaiveDate;
@@ -77,8 +79,10 @@ async fn look_and_repair(
         }
     };
     if args.repair {
-        // By itself: all checks wait for the lock of the proofs, and this may wait for the rows of days.
-        settled::reopen(&mut *connection, &found.settled.differences).await?;
+        // By themselves: all checks wait for the lock of the proofs, and these may wait for the rows of days.
+        on_conflict!(reopen::reopen(&mut *connection, &found.settled.differences)).await?;
+        let right: Vec<WrongSpan> = reopened.spans.iter().cloned().collect();
+        on_conflict!(reopen::hurry_days_of_sums(&mut *connection, &right)).await?;
     }
     Ok(found)
 }
@@ -175,7 +179,7 @@ async fn look(
             let wrong: Vec<WrongSpan> = wrong.into_iter().collect();
             let mut transaction = connection.begin().await?;
             audit::sign(&mut transaction, &args.person.name()).await?;
-            reopened.days += settled::reopen_of_sums(&mut transaction, &wrong).await?;
+            reopened.days += reopen::of_sums(&mut transaction, &wrong).await?;
             transaction.commit().await?;
             reopened.spans.extend(wrong);
             reopened.settled = Some(settled);

@@ -84,8 +84,8 @@ pub struct Quick {
     pub clock: DateTime<Utc>,
     /// `server_version`.
     pub version: String,
-    /// It takes no writes: a standby, or one that was set to read only.
-    pub read_only: bool,
+    /// Why it takes no writes, if so: `standby`, or where it was set to read only (the `source` of `pg_settings`).
+    pub read_only: Option<String>,
     /// All accounts that have a row, sorted.
     pub accounts: Vec<AccountSnapshot>,
     /// The processes that are configured with them.
@@ -210,7 +210,9 @@ pub async fn quick(connection: &mut PgConnection) -> Result<Quick, sqlx::Error> 
     .await?;
     let server = sqlx::query!(
         r#"select current_setting('server_version') as "version!", 
-                  pg_catalog.pg_is_in_recovery() or current_setting('transaction_read_only')::bool as "read_only!",
+                  case when pg_catalog.pg_is_in_recovery() then 'standby'
+                       when current_setting('transaction_read_only')::bool then
+                         (select s.source from pg_catalog.pg_settings s where s.name = 'default_transaction_read_only') end as read_only,
                   pg_catalog.clock_timestamp() as "clock!""#
     )
     .fetch_one(&mut *connection)

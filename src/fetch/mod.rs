@@ -197,6 +197,11 @@ impl Fetcher {
             if account.client.style().is_none() && !self.ensure_ready(account, tracker).await? {
                 continue;
             }
+            match account.check_clock_now().await {
+                // It is said by `/status`; the other accounts are none the worse for it.
+                Err(DbError::ClockBehind(_)) => continue,
+                checked => checked?,
+            }
             let free = 1 + self.slots.available_permits().min(self.capacity.available_permits());
             let free = u32::try_from(free).unwrap_or(u32::MAX);
             let from = scan_start.begin(Instant::now());
@@ -213,10 +218,6 @@ impl Fetcher {
                 from
             ))
             .await?;
-            if let Some(lease) = leases.first() {
-                // They fall due again with their leases, which end at once when the clock is right.
-                account.check_clock(lease.now())?;
-            }
             scan_start.found(&leases);
             if leases.is_empty() {
                 self.ensure_ready(account, tracker).await?;

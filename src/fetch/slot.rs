@@ -44,7 +44,7 @@ pub(super) async fn fetch(
     let request =
         async { owned(account.client.fetch_cdr(lease.call_id()).await?, account, &other_accounts.mains) };
     let fetched = observed(request, metrics).await;
-    if let Err(behind) = account.check_clock(lease.now()) {
+    if let Err(behind) = account.check_clock(lease.now()).await {
         debug!(call_id = %lease.call_id(), error = %behind, "given back");
         return FetchOutcome::Release(lease, CLOCK_WAIT);
     }

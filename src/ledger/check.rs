@@ -62,7 +62,7 @@ impl super::Ledger {
         };
         let clock = timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
         // Days that were compared in what it takes for the future would be opened.
-        account.check_clock(clock.now())?;
+        account.check_clock(clock.now()).await?;
         if due(Duration::ZERO).await?.is_none() || account.is_paused().await? {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl super::Ledger {
         let Some(due) = due(wait).await? else { return Ok(None) };
         let checked = check_if_free(reader, due).await;
         if !matches!(&checked, Ok(_) | Err(ListError::Stopped | ListError::Paused))
-            && !checked.as_ref().is_err_and(ListError::is_lost_lease)
+            && !checked.as_ref().is_err_and(|error| error.is_lost_lease() || error.is_clock_behind())
         {
             // Other days may fare better. (Of a day that another replica has taken over, it speaks.)
             let why = checked.as_ref().err().map(ListError::brief).unwrap_or_default();

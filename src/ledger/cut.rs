@@ -72,7 +72,7 @@ impl<'a> DayCheck<'a> {
     }
 
     /// Notes why no cut of the day is to be tried for a while.
-    async fn note(&mut self, day: NaiveDate, why: Option<&str>) -> Result<(), ListError> {
+    pub(super) async fn note(&mut self, day: NaiveDate, why: Option<&str>) -> Result<(), ListError> {
         let account = self.reader.account.id();
         in_time(fenced!(self.lease, self.connection, |transaction| uncut::note(
             transaction,

@@ -50,6 +50,8 @@ impl<'a> DayCheck<'a> {
         if list.read.broken.is_some() {
             let whole = std::mem::take(&mut list.read);
             list.read = Box::pin(self.cut(day, whole, &mut list)).await?;
+        } else {
+            self.note(day, None).await?;
         }
         Ok(list)
     }

@@ -43,7 +43,7 @@ impl Ledger {
                 // The pause itself was said.
                 Err(ListError::Paused) => failed += 1,
                 Err(error) => {
-                    failed += 1;
+                    failed += u32::from(!error.is_clock_behind());
                     condition.raise_for(&error.brief(), error.cure());
                 }
             }

@@ -10,7 +10,7 @@ use crate::db::DbError;
 use crate::db::base::retry::on_conflict;
 use crate::db::base::work_lease::{LeaseSession, LeasedWork, WorkLease, fenced};
 use crate::db::bill::proof::{self, ProofStep, TASK};
-use crate::db::ledger::settled;
+use crate::db::ledger::{reopen, settled};
 use crate::db::timed;
 use crate::list::{DB_TIMEOUT, ListError, in_time, within};
 use crate::watch::heartbeat::Heartbeat;
@@ -119,11 +119,9 @@ async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofS
     if let ProofStep::Proved(day, wrong) = proved {
         if wrong > 0 {
             // Calls changed past the triggers, or the sums did. Whoever makes these right does not thereby settle the day.
-            let reopen = on_conflict!(fenced!(lease, connection, |transaction| settled::reopen_of_noted(
-                transaction,
-                day
-            )));
-            let days = reopen.await?;
+            let reopened =
+                on_conflict!(fenced!(lease, connection, |transaction| reopen::of_noted(transaction, day)));
+            let days = reopened.await?;
             if days > 0 {
                 warn!(%day, days, "settled days whose sums do not equal their calls are compared with Vobiz again");
             }
@@ -132,7 +130,7 @@ async fn step(lease: &WorkLease, connection: &mut PgConnection) -> Result<ProofS
         let differing = on_conflict!(fenced!(lease, connection, |transaction| async {
             let differing =
                 settled::compare(&mut *transaction, None, Some(day), Some(day)).await?.differences;
-            settled::reopen(&mut *transaction, &differing).await?;
+            reopen::reopen(&mut *transaction, &differing).await?;
             proof::advance(transaction, day, wrong).await?;
             Ok::<_, sqlx::Error>(differing)
         }))

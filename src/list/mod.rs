@@ -65,6 +65,11 @@ impl ListError {
         matches!(self, Self::Db(db::DbError::Sql(error)) if work_lease::is_lost(error))
     }
 
+    /// The clock of Postgres is behind: nothing was asked, so there is nothing to spare when it is right.
+    pub(crate) fn is_clock_behind(&self) -> bool {
+        matches!(self, Self::Db(db::DbError::ClockBehind(_)))
+    }
+
     /// What to do about just this, where that is known.
     pub(crate) fn cure(&self) -> Option<&'static str> {
         if let Self::Db(error) = self { error.cure() } else { None }

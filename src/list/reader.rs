@@ -138,12 +138,12 @@ impl ListReader<'_> {
             self.heartbeat.beat();
             let clock = timed!(self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await?;
             let requested_at = clock.now();
-            account.check_clock(requested_at)?;
+            account.check_clock(requested_at).await?;
             self.tally.count_request();
             let error = match account.client.list_cdrs(query).await {
                 Ok(listed) => {
                     account.answered().await;
-                    account.check_clock(clock.now())?;
+                    account.check_clock(clock.now()).await?;
                     return Ok((listed, clock, requested_at));
                 }
                 Err(error) => error,

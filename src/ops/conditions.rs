@@ -39,13 +39,28 @@ pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             cure,
         });
     }
-    if postgres.read_only {
+    if let Some(why) = &postgres.read_only {
         acts.push(Act {
             what: "this Postgres takes no writes: callbacks get 503".into(),
             for_seconds: None,
-            cure: "a standby: point DATABASE_URL at the primary; else see why it was set to read only (a full disk, most likely)"
-                .into(),
+            cure: cure_of_read_only(why).into(),
         });
+    }
+}
+
+fn cure_of_read_only(why: &str) -> &'static str {
+    match why {
+        "standby" => "it is a standby: point DATABASE_URL at the primary",
+        "user" => "it was set for our role: see why, then alter role … reset default_transaction_read_only",
+        "database" => {
+            "it was set for this database: see why, then alter database … reset default_transaction_read_only"
+        }
+        "database user" => {
+            "it was set for our role in this database: see why, then alter role … in database … reset default_transaction_read_only"
+        }
+        _ => {
+            "the server was set to read only (default_transaction_read_only): see why, a full disk most likely, and set it back"
+        }
     }
 }
 
@@ -77,7 +92,7 @@ pub(super) fn conditions(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 
 /// Whether it has lasted since Postgres is there again, and nothing else that is said explains it.
 fn is_shown(condition: &LastingCondition, snapshot: &StatusSnapshot) -> bool {
-    if snapshot.postgres.read_only {
+    if snapshot.postgres.read_only.is_some() {
         return false;
     }
     let before = condition.began.saturating_sub(snapshot.postgres.lasting);

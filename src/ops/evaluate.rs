@@ -13,7 +13,6 @@ use super::pauses::{is_unfetched, paused, paused_alone, unanswered, unfetched};
 use crate::db::Cause;
 use crate::db::account::ReplicaSnapshot;
 use crate::db::base::blocker::Blocker;
-use crate::db::base::clock::MOST_BEHIND;
 use crate::db::bill::proof::SumsSnapshot;
 use crate::db::bill::unclear::UnclearSnapshot;
 use crate::db::ledger::status::LedgerSnapshot;
@@ -75,8 +74,9 @@ pub struct PostgresSnapshot {
     /// Why no further connection opens, where one of our pools waits for one in vain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_connection: Option<Cause>,
-    /// It takes no writes.
-    pub read_only: bool,
+    /// Why it takes no writes, if so: `standby`, or where it was set to read only, as `pg_settings` names the place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
     /// Who holds locks that sessions of ours wait for, or waited for within the last minute (then with nobody waiting).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blockers: Vec<Blocker>,
@@ -117,14 +117,8 @@ pub struct ClockSkew {
     pub postgres: Option<f64>,
     /// The Vobiz API's, by its Date header.
     pub vobiz: Option<f64>,
-}
-
-impl ClockSkew {
-    /// By how many seconds Postgres's clock is so far behind that nothing is stored by it: behind Vobiz's, or ours where Vobiz has not said.
-    pub fn postgres_behind(&self) -> Option<f64> {
-        let behind = self.vobiz.unwrap_or(0.0) - self.postgres?;
-        (behind > MOST_BEHIND.as_seconds_f64()).then_some(behind)
-    }
+    /// By how many seconds Postgres's clock is so far behind that nothing is stored by it.
+    pub behind: Option<f64>,
 }
 
 /// All that is known of this process and its database.

@@ -59,7 +59,7 @@ pub(crate) fn well() -> StatusSnapshot {
             lasting: Duration::from_secs(90_000),
             failure: None,
             no_connection: None,
-            read_only: false,
+            read_only: None,
             blockers: vec![],
             lease_holders: vec![],
         },
@@ -77,7 +77,7 @@ pub(crate) fn well() -> StatusSnapshot {
         ahead: vec![],
         loops: vec![LoopSnapshot { name: "fetch".into(), silence: Duration::ZERO, stalled: false }],
         schema: SchemaSnapshot { ahead: 1, ..SchemaSnapshot::default() },
-        clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0) },
+        clocks: ClockSkew { postgres: Some(-0.2), vobiz: Some(2.0), behind: None },
         conditions: vec![committing(9)],
         counted: Some(Duration::from_secs(20)),
         uptime: Duration::from_secs(90_000),
@@ -287,28 +287,21 @@ fn every_condition_is_said_once_and_with_its_cure() {
         ),
         (with(|snapshot| snapshot.clocks.vobiz = Some(-31.0)), "the Vobiz API is 31 s behind ours", "NTP"),
         (
-            with(|snapshot| snapshot.clocks.postgres = Some(-7200.0)),
-            "nothing is fetched, listed or proven: the clock of Postgres is 7202 s behind",
-            "NTP",
-        ),
-        // Of a Postgres on this machine, whose clock is wrong for both.
-        (
             with(|snapshot| {
-                snapshot.clocks = ClockSkew { postgres: Some(0.0), vobiz: Some(3700.0) };
+                snapshot.clocks =
+                    ClockSkew { postgres: Some(-7200.0), vobiz: Some(-31.0), behind: Some(7169.0) };
             }),
-            "the clock of Postgres is 3700 s behind",
-            "NTP",
-        ),
-        // Ours is the wrong one, by Vobiz.
-        (
-            with(|snapshot| {
-                snapshot.clocks = ClockSkew { postgres: Some(-10.0), vobiz: Some(-7190.0) };
-            }),
-            "the Vobiz API is 7190 s behind ours",
+            "nothing is fetched, listed or proven: the clock of Postgres is 7169 s behind",
             "NTP",
         ),
         (with(|snapshot| snapshot.clocks.postgres = Some(60.0)), "Postgres is 60 s ahead of ours", "NTP"),
-        (with(|snapshot| snapshot.postgres.read_only = true), "takes no writes", "primary"),
+        (with(|snapshot| snapshot.postgres.read_only = Some("standby".into())), "takes no writes", "primary"),
+        (with(|snapshot| snapshot.postgres.read_only = Some("user".into())), "takes no writes", "our role:"),
+        (
+            with(|snapshot| snapshot.postgres.read_only = Some("configuration file".into())),
+            "takes no writes",
+            "disk",
+        ),
     ] {
         let acts = evaluate(&snapshot);
         assert_eq!(acts.len(), 1, "{acts:?}");

@@ -54,7 +54,7 @@ pub(super) fn ahead(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
 
 /// Clocks that differ.
 pub(super) fn clocks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
-    if let Some(behind) = snapshot.clocks.postgres_behind() {
+    if let Some(behind) = snapshot.clocks.behind {
         acts.push(Act {
             what: format!(
                 "nothing is fetched, listed or proven: the clock of Postgres is {behind:.0} s behind"

@@ -243,8 +243,10 @@ impl Ops {
             }
             Err(error) => {
                 self.uncounted.raise_for(&error.cause(), error.cure());
-                // It has waited, not worked: it is tried again soon.
-                began = Instant::now();
+                if matches!(error.cause().sqlstate.as_deref(), Some("55P03")) {
+                    // It has waited for a lock, not worked: it is tried again soon.
+                    began = Instant::now();
+                }
             }
         }
         began.elapsed()

@@ -45,7 +45,7 @@ impl Ops {
         if !snapshot.postgres.answers {
             return Err("Postgres does not answer".into());
         }
-        if snapshot.postgres.read_only {
+        if snapshot.postgres.read_only.is_some() {
             return Err("Postgres takes no writes".into());
         }
         match snapshot.loops.iter().find(|snapshot| snapshot.stalled) {

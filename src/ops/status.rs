@@ -88,13 +88,16 @@ impl Ops {
             .iter()
             .filter_map(|account| account.client.clock_skew())
             .max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        let behind = configured.iter().filter_map(|account| account.clock_behind());
+        let behind =
+            behind.map(|behind| (behind.witness - behind.postgres).as_seconds_f64()).reduce(f64::max);
         StatusSnapshot {
             postgres: PostgresSnapshot {
                 answers: polls.answers,
                 lasting: polls.since.elapsed(),
                 failure: polls.failure.clone(),
                 no_connection: polls.no_connection.clone(),
-                read_only: quick.is_some_and(|quick| quick.read_only),
+                read_only: quick.and_then(|quick| quick.read_only.clone()),
                 blockers: polls.blockers(),
                 lease_holders: polls.lease_holders(),
             },
@@ -148,7 +151,7 @@ impl Ops {
                     missing_partitions: thorough.missing_partitions.clone(),
                 })
                 .unwrap_or_default(),
-            clocks: ClockSkew { postgres: polls.clock_skew, vobiz },
+            clocks: ClockSkew { postgres: polls.clock_skew, vobiz, behind },
             conditions: self.metrics.lasting_conditions(),
             counted: polls.thorough.as_ref().map(|(at, _)| at.elapsed()),
             uptime: self.started.elapsed(),

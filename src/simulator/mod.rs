@@ -127,6 +127,12 @@ impl Simulator {
         self.world.advance(by);
     }
 
+    /// From now on the `Date` header of each answer is off by so many seconds, as that of a machine whose own clock is wrong; the times of
+    /// calls are right.
+    pub fn set_date_off(&self, seconds: i32) {
+        self.world.set_date_off(seconds);
+    }
+
     /// Makes a finished call; its CDR appears when the options, the faults and the spec let it.
     pub fn place_call(&self, spec: CallSpec) -> Call {
         self.world.place(spec)

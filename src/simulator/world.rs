@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) http: reqwest::Client,
     /// What Vobiz's clock is ahead of ours, in microseconds.
     ahead: AtomicI64,
+    /// By how many seconds the `Date` header is off that clock.
+    date_off: AtomicI64,
     state: Mutex<WorldState>,
 }
 
@@ -127,7 +129,7 @@ impl World {
             state.logins.insert(account.auth_id.clone(), login);
         }
         let ahead = AtomicI64::new(options.clock_ahead.saturating_mul(1_000_000));
-        Self { options, http, ahead, state: Mutex::new(state) }
+        Self { options, http, ahead, date_off: AtomicI64::new(0), state: Mutex::new(state) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, WorldState> {
@@ -146,7 +148,13 @@ impl World {
 
     /// Vobiz's clock for the `Date` header; `None` where it is ours.
     pub(super) fn date(&self) -> Option<SystemTime> {
-        (!self.ahead().is_zero()).then(|| self.now().into())
+        let off = TimeDelta::seconds(self.date_off.load(Ordering::Relaxed));
+        (!(self.ahead() + off).is_zero()).then(|| (self.now() + off).into())
+    }
+
+    /// The `Date` header alone is off by so many seconds.
+    pub(super) fn set_date_off(&self, seconds: i32) {
+        self.date_off.store(seconds.into(), Ordering::Relaxed);
     }
 
     /// Moves Vobiz's clock forward.

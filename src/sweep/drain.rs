@@ -267,7 +267,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     condition.raise_for(&error.brief(), error.cure());
-                    unpaid += 1;
+                    unpaid += u32::from(!error.is_clock_behind());
                     pause_after(unpaid, began.elapsed())
                 }
             };

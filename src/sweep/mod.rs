@@ -138,7 +138,7 @@ impl Sweeper {
                     log_swept(account, &swept);
                 }
                 Err(error) => {
-                    failed += 1;
+                    failed += u32::from(!error.is_clock_behind());
                     condition.raise_for(&error.brief(), error.cure());
                 }
             }

@@ -158,6 +158,7 @@ pub struct Client {
     home: HomeCountry,
     access: Mutex<Option<Access>>,
     date: Mutex<Option<ApiDate>>,
+    witness: Mutex<Option<ApiDate>>,
     going_away: Mutex<Option<String>>,
 }
 
@@ -175,6 +176,7 @@ impl Client {
             home,
             access: Mutex::new(access),
             date: Mutex::default(),
+            witness: Mutex::default(),
             going_away: Mutex::default(),
         }
     }
@@ -197,16 +199,13 @@ impl Client {
     /// How many seconds the clock of the API was ahead of ours at its last answer, by its `Date` header; to half a second, since
     /// that is how fine the header is. `None` before the first answer with one.
     pub fn clock_skew(&self) -> Option<f64> {
-        self.date().map(|date| date.skew)
+        self.date.lock().unwrap_or_else(PoisonError::into_inner).map(|date| date.skew)
     }
 
-    /// What time it is at Vobiz, by the `Date` header of the last answer; no clock that was set since then moves it.
+    /// What time it is at Vobiz, by the `Date` header of the last answer that was one to our question (and no page of a proxy in between);
+    /// no clock that was set since then moves it.
     pub fn now(&self) -> Option<DateTime<Utc>> {
-        self.date().map(|date| date.now())
-    }
-
-    fn date(&self) -> Option<ApiDate> {
-        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner).map(|date| date.now())
     }
 
     /// What the last answer said of the end of the API, if anything.
@@ -317,8 +316,9 @@ impl Client {
         let mut response = request.send().await.map_err(|error| transport(&error))?;
         let status = response.status();
         let headers = response.headers().clone();
-        if let Some(date) = ApiDate::read(&headers, SystemTime::now()) {
-            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+        let date = ApiDate::read(&headers, SystemTime::now());
+        if date.is_some() {
+            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = date;
         }
         *self.going_away.lock().unwrap_or_else(PoisonError::into_inner) = going_away(&headers);
         let mut body = BytesMut::new();
@@ -328,7 +328,11 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        evaluate(status, &headers, body.freeze())
+        let answer = evaluate(status, &headers, body.freeze());
+        if date.is_some() && matches!(answer, Ok(_) | Err(FetchError::NotYet(_))) {
+            *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        }
+        answer
     }
 }
 

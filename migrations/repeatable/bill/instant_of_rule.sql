@@ -9,6 +9,7 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
     zoned    boolean := false;
     zoneless boolean := false;
     parts    text[];
+    abbreviation text;
     -- The day and those beside it: with a zone, a day may be written as another one than this session reads.
     near     constant text[] := array(
       select to_char(local + make_interval(days => d), w)
@@ -43,11 +44,13 @@ create or replace function vobiz.instant_of_rule(at timestamptz, zone text, stat
           using errcode = 'datetime_field_overflow', hint = format('Write the year first, as in %L.', to_char(wording::timestamp, 'YYYY-MM-DD'));
       end if;
       -- IST is Israel's to Postgres, and CST America's: in India or China, nobody means that.
-      parts := regexp_match(wording, '[0-9\s]([A-Za-z]{2,6})\s*$');
-      if exists (select from pg_timezone_names n
-                 join pg_timezone_abbrevs b on b.abbrev = n.abbrev
-                 where n.name = zone and n.abbrev = upper(parts[1]) and b.utc_offset <> n.utc_offset) then
-        raise exception 'Postgres reads % as another zone than %', upper(parts[1]), zone
+      select max(b.abbrev) into abbreviation
+      from regexp_matches(wording, '(?<![A-Za-z/_])([A-Za-z]{2,6})(?![A-Za-z/_])', 'g') as word (words)
+      join pg_timezone_abbrevs b on b.abbrev = upper(word.words[1])
+      join pg_timezone_names n on n.name = zone
+      where b.abbrev = n.abbrev and b.utc_offset <> n.utc_offset;
+      if abbreviation is not null then
+        raise exception 'Postgres reads % as another zone than %', abbreviation, zone
           using errcode = 'datetime_field_overflow', hint = format('Write the zone by its name: %L.', to_char(wording::timestamp, 'YYYY-MM-DD HH24:MI ') || zone);
       end if;
       begin

@@ -7,7 +7,7 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
     with known as (
       select r.call_id, r.revision, r.fetched_at, r.source, r.updated_at, r.day_at, r.call_direction, r.duration, r.billsec, r.cost,
              r.streaming_cost, r.total_cost, r.currency, r.content_hash,
-             coalesce(r.day_from, 'start_time') as day_from, c.stored_at,
+             coalesce(r.day_from, 'start_time') as day_from, r.by_owner, c.stored_at,
              case when c.fetched_at <= cdr_as_of.at then c.account_id else r.account_id end as account_id,
              -- The version shown may have been confirmed since it was kept: then it is the last one.
              coalesce(c.content_hash = r.content_hash and c.fetched_at <= cdr_as_of.at, false) as shown,
@@ -22,7 +22,7 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
       from known k
       window newest as (
         partition by k.call_id
-        order by shown desc, valid desc, updated_at desc nulls last, fetched_at desc, content_hash desc, revision desc
+        order by shown desc, valid desc, by_owner desc, updated_at desc nulls last, fetched_at desc, content_hash desc, revision desc
         rows unbounded preceding)
     ), said as (
       -- A list row that lacks a field leaves what the version before it said: the newest word on each field.
@@ -44,7 +44,7 @@ create or replace function vobiz.cdr_as_of(at timestamptz)
       where s.seen
       window versions as (
         partition by s.call_id
-        order by shown desc, valid desc, s.updated_at desc nulls last, s.fetched_at desc, content_hash desc, s.revision desc
+        order by shown desc, valid desc, by_owner desc, s.updated_at desc nulls last, s.fetched_at desc, content_hash desc, s.revision desc
         rows between unbounded preceding and unbounded following)
     )
     select call_id, account_id, day_at, call_direction, duration, billsec, cost, streaming_cost, total_cost, currency, updated_at,

@@ -2,7 +2,7 @@ create or replace view vobiz.cdr_change as
   with version as (
     select r.call_id, coalesce(c.account_id, r.account_id) as account_id, r.revision, r.fetched_at, r.source, r.updated_at, r.day_at,
            r.call_direction, r.duration, r.billsec, r.cost, r.streaming_cost, r.total_cost, r.currency, r.content_hash,
-           coalesce(r.day_from, 'start_time') as day_from, c.stored_at,
+           coalesce(r.day_from, 'start_time') as day_from, r.by_owner, c.stored_at,
            coalesce(c.content_hash = r.content_hash, false)
            -- One that overruled is kept twice: what it changed, it changed the second time.
              and r.revision = max(r.revision) over (partition by r.call_id, r.content_hash) as shown,
@@ -13,13 +13,13 @@ create or replace view vobiz.cdr_change as
   ), record as (
     -- A single record begins anew; the list rows after it are laid over it.
     select v.call_id, v.account_id, v.revision, v.fetched_at, v.source, v.updated_at, v.day_at, v.call_direction, v.duration,
-           v.billsec, v.cost, v.streaming_cost, v.total_cost, v.currency, v.content_hash, v.day_from, v.stored_at, v.shown, v.valid,
+           v.billsec, v.cost, v.streaming_cost, v.total_cost, v.currency, v.content_hash, v.day_from, v.stored_at, v.shown, v.valid, v.by_owner,
            count(*) filter (where source = 'single') over oldest as base
     from version v
     window oldest as (
-      partition by v.call_id order by shown, valid, updated_at nulls first, fetched_at, content_hash, revision rows unbounded preceding)
+      partition by v.call_id order by shown, valid, by_owner, updated_at nulls first, fetched_at, content_hash, revision rows unbounded preceding)
   ), said as (
-    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.shown, r.valid, r.updated_at, r.content_hash,
+    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.shown, r.valid, r.by_owner, r.updated_at, r.content_hash,
            array_agg(r.day_at) filter (where day_from = 'start_time') over sofar as started,
            array_agg(r.day_at) filter (where day_from = 'end_time') over sofar as ended,
            array_agg(r.day_at) filter (where day_from = 'created_at') over sofar as created,
@@ -34,9 +34,9 @@ create or replace view vobiz.cdr_change as
     from record r
     window sofar as (
       partition by r.call_id, base
-      order by shown, valid, r.updated_at nulls first, r.fetched_at, content_hash, r.revision rows unbounded preceding)
+      order by shown, valid, by_owner, r.updated_at nulls first, r.fetched_at, content_hash, r.revision rows unbounded preceding)
   ), state as (
-    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.updated_at, s.content_hash,
+    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.by_owner, s.updated_at, s.content_hash,
            coalesce(started[cardinality(started)], ended[cardinality(ended)], created[cardinality(created)], otherwise) as day_at,
            call_direction[cardinality(call_direction)] as call_direction,
            duration[cardinality(duration)] as duration,
@@ -47,7 +47,7 @@ create or replace view vobiz.cdr_change as
            currency[cardinality(currency)] as currency
     from said s
   ), step as (
-    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.updated_at, s.content_hash, s.day_at,
+    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.by_owner, s.updated_at, s.content_hash, s.day_at,
            s.call_direction, s.duration, s.billsec, s.cost, s.streaming_cost, s.total_cost, s.currency,
            row_number() over following as place,
            lag(day_at) over following as was_day_at,
@@ -60,7 +60,7 @@ create or replace view vobiz.cdr_change as
            lag(currency) over following as was_currency
     from state s
     window following as (
-      partition by s.call_id order by shown, valid, updated_at nulls first, fetched_at, content_hash, revision)
+      partition by s.call_id order by shown, valid, by_owner, updated_at nulls first, fetched_at, content_hash, revision)
   )
   select s.call_id, s.account_id, s.day_at, f.field, f.was, f."is",
          -- Amounts of different currencies have no difference.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
-use comfy_table::Table;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +86,7 @@ fn place(simulator: &Simulator, day: NaiveDate) {
     }
 }
 
-fn days(lines: &[DayLine]) -> Table {
+fn days(lines: &[DayLine]) -> table::Framed {
     let mut table =
         table::framed(["day", "state", "calls here", "at Vobiz", "total here", "at Vobiz", "currency"], 2..6);
     let trimmed =

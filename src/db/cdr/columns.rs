@@ -30,10 +30,12 @@ macro_rules! columns {
             }
             "attempts" "int4": i32 = |row| row.attempts; { {"n.attempts"} {} {"false"} }
             // A newer updated_at may come with an older request: keeping the later time would let it win over versions that are
-            // newer than it.
+            // newer than it. Nor does a sub-account's own word that comes to that of others take over the time of theirs.
             "fetched_at" "timestamptz": DateTime<Utc> = |row| row.requested_at; {
                 {"n.fetched_at"}
-                {"fetched_at = case when excluded.updated_at is not distinct from c.updated_at
+                {r"fetched_at = case when excluded.updated_at is not distinct from c.updated_at
+                                      and (excluded.listed_by = c.listed_by or excluded.listed_by <> excluded.account_id
+                                           or excluded.listed_by not like 'SA\_%')
                                     then greatest(c.fetched_at, excluded.fetched_at) else excluded.fetched_at end"}
                 {"false"}
             }

@@ -115,6 +115,7 @@ impl Incoming {
 
     fn version(&self) -> Version {
         Version {
+            by_owner: self.is_of_sub_account_itself(),
             updated_at: self.cdr.fields.updated_at,
             fetched_at: self.requested_at,
             content_hash: self.content_hash,
@@ -184,7 +185,7 @@ async fn upsert_distinct<'a>(
 
     let stored = revision::stored(connection, &known).await?;
     let (mut replace, mut merge, mut confirm, mut kept) = (vec![], vec![], vec![], vec![]);
-    let (mut incomplete, mut escaped, mut own) = (vec![], vec![], vec![]);
+    let (mut incomplete, mut escaped) = (vec![], vec![]);
     for row in known {
         // The row was locked a moment ago. If it were gone, paying the call's debt would lose it.
         let stored = stored.get(row.cdr.call_id.as_str()).ok_or(sqlx::Error::RowNotFound)?;
@@ -194,15 +195,7 @@ async fn upsert_distinct<'a>(
             further.push((row, its));
             continue;
         }
-        let decision = decide_row(stored, row);
-        let is_anothers = stored.owner != row.account_id().as_str();
-        if stored.gives_way_to(row)
-            && (decision == VersionDecision::Older || decision == VersionDecision::Known && is_anothers)
-        {
-            own.push((row, stored.revision + 1));
-            continue;
-        }
-        match decision {
+        match decide_row(stored, row) {
             VersionDecision::Known => confirm.push(row),
             VersionDecision::Older => {
                 if !revision::contains(connection, row).await? {
@@ -226,13 +219,9 @@ async fn upsert_distinct<'a>(
             }
         }
     }
-    done.revised += replace.len() + merge.len() + own.len();
-    done.unchanged += rows.len() - new.len() - further.len() - replace.len() - merge.len() - own.len();
+    done.revised += replace.len() + merge.len();
+    done.unchanged += rows.len() - new.len() - further.len() - replace.len() - merge.len();
     revision::append(connection, &kept).await?;
-    revision::append_overruling(connection, &own).await?;
-    for (row, _) in own {
-        if row.complete { replace.push(row) } else { merge.push(row) }
-    }
     let older: Vec<&str> = kept
         .iter()
         .map(|(row, _)| *row)
@@ -284,9 +273,6 @@ async fn append_new(connection: &mut PgConnection, new: &[&Incoming]) -> Result<
 
 fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
     let incoming = row.version();
-    if stored.version.content_hash == incoming.content_hash {
-        return VersionDecision::Known;
-    }
     let empty = Payload::new(String::from("{}"));
     let decision = decide(
         VersionSide {
@@ -297,13 +283,11 @@ fn decide_row(stored: &revision::Stored, row: &Incoming) -> VersionDecision {
         },
         VersionSide { version: &incoming, payload: &row.cdr.payload, complete: row.complete },
     );
+    // It says nothing else but whose the call is: of lists that name nobody, each account takes the calls for its own.
+    let moves = incoming.by_owner && !stored.version.by_owner && stored.owner != row.account_id().as_str();
     match decision {
-        // Not even kept: whoever asks for what was shown at some time would be shown it.
-        VersionDecision::Replace | VersionDecision::Merge | VersionDecision::Older
-            if stored.is_contradicted_by_another_list(row) =>
-        {
-            VersionDecision::Known
-        }
+        VersionDecision::Known if moves && row.complete => VersionDecision::Replace,
+        VersionDecision::Known if moves => VersionDecision::Merge,
         decision => decision,
     }
 }

@@ -40,7 +40,7 @@ pub async fn by_list(connection: &mut PgConnection, rows: &[&Incoming]) -> Resul
         });
         if shown.version.content_hash != row.content_hash
             && !says_it
-            && !shown.is_contradicted_by_another_list(row)
+            && (row.version().by_owner || !shown.version.by_owner)
             && shown.version.fetched_at <= row.requested_at
         {
             won.push((row, shown.revision + 1));

@@ -10,12 +10,14 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::revision::{self, Stored};
+use super::version::Version;
 use super::write::{OnConflict, write};
 use super::{Incoming, Origin};
 use crate::vobiz::{AccountId, CallId, Cdr, HomeCountry, Numeric, Payload};
 
 /// A version as it was kept.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the columns of a row")]
 pub(super) struct KeptVersion {
     call_id: String,
     account_id: String,
@@ -25,6 +27,8 @@ pub(super) struct KeptVersion {
     payload: String,
     /// It wins over all that were asked for before it.
     overrules: bool,
+    /// See [`Version`].
+    by_owner: bool,
     /// There is a note on the row that bytes of it were replaced.
     replaced: bool,
     updated_at: Option<DateTime<Utc>>,
@@ -79,7 +83,7 @@ pub(super) async fn kept(
     let found = sqlx::query_as!(
         KeptVersion,
         r#"select r.call_id, r.account_id, r.source = 'single' as "complete!", r.fetched_at, r.content_hash,
-                  r.payload::text as "payload!", r.overrules, coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
+                  r.payload::text as "payload!", r.overrules, r.by_owner, coalesce($2 = any(c.notes), false) as "replaced!", r.updated_at, r.day_at,
                   r.call_direction, r.duration, r.billsec, r.cost::text as cost, r.streaming_cost::text as streaming_cost, r.total_cost::text as total_cost,
                   r.currency
            from vobiz.cdr_revision r left join vobiz.cdr c on c.call_id = r.call_id
@@ -140,7 +144,7 @@ pub(super) fn fold(
         read_differently += u64::from(!version.says(&cdr));
         // A record that names no owner belongs to the account that was asked.
         let asked = AccountId::new(&version.account_id).map_err(|_| Impossible::Unreadable)?;
-        versions.push(Incoming {
+        let row = Incoming {
             cdr,
             // The table checks the length.
             content_hash: version.content_hash.try_into().unwrap_or_default(),
@@ -150,21 +154,27 @@ pub(super) fn fold(
             requested_at: version.fetched_at,
             attempts: 0,
             announced_at: None,
-        });
+        };
+        versions.push((version.by_owner, row));
     }
     // The version shown may have been confirmed since it was kept: it stays the last one.
-    versions.sort_by_cached_key(|row| {
-        (row.content_hash == shown.content_hash, Some(row.requested_at) >= overruled_at, row.version())
+    versions.sort_by_cached_key(|(by_owner, row)| {
+        let version = Version { by_owner: *by_owner, ..row.version() };
+        (row.content_hash == shown.content_hash, Some(row.requested_at) >= overruled_at, version)
     });
     // The number of a record is that of each of its versions, whether they say it or not.
-    let vobiz_id = versions.iter().find_map(|row| row.cdr.fields.vobiz_id);
-    let base = versions.iter().rposition(|row| row.complete).unwrap_or(0);
+    let vobiz_id = versions.iter().find_map(|(_, row)| row.cdr.fields.vobiz_id);
+    let base = versions.iter().rposition(|(_, row)| row.complete).unwrap_or(0);
     let mut versions = versions.into_iter().skip(base);
-    let mut row = versions.next().ok_or(Impossible::Pruned)?;
+    let (_, mut row) = versions.next().ok_or(Impossible::Pruned)?;
     row.cdr.account_id = Some(row.account_id().clone());
-    for mut newer in versions {
-        // A row of a list that names no owner does not change the owner.
-        newer.cdr.account_id = newer.cdr.account_id.filter(|owner| *owner != listed_by);
+    for (by_owner, mut newer) in versions {
+        // A row of a list that names no owner does not change the owner, but that of a sub-account's own list.
+        newer.cdr.account_id = if by_owner {
+            Some(newer.account_id().clone())
+        } else {
+            newer.cdr.account_id.filter(|owner| *owner != listed_by)
+        };
         newer.cdr = newer.cdr.laid_over(row.cdr);
         row = newer;
     }

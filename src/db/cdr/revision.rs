@@ -21,37 +21,24 @@ pub(super) struct Stored {
     pub(super) listed_by: String,
     /// Whose the call is.
     pub(super) owner: String,
-    /// Its owner is a sub-account that is asked by itself, and this is what it showed.
-    pub(super) by_owner: bool,
     /// The number of the record; `None` if no version of it said one.
     pub(super) vobiz_id: Option<i64>,
 }
 
 impl Stored {
-    /// The list of another account, as of the parent, says something of a call that a sub-account's own list has shown. Each check of either
-    /// would change what is billed, and whose the call is: what its own list shows is billed, whichever claims to be newer.
-    pub(super) fn is_contradicted_by_another_list(&self, row: &Incoming) -> bool {
-        self.by_owner && row.listed_by.as_str() != self.listed_by
-    }
-
-    /// A sub-account's own list shows the call, and what is shown is what another list said of it.
-    pub(super) fn gives_way_to(&self, row: &Incoming) -> bool {
-        row.is_of_sub_account_itself() && !self.by_owner && row.listed_by.as_str() != self.listed_by
-    }
-
     /// The same once a list row was laid over it. Building anew counts it as the next version.
     pub(super) fn followed_by(&self, row: &Incoming) -> Self {
         let updated_at = row.cdr.fields.updated_at;
-        let same = updated_at.is_none() || updated_at == self.version.updated_at;
+        let is_first_own = row.version().by_owner && row.listed_by.as_str() != self.listed_by;
+        let same = (updated_at.is_none() || updated_at == self.version.updated_at) && !is_first_own;
         let fetched_at = if same { self.version.fetched_at.max(row.requested_at) } else { row.requested_at };
         Self {
-            version: Version { updated_at, fetched_at, content_hash: row.content_hash },
+            version: Version { updated_at, fetched_at, ..row.version() },
             revision: self.revision,
             payload: None,
             complete: false,
             listed_by: row.listed_by.as_str().to_owned(),
             owner: self.owner.clone(),
-            by_owner: self.by_owner,
             vobiz_id: row.cdr.fields.vobiz_id.or(self.vobiz_id),
         }
     }
@@ -66,8 +53,7 @@ pub(super) async fn stored(
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_slice()).collect();
     let found = sqlx::query!(
         r#"select c.call_id, c.updated_at, c.fetched_at, c.content_hash, c.revision, c.listed_by, c.vobiz_id, c.account_id,
-                  c.listed_by = c.account_id and c.account_id like 'SA\_%'
-                    and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null) as "by_owner!",
+                  vobiz.is_shown_by_owner(c) as "by_owner!",
                   r.payload as "payload?", r.source as "source?"
            from unnest($1::text[], $2::bytea[]) as n (call_id, content_hash)
            join vobiz.cdr c on c.call_id = n.call_id
@@ -87,6 +73,7 @@ pub(super) async fn stored(
         .map(|row| {
             let stored = Stored {
                 version: Version {
+                    by_owner: row.by_owner,
                     updated_at: row.updated_at,
                     fetched_at: row.fetched_at,
                     // The table checks the length.
@@ -97,7 +84,6 @@ pub(super) async fn stored(
                 complete: row.source.as_deref() == Some("single"),
                 listed_by: row.listed_by,
                 owner: row.account_id,
-                by_owner: row.by_owner,
                 vobiz_id: row.vobiz_id,
             };
             (row.call_id, stored)
@@ -194,6 +180,7 @@ async fn keep(
         "day_at" "timestamptz": DateTime<Utc> = |(row, _)| day(&row.cdr.fields).0.unwrap_or(row.requested_at); {"n.day_at"}
         "day_from" "text": &str = |(row, _)| day(&row.cdr.fields).1; {"n.day_from"}
         "overrules" "bool": bool = |_| overrules; {"n.overrules"}
+        "by_owner" "bool": bool = |(row, _)| row.version().by_owner; {"n.by_owner"}
         "content_hash" "bytea": &[u8] = |(row, _)| row.content_hash.as_slice(); {"n.content_hash"}
         "payload" "text": &str = |(row, _)| row.cdr.payload.text(); {"n.payload::json"}
         updated_at: DateTime<Utc> = "updated_at";
@@ -229,19 +216,26 @@ pub(super) async fn count(connection: &mut PgConnection, call_ids: &[&str]) -> R
 }
 
 /// Moves the time of confirmation on: the version shown was still the one at `requested_at`. Without it, an answer that was
-/// asked for in between and comes late would win.
+/// asked for in between and comes late would win. What a sub-account's own list has confirmed is its own word from then on, and what others
+/// say of that confirms nothing.
 pub(super) async fn confirm(connection: &mut PgConnection, rows: &[&Incoming]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
     let call_ids: Vec<&str> = rows.iter().map(|row| row.cdr.call_id.as_str()).collect();
     let fetched: Vec<_> = rows.iter().map(|row| row.requested_at).collect();
+    let own: Vec<Option<&str>> =
+        rows.iter().map(|row| row.version().by_owner.then(|| row.listed_by.as_str())).collect();
     sqlx::query!(
-        "update vobiz.cdr c set fetched_at = n.fetched_at
-         from unnest($1::text[], $2::timestamptz[]) as n (call_id, fetched_at)
-         where c.call_id = n.call_id and c.fetched_at < n.fetched_at",
+        "update vobiz.cdr c
+         set fetched_at = case when c.listed_by <> n.own then n.fetched_at else greatest(c.fetched_at, n.fetched_at) end,
+             listed_by = coalesce(n.own, c.listed_by)
+         from unnest($1::text[], $2::timestamptz[], $3::text[]) as n (call_id, fetched_at, own)
+         where c.call_id = n.call_id and (c.listed_by <> n.own
+           or c.fetched_at < n.fetched_at and (n.own is not null or not vobiz.is_shown_by_owner(c)))",
         &call_ids as &[&str],
-        &fetched
+        &fetched,
+        &own as &[Option<&str>]
     )
     .execute(connection)
     .await?;

@@ -109,8 +109,7 @@ pub async fn differences(
              from vobiz.unlisted_call($1, $2, $3, $4) c
              union all
              select 'differs', l.call_id, f.field, f.here, f.there,
-                    c.listed_by <> $1 and c.listed_by = c.account_id and c.account_id like 'SA\_%'
-                      and exists (select from vobiz.account a where a.account_id = c.account_id and a.retired_at is null)
+                    c.listed_by <> $1 and vobiz.is_shown_by_owner(c)
              from listed l
              join vobiz.cdr c on c.call_id = l.call_id
              cross join lateral (values

@@ -103,12 +103,16 @@ pub async fn strays(
     day: NaiveDate,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select count(*) as "rows!"
+        r#"with thought as materialized (
+             -- Once, and not for each row.
+             select a.day_of, vobiz.provider_day_start($1, $2) as from_at, vobiz.provider_day_start($1, $2 + 1) as to_at
+             from vobiz.account a where a.account_id = $1
+           )
+           select count(*) as "rows!"
            from vobiz.listed_call l
-           join vobiz.account a on a.account_id = l.account_id
-           cross join lateral (select vobiz.deciding_instant(a.day_of, l.start_time, l.end_time, l.created_at) as instant) i
-           where l.account_id = $1 and l.list_day = $2
-             and (i.instant < vobiz.provider_day_start($1, $2) or i.instant >= vobiz.provider_day_start($1, $2 + 1))"#,
+           cross join thought t
+           cross join lateral (select vobiz.deciding_instant(t.day_of, l.start_time, l.end_time, l.created_at) as instant) i
+           where l.account_id = $1 and l.list_day = $2 and (i.instant < t.from_at or i.instant >= t.to_at)"#,
         account.as_str(),
         day
     )
@@ -168,7 +172,7 @@ pub async fn extremes(
                     and not exists (select from vobiz.listed_call o
                                     where o.account_id = l.account_id and o.call_id = l.call_id and o.list_day <> l.list_day) as tells
              from vobiz.listed_call l cross join widest w where l.account_id = $1 and l.list_day = $2
-           ), thought as (
+           ), thought as materialized (
              select a.day_of, vobiz.provider_day_start($1, $2) as from_at, vobiz.provider_day_start($1, $2 + 1) as to_at
              from vobiz.account a where a.account_id = $1
            )

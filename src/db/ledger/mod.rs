@@ -12,6 +12,7 @@ pub mod filter_value;
 pub mod listed;
 pub mod record;
 pub mod refused;
+pub mod reopen;
 pub mod safe_to_bill;
 pub mod settled;
 pub mod status;
@@ -200,7 +201,10 @@ pub async fn begin(
     day: NaiveDate,
 ) -> Result<DateTime<Utc>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"update vobiz.provider_day set began_at = vobiz.now() where account_id = $1 and day = $2 returning began_at as "at!""#,
+        r#"update vobiz.provider_day
+           -- Behind the check before it, whatever the clock has done since: else nobody sees that one is at work.
+           set began_at = greatest(vobiz.now(), checked_at + interval '1 microsecond')
+           where account_id = $1 and day = $2 returning began_at as "at!""#,
         account.as_str(),
         day
     )

@@ -29,7 +29,7 @@ pub async fn lately(
     .await
 }
 
-/// Writes down why a cut of a day failed, or that one came to its end.
+/// Writes down why a cut of a day failed, or that one came to its end or was not needed.
 pub async fn note(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -37,8 +37,8 @@ pub async fn note(
     why: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update vobiz.provider_day set uncut = $3::text, uncut_at = case when $3 is not null then vobiz.now() end
-         where account_id = $1 and day = $2",
+        "update vobiz.provider_day set uncut = $3::text, uncut_at = case when $3::text is not null then vobiz.now() end
+         where account_id = $1 and day = $2 and (uncut is not null or $3::text is not null)",
         account.as_str(),
         day,
         why

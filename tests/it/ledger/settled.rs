@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
-use vobiz_cdr::db::ledger::settled::{SettledDays, compare, reopen};
+use vobiz_cdr::db::ledger::reopen::reopen;
+use vobiz_cdr::db::ledger::settled::{SettledDays, compare};
 use vobiz_cdr::ledger::prove_sums;
 use vobiz_cdr::simulator::CallSpec;
 use vobiz_cdr::watch::metrics::Metrics;

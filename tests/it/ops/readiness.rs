@@ -172,6 +172,8 @@ async fn a_read_only_postgres_is_not_ready() {
         )
         .await;
     assert_eq!(running.the_only_act().await, "this Postgres takes no writes: callbacks get 503");
+    let (_, status) = running.page("/status").await;
+    assert!(status.contains("it was set for this database"), "{status}");
     running.end().await;
 }
 

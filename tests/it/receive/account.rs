@@ -115,6 +115,9 @@ async fn the_token_of_a_sub_account_proves_nothing_of_its_parent() {
         // A main account signs for itself alone.
         ("3", "ma-v3", OTHER_TOKEN, "MA_MAIN", 403),
         ("4", "ma-v3", "main", "MA_STRANGER", 403),
+        // Nor where nobody is named, or it itself: the header says that a main account signed.
+        ("10", "ma-v3", "sub", "", 403),
+        ("11", "ma-v2", "sub", "SA_SUB", 403),
         ("5", "ma-v3", "main", "MA_MAIN", 200),
         ("6", "ma-v2", OTHER_TOKEN, OTHER, 200),
         // Its own signature proves its own calls.

@@ -89,16 +89,22 @@ async fn of_rules_for_the_same_thing_and_time_one_is_refused_whichever_comes_fir
             "field_check",
         ),
         (
-            "insert into vobiz.customer_rule (field, value, customer) values ('trunk_id', 'x', 'unassigned')",
-            "customer_check",
-        ),
-        (
             "insert into vobiz.customer_rule (field, value, customer, valid_from, valid_to) values ('trunk_id', 'x', 'y', now(), now())",
             "valid_for_some_time",
         ),
     ] {
         let said = refusal(&db, sql).await;
         assert!(said.contains(word), "{sql}: {said}");
+    }
+    for nobody in
+        ["", "unassigned", "Unassigned", " unassigned", "un assigned\u{a0}", "  ", "\u{a0}", "\u{200b}"]
+    {
+        let said = refusal(&db, &rule("trunk_id", "x", nobody)).await;
+        assert!(said.contains("is no name of a customer"), "{nobody:?}: {said}");
+    }
+    for nothing in ["", " ", "\t\u{3000}"] {
+        let said = refusal(&db, &rule("trunk_id", nothing, "Asha")).await;
+        assert!(said.contains("matches no call"), "{nothing:?}: {said}");
     }
     // With one snapshot for all its statements, a transaction could not see what it has waited for.
     let one = insert("values ('one', 'MA_A', 't', timestamptz '2026-03-01Z', 5, 1)");
@@ -271,8 +277,8 @@ async fn what_a_rule_matches_and_nearly_matches_is_shown() {
         with_numbers("('a', '919876543210', '+919876543210'), ('b', '+918040000000', '+918040000000')").await;
     db.run(
         "insert into vobiz.customer_rule (field, value, customer, valid_from)
-         values ('our_number', '09876543210', 'Asha Clinics', '2026-03-01Z'), ('trunk_id', 'Trunk-Delhi ', 'Ravi', '-infinity'),
-                ('trunk_id', 'trunk-delhi', 'asha  clinics', '-infinity'), ('campaign_id', 'none', 'Ravi', '-infinity'),
+         values ('our_number', '09876543210', 'Asha Clinics', '2026-03-01Z'), ('trunk_id', 'Trunk-Delhi\u{a0}', 'Ravi', '-infinity'),
+                ('trunk_id', 'trunk-delhi', 'asha \u{2007}clinics', '-infinity'), ('campaign_id', 'none', 'Ravi', '-infinity'),
                 ('account_id', 'MA_A', 'Tara', '2026-04-01Z')",
     )
     .await;

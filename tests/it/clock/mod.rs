@@ -1,7 +1,8 @@
 //! A clock of Postgres that was ahead for a while: what was written then is not believed, and holds nothing up.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod behind;
+mod faketime;
+
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,16 +10,15 @@ use tokio_util::sync::CancellationToken;
 use vobiz_cdr::db::account::{self, Pause};
 use vobiz_cdr::db::queue::{self, backlog};
 use vobiz_cdr::db::{ledger, overview};
-use vobiz_cdr::postgres::{Postgres as Server, PostgresOptions};
 use vobiz_cdr::retry::PauseReason;
-use vobiz_cdr::simulator::{Answer, CallSpec, Simulator, SimulatorOptions};
+use vobiz_cdr::simulator::{Answer, CallSpec};
 
+use self::faketime::SetClock;
 use crate::ledger::{checker, ledger_world};
 use crate::support::calls::{account as id, replica};
-use crate::support::database::{ACCOUNT, Database};
-use crate::support::running::Running;
+use crate::support::database::Database;
 use crate::support::wait::{until, until_is};
-use crate::support::world::{TOKEN, World, options, serve_config};
+use crate::support::world::{World, options};
 
 const AHEAD: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -228,157 +228,6 @@ async fn a_day_whose_check_began_before_its_end_is_not_settled() {
     world.end().await;
 }
 
-/// Vobiz is ahead of Postgres: by what it answers, the clock of Postgres is behind. Times of calls would look like none, and the calls
-/// would lie on the days of the wrong clock.
-#[tokio::test]
-async fn nothing_is_stored_by_a_clock_that_is_behind() {
-    for (jump, seconds) in [("2 hours", 7200), ("40 days", 40 * 86_400)] {
-        let db = Database::new().await;
-        let vobiz = Simulator::start(SimulatorOptions { clock_ahead: seconds, ..options() }).await.unwrap();
-        let config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 100.0);
-        let running = Running::start(config, &db.url).await;
-        let announced = vobiz.place_call(CallSpec::default());
-        db.owe(&[&announced.call_id], true).await;
-        let silent = vobiz.place_call(CallSpec::default());
-        until("it is said", async || {
-            let acts = running.acts().await;
-            acts.iter().any(|act| act.contains("the clock of Postgres is") && act.contains("s behind"))
-        })
-        .await;
-        assert!(vobiz.stats().total_requests() > 0);
-        let written = "select count(*) from vobiz.cdr_revision";
-        assert_eq!(db.count(written).await, 0, "{jump}");
-        db.shift_clock(jump).await;
-        until_is("both come", 2, async || db.count("select count(*) from vobiz.cdr").await).await;
-        for call in [&announced, &silent] {
-            let started = db
-                .text(&format!("select start_time::text from vobiz.cdr where call_id = '{}'", call.call_id))
-                .await;
-            assert_ne!(started, "-", "{jump}");
-        }
-        let failed = "select count(*) from vobiz.cdr where attempts > 1 or notes <> '{}'";
-        assert_eq!(db.count(failed).await, 0, "{jump}");
-        running.end().await;
-    }
-}
-
-/// The very first answer says so: it is given back, whatever it was, and costs the call nothing.
-#[tokio::test]
-async fn an_answer_that_says_that_the_clock_is_behind_is_not_stored() {
-    for answer in [None, Some(Answer::NotFound)] {
-        let world = World::with(SimulatorOptions { clock_ahead: 7200, ..options() }).await;
-        let client = &world.accounts[0].client;
-        client.use_access(client.candidates()[0]);
-        let call = world.owed_call().await;
-        world.vobiz.script(&call.call_id, answer.clone());
-        let stop = CancellationToken::new();
-        let until_given_back = async {
-            until("it was given back", async || {
-                world.database.count("select count(*) from vobiz.cdr_queue where due_at < vobiz.now() + interval '20 seconds'").await == 1
-                    && world.vobiz.stats().fetches_of(&call.call_id) > 0
-            })
-            .await;
-            stop.cancel();
-        };
-        tokio::join!(world.fetcher.run(stop.clone()), until_given_back);
-        assert_eq!(
-            world.vobiz.stats().fetches_of(&call.call_id),
-            1,
-            "and it is not asked for again: {answer:?}"
-        );
-        assert_eq!(world.status(&call.call_id).await, "- 0 alive");
-        assert_eq!(world.stored().await, 0);
-        world.database.shift_clock("2 hours").await;
-        world.drain().await;
-        assert_eq!(world.stored().await, 1, "{answer:?}");
-        world.end().await;
-    }
-}
-
-/// Where Debian's libfaketime lies.
-fn faketime() -> Option<PathBuf> {
-    let folders = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
-    folders.iter().map(|folder| Path::new(folder).join("libfaketimeMT.so.1")).find(|library| library.exists())
-}
-
-/// A Postgres whose clock is what a file says, and the folder that holds it.
-async fn postgres_with_a_clock(library: &Path, folder: &Path) -> Server {
-    use std::os::unix::fs::PermissionsExt;
-    let installed = vobiz_cdr::postgres::installed().await;
-    let real = &installed.first().expect("Postgres is installed").1;
-    let bin = folder.join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    std::fs::write(folder.join("clock"), "+0").unwrap();
-    for name in ["initdb", "pg_ctl", "psql"] {
-        std::os::unix::fs::symlink(real.join(name), bin.join(name)).unwrap();
-    }
-    let script = format!(
-        "#!/bin/sh\nexport LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\nexec {}/postgres \"$@\"\n",
-        library.display(),
-        folder.join("clock").display(),
-        real.display()
-    );
-    std::fs::write(bin.join("postgres"), script).unwrap();
-    std::fs::set_permissions(bin.join("postgres"), PermissionsExt::from_mode(0o755)).unwrap();
-    Server::start(PostgresOptions { data_dir: folder.join("data"), bin_dir: Some(bin), settings: vec![] })
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// A service on a Postgres whose clock can be set.
-struct SetClock {
-    folder: tempfile::TempDir,
-    server: Server,
-    vobiz: Simulator,
-    running: Running,
-    pool: sqlx::PgPool,
-}
-
-impl SetClock {
-    /// None where libfaketime is not installed, which is said.
-    async fn start() -> Option<Self> {
-        let Some(library) = faketime() else {
-            // Past the capturing of the test harness.
-            let _ = writeln!(
-                std::io::stderr(),
-                "skipped: libfaketime is not installed (apt-get install libfaketime)"
-            );
-            return None;
-        };
-        let folder = tempfile::Builder::new().prefix("vobiz-cdr-clock.").tempdir().unwrap();
-        // The server's own user has to read the clock.
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let server = postgres_with_a_clock(&library, folder.path()).await;
-        let url = server.url("postgres");
-        let vobiz = Simulator::start(options()).await.unwrap();
-        let mut config = serve_config(&vobiz.api_url(), &[(ACCOUNT, TOKEN)], 100.0);
-        config.sweep_interval = Duration::from_secs(1);
-        let running = Running::start(config, &url).await;
-        let pool = vobiz_cdr::db::connect(&url, "test", 2).unwrap();
-        Some(Self { folder, server, vobiz, running, pool })
-    }
-
-    /// Sets the clock of Postgres so far ahead, or back.
-    fn set(&self, jump: &str) {
-        std::fs::write(self.folder.path().join("clock"), jump).unwrap();
-    }
-
-    async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
-    }
-
-    async fn instant(&self, sql: &'static str) -> DateTime<Utc> {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
-    }
-
-    async fn end_well(self) {
-        self.running.all_is_well().await;
-        self.running.end().await;
-        self.pool.close().await;
-        self.server.stop().await.unwrap_or_else(|error| panic!("{error}"));
-    }
-}
-
 /// The clock of the machine of Postgres is two hours ahead, or forty days, for as long as a sweep takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_whose_clock_jumps_and_comes_back_stops_nothing() {
@@ -408,41 +257,6 @@ async fn a_postgres_whose_clock_jumps_and_comes_back_stops_nothing() {
         })
         .await;
         until("and the clock is right for all", async || world.count(swept).await == 1).await;
-        world.end_well().await;
-    }
-}
-
-/// The clock of the machine of Postgres goes back, and comes back: calls that end meanwhile are billed where they belong.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_whose_clock_goes_back_moves_no_call() {
-    let calls = "select count(*) from vobiz.cdr";
-    let began = "select ledger_since from vobiz.account";
-    for jump in ["-2h", "-40d"] {
-        let Some(world) = SetClock::start().await else { return };
-        let (vobiz, running) = (&world.vobiz, &world.running);
-        vobiz.place_call(CallSpec::default());
-        until_is("a call is swept", 1, async || world.count(calls).await).await;
-        let since = world.instant(began).await;
-
-        world.set(jump);
-        until("it is said", async || {
-            let acts = running.acts().await;
-            acts.iter().any(|act| act.contains("nothing is fetched, listed or proven"))
-        })
-        .await;
-        vobiz.place_call(CallSpec::default());
-        let asked = vobiz.stats().total_requests();
-        until("the sweep has looked at the clock again", async || {
-            running.acts().await.iter().any(|act| act.contains("sweep"))
-        })
-        .await;
-        assert_eq!((world.count(calls).await, vobiz.stats().total_requests()), (1, asked), "{jump}");
-
-        world.set("+0");
-        until_is("the other one is swept", 2, async || world.count(calls).await).await;
-        let today = "select count(*) from vobiz.cdr where start_time is not null and day_at > now() - interval '1 hour'";
-        assert_eq!(world.count(today).await, 2, "{jump}");
-        assert_eq!(world.instant(began).await, since, "{jump}: nobody owes the days of the wrong clock");
         world.end_well().await;
     }
 }
