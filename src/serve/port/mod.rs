@@ -44,9 +44,6 @@ pub struct Limits {
     pub connections: usize,
     /// Of these, connections of one address.
     pub per_address: Option<usize>,
-    /// Where an address has its share, a connection of it that keeps us waiting is left alone for so long before it gives way to the next
-    /// one of the same address: else two thousand clients who come again at once are all that is done.
-    pub spared_for: Duration,
     /// Beyond these, connections of loopback.
     pub for_loopback: usize,
 }
@@ -64,7 +61,6 @@ pub const PUBLIC: Limits = Limits {
     write_within: Duration::from_secs(10),
     connections: 2048,
     per_address: Some(256),
-    spared_for: Duration::from_millis(250),
     for_loopback: 0,
 };
 

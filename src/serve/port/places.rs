@@ -47,7 +47,7 @@ impl Seat {
 
     /// The time by which waiting is measured.
     pub(super) fn now(&self) -> u64 {
-        now_since(self.began)
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
     /// From now on the client keeps us waiting, and has done so since then.
@@ -109,7 +109,7 @@ pub(super) struct HeldPlace {
 pub(super) enum Admission {
     /// It has one; so many others gave way.
     Admitted(HeldPlace, usize),
-    /// Its address has all it may have, and all of them are at work, or have just come.
+    /// Its address has all it may have, and all of them are at work.
     AddressFull,
     /// All places are at work.
     Full,
@@ -126,9 +126,7 @@ impl PortPlaces {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = taken.by_address.get(&address).map_or(0, BTreeMap::len);
         if self.limits.per_address.is_some_and(|most| of_address >= most) {
-            let late = u64::try_from(self.limits.spared_for.as_millis()).unwrap_or(u64::MAX);
-            let before = now_since(self.began).saturating_sub(late);
-            let Some(id) = taken.oldest_awaited_of(address, before) else { return Admission::AddressFull };
+            let Some(id) = taken.oldest_awaited_of(address) else { return Admission::AddressFull };
             taken.give_way(address, id);
             gave_way += 1;
         }
@@ -183,11 +181,10 @@ impl PortPlaces {
 }
 
 impl TakenPlaces {
-    /// The connection of an address that has kept us waiting for longest, since an instant or before.
-    fn oldest_awaited_of(&self, address: IpAddr, before: u64) -> Option<u64> {
+    fn oldest_awaited_of(&self, address: IpAddr) -> Option<u64> {
         let seats = self.by_address.get(&address)?.iter();
         let awaited = seats.filter_map(|(id, seat)| Some((seat.awaited_since()?, *id)));
-        awaited.min().filter(|(since, _)| *since <= before).map(|(_, id)| id)
+        awaited.min().map(|(_, id)| id)
     }
 
     /// The one that has kept us waiting for longest: of the address that holds the most, if that is more than is fair; loopback only
@@ -255,11 +252,6 @@ impl Drop for HeldPlace {
         self.places.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(self.address, self.id);
         self.places.freed.notify_one();
     }
-}
-
-/// Milliseconds (and one) of a port's life.
-fn now_since(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
 }
 
 /// Whom an address counts as: of IPv6 the network that one customer gets, since each has 2^64 addresses to choose from.

@@ -30,7 +30,7 @@ fn an_address_has_its_share_and_the_oldest_that_waits_gives_way() {
         ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"),
         ("::ffff:10.0.0.1", "10.0.0.1", "::1"),
     ] {
-        let places = PortPlaces::new(Limits { per_address: Some(2), spared_for: Duration::ZERO, ..PUBLIC });
+        let places = PortPlaces::new(Limits { per_address: Some(2), ..PUBLIC });
         let (first, second) = (waiting(&places, one), waiting(&places, same));
         let third = working(&places, one);
         assert!(gave_way(&first) && !gave_way(&second) && !gave_way(&third), "{one}");
@@ -42,18 +42,6 @@ fn an_address_has_its_share_and_the_oldest_that_waits_gives_way() {
         assert!(matches!(places.enter(ip(same)), Admission::AddressFull), "{one}");
         drop(third);
         drop(waiting(&places, one));
-    }
-}
-
-#[test]
-fn of_an_address_that_has_its_share_who_has_just_come_is_left_alone() {
-    for (spared_for, is_left_alone) in [(Duration::from_secs(3600), true), (Duration::ZERO, false)] {
-        let places = PortPlaces::new(Limits { per_address: Some(2), spared_for, ..PUBLIC });
-        let both = [waiting(&places, "10.0.0.1"), waiting(&places, "10.0.0.1")];
-        let next = places.enter(ip("10.0.0.1"));
-        assert_eq!(matches!(next, Admission::AddressFull), is_left_alone);
-        assert_eq!(gave_way(&both[0]), !is_left_alone);
-        drop(waiting(&places, "10.0.0.2"));
     }
 }
 
