@@ -107,7 +107,7 @@ impl Service {
             },
             metrics.clone(),
         );
-        let ops_port = open_ops_port(&config, &ops, &metrics).await?;
+        let ops_port = open_ops_port(&config, &ops, &metrics)?;
         let pool = db::connect_service(url, "worker", config.concurrency.clamp(4, 8))?;
         let prepared = async {
             let home = setup::database(&pool, &config, migrate).await?;
@@ -326,7 +326,7 @@ fn run_loop(
     });
 }
 
-async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
+fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
     let listener = port::bind(config.ops_listen)
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
