@@ -3,7 +3,9 @@
 # Needs no BuildKit. Runs as uid 10001 (or any other: `--user`) on a read-only root file system. After SIGTERM it takes
 # callbacks for five more seconds and ends within 25: give it `--stop-timeout 30`, or docker kills it after ten.
 
-FROM rust:1.95-slim-bookworm AS build
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
+# Where there is a digest, nobody looks at the name.
+RUN rustc --version | grep '^rustc 1\.95\.'
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
@@ -28,7 +30,8 @@ ENV VOBIZ_CDR_COMMIT=$COMMIT
 # Cargo goes by file times, and those of a checkout may lie before the empty crate's.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 
-FROM debian:bookworm-slim
+FROM debian:bookworm-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
+RUN grep '^VERSION_CODENAME=bookworm$' /etc/os-release
 LABEL org.opencontainers.image.title="vobiz-cdr" \
       org.opencontainers.image.description="Every Vobiz call, exact and complete, in your own Postgres" \
       org.opencontainers.image.licenses="Apache-2.0"

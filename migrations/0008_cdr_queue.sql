@@ -16,6 +16,8 @@ create table vobiz.cdr_queue (
   account_id       text        not null,
   account_proven   boolean     not null,
   certain          boolean     not null,
+  by_secret        boolean     not null default false,
+  other_account_id text        check (other_account_id <> account_id),
   sip_call_id      text,
   enqueued_at      timestamptz not null default vobiz.now(),
   announced_at     timestamptz,
@@ -28,10 +30,14 @@ create table vobiz.cdr_queue (
   last_error       text,
   first_failed_at  timestamptz,
   first_not_yet_at timestamptz,
+  hurried          smallint    not null default 0 check (hurried >= 0),
   dead_at          timestamptz,
   last_body        bytea       check (length(last_body) <= 65536),
   -- A question that was answered is not asked again.
   asked            text[]      not null default '{}',
+  -- The order of leasing: what strangers can multiply never stands before what they cannot.
+  priority         smallint    not null generated always as (
+                     case when not certain then 3 when attempts > 0 then 2 when by_secret then 1 else 0 end) stored,
   -- A call has failed, with a class, an error and a time, or it has not.
   constraint failure_is_whole check (
     (failures = 0) = (error_class is null)
@@ -46,14 +52,16 @@ create table vobiz.cdr_queue (
   -- Only a certain call dies; a speculative one is closed.
   constraint speculative_never_dies check (dead_at is null or certain)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
-create index cdr_queue_due  on vobiz.cdr_queue (account_id, certain, due_at) where dead_at is null;
+create index cdr_queue_due  on vobiz.cdr_queue (account_id, priority, due_at) where dead_at is null;
 create index cdr_queue_dead on vobiz.cdr_queue (account_id, error_class, dead_at) where dead_at is not null;
 
 comment on table  vobiz.cdr_queue is 'One row per call whose CDR we owe; storing the CDR deletes the row in the same transaction. dead_at marks a dead letter.';
 comment on column vobiz.cdr_queue.call_id is 'The call we owe.';
 comment on column vobiz.cdr_queue.account_id is 'Account that is asked for it.';
-comment on column vobiz.cdr_queue.account_proven is 'The account was named by a signature; if false, by the text of the callback or by being the only one.';
+comment on column vobiz.cdr_queue.account_proven is 'The account was named by a signature or by a secret of its own; if false, by the text of the callback or by being the only one.';
 comment on column vobiz.cdr_queue.certain is 'A proven hang-up announced it. If false it is speculative: closed as not_found after an hour of 404, never dead.';
+comment on column vobiz.cdr_queue.by_secret is 'It is certain by the secret in a path alone, which whoever knows it can write onto any call: it is leased after what a signature or a list made certain.';
+comment on column vobiz.cdr_queue.other_account_id is 'A second account that has proved the call to be its own, or a sub-account that has where a main account was only named: the two are asked in turn.';
 comment on column vobiz.cdr_queue.sip_call_id is 'SIP Call-ID of a trunk hang-up: the second way to find the CDR.';
 comment on column vobiz.cdr_queue.enqueued_at is 'When it was owed first.';
 comment on column vobiz.cdr_queue.announced_at is 'When the first callback was committed; null if no callback owes it.';
@@ -65,8 +73,10 @@ comment on column vobiz.cdr_queue.error_class is 'Class of the last failure; for
 comment on column vobiz.cdr_queue.last_error is 'The last failure in words.';
 comment on column vobiz.cdr_queue.first_failed_at is 'First failure of the present class.';
 comment on column vobiz.cdr_queue.first_not_yet_at is 'First real 404: the age of a call that never appears runs from here.';
+comment on column vobiz.cdr_queue.hurried is 'How often a further proven hang-up has made it due again before its wait for a record was over: twice at most.';
 comment on column vobiz.cdr_queue.dead_at is 'When it became a dead letter; it waits for an operator, a sweep, or a revive.';
 comment on column vobiz.cdr_queue.last_body is 'Up to 64 KiB of an answer that could not be read or stored.';
+comment on column vobiz.cdr_queue.priority is 'Order of leasing: 0 certain and never asked for, 1 the same by a secret alone, 2 certain and asked for before, 3 speculative.';
 comment on column vobiz.cdr_queue.asked is 'Other accounts that do not have the call: each is asked once, before a call that never appeared is given up.';
 
 create table vobiz.closed_call (

@@ -55,9 +55,16 @@ async fn lease_often(pool: &PgPool) -> anyhow::Result<f64> {
     for _ in 0..50 {
         let started = Instant::now();
         let (ahead, lease_for) = (Duration::from_secs(1), Duration::from_secs(3600));
-        let (leases, _) =
-            lease(&mut connection, (&account, &Replica::this()), LEASED, 100_000.0, ahead, lease_for, None)
-                .await?;
+        let (leases, _) = lease(
+            &mut connection,
+            (&account, &Replica::this()),
+            LEASED,
+            100_000.0,
+            ahead,
+            lease_for,
+            [None; 3],
+        )
+        .await?;
         each.push(started.elapsed().as_secs_f64() * 1000.0);
         ensure!(leases.len() == LEASED as usize, "only {} calls were leased", leases.len());
     }

@@ -11,6 +11,7 @@ mod outage;
 mod refusal;
 mod replicas;
 mod scrape;
+mod strangers;
 
 use std::fmt;
 
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Outage,
     /// Callbacks while Postgres hangs: how long until each is answered 503
     Refusal,
+    /// Strangers at full speed on the public port, beside real callbacks: their p99, none lost, memory and disk
+    Strangers,
     /// Scrapes of /metrics and polls of /status with an empty queue and with 100 thousand owed calls
     Scrape,
     /// One rate limit over three replicas, 429, and a denied account beside them
@@ -47,7 +50,7 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// Those that run by default, in their order.
-    pub(crate) const ORDINARY: [Self; 9] = [
+    pub(crate) const ORDINARY: [Self; 10] = [
         Self::Callbacks,
         Self::Drain,
         Self::Lease,
@@ -55,6 +58,7 @@ impl Scenario {
         Self::Neighbour,
         Self::Outage,
         Self::Refusal,
+        Self::Strangers,
         Self::Scrape,
         Self::Replicas,
     ];
@@ -69,6 +73,7 @@ impl Scenario {
             Self::Neighbour => neighbour::run(bench).await,
             Self::Outage => outage::run(bench).await,
             Self::Refusal => refusal::run(bench).await,
+            Self::Strangers => strangers::run(bench).await,
             Self::Scrape => scrape::run(bench).await,
             Self::Replicas => replicas::run(bench).await,
             Self::Growth => growth::run(bench).await,

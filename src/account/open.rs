@@ -34,7 +34,7 @@ pub async fn open(
     let clock = Arc::new(ApiClock::default());
     let mut accounts = Vec::with_capacity(ids.len());
     for (account, casing) in config.accounts.iter().zip(casings) {
-        let AccountConfig { mut credentials, max_rps } = account.clone();
+        let AccountConfig { mut credentials, max_rps, .. } = account.clone();
         credentials.styles.sort_by_key(|style| PathStyle::as_casing(*style) != casing.as_deref());
         let client = Client::new(http.clone(), config.api_url.clone(), credentials, home).by_clock(&clock);
         accounts.push(Arc::new(Account::new(client, max_rps, pool.clone())));

@@ -1,12 +1,12 @@
 //! Which accounts: one from the environment, or several from a TOML file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::mistakes::{Mistakes, read_secret_file, secret};
+use super::mistakes::{Mistakes, check_path_secret, read_secret_file, secret};
 use super::vobiz::rate;
 use super::{AccountConfig, VobizArgs};
 use crate::vobiz::{AccountId, Credentials, PathStyle};
@@ -27,6 +27,10 @@ struct AccountEntry {
     /// For a customer of a partner: the partner's `PA_…` id; the token is then the partner's.
     partner: Option<String>,
     max_rps: Option<f64>,
+    /// Secret last segment of the callback path of this account alone, and the previous one during a rotation.
+    callback_secret: Option<SecretString>,
+    callback_secret_file: Option<PathBuf>,
+    callback_secret_previous: Option<SecretString>,
 }
 
 impl VobizArgs {
@@ -106,6 +110,9 @@ impl VobizArgs {
                     ),
                     partner: None,
                     max_rps: None,
+                    callback_secret: None,
+                    callback_secret_file: None,
+                    callback_secret_previous: None,
                 }]
             }
             (None, None) => {
@@ -140,6 +147,15 @@ impl AccountEntry {
                 ));
             }
         }
+        let secret_file = self
+            .callback_secret_file
+            .as_ref()
+            .and_then(|path| read_secret_file(wrong, &format!("callback_secret_file of {name}"), path));
+        let callback_secrets: Vec<SecretString> =
+            self.callback_secret.or(secret_file).into_iter().chain(self.callback_secret_previous).collect();
+        for secret in &callback_secrets {
+            check_path_secret(wrong, &format!("callback_secret of {name}"), secret);
+        }
         let own_rps = self.max_rps.and_then(|own| rate(wrong, &format!("max_rps of {name}"), own));
         Some(AccountConfig {
             credentials: Credentials {
@@ -149,7 +165,25 @@ impl AccountEntry {
                 tokens,
             },
             max_rps: own_rps.unwrap_or(max_rps),
+            callback_secrets,
         })
+    }
+}
+
+/// A secret that two accounts have, or an account and all of them, would prove nothing of either.
+pub(super) fn check_secrets(accounts: &[AccountConfig], of_all: &[SecretString], wrong: &mut Mistakes) {
+    let mut seen: BTreeMap<&str, &str> =
+        of_all.iter().map(|secret| (secret.expose_secret(), "CDR_CALLBACK_SECRET")).collect();
+    for account in accounts {
+        let name = account.credentials.account_id.as_str();
+        for secret in &account.callback_secrets {
+            match seen.insert(secret.expose_secret(), name) {
+                Some(other) if other != name => wrong.push(format!(
+                    "callback_secret of {name} is that of {other} as well: give each its own (`openssl rand -hex 24`)"
+                )),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -167,4 +201,54 @@ fn accounts_of(wrong: &mut Mistakes, path: &PathBuf) -> Vec<AccountEntry> {
         wrong.push(format!("{name}: no account in it; {how}"));
     }
     accounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_secret_is_of_one_account_alone_and_cannot_be_guessed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "a-secret-in-a-file-0123\n").unwrap();
+        let in_file = format!("callback_secret_file = {:?}", secret.path());
+        let own = |text: &str| format!("callback_secret = \"{text}\"");
+        for (one, two, said) in [
+            (own("0123456789abcdef-1"), own("0123456789abcdef-2"), None),
+            (own("0123456789abcdef-1"), String::new(), None),
+            (own("0123456789abcdef-1"), in_file.clone(), None),
+            (
+                own("0123456789abcdef-1"),
+                own("0123456789abcdef-1"),
+                Some("callback_secret of MA_TWO is that of MA_ONE"),
+            ),
+            (
+                own("a-secret-of-all-0123"),
+                String::new(),
+                Some("callback_secret of MA_ONE is that of CDR_CALLBACK_SECRET"),
+            ),
+            (own("short"), String::new(), Some("callback_secret of MA_ONE: at least 16 characters")),
+            (
+                own("0123456789abcdef/1"),
+                String::new(),
+                Some("callback_secret of MA_ONE: at least 16 characters"),
+            ),
+            (own("a-secret-in-a-file-0123"), in_file, Some("callback_secret of MA_TWO is that of MA_ONE")),
+        ] {
+            let account = |id, own: &str| {
+                format!("[[account]]\nauth_id = \"{id}\"\nauth_token = \"tok_1234\"\n{own}\n")
+            };
+            std::fs::write(file.path(), [account("MA_ONE", &one), account("MA_TWO", &two)].concat()).unwrap();
+            let mut wrong = Mistakes::default();
+            let entries = accounts_of(&mut wrong, &file.path().to_owned());
+            let accounts: Vec<_> =
+                entries.into_iter().filter_map(|entry| entry.check(&[], 10.0, &mut wrong)).collect();
+            check_secrets(&accounts, &["a-secret-of-all-0123".into()], &mut wrong);
+            match said {
+                None => assert!(wrong.is_empty(), "{wrong}"),
+                Some(said) => assert!(wrong.to_string().contains(said), "{wrong}"),
+            }
+        }
+    }
 }

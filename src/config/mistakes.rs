@@ -81,6 +81,17 @@ pub(super) fn read_secret_file(wrong: &mut Mistakes, name: &str, path: &PathBuf)
     Some(text.trim().into())
 }
 
+/// A secret that stands in a path can be written there, and not be guessed.
+pub(super) fn check_path_secret(wrong: &mut Mistakes, name: &str, secret: &SecretString) {
+    let fits = secret.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
+    if !fits || secret.expose_secret().len() < 16 {
+        wrong.push(format!(
+            "{name}: at least 16 characters of letters, digits and - _ . ~ (it stands in a URL path); \
+             make one with `openssl rand -hex 24`"
+        ));
+    }
+}
+
 /// Reads a duration.
 pub(super) fn duration(wrong: &mut Mistakes, name: &str, text: &str) -> Option<Duration> {
     wrong.read(name, "write a duration such as 4s, 5m, 24h or 90d", humantime::parse_duration(text))

@@ -22,7 +22,7 @@ mod vobiz;
 mod warnings;
 
 pub use mistakes::Mistakes;
-use mistakes::{duration, secret};
+use mistakes::{check_path_secret, duration, secret};
 pub use shown::effective;
 pub use vobiz::{VobizArgs, VobizConfig};
 
@@ -116,6 +116,12 @@ pub struct ServeArgs {
     /// New calls a minute and account that unproven callbacks may owe
     #[arg(long, env = "CDR_MAX_SPECULATIVE_PER_MINUTE", default_value = "600", value_name = "N")]
     pub max_speculative_per_minute: String,
+    /// New calls a minute and account that are certain although only a secret in the path proves them; what is beyond it is speculative
+    #[arg(long, env = "CDR_MAX_BY_SECRET_PER_MINUTE", default_value = "600", value_name = "N")]
+    pub max_by_secret_per_minute: String,
+    /// Connections to the public port that one address may hold; 0 for no limit, as behind a proxy that has limits of its own
+    #[arg(long, env = "CDR_CONNECTIONS_PER_ADDRESS", default_value = "256", value_name = "N")]
+    pub connections_per_address: String,
     /// Time zone of billing days; must equal the one in the database [default: the one in the database]
     #[arg(long, env = "CDR_BILLING_ZONE", value_name = "ZONE")]
     pub billing_zone: Option<String>,
@@ -157,6 +163,10 @@ pub struct ServeConfig {
     pub concurrency: u32,
     /// Cap on speculative calls.
     pub max_speculative_per_minute: u32,
+    /// Cap on certain calls that a secret alone proves.
+    pub max_by_secret_per_minute: u32,
+    /// Connections that one address may hold at the public port; `None` sets no limit.
+    pub connections_per_address: Option<usize>,
     /// Longest wait for one answer.
     pub request_timeout: Duration,
     /// Billing zone that the database must have.
@@ -184,6 +194,8 @@ pub struct AccountConfig {
     pub credentials: Credentials,
     /// Its rate limit, requests a second.
     pub max_rps: f64,
+    /// Secrets of callback paths that prove this account alone.
+    pub callback_secrets: Vec<SecretString>,
 }
 
 impl ServeArgs {
@@ -193,11 +205,10 @@ impl ServeArgs {
         let (first_fetch_delay, sweep_interval) = self.intervals(&mut wrong);
         let addresses = self.addresses(&mut wrong);
         let concurrency = self.concurrency(&mut wrong);
-        let max_speculative_per_minute = wrong.read(
-            "CDR_MAX_SPECULATIVE_PER_MINUTE",
-            "write a number",
-            self.max_speculative_per_minute.parse(),
-        );
+        let mut number = |name: &str, text: &str| wrong.read(name, "write a number", text.parse::<u32>());
+        let caps = number("CDR_MAX_SPECULATIVE_PER_MINUTE", &self.max_speculative_per_minute)
+            .zip(number("CDR_MAX_BY_SECRET_PER_MINUTE", &self.max_by_secret_per_minute));
+        let connections_per_address = number("CDR_CONNECTIONS_PER_ADDRESS", &self.connections_per_address);
         let migrate = self
             .migrate
             .as_ref()
@@ -206,6 +217,9 @@ impl ServeArgs {
         let vobiz = self.vobiz.checked(&mut wrong);
         let callback_urls = self.callback_urls(&mut wrong);
         let callback_secrets = self.callback_secrets(&mut wrong);
+        if let Some(vobiz) = &vobiz {
+            accounts::check_secrets(&vobiz.accounts, &callback_secrets, &mut wrong);
+        }
         let home_country = self.home_country.as_ref().and_then(|code| {
             wrong.read("CDR_HOME_COUNTRY", "write a calling code such as 91", HomeCountry::new(code))
         });
@@ -217,6 +231,10 @@ impl ServeArgs {
             && policy == Some(SignaturePolicy::Required)
             && callback_urls.is_empty()
             && callback_secrets.is_empty()
+            && !vobiz
+                .iter()
+                .flat_map(|vobiz| &vobiz.accounts)
+                .any(|account| !account.callback_secrets.is_empty())
         {
             wrong.push(
                 "CDR_SIGNATURES=required needs something to check callbacks by: set CDR_CALLBACK_URL (the URL as configured \
@@ -229,10 +247,11 @@ impl ServeArgs {
             );
         }
         let complete = (first_fetch_delay, sweep_interval, addresses, concurrency);
-        let complete = (complete, max_speculative_per_minute, policy, vobiz);
+        let complete = (complete, caps, connections_per_address, policy, vobiz);
         let (
             (Some(first_fetch_delay), Some(sweep_interval), Some((listen, ops_listen)), Some(concurrency)),
-            Some(max_speculative_per_minute),
+            Some((max_speculative_per_minute, max_by_secret_per_minute)),
+            Some(connections_per_address),
             Some(policy),
             Some(VobizConfig { accounts, api_url, proxy, request_timeout }),
         ) = complete
@@ -258,6 +277,8 @@ impl ServeArgs {
             sweep_interval,
             concurrency,
             max_speculative_per_minute,
+            max_by_secret_per_minute,
+            connections_per_address: usize::try_from(connections_per_address).ok().filter(|most| *most > 0),
             request_timeout,
             billing_zone: self.billing_zone.clone(),
             home_country,
@@ -338,14 +359,7 @@ impl ServeArgs {
             ("CDR_CALLBACK_SECRET_PREVIOUS", &self.callback_secret_previous),
         ] {
             let Some(secret) = secret(wrong, name, value.as_ref()) else { continue };
-            let fits =
-                secret.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
-            if !fits || secret.expose_secret().len() < 16 {
-                wrong.push(format!(
-                    "{name}: at least 16 characters of letters, digits and - _ . ~ (it stands in a URL path); \
-                     make one with `openssl rand -hex 24`"
-                ));
-            }
+            check_path_secret(wrong, name, &secret);
             secrets.push(secret);
         }
         secrets

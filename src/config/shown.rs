@@ -64,10 +64,11 @@ pub fn effective(command: &clap::Command, matches: &ArgMatches, config: &ServeCo
         let tokens = credentials.tokens.len();
         let _ = writeln!(
             text,
-            "account {}: {tokens} token{}, {} requests a second{by}",
+            "account {}: {tokens} token{}, {} requests a second{by}{}",
             credentials.account_id,
             if tokens == 1 { "" } else { "s" },
-            account.max_rps
+            account.max_rps,
+            if account.callback_secrets.is_empty() { "" } else { ", a callback secret of its own" }
         );
     }
     if config.parts.contains(&Part::Receive) {
@@ -105,7 +106,12 @@ fn without_secrets(value: String, config: &ServeConfig) -> String {
     config
         .callback_secrets
         .iter()
-        .chain(config.accounts.iter().flat_map(|account| &account.credentials.tokens))
+        .chain(
+            config
+                .accounts
+                .iter()
+                .flat_map(|account| account.credentials.tokens.iter().chain(&account.callback_secrets)),
+        )
         // What is shorter than this is no secret but part of many words.
         .filter(|secret| secret.expose_secret().len() >= 8)
         .fold(value, |value, secret| value.replace(secret.expose_secret(), MASK))

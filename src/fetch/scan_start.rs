@@ -3,7 +3,8 @@
 //! Every lease takes the calls that fell due first, so the index on `due_at` fills with dead entries from its beginning. Vacuum
 //! removes them, unless a session on the same database holds an old snapshot: then each scan would read through all that was
 //! ever leased since, slower by the minute, until the queue grows faster than it is read. So a scan starts where the last one
-//! found its first call, and only now and then at the very beginning.
+//! found its first call, and only now and then at the very beginning. Each priority has a scan start of its own: calls that are asked
+//! for again fell due before many that never were.
 //!
 //! It promises nothing but speed: a due call that lies before the scan start is found within [`FROM_BEGINNING_EVERY`].
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::db::queue::Lease;
+use crate::db::queue::{CERTAIN_PRIORITIES, Lease, ScanStarts};
 
 /// Between two scans from the beginning: for calls that came to lie before the scan start, because a worker that held their rows
 /// during the scan has given them back, or their commit was late.
@@ -21,22 +22,22 @@ const MEND_EVERY: Duration = Duration::from_secs(30);
 /// A call may be committed this much after it fell due.
 const LATE: TimeDelta = TimeDelta::seconds(1);
 
-/// The scan start of one account.
+/// The scan starts of one account.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScanStart {
     from_beginning_every: Duration,
-    from: Option<DateTime<Utc>>,
+    from: ScanStarts,
     scanned_from_beginning: Option<Instant>,
     mended: Option<Instant>,
 }
 
 impl ScanStart {
     pub(super) fn new(from_beginning_every: Duration) -> Self {
-        Self { from_beginning_every, from: None, scanned_from_beginning: None, mended: None }
+        Self { from_beginning_every, from: ScanStarts::default(), scanned_from_beginning: None, mended: None }
     }
 
     /// Where to start now; `None` is the very beginning.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
+    pub(super) fn begin(&mut self, now: Instant) -> ScanStarts {
         if self
             .scanned_from_beginning
             .is_some_and(|last| now.duration_since(last) < self.from_beginning_every)
@@ -44,7 +45,7 @@ impl ScanStart {
             return self.from;
         }
         self.scanned_from_beginning = Some(now);
-        None
+        ScanStarts::default()
     }
 
     /// Whether calls that were put off too far are to be looked for now: how often says the time alone, not what the scans found.
@@ -59,20 +60,20 @@ impl ScanStart {
     /// Learns from the leases of a scan. No call is left before the first of them; speculative calls have no scan start. A scan
     /// that found nothing says nothing: there may just have been no slot in the rate limit.
     pub(super) fn found(&mut self, leases: &[Lease]) {
-        let certain = || leases.iter().filter(|lease| lease.history.certain);
-        self.move_to(
-            certain().map(|lease| lease.due_at).min(),
-            certain().any(|lease| lease.beside_reservation),
-        );
+        for priority in 0..CERTAIN_PRIORITIES {
+            let found = || leases.iter().filter(|lease| lease.priority == priority);
+            let first_due = found().map(|lease| lease.due_at).min();
+            self.move_to(priority, first_due, found().any(|lease| lease.beside_reservation));
+        }
     }
 
     /// While older calls are reserved for the list, the scan start stays before them: those that the list does not show are
     /// released at any moment, and are fetched then.
-    fn move_to(&mut self, first_due: Option<DateTime<Utc>>, beside_reservation: bool) {
+    fn move_to(&mut self, priority: usize, first_due: Option<DateTime<Utc>>, beside_reservation: bool) {
         if let Some(first) = first_due
             && !beside_reservation
         {
-            self.from = Some(first - LATE);
+            self.from[priority] = Some(first - LATE);
         }
     }
 }
@@ -88,8 +89,8 @@ mod tests {
             .filter(|n| {
                 let now = start + Duration::from_secs(*n);
                 // There are speculative calls alone, so each scan begins at the very beginning.
-                assert_eq!(scan.begin(now), None);
-                scan.move_to(None, false);
+                assert_eq!(scan.begin(now), ScanStarts::default());
+                scan.move_to(0, None, false);
                 scan.mends(now)
             })
             .collect();
@@ -101,15 +102,17 @@ mod tests {
         let (mut scan, start) = (ScanStart::new(Duration::from_secs(30)), Instant::now());
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let later = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(scan.begin(start), None);
-        scan.move_to(Some(at(100)), false);
-        assert_eq!(scan.begin(later(1)), Some(at(99)));
-        scan.move_to(None, false);
-        scan.move_to(Some(at(500)), true);
-        assert_eq!(scan.begin(later(29)), Some(at(99)));
-        assert_eq!(scan.begin(later(30)), None);
+        assert_eq!(scan.begin(start), [None; 3]);
+        scan.move_to(0, Some(at(100)), false);
+        assert_eq!(scan.begin(later(1)), [Some(at(99)), None, None]);
+        scan.move_to(0, None, false);
+        scan.move_to(0, Some(at(500)), true);
+        // Those that are asked for again fell due long before those that never were.
+        scan.move_to(2, Some(at(7)), false);
+        assert_eq!(scan.begin(later(29)), [Some(at(99)), None, Some(at(6))]);
+        assert_eq!(scan.begin(later(30)), [None; 3]);
         // An older call had come to light: the scan start moves back to it.
-        scan.move_to(Some(at(50)), false);
-        assert_eq!(scan.begin(later(31)), Some(at(49)));
+        scan.move_to(0, Some(at(50)), false);
+        assert_eq!(scan.begin(later(31)), [Some(at(49)), None, Some(at(6))]);
     }
 }

@@ -45,6 +45,19 @@ pub(super) fn callbacks(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
                 .into(),
         });
     }
+    let over = counts.of(Arrival::OverCap);
+    if over > 0 {
+        acts.push(Act {
+            what: format!(
+                "{over} callbacks of the last 15 minutes were proved by a secret path alone, beyond CDR_MAX_BY_SECRET_PER_MINUTE: their \
+                 calls are speculative, so a CDR that comes late is left to the sweep"
+            ),
+            for_seconds: None,
+            cure: "if these calls are yours, raise it, or better: set CDR_CALLBACK_URL, so that signatures prove each call. If they are \
+                   not, somebody knows the secret: give each account a callback_secret of its own, and make new ones"
+                .into(),
+        });
+    }
     let nobodys = counts.of(Arrival::Refused(Refusal::NoAccount));
     if nobodys >= MANY && nobodys * 2 > accepted && !counts.are_over(&[Refusal::NoAccount]) {
         acts.push(Act {
@@ -171,6 +184,15 @@ mod tests {
         {
             assert_eq!(acts(&kinds, newest).len(), 0, "{kinds:?} {newest:?}");
         }
+    }
+
+    #[test]
+    fn calls_that_a_secret_proved_beyond_the_cap_are_said() {
+        for over in [1, 3000] {
+            let found = acts(&[(Arrival::Accepted, 4000), (Arrival::OverCap, over)], (10, 5));
+            assert!(found.len() == 1 && found[0].starts_with(&format!("{over} callbacks")), "{found:?}");
+        }
+        assert_eq!(acts(&[(Arrival::Accepted, 4000)], (10, 5)).len(), 0);
     }
 
     #[test]

@@ -40,7 +40,10 @@ impl Destination {
                 "{came}: the paths of this service are /callbacks/vobiz, /callbacks/vobiz/SECRET and /callbacks/vobiz/ACCOUNT/SECRET"
             ),
             Refusal::WrongSecret => {
-                format!("{came}: what stands in the place of the secret is not CDR_CALLBACK_SECRET")
+                format!(
+                    "{came}: what stands in the place of the secret is not CDR_CALLBACK_SECRET, nor the callback_secret of the account \
+                     that it names"
+                )
             }
             Refusal::NoProof => format!("{came}, with neither a signature nor a secret in the path"),
             Refusal::Replayed => format!("{came}, signed with a nonce that had signed another call"),

@@ -1,34 +1,36 @@
-//! The endpoint: routes, proof and policy. A handler cannot be given a callback that the policy refuses.
+//! The endpoint: proof and policy. A handler cannot be given a callback that the policy refuses.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::extract::{ConnectInfo, FromRequest, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 use uuid::Uuid;
 
+use super::body::{BODY_LIMIT, Bodies, UnreadBody, stated_length};
 use super::differs::Destination;
-use super::group_commit::{COMMIT_WITHIN, GroupCommit};
+use super::group_commit::{COMMIT_WITHIN, GroupCommit, NotCommitted};
+use super::proof::{CallbackPath, EndpointSettings, Proved};
 use super::refusal::Refusals;
+use super::search::Search;
+use super::unproven::{Unproven, cut};
 use crate::db::queue::enqueue::{CallbackEntry, CallbackOutcome, Owed};
 use crate::vobiz::SignaturePolicy;
-use crate::vobiz::{AccountId, CallId, Callback, Nonces, Proof, Verifier, callback};
+use crate::vobiz::signature::{BodySignature, LONGEST_SIGNED_BODY};
+use crate::vobiz::{AccountId, Callback, Proof, callback};
 use crate::watch::arrivals::{Arrival, Refusal};
 use crate::watch::metrics::Metrics;
 
-/// Longest body, in bytes. A captured hang-up has 674.
-const BODY_LIMIT: usize = 256 * 1024;
-/// A body that takes longer is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a refused callback, bytes of the query and of the body that are kept.
+const REFUSED_BYTES: usize = 4 * 1024;
+/// The same of one that is proved; of unproven ones that are let in half as much.
+const PROVEN_BYTES: usize = 16 * 1024;
 /// Vobiz gives up after 3 s (documented): better to say 503 in time.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
 const _: () = assert!(
@@ -36,27 +38,16 @@ const _: () = assert!(
     "Vobiz gives up after 3 s; the answer takes its way back, and the failed commit its words, within them"
 );
 
-/// What the endpoint checks callbacks by; replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct EndpointSettings {
-    /// What a callback must prove.
-    pub policy: SignaturePolicy,
-    /// The configured accounts.
-    pub accounts: Vec<AccountId>,
-    /// The callback URLs as configured at Vobiz.
-    pub urls: Vec<String>,
-    /// Tokens, URLs and secrets.
-    pub verifier: Verifier,
-}
-
 /// The endpoint: the state behind the routes.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: RwLock<Arc<EndpointSettings>>,
     group_commit: GroupCommit,
-    nonces: Mutex<Nonces>,
     refusals: Refusals,
-    metrics: Metrics,
+    unproven: Unproven,
+    bodies: Bodies,
+    search: Search,
+    pub(super) metrics: Metrics,
 }
 
 impl Endpoint {
@@ -65,8 +56,10 @@ impl Endpoint {
         Arc::new(Self {
             settings: RwLock::new(Arc::new(settings)),
             group_commit,
-            nonces: Mutex::new(Nonces::default()),
             refusals: Refusals::default(),
+            unproven: Unproven::default(),
+            bodies: Bodies::default(),
+            search: Search::default(),
             metrics,
         })
     }
@@ -77,7 +70,7 @@ impl Endpoint {
     }
 
     /// Counts a refusal, keeps how it differs from what is configured, and says whether to keep it in the sample.
-    fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
+    pub(super) fn count(&self, refusal: Refusal, came: &Destination, configured: &[String]) -> bool {
         self.metrics.arrivals.count(Arrival::Refused(refusal));
         self.metrics.arrivals.differs(refusal, came.differs(refusal, configured));
         if Refusal::TURNED_AWAY.contains(&refusal) {
@@ -91,60 +84,12 @@ impl Endpoint {
     }
 }
 
-/// The public port: the callback path and `/healthz`, nothing else.
-pub fn router(endpoint: Arc<Endpoint>) -> Router {
-    let callback = get(receive).post(receive);
-    Router::new()
-        .route("/callbacks/vobiz", callback.clone())
-        .route("/callbacks/vobiz/", callback.clone())
-        .route("/callbacks/vobiz/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{secret}/", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}", callback.clone())
-        .route("/callbacks/vobiz/{account}/{secret}/", callback)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&endpoint), count))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(no_such_path)
-        .with_state(endpoint)
-}
-
-/// Counts what callbacks are answered, and how long it takes.
-async fn count(State(endpoint): State<Arc<Endpoint>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let response = next.run(request).await;
-    let result = match response.status() {
-        StatusCode::OK => "committed",
-        StatusCode::FORBIDDEN => "refused",
-        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-        _ => "bad_request",
-    };
-    endpoint.metrics.callbacks.with_label_values(&[result]).inc();
-    match result {
-        "committed" => endpoint.metrics.arrivals.count(Arrival::Accepted),
-        "unavailable" => endpoint.metrics.arrivals.count(Arrival::Unavailable),
-        // Counted by its reason.
-        "refused" => {}
-        _ => endpoint.metrics.arrivals.count(Arrival::BadRequest),
-    }
-    endpoint.metrics.callback_seconds.observe(began.elapsed().as_secs_f64());
-    response
-}
-
-/// A slip in a URL at Vobiz loses callbacks, so it is counted and logged. Any other path that strangers ask for is not.
-async fn no_such_path(State(endpoint): State<Arc<Endpoint>>, uri: Uri, headers: HeaderMap) -> StatusCode {
-    if uri.path().starts_with("/callback") {
-        endpoint.metrics.callbacks.with_label_values(&["no_such_path"]).inc();
-        endpoint.count(Refusal::WrongPath, &Destination::of(&headers, &uri), &[]);
-    }
-    StatusCode::NOT_FOUND
-}
-
 /// The handler: 200 once the callback is committed, 503 if that cannot be or takes too long.
-async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
-    let VerifiedCallback { entry, owed } = callback;
-    let id = entry.id;
-    match tokio::time::timeout(ANSWER_WITHIN, endpoint.group_commit.submit(entry, owed)).await {
+pub(super) async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallback) -> Response {
+    let id = callback.id;
+    match tokio::time::timeout(ANSWER_WITHIN, endpoint.commit(callback)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(NotCommitted::Replayed)) => StatusCode::FORBIDDEN.into_response(),
         Ok(Err(error)) => {
             debug!(%id, %error, "callback answered 503");
             unavailable()
@@ -157,14 +102,26 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, callback: VerifiedCallba
     }
 }
 
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
 }
 
 /// A callback that is let in: its proof was checked by the policy, and it was read as far as it can be.
-struct VerifiedCallback {
-    entry: CallbackEntry,
+pub(super) struct VerifiedCallback {
+    id: Uuid,
+    /// What goes into the log: of an unproven one not always something.
+    entry: Option<CallbackEntry>,
     owed: Option<Owed>,
+    /// For one that a nonce proves: what it is where that turns out to be another call's.
+    without_signature: Option<Box<WithoutSignature>>,
+}
+
+/// A callback whose signature may be worth nothing.
+struct WithoutSignature {
+    settings: Arc<EndpointSettings>,
+    path: CallbackPath,
+    received: ReceivedCallback,
+    came: Destination,
 }
 
 impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
@@ -172,82 +129,64 @@ impl FromRequest<Arc<Endpoint>> for VerifiedCallback {
 
     async fn from_request(request: Request, endpoint: &Arc<Endpoint>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
+        let length = stated_length(&parts.headers);
+        if length.is_some_and(|length| length > BODY_LIMIT) {
+            return Err(UnreadBody::TooLong(Vec::new()).into_response());
+        }
         let settings = endpoint.settings();
-        let path = CallbackPath::of(&mut parts, endpoint, &settings).await;
-        let body = read(body).await?;
-        let received = ReceivedCallback {
-            id: Uuid::now_v7(),
-            callback: callback::parse(parts.uri.query(), &body),
-            remote_address: parts
-                .extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|ConnectInfo(address)| address.ip().to_string()),
-            query: parts.uri.query().map(|query| query.replace('\0', "")),
-            body,
+        let path = CallbackPath::of(&mut parts, &settings).await;
+        let came = Destination::of(&parts.headers, &parts.uri);
+        // Whoever knows neither a token nor a secret has nothing read that need not be.
+        let by_url = settings.verifier.signed_url(&parts.headers);
+        let by_head = by_url.is_some() || path.secret_is_ours();
+        let by_body = BodySignature::of(&parts.headers).filter(|_| by_url.is_none());
+        let refusal = path.refusal(&parts.headers);
+        let limit = match (&by_body, settings.policy) {
+            _ if by_head => BODY_LIMIT,
+            (_, SignaturePolicy::Optional | SignaturePolicy::Off) => BODY_LIMIT,
+            (Some(_), _) if length.is_none_or(|length| length <= LONGEST_SIGNED_BODY) => LONGEST_SIGNED_BODY,
+            _ => return Err(endpoint.refuse(refusal, &came, &settings, &parts, body).await),
         };
-        match endpoint.verify(&settings, &parts.headers, &path, &received) {
-            Ok(proof) => {
-                let announces = received.callback.ended.is_some();
-                let callback = attribute(&settings, &path, received, proof);
-                if announces && callback.owed.is_none() {
-                    endpoint.count(
-                        Refusal::NoAccount,
-                        &Destination::of(&parts.headers, &parts.uri),
-                        &settings.urls,
-                    );
+        let read = match endpoint.bodies.read(body, limit, by_head).await {
+            Ok(read) => read,
+            // Too long to be hashed: it proves nothing.
+            Err(UnreadBody::TooLong(beginning)) if limit < BODY_LIMIT => {
+                return Err(endpoint.refuse(refusal, &came, &settings, &parts, beginning.into()).await);
+            }
+            Err(error) => return Err(error.into_response()),
+        };
+        let received = ReceivedCallback::of(&parts, read.bytes);
+        let signed = match by_body {
+            None => by_url,
+            Some(signature) => {
+                let named = received.callback.accounts.iter().chain(&path.account).cloned().collect();
+                match endpoint.search.run(&settings.verifier, &signature, &received.body, named).await {
+                    Ok(found) => found,
+                    // The secret in its path proves it all the same.
+                    Err(_) if by_head => None,
+                    Err(answer) => return Err(answer),
                 }
-                Ok(callback)
+            }
+        };
+        match settings.judge(&path, &received.callback, signed.as_ref(), refusal) {
+            Ok(proved) => {
+                let without_signature = (!proved.nonces.is_empty()).then(|| {
+                    let (settings, received) = (Arc::clone(&settings), received.clone());
+                    Box::new(WithoutSignature { settings, path: path.clone(), received, came: came.clone() })
+                });
+                let callback = endpoint.let_in(&settings, &path, &came, received, proved);
+                Ok(Self { without_signature, ..callback })
             }
             Err(refusal) => {
-                let came = Destination::of(&parts.headers, &parts.uri);
-                if endpoint.count(refusal, &came, &settings.urls) {
-                    let note = Some(refusal.in_words().to_owned());
-                    endpoint.group_commit.log(received.into_entry(
-                        None,
-                        Proof::None,
-                        CallbackOutcome::Refused,
-                        note,
-                    ));
-                }
+                endpoint.refuse_received(refusal, &came, &settings, received);
                 Err(StatusCode::FORBIDDEN.into_response())
             }
         }
     }
 }
 
-/// The account and the secret that the path of a request names.
-#[derive(Default)]
-struct CallbackPath {
-    account: Option<AccountId>,
-    has_secret: bool,
-    secret_is_ours: bool,
-}
-
-impl CallbackPath {
-    async fn of(
-        parts: &mut axum::http::request::Parts,
-        endpoint: &Arc<Endpoint>,
-        settings: &EndpointSettings,
-    ) -> Self {
-        let segments: Vec<(String, String)> = Path::from_request_parts(parts, endpoint)
-            .await
-            .map(|Path(segments)| segments)
-            .unwrap_or_default();
-        let mut path = Self::default();
-        for (name, value) in segments {
-            match name.as_str() {
-                "secret" => {
-                    path.has_secret = true;
-                    path.secret_is_ours = settings.verifier.is_secret(&value);
-                }
-                _ => path.account = settings.configured(AccountId::new(&value).ok().as_ref()),
-            }
-        }
-        path
-    }
-}
-
 /// A callback as it was received, before any of it is proven.
+#[derive(Clone)]
 struct ReceivedCallback {
     id: Uuid,
     callback: Callback,
@@ -257,6 +196,20 @@ struct ReceivedCallback {
 }
 
 impl ReceivedCallback {
+    fn of(parts: &Parts, body: Bytes) -> Self {
+        let query = parts.uri.query();
+        Self {
+            id: Uuid::now_v7(),
+            callback: callback::parse(query, &body),
+            remote_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip().to_string()),
+            query: query.map(|query| query.replace('\0', "")),
+            body,
+        }
+    }
+
     fn into_entry(
         self,
         account: Option<AccountId>,
@@ -264,88 +217,115 @@ impl ReceivedCallback {
         outcome: CallbackOutcome,
         note: Option<String>,
     ) -> CallbackEntry {
-        // What is not proved may not fill the disk either: of it, the beginning is kept.
+        // Nothing may fill the disk, proved or not: of a long query and a long body, the beginnings are kept.
         let keep = match (outcome, proof) {
-            (CallbackOutcome::Refused, _) => 4 * 1024,
+            (CallbackOutcome::Refused, _) => REFUSED_BYTES,
             (_, Proof::None) => 8 * 1024,
-            _ => BODY_LIMIT,
+            _ => PROVEN_BYTES,
         };
-        let cut = self.body.len() > keep;
-        let note = if cut {
-            let said = note.map(|note| note + "; ").unwrap_or_default();
-            Some(format!("{said}the first {keep} of {} bytes are kept", self.body.len()))
-        } else {
-            note
-        };
-        CallbackEntry {
+        let entry = CallbackEntry {
             id: self.id,
             event: self.callback.event,
             call_id: self.callback.ended.map(|ended| ended.call_id).or(self.callback.call_id),
             account_id: account,
             proof,
+            nonces: Vec::new(),
             outcome,
             note,
             remote_address: self.remote_address,
             query: self.query,
-            body: if cut { Bytes::copy_from_slice(&self.body[..keep]) } else { self.body },
-        }
-    }
-}
-
-/// The proof of a callback, and the account whose token made it.
-struct Proved {
-    proof: Proof,
-    account: Option<AccountId>,
-}
-
-impl EndpointSettings {
-    fn configured(&self, account: Option<&AccountId>) -> Option<AccountId> {
-        account.filter(|account| self.accounts.contains(*account)).cloned()
+            body: self.body,
+        };
+        cut(entry, keep)
     }
 }
 
 impl Endpoint {
-    /// Checks the proof by the policy. A signature does not cover the body, so one nonce proves one call only.
-    fn verify(
+    /// What a callback that the policy lets in makes owed, and what of it the log keeps.
+    fn let_in(
         &self,
         settings: &EndpointSettings,
-        headers: &HeaderMap,
         path: &CallbackPath,
-        received: &ReceivedCallback,
-    ) -> Result<Proved, Refusal> {
-        let unproven = Proved { proof: Proof::None, account: None };
-        if settings.policy == SignaturePolicy::Off {
-            return Ok(unproven);
+        came: &Destination,
+        received: ReceivedCallback,
+        proved: Proved,
+    ) -> VerifiedCallback {
+        let announces = received.callback.ended.is_some();
+        let is_proven = proved.proof != Proof::None;
+        let mut callback = attribute(settings, path, received, proved);
+        if announces && callback.owed.is_none() {
+            self.count(Refusal::NoAccount, came, &settings.urls);
         }
-        let mut refusal = if path.has_secret && !path.secret_is_ours {
-            Refusal::WrongSecret
-        } else if headers.keys().any(|name| name.as_str().starts_with("x-vobiz-signature")) {
-            Refusal::WrongSignature
-        } else {
-            Refusal::NoProof
-        };
-        if let Some(proven) = settings.verifier.verify(headers, &received.body) {
-            let call_id = received
-                .callback
-                .ended
-                .as_ref()
-                .map(|ended| &ended.call_id)
-                .or(received.callback.call_id.as_ref());
-            // A body without a call counts as one more call: else the headers of one request would prove any number of them.
-            let call_id = call_id.map_or("", CallId::as_str);
-            let replayed = {
-                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-                nonces.seen_with_another_call(&proven.nonces, call_id)
-            };
-            if !replayed {
-                return Ok(Proved { proof: proven.proof, account: proven.account });
+        if !is_proven {
+            let kept = |entry| self.unproven.keep(entry, &self.metrics, Instant::now());
+            callback.entry = callback.entry.and_then(kept);
+        }
+        callback
+    }
+
+    /// Commits a callback. One whose nonce is another call's is worth what it is without its signature.
+    async fn commit(&self, callback: VerifiedCallback) -> Result<(), NotCommitted> {
+        let VerifiedCallback { entry, owed, without_signature, .. } = callback;
+        if entry.is_none() && owed.is_none() {
+            // One of many that prove nothing: it is counted.
+            return Ok(());
+        }
+        match (self.group_commit.submit(entry, owed).await, without_signature) {
+            (Err(NotCommitted::Replayed), Some(callback)) => self.commit_without_signature(*callback).await,
+            (result, _) => result,
+        }
+    }
+
+    async fn commit_without_signature(&self, callback: WithoutSignature) -> Result<(), NotCommitted> {
+        let WithoutSignature { settings, path, received, came } = callback;
+        match settings.without_signature(&path, &received.callback, Refusal::Replayed) {
+            Ok(proved) => {
+                let VerifiedCallback { entry, owed, .. } =
+                    self.let_in(&settings, &path, &came, received, proved);
+                if entry.is_none() && owed.is_none() {
+                    return Ok(());
+                }
+                self.group_commit.submit(entry, owed).await
             }
-            refusal = Refusal::Replayed;
+            Err(refusal) => {
+                self.refuse_received(refusal, &came, &settings, received);
+                Err(NotCommitted::Replayed)
+            }
         }
-        if path.secret_is_ours {
-            return Ok(Proved { proof: Proof::Secret, account: None });
+    }
+
+    /// Refuses a callback that is not read. It is kept if the sample of this minute has room: only then is its beginning read.
+    async fn refuse(
+        &self,
+        refusal: Refusal,
+        came: &Destination,
+        settings: &EndpointSettings,
+        parts: &Parts,
+        body: Body,
+    ) -> Response {
+        if self.count(refusal, came, &settings.urls) {
+            let beginning = self.bodies.beginning(body, REFUSED_BYTES).await;
+            self.log_refused(refusal, ReceivedCallback::of(parts, beginning));
         }
-        if settings.policy == SignaturePolicy::Optional { Ok(unproven) } else { Err(refusal) }
+        StatusCode::FORBIDDEN.into_response()
+    }
+
+    /// Counts the refusal of a callback that was read, and keeps some.
+    fn refuse_received(
+        &self,
+        refusal: Refusal,
+        came: &Destination,
+        settings: &EndpointSettings,
+        received: ReceivedCallback,
+    ) {
+        if self.count(refusal, came, &settings.urls) {
+            self.log_refused(refusal, received);
+        }
+    }
+
+    fn log_refused(&self, refusal: Refusal, received: ReceivedCallback) {
+        let note = Some(refusal.in_words().to_owned());
+        self.group_commit.log(received.into_entry(None, Proof::None, CallbackOutcome::Refused, note));
     }
 }
 
@@ -361,6 +341,7 @@ fn attribute(
         .account
         .or_else(|| received.callback.accounts.iter().find_map(|hint| settings.configured(Some(hint))))
         .or_else(|| path.account.clone())
+        .or(proved.fallback)
         .or_else(|| match settings.accounts.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
@@ -369,6 +350,9 @@ fn attribute(
         call_id: ended.call_id.clone(),
         account_id: account.clone(),
         account_proven,
+        other_account: None,
+        by_secret: proved.by_secret && !ended.leg.is_speculative(),
+        hurries: proved.proof != Proof::None && !ended.leg.is_speculative(),
         certain: proved.proof != Proof::None && !ended.leg.is_speculative(),
         sip_call_id: ended.sip_call_id.clone(),
     });
@@ -377,16 +361,8 @@ fn attribute(
         note = Some(Refusal::NoAccount.in_words().to_owned());
     }
     let outcome = if owed.is_some() { CallbackOutcome::Owed } else { CallbackOutcome::Logged };
-    VerifiedCallback { entry: received.into_entry(account, proved.proof, outcome, note), owed }
-}
-
-async fn read(body: Body) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
-        }
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into_response()),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
-    }
+    let id = received.id;
+    let mut entry = received.into_entry(account, proved.proof, outcome, note);
+    entry.nonces = proved.nonces;
+    VerifiedCallback { id, entry: Some(entry), owed, without_signature: None }
 }

@@ -3,7 +3,6 @@
 //! There is no timer. A group is whatever came in during the last commit, so a quiet service answers after one commit and a
 //! busy one commits hundreds at once. Bounded by bytes: when it is full, the answer is 503 at once.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,16 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use super::caps::{Caps, WithinCaps};
+use super::unproven::Unproven;
 use crate::db::base::pooling;
 use crate::db::base::retry::{OneByOne, on_conflict};
 use crate::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, CommitSession, Committed, Owed};
+use crate::db::queue::nonce;
 use crate::db::timed;
 use crate::db::{self, DbError, Ended, Fault, KeptConnection};
-use crate::vobiz::AccountId;
+use crate::vobiz::Proof;
+use crate::watch::arrivals::Arrival;
 use crate::watch::condition::Condition;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
@@ -40,6 +43,8 @@ pub struct GroupCommitSettings {
     pub first_fetch_delay: Duration,
     /// New speculative calls an account may owe in a minute.
     pub max_speculative_per_minute: u32,
+    /// New calls that an account may owe as certain in a minute although only a secret proves them: what is beyond it is speculative.
+    pub max_by_secret_per_minute: u32,
     /// A commit that takes longer has failed: [`COMMIT_WITHIN`].
     pub commit_timeout: Duration,
 }
@@ -50,6 +55,9 @@ pub enum NotCommitted {
     /// Too much is waiting already.
     #[error("too many callbacks wait for their commit")]
     Full,
+    /// Its nonce had come with another call before: its signature proves nothing.
+    #[error("its nonce was used for another call")]
+    Replayed,
     /// Postgres did not take it, or not in time.
     #[error("Postgres did not commit it")]
     Failed,
@@ -57,11 +65,19 @@ pub enum NotCommitted {
 
 /// A callback on its way to the writer.
 struct Submission {
-    /// The callback; none for a probe, which goes the whole way and writes nothing.
+    /// The callback, if the log keeps it: all that proves something is kept.
     entry: Option<CallbackEntry>,
+    /// The call it announces. A probe has neither: it goes the whole way and writes nothing.
     owed: Option<Owed>,
+    /// What proves it: nothing, where the log did not keep it.
+    proof: Proof,
     answer: Option<oneshot::Sender<Result<(), NotCommitted>>>,
     capacity: OwnedSemaphorePermit,
+}
+
+/// The calls that a group announces, each with what proves it.
+fn announced(group: &[Submission]) -> impl Iterator<Item = (&Owed, Proof)> {
+    group.iter().filter_map(|submission| Some((submission.owed.as_ref()?, submission.proof)))
 }
 
 /// The near side of the group commit: handlers submit here. Cheap to clone.
@@ -83,7 +99,9 @@ impl GroupCommit {
         let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
         let writer = Writer {
             pool,
-            cap: SpeculativeCap::new(settings.max_speculative_per_minute),
+            caps: Caps::new(settings.max_speculative_per_minute, settings.max_by_secret_per_minute),
+            by_secret: Unproven::default(),
+            metrics: metrics.clone(),
             settings,
             heartbeat: metrics.heartbeats.start("group_commit", STALL_AFTER),
             condition: metrics.condition(
@@ -102,9 +120,13 @@ impl GroupCommit {
     }
 
     /// Submits a callback and waits until it is committed.
-    pub(super) async fn submit(&self, entry: CallbackEntry, owed: Option<Owed>) -> Result<(), NotCommitted> {
+    pub(super) async fn submit(
+        &self,
+        entry: Option<CallbackEntry>,
+        owed: Option<Owed>,
+    ) -> Result<(), NotCommitted> {
         let (answer, committed) = oneshot::channel();
-        self.send(Some(entry), owed, Some(answer))?;
+        self.send(entry, owed, Some(answer))?;
         committed.await.unwrap_or(Err(NotCommitted::Failed))
     }
 
@@ -138,7 +160,8 @@ impl GroupCommit {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let capacity =
             Arc::clone(&self.capacity).try_acquire_many_owned(kib).map_err(|_| NotCommitted::Full)?;
-        self.queue.send(Submission { entry, owed, answer, capacity }).map_err(|_| NotCommitted::Failed)
+        let proof = entry.as_ref().map_or(Proof::None, |entry| entry.proof);
+        self.queue.send(Submission { entry, owed, proof, answer, capacity }).map_err(|_| NotCommitted::Failed)
     }
 }
 
@@ -146,7 +169,10 @@ impl GroupCommit {
 struct Writer {
     pool: PgPool,
     settings: GroupCommitSettings,
-    cap: SpeculativeCap,
+    caps: Caps,
+    /// What the log takes of callbacks that a secret alone proves.
+    by_secret: Unproven,
+    metrics: Metrics,
     heartbeat: Arc<Heartbeat>,
     condition: Arc<Condition>,
     /// The callbacks that were not committed last, until others are, or these would be.
@@ -160,18 +186,14 @@ struct Writer {
 
 /// Callbacks that Postgres did not commit. They were answered 503, and what they need (room in a data file, a partition, a lock) is not
 /// what a probe needs that writes no row.
-struct RefusedCallbacks {
-    entries: Vec<CallbackEntry>,
-    owed: Vec<Owed>,
-}
+struct RefusedCallbacks(Vec<(Option<CallbackEntry>, Option<Owed>)>);
 
 impl RefusedCallbacks {
     /// What a part held; nothing of one of probes alone.
     fn of(part: &mut [Submission]) -> Option<Self> {
-        let entries: Vec<CallbackEntry> =
-            part.iter_mut().filter_map(|submission| submission.entry.take()).collect();
-        let owed = part.iter_mut().filter_map(|submission| submission.owed.take()).collect();
-        (!entries.is_empty()).then_some(Self { entries, owed })
+        let held = part.iter_mut().map(|submission| (submission.entry.take(), submission.owed.take()));
+        let held: Vec<_> = held.filter(|(entry, owed)| entry.is_some() || owed.is_some()).collect();
+        (!held.is_empty()).then_some(Self(held))
     }
 }
 
@@ -204,14 +226,11 @@ impl Writer {
     async fn commit_group(&mut self, mut group: Vec<Submission>) {
         let now = Instant::now();
         for submission in &mut group {
-            let Some(owed) = submission.owed.as_ref().filter(|owed| !owed.certain) else { continue };
-            if !self.cap.take(&owed.account_id, now) {
-                submission.owed = None;
-                if let Some(entry) = &mut submission.entry {
-                    entry.outcome = CallbackOutcome::Logged;
-                    entry.note = Some("over the cap on speculative calls: left to the sweep".into());
-                }
-            }
+            self.keep_within_caps(submission, now);
+        }
+        group.retain(|submission| submission.answer.is_some() || submission.entry.is_some());
+        if group.is_empty() {
+            return;
         }
         let unannounced = self.commit_and_answer(group, now).await;
         if !unannounced.is_empty() {
@@ -223,6 +242,44 @@ impl Writer {
             if let Err(error) = announced.await {
                 debug!(error = %error, "the first callback of stored CDRs could not be noted on them; the log of callbacks has it");
             }
+        }
+    }
+
+    /// Makes speculative what is over the cap of certain calls by a secret, and leaves to the sweep what is over that of speculative ones.
+    fn keep_within_caps(&mut self, submission: &mut Submission, now: Instant) {
+        let Some(owed) = &mut submission.owed else { return };
+        let certain = owed.certain;
+        let within = self.caps.take(owed, submission.proof, now);
+        if within == WithinCaps::All {
+            if owed.certain && owed.by_secret {
+                submission.entry =
+                    submission.entry.take().map(|entry| self.by_secret.keep_its_row(entry, now));
+            }
+            return;
+        }
+        if certain {
+            self.metrics.arrivals.count(Arrival::OverCap);
+            self.metrics.over_cap.inc();
+        }
+        let mut over = "over the cap on certain calls by a secret: speculative";
+        if within == WithinCaps::LeftToSweep {
+            submission.owed = None;
+            over = "over the cap on speculative calls: left to the sweep";
+        }
+        if let Some(mut entry) = submission.entry.take() {
+            if submission.owed.is_none() {
+                entry.outcome = CallbackOutcome::Logged;
+            }
+            let said = entry.note.take();
+            entry.note = Some(said.into_iter().chain([over.to_owned()]).collect::<Vec<_>>().join("; "));
+            submission.entry = match submission.proof {
+                Proof::Secret | Proof::Trunk => self.by_secret.keep(entry, &self.metrics, now),
+                _ => Some(entry),
+            };
+        }
+        if submission.entry.is_none() && submission.owed.is_none() {
+            // Nothing of it is left to commit; it must not go on as a probe.
+            answer(submission.answer.take(), Ok(()));
         }
     }
 
@@ -242,13 +299,16 @@ impl Writer {
                         self.refused = None;
                         self.condition.clear();
                     }
-                    self.cap.refund(&part, &committed.new, now);
+                    self.caps.refund(announced(&part), &committed.new, now);
                     unannounced.extend(committed.stored_unannounced);
-                    answer(part, Ok(()));
+                    let (replayed, committed): (Vec<_>, Vec<_>) = part.into_iter().partition(|submission| {
+                        submission.entry.as_ref().is_some_and(|entry| committed.replayed.contains(&entry.id))
+                    });
+                    answer_all(replayed, Err(NotCommitted::Replayed));
+                    answer_all(committed, Ok(()));
                 }
                 Err(error) => {
-                    // Else an outage would use up the cap, and the repeats be answered 200 without being owed.
-                    self.cap.refund(&part, &[], now);
+                    self.caps.give_back(announced(&part), now);
                     let is_away = is_whole || error.fault() == Fault::Ours;
                     if is_away {
                         self.condition.raise_for(&error.cause(), error.cure());
@@ -257,7 +317,7 @@ impl Writer {
                         let id = part[0].entry.as_ref().map(|entry| entry.id.to_string());
                         warn!(id, %error, "Postgres refuses this callback: answered 503");
                     }
-                    answer(part, Err(NotCommitted::Failed));
+                    answer_all(part, Err(NotCommitted::Failed));
                     // Not a timeout more for each of the rest.
                     if is_away {
                         break;
@@ -266,23 +326,21 @@ impl Writer {
             }
         }
         let rest = parts.rest();
-        self.cap.refund(&rest, &[], now);
-        answer(rest, Err(NotCommitted::Failed));
+        self.caps.give_back(announced(&rest), now);
+        answer_all(rest, Err(NotCommitted::Failed));
         unannounced
     }
 
     /// Commits these in one transaction; a conflict is tried again.
     async fn commit_part(&mut self, group: &[Submission]) -> Result<Committed, DbError> {
-        let entries: Vec<&CallbackEntry> =
-            group.iter().filter_map(|submission| submission.entry.as_ref()).collect();
-        let owed: Vec<&Owed> = group.iter().filter_map(|submission| submission.owed.as_ref()).collect();
-        on_conflict!(self.commit_once(&entries, &owed)).await
+        let callbacks = group.iter().map(|submission| (submission.entry.as_ref(), submission.owed.as_ref()));
+        let callbacks: Vec<_> = callbacks.filter(|(entry, owed)| entry.is_some() || owed.is_some()).collect();
+        on_conflict!(self.commit_once(&callbacks)).await
     }
 
     async fn commit_once(
         &mut self,
-        entries: &[&CallbackEntry],
-        owed: &[&Owed],
+        callbacks: &[(Option<&CallbackEntry>, Option<&Owed>)],
     ) -> Result<Committed, DbError> {
         let limit = self.settings.commit_timeout;
         let mut acquired = db::acquire_again(&self.pool, &mut self.kept, limit).await?;
@@ -296,13 +354,14 @@ impl Writer {
             let work = async {
                 let delay = self.settings.first_fetch_delay;
                 // Also for a probe: without rows it still says that Postgres takes no writes.
-                let committed = enqueue::commit(&mut *connection, entries, owed, delay).await?;
-                if !entries.is_empty() {
+                let committed = nonce::commit(&mut *connection, callbacks, delay).await?;
+                if !callbacks.is_empty() {
                     return Ok(committed);
                 }
-                if let Some(RefusedCallbacks { entries, owed }) = refused {
-                    let (entries, owed): (Vec<_>, Vec<_>) = (entries.iter().collect(), owed.iter().collect());
-                    match enqueue::rehearse(&mut *connection, &entries, &owed, delay).await {
+                if let Some(RefusedCallbacks(held)) = refused {
+                    let held: Vec<_> =
+                        held.iter().map(|(entry, owed)| (entry.as_ref(), owed.as_ref())).collect();
+                    match nonce::rehearse(&mut *connection, &held, delay).await {
                         // Postgres would take what it can take.
                         Err(error) if db::fault(&error) == Fault::Data => {}
                         rehearsed => rehearsed?,
@@ -345,61 +404,15 @@ impl Writer {
     }
 }
 
-fn answer(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
-    for answer in group.into_iter().filter_map(|submission| submission.answer) {
+fn answer_all(group: impl IntoIterator<Item = Submission>, result: Result<(), NotCommitted>) {
+    for submission in group {
+        answer(submission.answer, result);
+    }
+}
+
+fn answer(to: Option<oneshot::Sender<Result<(), NotCommitted>>>, result: Result<(), NotCommitted>) {
+    if let Some(to) = to {
         // The handler that waited may have given up; what is committed stays committed.
-        let _ = answer.send(result);
-    }
-}
-
-/// At most so many new speculative calls a minute and account: a flood of forged ids must not eat the API quota.
-struct SpeculativeCap {
-    per_minute: u32,
-    taken: HashMap<AccountId, (Instant, u32)>,
-}
-
-impl SpeculativeCap {
-    fn new(per_minute: u32) -> Self {
-        Self { per_minute, taken: HashMap::new() }
-    }
-
-    fn take(&mut self, account: &AccountId, now: Instant) -> bool {
-        let (since, taken) = self.taken.entry(account.clone()).or_insert((now, 0));
-        if now.duration_since(*since) >= Duration::from_secs(60) {
-            (*since, *taken) = (now, 0);
-        }
-        let free = *taken < self.per_minute;
-        *taken += u32::from(free);
-        free
-    }
-
-    /// Only new calls count: what was not committed, or was owed or stored already, costs no further request.
-    fn refund(&mut self, group: &[Submission], new: &[String], now: Instant) {
-        let mut new: HashSet<&str> = new.iter().map(String::as_str).collect();
-        for owed in
-            group.iter().filter_map(|submission| submission.owed.as_ref()).filter(|owed| !owed.certain)
-        {
-            if !new.remove(owed.call_id.as_str())
-                && let Some((since, taken)) = self.taken.get_mut(&owed.account_id)
-                && now.duration_since(*since) < Duration::from_secs(60)
-            {
-                *taken = taken.saturating_sub(1);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cap_is_per_account_and_minute() {
-        let mut cap = SpeculativeCap::new(2);
-        let (one, two) = (AccountId::new("MA_1").unwrap(), AccountId::new("MA_2").unwrap());
-        let start = Instant::now();
-        assert!(cap.take(&one, start) && cap.take(&one, start) && !cap.take(&one, start));
-        assert!(cap.take(&two, start));
-        assert!(cap.take(&one, start + Duration::from_secs(60)));
+        let _ = to.send(result);
     }
 }

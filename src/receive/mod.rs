@@ -5,10 +5,19 @@
 //!
 //! The promise: a 200 means committed to Postgres. If that cannot be, the answer is 503, and Vobiz calls again.
 
+mod body;
+mod caps;
 mod differs;
 mod endpoint;
 mod group_commit;
+mod proof;
 mod refusal;
+mod routes;
+mod search;
+mod unproven;
 
-pub use endpoint::{Endpoint, EndpointSettings, router};
+pub use endpoint::Endpoint;
+use endpoint::unavailable;
 pub use group_commit::{COMMIT_WITHIN, GroupCommit, GroupCommitSettings, NotCommitted};
+pub use proof::EndpointSettings;
+pub use routes::router;

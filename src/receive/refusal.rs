@@ -28,8 +28,12 @@ impl Refusal {
     pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::NoProof => "no signature and no secret path",
-            Self::WrongSecret => "the secret in the path is not ours",
-            Self::WrongSignature => "no signature matches: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
+            Self::WrongSecret => {
+                "the secret in the path is not ours, or another account's than the callback is of"
+            }
+            Self::WrongSignature => {
+                "no signature matches, or none of the account that it names: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN"
+            }
             Self::Replayed => "its nonce was used for another call",
             Self::WrongPath => "at Vobiz, write …/callbacks/vobiz, or that with the secret behind it",
             Self::NoAccount => {

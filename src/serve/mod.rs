@@ -38,7 +38,7 @@ use crate::sweep::Sweeper;
 use crate::vobiz::HomeCountry;
 use crate::watch::heartbeat::Heartbeat;
 use crate::watch::metrics::Metrics;
-use port::listen;
+use port::{Limits, listen};
 use presence::{Presence, PresentPresence};
 use reload::Reloading;
 pub use shutdown::Ending;
@@ -108,7 +108,7 @@ impl Service {
             },
             metrics.clone(),
         );
-        let ops_port = open_ops_port(&config, &ops, &metrics).await?;
+        let ops_port = open_ops_port(&config, &ops, &metrics)?;
         let opened = OpenedSessions::default();
         let pool = db::connect_noting(url, "worker", config.concurrency.clamp(4, 8), opened.clone())?;
         let prepared = async {
@@ -120,8 +120,10 @@ impl Service {
         };
         let (home, accounts) = setup::naming_blockers(&pool, &opened, Box::pin(prepared)).await?;
         let public = if config.parts.contains(&Part::Receive) {
-            let bound = TcpListener::bind(config.listen).await;
-            Some(bound.with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?)
+            Some(
+                port::bind(config.listen)
+                    .with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?,
+            )
         } else {
             None
         };
@@ -329,9 +331,8 @@ fn run_loop(
     });
 }
 
-async fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
-    let listener = TcpListener::bind(config.ops_listen)
-        .await
+fn open_ops_port(config: &ServeConfig, ops: &Arc<Ops>, metrics: &Metrics) -> anyhow::Result<OpsPort> {
+    let listener = port::bind(config.ops_listen)
         .with_context(|| format!("CDR_OPS_LISTEN: {} cannot be listened on", config.ops_listen))?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
     let heartbeat = metrics.heartbeats.start("ops port", Duration::from_secs(60));
@@ -358,6 +359,7 @@ fn open_endpoint(
     let settings = GroupCommitSettings {
         first_fetch_delay: config.first_fetch_delay,
         max_speculative_per_minute: config.max_speculative_per_minute,
+        max_by_secret_per_minute: config.max_by_secret_per_minute,
         commit_timeout: COMMIT_WITHIN,
     };
     let (group_commit, writer) = GroupCommit::new(pool.clone(), settings, metrics);
@@ -369,7 +371,8 @@ fn open_endpoint(
     let endpoint = Endpoint::new(setup::endpoint(config), group_commit, metrics.clone());
     let heartbeat = metrics.heartbeats.start(ops::PORT, Duration::from_secs(60));
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limits = port::PUBLIC.within_open_files(open_files);
+    let limits = Limits { per_address: config.connections_per_address, ..port::PUBLIC };
+    let limits = limits.within_open_files(open_files);
     let serving =
         listen(listener, router(Arc::clone(&endpoint)), limits, metrics.clone(), heartbeat, stop.clone());
     run_loop(loops, "receive", stop, serving);

@@ -130,7 +130,8 @@ impl RunningService {
         self.stop_workers = self.workers.start(&newer, accounts, &mut self.loops);
         info!(
             accounts = newer.accounts.len(),
-            secrets = newer.callback_secrets.len(),
+            secrets = newer.callback_secrets.len()
+                + newer.accounts.iter().map(|account| account.callback_secrets.len()).sum::<usize>(),
             "reloaded: accounts, tokens, rates and callback secrets"
         );
     }

@@ -225,11 +225,20 @@ pub(super) fn endpoint(config: &ServeConfig) -> EndpointSettings {
             account.credentials.tokens.iter().map(move |token| (id.clone(), token.expose_secret().into()))
         })
         .collect();
+    let secrets: Vec<_> = config
+        .accounts
+        .iter()
+        .flat_map(|account| {
+            let id = &account.credentials.account_id;
+            account.callback_secrets.iter().map(move |secret| (id.clone(), secret.clone()))
+        })
+        .collect();
     EndpointSettings {
         policy: config.policy,
         accounts: ids(config),
         urls: config.callback_urls.clone(),
-        verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets),
+        verifier: Verifier::new(&config.callback_urls, &tokens, &config.callback_secrets)
+            .with_account_secrets(&secrets),
     }
 }
 

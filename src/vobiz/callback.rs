@@ -58,7 +58,7 @@ impl Leg {
 ///
 /// What the body is decides how it is read, not its Content-Type (documented pages and captures disagree about that):
 /// `{` begins a JSON object, `[` a list around one object with a `body` (how an automation tool passes it on, reported),
-/// everything else is a form. A body that names no event leaves the word to the query, where GET callbacks have it.
+/// everything else is a form, and so is what begins like JSON, is none, and says something as a form. A body that names no event leaves the word to the query, where GET callbacks have it.
 pub fn parse(query: Option<&str>, body: &[u8]) -> Callback {
     let mut said = Said::in_body(body);
     if said.event().is_empty()
@@ -93,9 +93,24 @@ impl Said {
     fn in_body(body: &[u8]) -> Self {
         let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
         match start.first() {
-            Some(b'{' | b'[') => Self::in_json(&json::text_of(start).0, true),
+            Some(b'{' | b'[') => Self::in_json_or_form(&json::text_of(start).0, start, true),
             _ => Self::in_form(start),
         }
+    }
+
+    fn in_json_or_form(text: &str, form: &[u8], may_be_wrapped: bool) -> Self {
+        Self::in_json(text, may_be_wrapped).unwrap_or_else(|| {
+            let said = Self::in_form(form);
+            if said == Self::default() {
+                Self::noted("the body is no JSON, or only half of it")
+            } else {
+                said
+            }
+        })
+    }
+
+    fn noted(note: &str) -> Self {
+        Self { note: Some(note.to_owned()), ..Self::default() }
     }
 
     fn in_form(form: &[u8]) -> Self {
@@ -106,12 +121,11 @@ impl Said {
         said
     }
 
-    fn in_json(text: &str, may_be_wrapped: bool) -> Self {
-        let noted = |note: &str| Self { note: Some(note.to_owned()), ..Self::default() };
+    /// None if it is no JSON.
+    fn in_json(text: &str, may_be_wrapped: bool) -> Option<Self> {
+        let noted = |note: &str| Some(Self::noted(note));
         let mended = json::check(text).is_err().then(|| json::mended(text)).flatten();
-        let Ok(value) = json::check(mended.as_deref().unwrap_or(text)) else {
-            return noted("the body is no JSON, or only half of it");
-        };
+        let value = json::check(mended.as_deref().unwrap_or(text)).ok()?;
         if value.starts_with('[') {
             if !may_be_wrapped {
                 return noted("the body is a list in a list");
@@ -124,7 +138,12 @@ impl Said {
                     b'"' => {
                         let inner = json::string(member.value).0;
                         let is_json = inner.trim_ascii_start().starts_with(['{', '[']);
-                        if is_json { Self::in_json(&inner, false) } else { Self::in_form(inner.as_bytes()) }
+                        let form = inner.as_bytes();
+                        Some(if is_json {
+                            Self::in_json_or_form(&inner, form, false)
+                        } else {
+                            Self::in_form(form)
+                        })
                     }
                     _ => noted("the body is a list around something else than a callback"),
                 },
@@ -140,7 +159,7 @@ impl Said {
                 _ => {}
             }
         }
-        said
+        Some(said)
     }
 
     fn hear(&mut self, key: &str, value: Cow<'_, str>) {

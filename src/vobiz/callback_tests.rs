@@ -95,7 +95,7 @@ fn a_dial_ends_the_far_leg_only() {
 fn the_body_decides_what_it_is() {
     let voice = Some(("a", Leg::Voice));
     let trunk = Some(("a", Leg::Trunk));
-    let cases: [(Option<&str>, &str, EndedCase<'_>); 16] = [
+    let cases: [(Option<&str>, &str, EndedCase<'_>); 22] = [
         (None, "Event=HANGUP&CallUUID=a", voice),
         (None, "Event=&Event=Hangup&CallUUID=&CallUUID=a&CallUUID=b", voice),
         (None, " \r\n{\"Event\":\"hangup\",\"CallUUID\":\"a\"}", voice),
@@ -114,6 +114,14 @@ fn the_body_decides_what_it_is() {
         (Some("Event=Hangup&CallUUID=b"), "Event=Hangup&CallUUID=a", voice),
         (Some("Event=Hangup&CallUUID=b"), "Event=Ring&CallUUID=a", None),
         (None, "[{\"body\":{\"Event\":\"Hangup\",\"CallUUID\":\"a\"}},{}]", None),
+        // Forms that begin like JSON.
+        (None, "[x]=1&Event=Hangup&CallUUID=a", voice),
+        (None, " {x}&Event=Hangup&CallUUID=a&TrunkID={t}", trunk),
+        (None, "{&Event=Hangup&CallUUID=a", voice),
+        (None, "[{\"body\":\"{x}=1&Event=Hangup&CallUUID=a\"}]", voice),
+        (Some("Event=Hangup&CallUUID=a"), "{x}=1", voice),
+        // Half a JSON is none.
+        (None, "{\"Event\":\"Hangup\",\"CallUUID\":\"a\"", None),
         (None, "{\"event\":\"contact.retry_scheduled\"}", None),
         (None, "CallUUID=a", None),
     ];

@@ -86,6 +86,13 @@ fn check(text: &str) -> Result<(), InvalidId> {
     }
 }
 
+impl AccountId {
+    /// Whether it is a sub-account, whose calls are of a main account as well.
+    pub fn is_sub_account(&self) -> bool {
+        self.as_str().starts_with("SA_")
+    }
+}
+
 macro_rules! identity {
     ($name:ident) => {
         impl $name {

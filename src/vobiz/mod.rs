@@ -38,7 +38,7 @@ pub use number::{HomeCountry, InvalidCountry, e164};
 pub use numeric::{Half, InvalidNumeric, Numeric};
 pub use payload::{Overlap, Payload};
 pub use plain::{is_hidden, plain, plain_json, plain_lines};
-pub use signature::{Nonces, Proof, SignaturePolicy, Verifier};
+pub use signature::{Proof, Proven, SignaturePolicy, Signers, Verifier};
 pub use stated::StatedSeconds;
 pub use time::Moment;
 pub use transport::{Http, http_client};

@@ -62,6 +62,8 @@ fn every_url_vector_matches() {
             let expected = Proven {
                 proof,
                 account: (!key.starts_with("ma")).then(|| account("SA_ONE")),
+                signers: Signers::Of(vec![account(if key.starts_with("ma") { "MA_MAIN" } else { "SA_ONE" })]),
+                by_secret: false,
                 nonces: vec![format!("{version}:{nonce}")],
             };
             assert_eq!(verifier.verify(&headers, b"any body"), Some(expected), "{vector} {header}");
@@ -104,16 +106,32 @@ fn every_body_vector_matches() {
         let by_token = verifier(&[], &[("MA_OTHER", "x"), ("MA_MAIN", secret)], &[]).verify(&headers, body);
         assert_eq!(
             by_token,
-            Some(Proven { proof, account: Some(account("MA_MAIN")), nonces: vec![] }),
+            Some(Proven {
+                proof,
+                account: Some(account("MA_MAIN")),
+                signers: Signers::Of(vec![account("MA_MAIN")]),
+                by_secret: false,
+                nonces: vec![]
+            }),
             "{vector}"
         );
         // A campaign signs with a token, never with a secret of ours.
         let by_secret = verifier(&[], &[], &["x", secret]).verify(&headers, body);
         assert_eq!(
             by_secret,
-            (!campaign).then(|| Proven { proof, account: None, nonces: vec![] }),
+            (!campaign).then(|| Proven {
+                proof,
+                account: None,
+                signers: Signers::Any,
+                by_secret: true,
+                nonces: vec![]
+            }),
             "{vector}"
         );
+        // The secret of an account names it.
+        let own = verifier(&[], &[], &["x"]).with_account_secrets(&[(account("MA_TWO"), secret.into())]);
+        let own = own.verify(&headers, body).map(|proven| (proven.account, proven.by_secret));
+        assert_eq!(own, (!campaign).then(|| (Some(account("MA_TWO")), true)), "{vector}");
         let other = [body, b" "].concat();
         assert_eq!(verifier(&[], &[("MA_MAIN", secret)], &[secret]).verify(&headers, &other), None);
     }
@@ -212,40 +230,66 @@ fn an_empty_token_or_secret_opens_nothing() {
     assert_eq!(verifier.verify(&v3(&over_url, "1"), b""), None);
     let over_body = hex::encode(forged(b"x"));
     assert_eq!(verifier.verify(&headers(&[("x-vobiz-signature", &over_body)]), b"x"), None);
-    assert!(!verifier.is_secret(""));
+    assert_eq!(verifier.secret(""), None);
 }
 
 #[test]
 fn the_path_secret_is_one_of_ours() {
-    let verifier = verifier(&[], &[("MA_MAIN", MAIN)], &["current", "previous"]);
-    assert!(verifier.is_secret("current") && verifier.is_secret("previous"));
-    for other in ["", "Current", "current\0", "currentprevious", MAIN] {
-        assert!(!verifier.is_secret(other), "{other:?}");
+    let own =
+        [(account("MA_MAIN"), "of the main one".into()), (account("SA_ONE"), "of the sub-account".into())];
+    let verifier = verifier(&[], &[("MA_MAIN", MAIN)], &["current", "previous"]).with_account_secrets(&own);
+    for (secret, signers) in [
+        ("current", Signers::Any),
+        ("previous", Signers::Any),
+        ("of the main one", Signers::Of(vec![account("MA_MAIN")])),
+        ("of the sub-account", Signers::Of(vec![account("SA_ONE")])),
+    ] {
+        assert_eq!(verifier.secret(secret), Some(signers));
     }
-    assert_eq!(format!("{verifier:?}"), "Verifier { 1 tokens, 2 secrets }");
+    for other in ["", "Current", "current\0", "currentprevious", MAIN] {
+        assert_eq!(verifier.secret(other), None, "{other:?}");
+    }
+    assert_eq!(format!("{verifier:?}"), "Verifier { 1 tokens, 4 secrets }");
 }
 
 #[test]
-fn a_nonce_belongs_to_the_call_it_first_came_with() {
-    let mut nonces = Nonces::new();
-    let both = ["v3:1".to_owned(), "v2:2".to_owned()];
-    assert!(!nonces.seen_with_another_call(&both, "a"));
-    assert!(!nonces.seen_with_another_call(&both, "a"), "a repeat is no replay");
-    assert!(nonces.seen_with_another_call(&both[..1], "b"));
-    assert!(nonces.seen_with_another_call(&both[1..], "b"), "nor does the other version help");
-    assert!(!nonces.seen_with_another_call(&both, "a"), "the first call keeps its nonce");
-    assert!(!nonces.seen_with_another_call(&[], "b"));
+fn a_main_account_speaks_for_itself_and_its_sub_accounts_and_a_sub_account_for_itself() {
+    let [main, other, sub, its_sibling] = ["MA_ONE", "MA_TWO", "SA_ONE", "SA_TWO"].map(account);
+    let (by_main, by_sub) = (Signers::Of(vec![main.clone()]), Signers::Of(vec![sub.clone()]));
+    for (named, of_main, of_sub) in [
+        (vec![], true, true),
+        (vec![main.clone()], true, false),
+        (vec![main.clone(), sub.clone()], true, false),
+        (vec![sub], true, true),
+        (vec![its_sibling], true, false),
+        (vec![other.clone()], false, false),
+        (vec![main, other], false, false),
+    ] {
+        assert_eq!((by_main.speak_for(&named), by_sub.speak_for(&named)), (of_main, of_sub), "{named:?}");
+        assert!(Signers::Any.speak_for(&named));
+    }
 }
 
+/// Whoever holds a sub-account's token could sign calls of its parent else, and of any other main account.
 #[test]
-fn the_memory_of_nonces_is_bounded() {
-    let mut nonces = Nonces::with_generation(100);
-    for n in 0..100_000 {
-        assert!(!nonces.seen_with_another_call(&[format!("v3:{n}")], "a"));
-        assert!(nonces.young.len() <= 100 && nonces.old.len() <= 100);
-        if n >= 100 {
-            assert!(nonces.seen_with_another_call(&[format!("v3:{}", n - 40)], "b"));
-        }
+fn the_token_of_a_sub_account_signs_for_no_parent() {
+    for (version, header, nonce, separator) in [
+        ("v3", "x-vobiz-signature-ma-v3", "x-vobiz-signature-v3-nonce", "."),
+        ("v2", "x-vobiz-signature-ma-v2", "x-vobiz-signature-v2-nonce", ""),
+    ] {
+        let signed_by = |token: &str| {
+            let mac =
+                key(&token.into()).unwrap().chain_update(URL).chain_update(separator).chain_update("123");
+            headers(&[(header, &STANDARD.encode(mac.finalize().into_bytes())), (nonce, "123")])
+        };
+        let verifier = verifier(&[URL], &[("SA_SUB", "tok_sub"), ("MA_MAIN", MAIN)], &[]);
+        assert_eq!(verifier.verify(&signed_by("tok_sub"), b""), None, "{version}");
+        let proven = verifier.verify(&signed_by(MAIN), b"").unwrap();
+        assert_eq!(
+            (proven.account, proven.signers),
+            (None, Signers::Of(vec![account("MA_MAIN")])),
+            "{version}"
+        );
     }
 }
 
@@ -288,4 +332,45 @@ fn a_token_that_several_accounts_share_names_none_of_them() {
     let proven = shared.verify(&headers, b"").unwrap();
     assert_eq!((proven.proof, proven.account), (Proof::V3, None));
     assert_eq!(alone.verify(&headers, b"").unwrap().account, Some(one));
+}
+
+#[test]
+fn one_signature_over_a_body_that_is_not_too_long_is_looked_at() {
+    let verifier = verifier(&[URL], &[("MA_OTHER", "x"), ("MA_MAIN", MAIN)], &["trunk"]);
+    for secret in [MAIN, "trunk"] {
+        let signature = |body: &[u8]| {
+            hex::encode(key(&SecretString::from(secret)).unwrap().chain_update(body).finalize().into_bytes())
+        };
+        for (length, proves) in [(0, true), (LONGEST_SIGNED_BODY, true), (LONGEST_SIGNED_BODY + 1, false)] {
+            let body = vec![b'x'; length];
+            let right = signature(&body);
+            let one = headers(&[("x-vobiz-signature", &right)]);
+            assert_eq!(verifier.verify(&one, &body).is_some(), proves, "{secret} {length}");
+            for several in [
+                headers(&[("x-vobiz-signature", &right), ("x-vobiz-signature", &right)]),
+                headers(&[("x-vobiz-signature", &format!("{right},{right}"))]),
+                headers(&[("x-vobiz-signature", "AAAA"), ("x-vobiz-signature", &right)]),
+            ] {
+                assert_eq!(verifier.verify(&several, &body), None, "{secret} {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_named_account_is_asked_first_and_a_shared_token_names_none() {
+    let verifier = verifier(&[], &[("MA_ONE", "one"), ("MA_TWO", "two"), ("MA_THREE", "two")], &["trunk"]);
+    let signed = |secret: &str, named: &[&str]| {
+        let hex = hex::encode(
+            key(&SecretString::from(secret)).unwrap().chain_update(b"{}").finalize().into_bytes(),
+        );
+        let signature = BodySignature::of(&headers(&[("x-vobiz-signature", &hex)])).unwrap();
+        let named: Vec<AccountId> = named.iter().map(|id| account(id)).collect();
+        verifier.signed_body_of(&signature, b"{}", &named).map(|proven| proven.account)
+    };
+    assert_eq!(signed("one", &["MA_TWO", "MA_ONE"]), Some(Some(account("MA_ONE"))));
+    assert_eq!(signed("one", &["MA_TWO"]), None);
+    assert_eq!(signed("two", &["MA_THREE"]), Some(None));
+    assert_eq!(signed("two", &[]), None);
+    assert_eq!(signed("trunk", &["MA_ONE"]), Some(None));
 }

@@ -141,6 +141,24 @@ mod tests {
         assert_eq!((answer.status().as_u16(), connections.load(Ordering::Relaxed)), (200, 1));
     }
 
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_the_token_stays_here() {
+        let (elsewhere, connections) = server().await;
+        for status in ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let answer = format!("HTTP/1.1 {status}\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            let http = Http::new(Duration::from_secs(30), None).unwrap();
+            let answer = http.client().get(url).header("X-Auth-Token", "tok").send().await.unwrap();
+            assert_eq!((answer.status().as_str(), connections.load(Ordering::Relaxed)), (&status[..3], 0));
+        }
+    }
+
     #[test]
     fn the_end_of_an_api_is_read() {
         let mut headers = header::HeaderMap::new();

@@ -59,10 +59,12 @@ pub enum Arrival {
     BadRequest,
     /// Turned away, or not owed.
     Refused(Refusal),
+    /// Not so sure: proved by a secret alone, beyond the cap, so that its call is speculative. Counted as accepted as well.
+    OverCap,
 }
 
 impl Arrival {
-    const KINDS: usize = 9;
+    const KINDS: usize = 10;
 
     /// The word for it, in `/status`.
     pub fn as_str(self) -> &'static str {
@@ -71,12 +73,16 @@ impl Arrival {
             Self::Unavailable => "unavailable",
             Self::BadRequest => "bad_request",
             Self::Refused(refusal) => refusal.as_str(),
+            Self::OverCap => "over_cap",
         }
     }
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Refusal::TURNED_AWAY.into_iter().chain([Refusal::NoAccount]).map(Self::Refused);
-        [Self::Accepted, Self::Unavailable, Self::BadRequest].into_iter().chain(refused)
+        [Self::Accepted, Self::Unavailable, Self::BadRequest]
+            .into_iter()
+            .chain(refused)
+            .chain([Self::OverCap])
     }
 
     fn place(self) -> usize {
@@ -85,6 +91,7 @@ impl Arrival {
             Self::Unavailable => 1,
             Self::BadRequest => 2,
             Self::Refused(refusal) => 3 + refusal as usize,
+            Self::OverCap => Self::KINDS - 1,
         }
     }
 }

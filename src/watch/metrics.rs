@@ -29,8 +29,14 @@ pub struct Metrics {
     pub callbacks: IntCounterVec,
     /// `callbacks_refused_total{reason}`: of these, those that were refused.
     pub refused: IntCounterVec,
+    /// `callbacks_over_cap_total`: of these, those that a secret alone proved, beyond the cap.
+    pub over_cap: IntCounter,
     /// The callbacks of the last 15 minutes.
     pub arrivals: Arc<Arrivals>,
+    /// `callbacks_not_kept_total`: unproven callbacks of which the log holds nothing.
+    pub callbacks_not_kept: IntCounter,
+    /// `connections_closed_total{reason}`: connections that were closed to keep places for others.
+    pub connections_closed: IntCounterVec,
     /// `callback_duration_seconds`: from the last header to the answer.
     pub callback_seconds: Histogram,
     /// `fetch_total{outcome}`: answers of the API to single fetches.
@@ -81,6 +87,9 @@ pub struct Metrics {
 pub const CALLBACK_RESULTS: [&str; 6] =
     ["committed", "refused", "unavailable", "too_large", "bad_request", "no_such_path"];
 
+/// Why a connection was closed, as `connections_closed_total` counts it.
+pub const CONNECTION_REASONS: [&str; 2] = ["address_full", "gave_way"];
+
 /// What became of a fetch, as `fetch_total` counts it.
 pub const FETCH_OUTCOMES: [&str; 7] =
     ["fetched", "not_yet", "throttled", "unavailable", "denied", "refused", "unreadable"];
@@ -117,7 +126,29 @@ impl Metrics {
                     &["reason"],
                 ),
             ),
+            over_cap: add(
+                &r,
+                IntCounter::with_opts(opts(
+                    "callbacks_over_cap_total",
+                    "Callbacks that a secret alone proved, beyond CDR_MAX_BY_SECRET_PER_MINUTE: their calls are speculative.",
+                )),
+            ),
             arrivals: Arc::default(),
+            callbacks_not_kept: add(
+                &r,
+                IntCounter::with_opts(opts(
+                    "callbacks_not_kept_total",
+                    "Unproven callbacks beyond what the log of callbacks takes: answered, counted, and not kept.",
+                )),
+            ),
+            connections_closed: add(
+                &r,
+                counters(
+                    "connections_closed_total",
+                    "Connections that were closed to keep places for others, by reason.",
+                    &["reason"],
+                ),
+            ),
             callback_seconds: add(
                 &r,
                 histogram(
@@ -292,6 +323,9 @@ impl Metrics {
         }
         for reason in Refusal::TURNED_AWAY {
             self.refused.with_label_values(&[reason.as_str()]);
+        }
+        for reason in CONNECTION_REASONS {
+            self.connections_closed.with_label_values(&[reason]);
         }
         for outcome in FETCH_OUTCOMES {
             self.fetches.with_label_values(&[outcome]);

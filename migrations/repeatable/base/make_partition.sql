@@ -6,7 +6,7 @@ create or replace function vobiz.make_partition(parent text, month date) returns
     after date := (date_trunc('month', month::timestamp) + interval '1 month')::date;
     name  text := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
   begin
-    if parent not in ('callback', 'cdr_revision') then
+    if parent not in ('callback', 'callback_nonce', 'cdr_revision') then
       raise exception 'vobiz.% has no partitions', parent using errcode = 'invalid_parameter_value';
     end if;
     execute format('create table if not exists vobiz.%I (like vobiz.%I including defaults including constraints)', name, parent);
@@ -15,4 +15,4 @@ create or replace function vobiz.make_partition(parent text, month date) returns
     execute format('alter table vobiz.%I attach partition vobiz.%I for values from (%L) to (%L)', parent, name,
                    first || ' 00:00:00+00', after || ' 00:00:00+00');
   end $$;
-comment on function vobiz.make_partition(text, date) is 'Makes the partition of a month of vobiz.callback or vobiz.cdr_revision, with the rights of their owner.';
+comment on function vobiz.make_partition(text, date) is 'Makes the partition of a month of vobiz.callback, vobiz.callback_nonce or vobiz.cdr_revision, with the rights of their owner.';

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection};
 
-const PARTITIONED: [&str; 2] = ["callback", "cdr_revision"];
+const PARTITIONED: [&str; 3] = ["callback", "callback_nonce", "cdr_revision"];
 /// Months made ahead of the present one, and one behind, for clocks that were shifted back.
 const AHEAD: u32 = 3;
 

@@ -71,12 +71,12 @@ pub async fn snapshot(
            select threshold as "threshold!", reserved as "reserved!", abandoned as "abandoned!",
                   (select count(*) from (
                      select from vobiz.cdr_queue q
-                     where q.account_id = $1 and q.dead_at is null and q.certain
+                     where q.account_id = $1 and q.dead_at is null and q.priority in (0, 1, 2)
                        and q.due_at > (select above from bound) and q.due_at <= vobiz.now()
                      limit (select threshold + 1 from bound)) as certain)
                 + (select count(*) from (
                      select from vobiz.cdr_queue q
-                     where q.account_id = $1 and q.dead_at is null and not q.certain
+                     where q.account_id = $1 and q.dead_at is null and q.priority = 3
                        and q.due_at > (select above from bound) and q.due_at <= vobiz.now()
                      limit (select threshold + 1 from bound)) as speculative) as "calls!"
            from bound"#,
@@ -97,7 +97,7 @@ pub async fn measure(
     let row = sqlx::query!(
         r#"select vobiz.now() as "now!", count(*) as "calls!", min(enqueued_at) as oldest, max(enqueued_at) as newest
            from vobiz.cdr_queue
-           where account_id = $1 and dead_at is null and certain in (true, false) and due_at <= vobiz.now()"#,
+           where account_id = $1 and dead_at is null and priority in (0, 1, 2, 3) and due_at <= vobiz.now()"#,
         account.as_str()
     )
     .fetch_one(connection)

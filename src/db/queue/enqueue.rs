@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::db::base::time::interval;
@@ -44,6 +44,8 @@ pub struct CallbackEntry {
     pub account_id: Option<AccountId>,
     /// What proved it.
     pub proof: Proof,
+    /// Hashes of the nonces that it was signed with: see [`super::nonce`].
+    pub nonces: Vec<Uuid>,
     /// What became of it.
     pub outcome: CallbackOutcome,
     /// Why, in words.
@@ -58,32 +60,57 @@ pub struct CallbackEntry {
 
 /// A call that a callback announces.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of one row, each true or false by itself")]
 pub struct Owed {
     /// The call.
     pub call_id: CallId,
     /// The account to ask.
     pub account_id: AccountId,
-    /// A signature named the account.
+    /// A signature named the account, or a secret of its own.
     pub account_proven: bool,
+    /// Another account that has proved the call to be its own: both are asked.
+    pub other_account: Option<AccountId>,
     /// A proven hang-up announced it.
     pub certain: bool,
+    /// What proved it is a secret alone, which proves any call to whoever knows it.
+    pub by_secret: bool,
+    /// It is a further word that the call is over, not a repeat: a call that waits for its record is asked for again soon.
+    pub hurries: bool,
     /// SIP Call-ID of a trunk call.
     pub sip_call_id: Option<String>,
 }
 
 impl Owed {
-    /// Joins two announcements of the same call: certainty is or-ed, a proven account replaces an unproven one.
+    /// Joins two announcements of the same call, as [`commit`] joins one with what is owed already: certainty is or-ed, a proven account
+    /// replaces an unproven one, and where two are proven both are asked.
     fn join(&mut self, other: &Self) {
-        if other.account_proven && !self.account_proven {
-            self.account_id = other.account_id.clone();
-            self.account_proven = true;
+        if self.account_id == other.account_id {
+            self.account_proven |= other.account_proven;
+        } else if other.account_proven {
+            let (mine, its) = (self.account_id.is_sub_account(), other.account_id.is_sub_account());
+            if (!self.account_proven && (mine || !its)) || (mine && !its) {
+                let before = std::mem::replace(&mut self.account_id, other.account_id.clone());
+                if self.account_proven {
+                    self.other_account = Some(before);
+                }
+                self.account_proven = true;
+                self.other_account.take_if(|account| *account == self.account_id);
+            } else {
+                self.other_account.get_or_insert_with(|| other.account_id.clone());
+            }
         }
+        self.by_secret = if other.certain && self.certain {
+            self.by_secret && other.by_secret
+        } else {
+            self.by_secret || other.by_secret
+        };
         if (other.certain && !self.certain && other.sip_call_id.is_some())
             || (self.sip_call_id.is_none() && (other.certain || !self.certain))
         {
             self.sip_call_id.clone_from(&other.sip_call_id);
         }
         self.certain |= other.certain;
+        self.hurries |= other.hurries;
     }
 }
 
@@ -94,6 +121,8 @@ pub struct Committed {
     pub new: Vec<String>,
     /// Calls that were stored already and had no callback yet: see [`announce_stored`].
     pub stored_unannounced: Vec<String>,
+    /// Callbacks that were not committed, because their nonce had come with another call: see [`super::nonce`].
+    pub replayed: Vec<Uuid>,
     /// The session that committed.
     pub session: CommitSession,
 }
@@ -119,7 +148,8 @@ impl CommitSession {
 /// may have given us another one since.
 ///
 /// A call that is stored already is not owed again. A call that is owed already changes only by getting certain, or a
-/// proven account, or the SIP Call-ID it lacked.
+/// proven account (a second one beside the first), or the SIP Call-ID it lacked, and by falling due
+/// sooner, where it waits for its record and this is a further hang-up.
 #[expect(clippy::too_many_lines, reason = "one statement, with a word by each of its parts")]
 pub async fn commit(
     connection: &mut PgConnection,
@@ -135,6 +165,11 @@ pub async fn commit(
     let accounts: Vec<&str> = calls.values().map(|call| call.account_id.as_str()).collect();
     let proven: Vec<bool> = calls.values().map(|call| call.account_proven).collect();
     let certain: Vec<bool> = calls.values().map(|call| call.certain).collect();
+    let hurrying: Vec<&str> =
+        calls.values().filter(|call| call.hurries).map(|call| call.call_id.as_str()).collect();
+    let by_secret: Vec<bool> = calls.values().map(|call| call.by_secret).collect();
+    let other_accounts: Vec<Option<&str>> =
+        calls.values().map(|call| call.other_account.as_ref().map(AccountId::as_str)).collect();
     let sip_call_ids: Vec<Option<&str>> = calls.values().map(|call| call.sip_call_id.as_deref()).collect();
 
     let ids: Vec<Uuid> = entries.iter().map(|entry| entry.id).collect();
@@ -166,40 +201,69 @@ pub async fn commit(
                as l (id, event, call_id, account_id, proof, outcome, note, remote_address, query, body)
            ), announced as (
              select n.*, c.call_id is not null as stored, c.first_callback_at is not null as told
-             from unnest($11::text[], $12::text[], $13::bool[], $14::bool[], $15::text[])
-               as n (call_id, account_id, account_proven, certain, sip_call_id)
+             from unnest($11::text[], $12::text[], $13::bool[], $14::bool[], $15::text[], $17::bool[], $18::text[])
+               as n (call_id, account_id, account_proven, certain, sip_call_id, by_secret, other_account_id)
              left join vobiz.cdr c on c.call_id = n.call_id
            ), owed as (
              insert into vobiz.cdr_queue as q
-               (call_id, account_id, account_proven, certain, sip_call_id, enqueued_at, announced_at, due_at)
-             select call_id, account_id, account_proven, certain, sip_call_id, vobiz.now(), vobiz.now(), vobiz.now() + $16
+               (call_id, account_id, account_proven, certain, by_secret, other_account_id, sip_call_id, enqueued_at,
+                announced_at, due_at)
+             select call_id, account_id, account_proven, certain, by_secret, other_account_id, sip_call_id, vobiz.now(),
+                    vobiz.now(), vobiz.now() + $16
              from announced where not stored
              -- The lock order of the whole service.
              order by call_id
              on conflict (call_id) do update set
                certain = q.certain or excluded.certain,
-               account_id = case when excluded.account_proven and not q.account_proven
-                                 then excluded.account_id else q.account_id end,
-               account_proven = q.account_proven or excluded.account_proven,
-               -- A call that moves to its proven account starts anew there: no holder of a lease under the guessed one may
-               -- end it, and no answer to the guessed one counts against it.
-               (lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at) = (
-                 select lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at, first_not_yet_at, dead_at
-                 from (values
-                   (true, nextval('vobiz.lease_id'), excluded.due_at, 0, null, null, null::bytea,
-                    null::timestamptz, null::timestamptz, null::timestamptz),
-                   (false, q.lease_id, q.due_at, q.failures, q.error_class, q.last_error, q.last_body,
-                    q.first_failed_at, q.first_not_yet_at, q.dead_at)
-                 ) as v (moves, lease_id, due_at, failures, error_class, last_error, last_body, first_failed_at,
-                         first_not_yet_at, dead_at)
-                 where moves = (excluded.account_proven and not q.account_proven and q.account_id <> excluded.account_id)),
+               by_secret = case when excluded.certain and not q.certain then excluded.by_secret
+                                when excluded.certain then q.by_secret and excluded.by_secret else q.by_secret end,
+               (account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error, last_body,
+                first_failed_at, first_not_yet_at, dead_at, hurried) = (
+                 select account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error, last_body,
+                        first_failed_at, first_not_yet_at, dead_at, hurried
+                 from (select coalesce(excluded.call_id = any ($19) and q.error_class = 'not_yet' and q.dead_at is null and q.hurried < 2
+                                       and q.due_at > excluded.due_at, false) as hurries) h
+                 cross join lateral (values
+                   -- A call that moves to its proven account starts anew there: no holder of a lease under the other one may
+                   -- end it, and no answer to the other one counts against it.
+                   ('moves', excluded.account_id, true,
+                    case when q.account_proven then q.account_id else nullif(q.other_account_id, excluded.account_id) end,
+                    nextval('vobiz.lease_id'), excluded.due_at, 0, null, null, null::bytea,
+                    null::timestamptz, null::timestamptz, null::timestamptz, q.hurried),
+                   ('stays', q.account_id,
+                    q.account_proven or (excluded.account_proven and excluded.account_id = q.account_id),
+                    coalesce(q.other_account_id,
+                             case when excluded.account_proven then nullif(excluded.account_id, q.account_id) end,
+                             nullif(excluded.other_account_id, q.account_id)),
+                    -- A hang-up that came early, or was replayed, has made it wait: at its end it is asked for after the first delay,
+                    -- whoever holds a lease from before.
+                    case when h.hurries then nextval('vobiz.lease_id') else q.lease_id end,
+                    case when h.hurries then excluded.due_at else q.due_at end,
+                    case when h.hurries then 1 else q.failures end, q.error_class, q.last_error, q.last_body,
+                    q.first_failed_at, q.first_not_yet_at, q.dead_at, (q.hurried + h.hurries::int)::smallint)
+                 ) as v (what, account_id, account_proven, other_account_id, lease_id, due_at, failures, error_class, last_error,
+                         last_body, first_failed_at, first_not_yet_at, dead_at, hurried)
+                 where what = case
+                   when excluded.account_proven and excluded.account_id not in (q.account_id, coalesce(q.other_account_id, ''))
+                    -- A guess gives way to a proof, and a sub-account to a main account: whose token is known to more people
+                    -- takes no call away from it. Where neither gives way, both are asked.
+                    and (not q.account_proven and (q.account_id like 'SA\_%' or excluded.account_id not like 'SA\_%')
+                         or q.account_id like 'SA\_%' and excluded.account_id not like 'SA\_%')
+                   then 'moves' else 'stays' end),
                -- The SIP Call-ID can close a call: nothing unproven may say it of a certain one.
                sip_call_id = case when excluded.certain and not q.certain then coalesce(excluded.sip_call_id, q.sip_call_id)
                                   when excluded.certain or not q.certain then coalesce(q.sip_call_id, excluded.sip_call_id)
                                   else q.sip_call_id end,
                announced_at = coalesce(q.announced_at, excluded.announced_at)
              -- An ordinary repeat changes nothing and writes nothing.
-             where (excluded.certain and not q.certain) or (excluded.account_proven and not q.account_proven)
+             where (excluded.certain and not q.certain) or (excluded.certain and q.by_secret and not excluded.by_secret)
+                or (excluded.account_proven and not q.account_proven and excluded.account_id = q.account_id)
+                or (excluded.account_proven and excluded.account_id not in (q.account_id, coalesce(q.other_account_id, ''))
+                    and (q.other_account_id is null or not q.account_proven
+                         or (q.account_id like 'SA\_%' and excluded.account_id not like 'SA\_%')))
+                or (q.other_account_id is null and excluded.other_account_id <> q.account_id)
+                or (excluded.call_id = any ($19) and q.error_class = 'not_yet' and q.dead_at is null and q.hurried < 2
+                    and q.due_at > excluded.due_at)
                 or (q.sip_call_id is null and excluded.sip_call_id is not null and (excluded.certain or not q.certain)) or q.announced_at is null
              returning q.call_id, q.xmax = 0 as fresh
            )
@@ -225,6 +289,9 @@ pub async fn commit(
         &certain,
         &sip_call_ids as &[Option<&str>],
         interval(first_fetch_delay) as _,
+        &by_secret,
+        &other_accounts as &[Option<&str>],
+        &hurrying as &[&str],
     )
     .fetch_all(connection)
     .await?;
@@ -242,18 +309,6 @@ pub async fn commit(
         }
     }
     Ok(committed)
-}
-
-/// Does what [`commit`] does and takes it back: whether Postgres would take it now.
-pub async fn rehearse(
-    connection: &mut PgConnection,
-    entries: &[&CallbackEntry],
-    owed: &[&Owed],
-    first_fetch_delay: Duration,
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    commit(&mut transaction, entries, owed, first_fetch_delay).await?;
-    transaction.rollback().await
 }
 
 /// Commits a word that nobody reads: a transaction that waits for the disk, and for a synchronous standby where there is one, as

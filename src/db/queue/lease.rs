@@ -13,6 +13,12 @@ use crate::db::base::time::{interval, seconds};
 use crate::retry::{ErrorClass, History};
 use crate::vobiz::{AccountId, CallId};
 
+/// So many priorities have certain calls; speculative ones come after them.
+pub const CERTAIN_PRIORITIES: usize = 3;
+
+/// By priority, where the search for due certain calls starts; `None` is the very beginning.
+pub type ScanStarts = [Option<DateTime<Utc>>; CERTAIN_PRIORITIES];
+
 /// The right to fetch one owed call, until the lease runs out. Neither `Clone` nor `Copy`: a lease ends once, by value.
 #[derive(Debug)]
 pub struct Lease {
@@ -32,6 +38,8 @@ pub struct Lease {
     pub stored: bool,
     /// When it had fallen due.
     pub due_at: DateTime<Utc>,
+    /// Which of the priorities it was leased by: `vobiz.cdr_queue.priority`.
+    pub priority: usize,
     /// Calls that fell due earlier are reserved for the list at this moment.
     pub beside_reservation: bool,
 }
@@ -57,10 +65,11 @@ impl Lease {
     }
 }
 
-/// Leases up to `most` due calls of an account, certain ones first, then oldest due first, each with its slot in the shared rate limit:
+/// Leases up to `most` due calls of an account by their priority (certain ones that were never asked for, then those that were, then
+/// speculative ones), the oldest due first, each with its slot in the shared rate limit:
 /// no more than may be asked for within `ahead` (further at a slow rate: `vobiz.reserved_within`). None while the account is paused,
-/// and none that a reservation keeps for the list ([`super::backlog`]). Certain calls that fell due before `scan_start` are not looked
-/// for.
+/// and none that a reservation keeps for the list ([`super::backlog`]). Certain calls that fell due before the scan start
+/// of their priority are not looked for.
 #[expect(clippy::too_many_lines, reason = "one statement, and its rows")]
 pub async fn lease(
     connection: &mut PgConnection,
@@ -69,7 +78,7 @@ pub async fn lease(
     max_rps: f64,
     ahead: Duration,
     lease_for: Duration,
-    scan_start: Option<DateTime<Utc>>,
+    scan_starts: ScanStarts,
 ) -> Result<(Vec<Lease>, Slots), sqlx::Error> {
     let sent = Instant::now();
     let rows = sqlx::query!(
@@ -89,27 +98,46 @@ pub async fn lease(
                          else least($2::bigint, 1 + floor(extract(epoch from vobiz.now() + within - first_slot) * rate)::bigint)
                     end as slots
              from limiter cross join lateral vobiz.reserved_within($4, rate) as within
-           ), certain as (
+           ), never_asked as (
              select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
-             where q.account_id = $1 and q.dead_at is null and q.certain
+             where q.account_id = $1 and q.dead_at is null and q.priority = 0
                and q.due_at > (select greatest(above, $6) from limiter) and q.due_at <= vobiz.now()
              order by q.due_at
              -- No slot, no rows: a limit of null would be no limit.
              limit coalesce((select slots from free), 0)
              -- Rows that another replica is leasing or storing are not waited for.
              for update of q skip locked
+           ), by_secret as (
+             -- Whoever has learnt a secret can make up any number of these.
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             from vobiz.cdr_queue q
+             where q.account_id = $1 and q.dead_at is null and q.priority = 1
+               and q.due_at > (select greatest(above, $8) from limiter) and q.due_at <= vobiz.now()
+             order by q.due_at
+             limit greatest(coalesce((select slots from free), 0) - (select count(*) from never_asked), 0)
+             for update of q skip locked
+           ), asked_before as (
+             -- Calls that never appear come back and back: a flood of them waits, and what is new does not.
+             select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
+             from vobiz.cdr_queue q
+             where q.account_id = $1 and q.dead_at is null and q.priority = 2
+               and q.due_at > (select greatest(above, $9) from limiter) and q.due_at <= vobiz.now()
+             order by q.due_at
+             limit greatest(coalesce((select slots from free), 0) - (select count(*) from never_asked) - (select count(*) from by_secret), 0)
+             for update of q skip locked
            ), speculative as (
              -- What anybody may have made up only gets the slots that certain calls leave.
              select q.call_id, q.due_at, exists (select from vobiz.cdr c where c.call_id = q.call_id) as stored
              from vobiz.cdr_queue q
-             where q.account_id = $1 and q.dead_at is null and not q.certain
+             where q.account_id = $1 and q.dead_at is null and q.priority = 3
                and q.due_at > (select above from limiter) and q.due_at <= vobiz.now()
              order by q.due_at
-             limit greatest(coalesce((select slots from free), 0) - (select count(*) from certain), 0)
+             limit greatest(coalesce((select slots from free), 0) - (select count(*) from never_asked) - (select count(*) from by_secret) - (select count(*) from asked_before), 0)
              for update of q skip locked
            ), due as (
-             select * from certain union all select * from speculative
+             select * from never_asked union all select * from by_secret
+             union all select * from asked_before union all select * from speculative
            ), leased as (
              update vobiz.cdr_queue q set due_at = vobiz.now() + $5, lease_id = nextval('vobiz.lease_id')
              from due where q.call_id = due.call_id
@@ -120,7 +148,7 @@ pub async fn lease(
                  rate_share_at = least(a.rate_share_at, vobiz.now())
              from free r where a.account_id = $1 and exists (select from leased where not stored)
            )
-           select call_id, lease_id as "lease_id!", attempts, certain, error_class, failures,
+           select call_id, lease_id as "lease_id!", attempts, certain, priority as "priority!", error_class, failures,
                   case when first_not_yet_at is not null
                        then extract(epoch from vobiz.unpaused_age(account_id, greatest(first_not_yet_at, enqueued_at)))::float8 end as not_yet_for,
                   case when error_class = 'unavailable'
@@ -134,8 +162,10 @@ pub async fn lease(
         max_rps,
         interval(ahead) as _,
         interval(lease_for) as _,
-        scan_start,
+        scan_starts[0],
         replica.id,
+        scan_starts[1],
+        scan_starts[2],
     )
     .fetch_all(connection)
     .await?;
@@ -173,6 +203,7 @@ pub async fn lease(
             sip_call_id: row.sip_call_id,
             stored: row.stored,
             due_at: row.was_due_at,
+            priority: usize::try_from(row.priority).unwrap_or(CERTAIN_PRIORITIES),
             beside_reservation: row.beside_reservation,
         });
     }
@@ -190,7 +221,7 @@ pub async fn mend_due(
     let done = sqlx::query!(
         "update vobiz.cdr_queue q set due_at = vobiz.now()
          from (select call_id from vobiz.cdr_queue
-               where account_id = $1 and certain in (true, false) and dead_at is null and due_at > vobiz.now() + interval '16 minutes'
+               where account_id = $1 and priority in (0, 1, 2, 3) and dead_at is null and due_at > vobiz.now() + interval '16 minutes'
                  and due_at > vobiz.now() + case error_class when 'unavailable' then interval '16 minutes' when 'refused' then interval '41 minutes'
                                                              when 'unreadable' then interval '41 minutes' else interval '61 minutes' end
                order by call_id limit $2 for update skip locked) far

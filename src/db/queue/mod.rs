@@ -18,11 +18,12 @@ pub mod dead_letter;
 mod depth;
 pub mod enqueue;
 mod lease;
+pub mod nonce;
 pub mod other_accounts;
 mod outcome;
 mod store;
 
 pub use depth::{QueueDepth, any_due, depth, owed_elsewhere};
-pub use lease::{Lease, lease, mend_due};
+pub use lease::{CERTAIN_PRIORITIES, Lease, ScanStarts, lease, mend_due};
 pub use outcome::{Failed, Then};
 pub use store::{FetchOutcome, StoredOutcomes, StoredRows, owe_listed, store, store_listed};

@@ -71,6 +71,10 @@ pub(super) async fn postpone(connection: &mut PgConnection, failed: &[&Failed]) 
     let done = sqlx::query!(
         "update vobiz.cdr_queue q set
            due_at = vobiz.now() + f.wait,
+           -- Two accounts say that it is theirs: one does not have it, so the other is asked next.
+           account_id = case when f.class in ('not_yet', 'refused') then coalesce(q.other_account_id, q.account_id) else q.account_id end,
+           other_account_id = case when f.class in ('not_yet', 'refused') and q.other_account_id is not null then q.account_id
+                                   else q.other_account_id end,
            attempts = q.attempts + 1,
            failures = case when q.error_class = f.class then q.failures + 1 else 1 end,
            -- One that lies ahead was written under a clock that was.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::InstantRange;
+use super::{Closeness, InstantRange};
 use crate::vobiz::Numeric;
 
 /// What is compared; calls of either side inside of it are.
@@ -22,15 +22,6 @@ pub struct CompareScope {
     pub compared: Vec<&'static str>,
     /// They have a column of currencies.
     pub has_currency: bool,
-}
-
-/// How near two amounts must be to be the same: exactly, unless something is said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Closeness {
-    /// They are rounded to so many decimals first, a half away from zero.
-    pub decimals: Option<u8>,
-    /// Then they may be so far apart.
-    pub tolerance: Option<Numeric>,
 }
 
 /// How rows that do not name a call of ours are recognised.

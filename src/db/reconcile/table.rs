@@ -4,22 +4,8 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::InstantRange;
+use super::{COLUMNS, InstantRange};
 
-/// What a row of such a table can say, in the order in which its columns are named and read.
-pub const COLUMNS: [&str; 11] = [
-    "call_id",
-    "account_id",
-    "from",
-    "to",
-    "started_at",
-    "duration",
-    "billsec",
-    "cost",
-    "streaming_cost",
-    "total_cost",
-    "currency",
-];
 const STARTED_AT: usize = 4;
 
 /// Why a table cannot be read.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use vobiz_cdr::watch::metrics::{CALLBACK_RESULTS, FETCH_OUTCOMES, LIST_FLOWS};
+use vobiz_cdr::watch::metrics::{CALLBACK_RESULTS, CONNECTION_REASONS, FETCH_OUTCOMES, LIST_FLOWS};
 
 use crate::support::process::{program, run};
 
@@ -214,6 +214,7 @@ fn the_reference_has_every_metric_with_its_labels() {
     assert_eq!(said, metrics(), "docs/reference.md on the left, src/watch/metrics.rs on the right");
     for (metric, values) in [
         ("callbacks_total", &CALLBACK_RESULTS[..]),
+        ("connections_closed_total", &CONNECTION_REASONS[..]),
         ("fetch_total", &FETCH_OUTCOMES[..]),
         ("list_pages_total", &LIST_FLOWS[..]),
     ] {

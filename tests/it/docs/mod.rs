@@ -1,5 +1,6 @@
 //! What the pages point at is there: links and anchors, SQL names, files, functions, metrics, and the words that a person looks up.
 
+mod security;
 mod sql;
 
 use std::collections::BTreeSet;

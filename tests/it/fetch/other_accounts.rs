@@ -200,3 +200,26 @@ async fn a_lease_is_renewed_while_the_others_are_asked() {
     assert_eq!(world.vobiz.stats().fetches_of("nobodys"), 4, "nobody leased it meanwhile");
     world.end().await;
 }
+
+/// Callbacks that two accounts have proved: each is asked in turn, at once and not after a day.
+#[tokio::test]
+async fn a_call_that_two_accounts_have_proved_is_asked_of_both() {
+    for (first, second, owner) in [
+        (ACCOUNT, SECOND, SECOND),
+        (SECOND, ACCOUNT, SECOND),
+        (THIRD, ACCOUNT, THIRD),
+        (ACCOUNT, THIRD, ACCOUNT),
+    ] {
+        let (world, _) = three_accounts().await;
+        let call = world.vobiz.place_call(of(owner));
+        for account in [first, second] {
+            world.owe_with(&call.call_id, account, true, None).await;
+        }
+        world.drain().await;
+        world.database.shift_clock("10 seconds").await;
+        world.drain().await;
+        assert_eq!(world.text("select account_id from vobiz.cdr").await, owner, "{first}, {second}");
+        assert_eq!(world.status(&call.call_id).await, "∅", "the debt is paid");
+        world.end().await;
+    }
+}

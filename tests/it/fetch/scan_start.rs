@@ -69,3 +69,42 @@ async fn calls_are_fetched_although_those_that_were_put_off_too_far_cannot_be_ma
         world.end().await;
     }
 }
+
+/// Forged calls are certain by a secret that got about, or were asked for before and never appear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_calls_that_never_appear_does_not_delay_real_ones() {
+    for (by_secret, attempts) in [(true, 0), (false, 1)] {
+        let world = World::new().await;
+        world
+            .database
+            .run(&format!(
+                "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, by_secret, attempts, due_at)
+                 select 'forged-' || n, 'MA_TESTAB12', true, true, {by_secret}, {attempts}, vobiz.now() - interval '1 h' + n * interval '1 s'
+                 from generate_series(1, 3000) n"
+            ))
+            .await;
+        let stop = CancellationToken::new();
+        // The default rate.
+        let accounts = vec![paced(&world, 10.0)];
+        let worker = Fetcher::new(world.database.pool.clone(), accounts, fetch_settings(), Metrics::new());
+        let told = stop.clone();
+        let working = tokio::spawn(async move { worker.run(told).await });
+        let asked = async || {
+            let sum =
+                "select coalesce(sum(attempts), 0)::bigint from vobiz.cdr_queue where call_id like 'forged%'";
+            world.database.count(sum).await - 3000 * attempts
+        };
+        until("some forged ones were asked for", async || asked().await > 0).await;
+        let before = asked().await;
+        for _ in 0..20 {
+            world.owed_call().await;
+        }
+        until_is("the real ones are stored", 20, async || world.stored().await).await;
+        // What was leased before, and while the last real ones were on their way.
+        let meanwhile = asked().await - before;
+        assert!(meanwhile < 40, "{meanwhile} forged calls were asked for before 20 real ones were stored");
+        stop.cancel();
+        working.await.unwrap();
+        world.vobiz.stop().await;
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! Functions of more than a hundred lines are refused by clippy (`too_many_lines`), unless they `#[expect]` it with a reason.
 
+mod pinned;
 mod source;
 mod sql;
 mod sums;

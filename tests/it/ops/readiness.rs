@@ -1,19 +1,22 @@
 //! Whether callbacks can be taken: what ends readiness, and what does not.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tower::ServiceExt as _;
 use vobiz_cdr::ops::{Ops, OpsSettings, PORT, Phase, router};
-use vobiz_cdr::serve::port::{Limits, listen};
+use vobiz_cdr::serve::port::{Limits, PUBLIC, listen};
 use vobiz_cdr::watch::metrics::Metrics;
 
 use super::{call, service, vobiz};
 use crate::support::chaos_proxy::ChaosProxy;
 use crate::support::database::{ACCOUNT, Database};
 use crate::support::endpoint::Callback;
+use crate::support::port::Busy;
 use crate::support::running::page;
-use crate::support::wait::{until, until_is, until_some};
+use crate::support::wait::{LIMIT, until, until_is, until_some};
 use crate::support::world::{TOKEN, account, credentials, options, pool};
 
 /// Both ways in which a Postgres can be gone.
@@ -192,19 +195,25 @@ async fn a_port_that_is_full_is_not_ready_and_calls_a_person() {
     tokio::spawn(axum::serve(private, router(ops.clone())).into_future());
     let stop = tokio_util::sync::CancellationToken::new();
     tokio::spawn(ops.clone().run(database.pool.clone(), stop.clone()));
-    let limits = Limits { headers_within: Duration::from_secs(60), connections: 2 };
+    // Requests that are at work for ever: what keeps a port waiting gives way.
+    let limits = Limits { request_within: LIMIT, connections: 2, ..PUBLIC };
+    let busy = Busy::default();
     let heartbeat = metrics.heartbeats.start(PORT, Duration::from_millis(300));
-    tokio::spawn(listen(public, axum::Router::new(), limits, metrics.clone(), heartbeat, stop.clone()));
+    tokio::spawn(listen(public, busy.router(), limits, metrics.clone(), heartbeat, stop.clone()));
     ops.enter(Phase::Running);
     until_is("it is ready", 200, async || page(address, "/readyz").await.0).await;
     let mut holding = Vec::new();
-    for _ in 0..3 {
-        holding.push(tokio::net::TcpStream::connect(endpoint).await.unwrap());
+    for n in 1..=3 {
+        let mut stream = tokio::net::TcpStream::connect(endpoint).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        holding.push(stream);
+        // Else the next one takes its place.
+        until_is("it is at work", n.min(2), async || busy.began.load(Ordering::Relaxed)).await;
     }
     until_is("it is not ready", 503, async || page(address, "/readyz").await.0).await;
     let (code, text) = page(address, "/status").await;
     assert!(code == 503 && text.contains("the public port takes no connections"), "{text}");
-    drop(holding);
+    busy.end.cancel();
     until_is("it is ready again", 200, async || page(address, "/readyz").await.0).await;
     stop.cancel();
 }

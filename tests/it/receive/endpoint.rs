@@ -70,7 +70,7 @@ async fn a_body_has_256_kib_at_most() {
     let answer = port.ask(&format!("{head}{}", chunk.repeat(5))).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert_eq!(database.count("select count(*) from vobiz.callback").await, 1);
-    assert_eq!(database.count("select length(body)::bigint from vobiz.callback").await, 256 * 1024);
+    assert_eq!(database.count("select length(body)::bigint from vobiz.callback").await, 16 * 1024);
     database.every_certain_call_is_somewhere().await;
 }
 

@@ -6,6 +6,8 @@ mod group_commit;
 mod outage;
 mod owed;
 mod proof;
+mod replay;
+mod strangers;
 
 use serde_json::Value;
 

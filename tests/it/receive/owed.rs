@@ -314,3 +314,54 @@ async fn new_speculative_calls_are_capped_and_certain_ones_are_not() {
     assert_eq!(database.queue().await[3], format!("d {ACCOUNT} certain proven"));
     database.every_certain_call_is_somewhere().await;
 }
+
+/// Whoever has learnt the secret can make up any number of certain calls: those that a signature proves are not counted.
+#[tokio::test]
+async fn certain_calls_by_a_secret_are_capped_and_what_is_beyond_is_speculative() {
+    for signed_first in [false, true] {
+        let database = Database::new().await;
+        let setup = Setup {
+            accounts: vec![ACCOUNT, OTHER],
+            max_speculative_per_minute: 4,
+            max_by_secret_per_minute: 3,
+            ..Setup::default()
+        };
+        let endpoint = setup.open(&database.pool);
+        let says = |call_id: &str, account: &str| {
+            Callback::post(format!("Event=Hangup&CallUUID={call_id}&ParentAuthID={account}"))
+        };
+        if signed_first {
+            assert_eq!(endpoint.status(says("signed", ACCOUNT).by_v3(TOKEN)).await, 200);
+        }
+        // Repeats of one call count once.
+        for _ in 0..10 {
+            assert_eq!(endpoint.status(says("forged-0", ACCOUNT).by_secret()).await, 200);
+        }
+        for n in 1..10 {
+            assert_eq!(endpoint.status(says(&format!("forged-{n}"), ACCOUNT).by_secret()).await, 200);
+        }
+        if !signed_first {
+            assert_eq!(endpoint.status(says("signed", ACCOUNT).by_v3(TOKEN)).await, 200);
+        }
+        assert_eq!(endpoint.status(says("another", OTHER).by_secret()).await, 200);
+        let queue = "select string_agg(concat_ws(' ', call_id, certain, by_secret), ', ' order by call_id) from vobiz.cdr_queue";
+        assert_eq!(
+            database.text(queue).await,
+            "another t t, forged-0 t t, forged-1 t t, forged-2 t t, forged-3 f f, forged-4 f f, forged-5 f f, forged-6 f f, signed t f"
+        );
+        let notes = "select string_agg(distinct note, ', ' order by note) from vobiz.callback";
+        assert_eq!(
+            database.text(notes).await,
+            "over the cap on certain calls by a secret: speculative, over the cap on speculative calls: left to the sweep"
+        );
+        let metrics = endpoint.metrics.text();
+        assert!(metrics.contains("vobiz_cdr_callbacks_over_cap_total 7"), "{metrics}");
+        assert_eq!(endpoint.metrics.arrivals.counts().by_kind["over_cap"], 7);
+        // Proof comes after all.
+        assert_eq!(endpoint.status(says("forged-9", ACCOUNT).by_v3(TOKEN)).await, 200);
+        let proven =
+            "select (certain and not by_secret)::text from vobiz.cdr_queue where call_id = 'forged-9'";
+        assert_eq!(database.text(proven).await, "true");
+        database.every_certain_call_is_somewhere().await;
+    }
+}

@@ -87,6 +87,8 @@ async fn every_url_vector_is_accepted() {
                 .header(&format!("X-Vobiz-Signature-{proof}"), signature)
                 .header(&nonce, text(vector, "nonce"));
             assert_eq!(endpoint.status(callback).await, 200, "{name} {proof}");
+            // The vectors have few nonces among them.
+            database.run("truncate vobiz.callback_nonce").await;
             let account = if key.starts_with("ma") { "MA_MAIN" } else { "SA_ONE" };
             expected.push(format!("Hangup {name} {account} {proof} owed"));
         }
@@ -292,7 +294,7 @@ async fn the_policy_decides_what_an_unproven_callback_is_worth() {
     for (policy, unproven, signed) in [
         (SignaturePolicy::Required, None, "v3"),
         (SignaturePolicy::Optional, Some("speculative"), "v3"),
-        (SignaturePolicy::Off, Some("speculative"), "none"),
+        (SignaturePolicy::Off, Some("speculative"), "v3"),
     ] {
         let database = Database::new().await;
         let endpoint = Setup { policy, ..Setup::default() }.open(&database.pool);
@@ -350,8 +352,8 @@ async fn a_refused_callback_says_in_the_log_why() {
         notes,
         [
             "no signature and no secret path",
-            "the secret in the path is not ours",
-            "no signature matches: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
+            "the secret in the path is not ours, or another account's than the callback is of",
+            "no signature matches, or none of the account that it names: check CDR_CALLBACK_URL and VOBIZ_AUTH_TOKEN",
         ]
     );
     assert_eq!(database.queue().await, [""; 0]);

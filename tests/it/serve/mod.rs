@@ -6,6 +6,7 @@ mod port;
 mod presence;
 mod rotation;
 mod start;
+mod strangers;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

@@ -1,16 +1,17 @@
 //! The public port: a slow client is alone in its slowness.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use vobiz_cdr::serve::port::Limits;
+use tokio::net::{TcpSocket, TcpStream};
+use vobiz_cdr::serve::port::{Limits, PUBLIC};
 
 use crate::ops::{service, vobiz};
 use crate::support::database::{ACCOUNT, Database};
-use crate::support::endpoint::{PATH, SECRET, Setup};
-use crate::support::port::{Port, answer, hangup, rest};
-use crate::support::wait::{in_the_end, until};
+use crate::support::endpoint::{OpenEndpoint, PATH, SECRET, Setup};
+use crate::support::port::{Busy, Port, answer, hangup, rest};
+use crate::support::wait::{LIMIT, in_the_end, until, until_is};
 use crate::support::world::options;
 
 #[tokio::test]
@@ -79,7 +80,7 @@ async fn a_stop_lets_the_callbacks_in_hand_end() {
 }
 
 /// Limits that a test can wait for.
-const TIGHT: Limits = Limits { headers_within: Duration::from_secs(1), connections: 4 };
+const TIGHT: Limits = Limits { headers_within: Duration::from_secs(1), connections: 4, ..PUBLIC };
 
 #[tokio::test]
 async fn slow_headers_and_idle_connections_are_given_up() {
@@ -112,23 +113,183 @@ async fn slow_headers_and_idle_connections_are_given_up() {
 }
 
 #[tokio::test]
-async fn a_full_port_takes_the_next_one_when_another_has_ended() {
+async fn a_full_port_takes_the_next_one_in_the_place_of_who_keeps_it_waiting_for_longest() {
     let database = Database::new().await;
-    let port = Port::open_with(Setup::default().open(&database.pool), TIGHT).await;
-    // Four that stay: half a head each.
-    let began = Instant::now();
+    let limits = Limits { headers_within: LIMIT, ..TIGHT };
+    let port = Port::open_with(Setup::default().open(&database.pool), limits).await;
+    // Half a head; a body that does not come; and nothing at all.
     let mut holding = Vec::new();
-    for _ in 0..4 {
+    for said in [&b"GET /"[..], &hangup("half", "").as_bytes()[..100], b"GET /", b""] {
         let mut stream = port.connect().await;
-        stream.write_all(b"GET /").await.unwrap();
+        stream.write_all(said).await.unwrap();
         holding.push(stream);
     }
-    let answered = port.ask(&hangup("waited", "Connection: close\r\n")).await;
-    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
-    let waited = began.elapsed();
-    assert!(waited >= TIGHT.headers_within, "none of the four had lost its place: {waited:?}");
+    for n in 0..3 {
+        let answered = port.ask(&hangup(&format!("c{n}"), "")).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+        assert!(answered.contains("connection: close\r\n"), "a crowded port keeps nobody: {answered}");
+    }
+    assert_eq!(rest(&mut holding[0]).await, "", "the first gave way");
     drop(holding);
     database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn a_full_port_where_all_are_at_work_lets_the_next_one_wait() {
+    let database = Database::new().await;
+    let limits = Limits { headers_within: LIMIT, ..TIGHT };
+    let port = Port::open_with(Setup::default().open(&database.pool), limits).await;
+    let lock = database.lock_log().await;
+    let mut working = Vec::new();
+    for n in 0..4 {
+        let mut stream = port.connect().await;
+        stream.write_all(hangup(&format!("w{n}"), "").as_bytes()).await.unwrap();
+        working.push(stream);
+    }
+    database.writer_waits().await;
+    let mut next = port.connect().await;
+    next.write_all(hangup("next", "").as_bytes()).await.unwrap();
+    lock.rollback().await.unwrap();
+    for stream in working.iter_mut().chain([&mut next]) {
+        let answered = answer(stream).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+    assert_eq!(database.queue().await.len(), 5);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_than_its_share_at_work() {
+    let database = Database::new().await;
+    let endpoint = Setup::default().open(&database.pool);
+    for (per_address, turned_away) in [(Some(2), true), (None, false)] {
+        let busy = Busy::default();
+        let endpoint = OpenEndpoint { router: busy.router(), ..endpoint.clone() };
+        let port = Port::open_with(endpoint, Limits { per_address, request_within: LIMIT, ..PUBLIC }).await;
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let (mut open, mut began) = (Vec::new(), 0);
+        let mut at_work = async |mut stream: TcpStream| {
+            stream.write_all(request).await.unwrap();
+            began += 1;
+            until_is("it is at work", began, async || busy.began.load(Ordering::Relaxed)).await;
+            open.push(stream);
+        };
+        at_work(port.connect().await).await;
+        at_work(port.connect().await).await;
+        if turned_away {
+            assert_eq!(rest(&mut port.connect().await).await, "", "its address has its share");
+        } else {
+            at_work(port.connect().await).await;
+        }
+        let elsewhere = TcpSocket::new_v4().unwrap();
+        elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        at_work(elsewhere.connect(port.address).await.unwrap()).await;
+        busy.end.cancel();
+        for stream in &mut open {
+            assert!(answer(stream).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_given_up() {
+    let database = Database::new().await;
+    let endpoint = Setup::default().open(&database.pool);
+    // Answers that fit in no buffer of the kernel, and requests one after the other whose small answers fill them.
+    let long = axum::Router::new().route("/long", axum::routing::get(|| async { vec![b'x'; 16 << 20] }));
+    for (router, request) in [
+        (long, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (endpoint.router.clone(), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ] {
+        let endpoint = OpenEndpoint { router, ..endpoint.clone() };
+        let limits = Limits { write_within: Duration::from_millis(200), headers_within: LIMIT, ..PUBLIC };
+        let port = Port::open_with(endpoint, limits).await;
+        let mut stream = port.connect().await;
+        let requests = request.repeat(1000);
+        in_the_end("the connection ends", async {
+            while stream.write_all(requests.as_bytes()).await.is_ok() {}
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_is_answered() {
+    let database = Database::new().await;
+    let port = Port::open(Setup::default().open(&database.pool)).await;
+    let lock = database.lock_log().await;
+    let mut half_closed = Vec::new();
+    for request in
+        [hangup("a", ""), format!("GET {PATH}/{SECRET}?Event=Hangup&CallUUID=b HTTP/1.1\r\nHost: x\r\n\r\n")]
+    {
+        let mut stream = port.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        half_closed.push(stream);
+    }
+    database.writer_waits().await;
+    lock.rollback().await.unwrap();
+    for stream in &mut half_closed {
+        let answered = rest(stream).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+    assert_eq!(database.queue().await.len(), 2);
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_answered_before_it_is_read() {
+    let database = Database::new().await;
+    let port = Port::open(Setup::default().open(&database.pool)).await;
+    let head = |path: &str, more: &str, length: usize| {
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {length}\r\n\r\n")
+    };
+    let by_secret = format!("{PATH}/{SECRET}");
+    // The sample of refused callbacks has its fill first: what is kept of them is read.
+    for _ in 0..20 {
+        assert!(port.ask(&(head(PATH, "Connection: close\r\n", 1) + "x")).await.starts_with("HTTP/1.1 403"));
+    }
+    let signed = format!("X-Vobiz-Signature: {}\r\n", "0".repeat(64));
+    let voice = format!("X-Vobiz-Signature: {}\r\n", "AAAA");
+    for (request, status) in [
+        (head(&by_secret, "", 256 * 1024 + 1), 413),
+        (head(PATH, "Expect: 100-continue\r\n", 1 << 30), 413),
+        (head(PATH, "", 256 * 1024), 403),
+        (head(PATH, "Expect: 100-continue\r\n", 700), 403),
+        (head(&format!("{PATH}/wrong"), "", 700), 403),
+        (head(PATH, &voice, 700), 403),
+        (head(PATH, &signed, 16 * 1024 + 1), 403),
+        (head(PATH, &signed.repeat(2), 700), 403),
+        (format!("GET {PATH}?{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(17_000)), 431),
+    ] {
+        let mut stream = port.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answered = answer(&mut stream).await;
+        assert!(answered.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answered}");
+    }
+    // One that is still sending hears it as well, instead of a connection that breaks off.
+    for (path, length, status) in [(by_secret.as_str(), 512 * 1024, 413), (PATH, 200 * 1024, 403)] {
+        let answered = port.ask(&(head(path, "", length) + &"x".repeat(length))).await;
+        assert!(answered.starts_with(&format!("HTTP/1.1 {status} ")), "{answered}");
+    }
+    database.every_certain_call_is_somewhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_hold_the_ops_port_keep_nobody_out() {
+    let database = Database::new().await;
+    let vobiz = vobiz(options()).await;
+    let running = service(&vobiz, &database.url).await;
+    let mut strangers = Vec::new();
+    for n in 0..160 {
+        let mut stream = TcpStream::connect(running.ops).await.unwrap();
+        stream.write_all([&b""[..], b"GET /metrics HTTP/1.1\r\nHo"][n % 2]).await.unwrap();
+        strangers.push(stream);
+    }
+    for page in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(running.page(page).await.0, 200, "{page}");
+    }
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use vobiz_cdr::db::account::Replica;
 use vobiz_cdr::db::cdr::{self, Incoming, Origin, Upserted};
 use vobiz_cdr::db::queue::enqueue::{self, CallbackEntry, CallbackOutcome, Committed, Owed};
-use vobiz_cdr::db::queue::{self, Failed, FetchOutcome, Lease, StoredOutcomes, Then, dead_letter};
+use vobiz_cdr::db::queue::{
+    self, Failed, FetchOutcome, Lease, ScanStarts, StoredOutcomes, Then, dead_letter,
+};
 use vobiz_cdr::retry::ErrorClass;
 use vobiz_cdr::vobiz::{AccountId, CallId, Cdr, HomeCountry, Proof, Single, decode_single};
 
@@ -49,6 +51,7 @@ pub(crate) fn announced(call: &str, certain: bool) -> (CallbackEntry, Owed) {
         call_id: Some(call_id(call)),
         account_id: Some(account()),
         proof: if certain { Proof::V3 } else { Proof::None },
+        nonces: vec![],
         outcome: CallbackOutcome::Owed,
         note: None,
         remote_address: None,
@@ -59,7 +62,10 @@ pub(crate) fn announced(call: &str, certain: bool) -> (CallbackEntry, Owed) {
         call_id: call_id(call),
         account_id: account(),
         account_proven: certain,
+        other_account: None,
         certain,
+        by_secret: false,
+        hurries: false,
         sip_call_id: None,
     };
     (entry, owed)
@@ -79,7 +85,7 @@ pub(crate) async fn announce(
 /// Leases up to `most` calls of [`ACCOUNT`] with a rate limit that is never felt.
 pub(crate) async fn try_lease(connection: &mut PgConnection, most: u32) -> Result<Vec<Lease>, sqlx::Error> {
     let ahead = Duration::from_secs(1);
-    queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, LEASE, None)
+    queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, LEASE, ScanStarts::default())
         .await
         .map(|(leases, _)| leases)
 }

@@ -42,7 +42,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) tokens: Vec<(&'a str, &'a str)>,
     pub(crate) urls: Vec<&'a str>,
     pub(crate) secrets: Vec<&'a str>,
+    pub(crate) account_secrets: Vec<(&'a str, &'a str)>,
     pub(crate) max_speculative_per_minute: u32,
+    pub(crate) max_by_secret_per_minute: u32,
     pub(crate) commit_timeout: Duration,
 }
 
@@ -54,7 +56,9 @@ impl Default for Setup<'_> {
             tokens: vec![(ACCOUNT, TOKEN)],
             urls: vec![URL],
             secrets: vec![SECRET],
+            account_secrets: vec![],
             max_speculative_per_minute: 600,
+            max_by_secret_per_minute: 600,
             commit_timeout: COMMIT_WITHIN,
         }
     }
@@ -69,20 +73,24 @@ impl Setup<'_> {
             GroupCommitSettings {
                 first_fetch_delay: Duration::from_secs(4),
                 max_speculative_per_minute: self.max_speculative_per_minute,
+                max_by_secret_per_minute: self.max_by_secret_per_minute,
                 commit_timeout: self.commit_timeout,
             },
             &metrics,
         );
         tokio::spawn(writer);
         let urls: Vec<String> = self.urls.iter().map(ToString::to_string).collect();
-        let tokens: Vec<(AccountId, SecretString)> =
-            self.tokens.iter().map(|(id, token)| (AccountId::new(id).unwrap(), (*token).into())).collect();
+        let of_accounts = |pairs: &[(&str, &str)]| -> Vec<(AccountId, SecretString)> {
+            pairs.iter().map(|(id, secret)| (AccountId::new(id).unwrap(), (*secret).into())).collect()
+        };
+        let tokens = of_accounts(&self.tokens);
         let secrets: Vec<SecretString> = self.secrets.iter().map(|secret| (*secret).into()).collect();
         let settings = EndpointSettings {
             policy: self.policy,
             accounts: self.accounts.iter().map(|id| AccountId::new(id).unwrap()).collect(),
             urls: urls.clone(),
-            verifier: Verifier::new(&urls, &tokens, &secrets),
+            verifier: Verifier::new(&urls, &tokens, &secrets)
+                .with_account_secrets(&of_accounts(&self.account_secrets)),
         };
         OpenEndpoint { router: router(Endpoint::new(settings, group_commit, metrics.clone())), metrics }
     }

@@ -1,6 +1,8 @@
 //! An endpoint behind a real port, and bytes to send it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,6 +49,23 @@ impl Port {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         rest(&mut stream).await
+    }
+}
+
+/// Handlers that are at work until they are told to end.
+#[derive(Default, Clone)]
+pub(crate) struct Busy {
+    pub(crate) began: Arc<AtomicUsize>,
+    pub(crate) end: CancellationToken,
+}
+
+impl Busy {
+    pub(crate) fn router(&self) -> axum::Router {
+        let busy = self.clone();
+        axum::Router::new().fallback(move || {
+            busy.began.fetch_add(1, Ordering::Relaxed);
+            busy.end.clone().cancelled_owned()
+        })
     }
 }
 

@@ -122,6 +122,7 @@ impl World {
             call_id: Some(call_id.clone()),
             account_id: Some(account_id.clone()),
             proof: if certain { Proof::V3 } else { Proof::None },
+            nonces: vec![],
             outcome: CallbackOutcome::Owed,
             note: None,
             remote_address: None,
@@ -132,7 +133,10 @@ impl World {
             call_id,
             account_id,
             account_proven: certain,
+            other_account: None,
             certain,
+            by_secret: false,
+            hurries: false,
             sip_call_id: sip_call_id.map(str::to_owned),
         };
         timed!(&self.database.pool, Duration::from_secs(5), |connection| enqueue::commit(
@@ -214,7 +218,11 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         parts: Part::ALL.to_vec(),
         accounts: accounts
             .iter()
-            .map(|(id, token)| AccountConfig { credentials: credentials(id, &[token]), max_rps })
+            .map(|(id, token)| AccountConfig {
+                credentials: credentials(id, &[token]),
+                max_rps,
+                callback_secrets: vec![],
+            })
             .collect(),
         api_url: Url::parse(api).unwrap(),
         proxy: None,
@@ -225,6 +233,8 @@ pub(crate) fn serve_config(api: &str, accounts: &[(&str, &str)], max_rps: f64) -
         sweep_interval: Duration::from_secs(3600),
         concurrency: 16,
         max_speculative_per_minute: 600,
+        max_by_secret_per_minute: 600,
+        connections_per_address: Some(256),
         // As long as a busy machine needs; not longer, because what a test cuts off falls due again 15 s after it.
         request_timeout: Duration::from_secs(30),
         billing_zone: None,

@@ -75,7 +75,7 @@ async fn fetches_and_lists_share_one_rate_limit_over_all_windows() {
                     max_rps,
                     AHEAD,
                     LEASE,
-                    None,
+                    [None; 3],
                 )
                 .await;
                 let (leases, slots) = result.unwrap();

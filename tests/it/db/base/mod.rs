@@ -3,6 +3,7 @@
 mod fault;
 mod migration;
 mod partition;
+mod reader_locks;
 mod rights;
 pub(crate) mod role;
 mod schema;

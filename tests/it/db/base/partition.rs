@@ -12,7 +12,7 @@ fn expected_partitions(now: DateTime<Utc>) -> Vec<String> {
     let months = |table: &'static str| {
         (0..5).map(move |n| format!("{table}_{}", (first + Months::new(n)).format("%Y_%m")))
     };
-    months("callback").chain(months("cdr_revision")).collect()
+    months("callback").chain(months("callback_nonce")).chain(months("cdr_revision")).collect()
 }
 
 async fn partitions(db: &Database) -> Vec<String> {
@@ -29,10 +29,10 @@ async fn partitions_are_made_ahead_of_the_clock() {
     assert_eq!(partitions(&db).await, made);
     assert_eq!(partition::ensure(&mut *db.connection().await).await.unwrap(), 0, "again is nothing");
 
-    // The last second of a year, more than a year from now: ten new ones, two of them in the next year.
+    // The last second of a year, more than a year from now: fifteen new ones, three of them in the next year.
     let last = format!("{}-12-31T23:59:59Z", now.year() + 2).parse().unwrap();
     db.stop_clock(last).await;
-    assert_eq!(partition::ensure(&mut *db.connection().await).await.unwrap(), 10);
+    assert_eq!(partition::ensure(&mut *db.connection().await).await.unwrap(), 15);
     let mut all = [made, expected_partitions(last)].concat();
     all.sort();
     assert_eq!(partitions(&db).await, all);

@@ -49,6 +49,44 @@ async fn a_reservation_keeps_calls_from_leasing_and_that_of_a_dead_replica_runs_
     assert_eq!(ended().await, "-");
 }
 
+/// What the index and the table gave to read so far.
+async fn read(connection: &mut sqlx::PgConnection) -> i64 {
+    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
+    sqlx::query_scalar(
+        "select (idx_tup_read + (select seq_tup_read from pg_stat_user_tables where relname = 'cdr_queue'))::bigint
+         from pg_stat_user_indexes where indexrelname = 'cdr_queue_due'",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_costs_the_same_however_many_calls_of_each_priority_wait() {
+    for due in ["- interval '1 day'", "+ interval '1 day'"] {
+        let db = Database::new().await;
+        db.run(&format!(
+            "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, by_secret, attempts, due_at)
+             select 'call-' || n, case n % 10 when 0 then 'MA_OTHER001' else 'MA_TESTAB12' end, true, n % 4 > 0, n % 4 > 1, n % 2,
+                    vobiz.now() {due} + n * interval '10 ms'
+             from generate_series(1, 100000) n"
+        ))
+        .await;
+        db.run("analyze vobiz.cdr_queue").await;
+        db.owe(&["fresh"], true).await;
+        let mut connection = db.connection().await;
+        let before = read(&mut connection).await;
+        let leases = try_lease(&mut connection, 9).await.unwrap();
+        let after = read(&mut connection).await;
+        assert!(leases.iter().any(|lease| lease.call_id().as_str() == "fresh"), "{due}");
+        assert!(after - before < 60, "{} entries were read for one lease, due {due}", after - before);
+        let counted = backlog::snapshot(&mut connection, &id(), 10.0).await.unwrap().unwrap();
+        assert_eq!(counted.is_backlog(), due.starts_with('-'));
+        let counting = read(&mut connection).await - after;
+        assert!(counting < 200, "{counting} entries were read to see a backlog, due {due}");
+    }
+}
+
 #[tokio::test]
 async fn a_holder_that_was_only_slow_reserves_nothing_more() {
     // Its lease ran out, or its session was ended under it.
@@ -104,16 +142,6 @@ async fn a_lease_costs_the_same_however_many_calls_are_reserved() {
     db.reserve(due_to, Duration::from_secs(60)).await;
     db.owe(&["fresh"], true).await;
     let mut connection = db.connection().await;
-    let read = async |connection: &mut sqlx::PgConnection| -> i64 {
-        sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
-        sqlx::query_scalar(
-            "select (idx_tup_read + (select seq_tup_read from pg_stat_user_tables where relname = 'cdr_queue'))::bigint
-             from pg_stat_user_indexes where indexrelname = 'cdr_queue_due'",
-        )
-        .fetch_one(connection)
-        .await
-        .unwrap()
-    };
     let before = read(&mut connection).await;
     assert_eq!(try_lease(&mut connection, 9).await.unwrap().len(), 1);
     let after = read(&mut connection).await;

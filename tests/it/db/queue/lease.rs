@@ -54,6 +54,36 @@ async fn certain_calls_go_before_speculative_ones() {
     assert_eq!(leased.len(), 3, "and what is left goes to the others");
 }
 
+/// Calls that never appear come back and back: however many they are, and however long they have been due, one that is new is asked for
+/// first, and one that a signature proved before one that a secret did.
+#[tokio::test]
+async fn what_was_never_asked_for_goes_before_what_is_asked_for_again() {
+    let db = Database::new().await;
+    db.owe(&["new-1", "new-2"], true).await;
+    db.run(
+        "insert into vobiz.cdr_queue (call_id, account_id, account_proven, certain, by_secret, attempts, due_at)
+         select kind || n, 'MA_TESTAB12', true, certain, by_secret, attempts, vobiz.now() - make_interval(hours => ago) + n * interval '1 s'
+         from (values ('again-', true, false, 1, 3), ('by-secret-', true, true, 0, 2), ('by-secret-again-', true, true, 4, 4),
+                      ('guess-', false, false, 0, 5)) as k (kind, certain, by_secret, attempts, ago)
+         cross join generate_series(1, 3) n",
+    )
+    .await;
+    let mut order: Vec<String> = Vec::new();
+    for most in [1, 3, 4, 9] {
+        let mut leased: Vec<String> = db
+            .lease(most)
+            .await
+            .iter()
+            .map(|lease| format!("{} {}", lease.priority, lease.call_id()))
+            .collect();
+        leased.sort();
+        order.extend(leased);
+    }
+    let priorities: Vec<&str> = order.iter().map(|call| &call[..1]).collect();
+    assert_eq!(priorities.concat(), "00111222222333", "{order:?}");
+    assert!(order[..2].iter().all(|call| call.contains("new")), "{order:?}");
+}
+
 #[tokio::test]
 async fn leasers_at_the_same_time_never_share_a_call() {
     let db = Database::new().await;
@@ -124,7 +154,7 @@ async fn an_account_without_slots_leases_nothing() {
     db.run("update vobiz.account set next_slot = vobiz.now() + interval '900 milliseconds'").await;
     let ahead = Duration::from_millis(250);
     let (leases, _) =
-        queue::lease(&mut *db.connection().await, (&account(), &replica()), 9, 1e6, ahead, LEASE, None)
+        queue::lease(&mut *db.connection().await, (&account(), &replica()), 9, 1e6, ahead, LEASE, [None; 3])
             .await
             .unwrap();
     assert!(leases.is_empty());
@@ -189,7 +219,7 @@ async fn a_lease_from_a_scan_start_leaves_what_fell_due_before_it() {
         .unwrap();
     }
     let (now, ahead) = (db.now().await, Duration::from_secs(1));
-    let scan_start = Some(now - TimeDelta::seconds(30));
+    let scan_start = [Some(now - TimeDelta::seconds(30)), None, None];
     let mut connection = db.connection().await;
     let (leases, _) =
         queue::lease(&mut connection, (&account(), &replica()), 9, 1e6, ahead, LEASE, scan_start)
@@ -204,7 +234,9 @@ async fn a_lease_from_a_scan_start_leaves_what_fell_due_before_it() {
     let late = (now - leases[1].due_at).num_seconds();
     assert_eq!(late, 10, "it says how many seconds ago it had fallen due");
     let (leases, _) =
-        queue::lease(&mut connection, (&account(), &replica()), 9, 1e6, ahead, LEASE, None).await.unwrap();
+        queue::lease(&mut connection, (&account(), &replica()), 9, 1e6, ahead, LEASE, [None; 3])
+            .await
+            .unwrap();
     assert_eq!(leases.len(), 1, "a search from the beginning finds it");
 }
 
@@ -215,10 +247,17 @@ async fn a_stored_call_is_leased_as_stored_and_takes_no_slot() {
     let now = db.now().await;
     db.upsert(&[&plain("stored", now)]).await;
     let ahead = Duration::from_millis(250);
-    let (leases, slots) =
-        queue::lease(&mut *db.connection().await, (&account(), &replica()), 10, 100.0, ahead, LEASE, None)
-            .await
-            .unwrap();
+    let (leases, slots) = queue::lease(
+        &mut *db.connection().await,
+        (&account(), &replica()),
+        10,
+        100.0,
+        ahead,
+        LEASE,
+        [None; 3],
+    )
+    .await
+    .unwrap();
     let told: BTreeSet<_> = leases.iter().map(|lease| (lease.call_id().as_str(), lease.stored)).collect();
     assert_eq!(told, BTreeSet::from([("owed", false), ("stored", true)]));
     assert_eq!(slots.count, 1);

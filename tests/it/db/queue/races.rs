@@ -206,7 +206,7 @@ impl Walker<'_> {
         let length = Duration::from_millis(self.random.random_range(0..40));
         let ahead = Duration::from_secs(1);
         let (leases, _) =
-            queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, length, None).await?;
+            queue::lease(connection, (&account(), &replica()), most, 1e6, ahead, length, [None; 3]).await?;
         // Vobiz takes its time; another walker may lease the same calls meanwhile.
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..30))).await;
         let now = Clock::read(connection).await?.now();

@@ -1,0 +1,3 @@
+//! What the readers of lists need of the room `db`.
+
+pub mod reconcile;
