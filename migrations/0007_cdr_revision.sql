@@ -20,7 +20,7 @@ create table vobiz.cdr_revision (
   -- A row of a list that lacks the key does not move the day.
   day_from       text        check (day_from in ('start_time', 'end_time', 'created_at', 'none')),
   overrules      boolean     not null default false,
-  precedence     text        collate "C" not null,
+  precedence     text        collate "C" not null default '',
   primary key (call_id, revision, fetched_at)
 ) partition by range (fetched_at);
 

@@ -106,6 +106,14 @@ async fn on_database(args: &VerifyArgs, connection: &mut PgConnection) -> anyhow
         }
     }
     let found = found?;
+    let differ = !(found.verified.differences.is_empty() && found.days.is_empty());
+    if differ && !found.repaired && proof::may_note(connection).await? {
+        // As the service would: the bill goes no further than that.
+        let mut transaction = connection.begin().await?;
+        reconcile::read_at_length(&mut transaction).await?;
+        proof::prove(&mut transaction, scope).await?;
+        transaction.commit().await?;
+    }
     let VerifyFound { verified, days, settled, repaired, money } = found;
     let equal = verified.differences.is_empty() && days.is_empty();
     show(args, &verified, &days, &settled, (repaired, money, reopened.days));

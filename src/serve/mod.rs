@@ -119,14 +119,9 @@ impl Service {
             Ok((home, accounts))
         };
         let (home, accounts) = setup::naming_blockers(&pool, &opened, Box::pin(prepared)).await?;
-        let public = if config.parts.contains(&Part::Receive) {
-            Some(
-                port::bind(config.listen)
-                    .with_context(|| format!("CDR_LISTEN: {} cannot be listened on", config.listen))?,
-            )
-        } else {
-            None
-        };
+        let words = || format!("CDR_LISTEN: {} cannot be listened on", config.listen);
+        let receives = config.parts.contains(&Part::Receive);
+        let public = receives.then(|| port::bind(config.listen).with_context(words)).transpose()?;
         Ok(Self { public, ops, ops_port, url: url.to_owned(), pool, config, home, accounts, metrics })
     }
 

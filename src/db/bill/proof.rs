@@ -47,6 +47,16 @@ pub async fn lock_soon(connection: &mut PgConnection) -> Result<bool, sqlx::Erro
     Ok(brief.end(connection, locked).await?.is_some())
 }
 
+/// Whether this session may note what it finds.
+pub async fn may_note(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select not current_setting('transaction_read_only')::bool and has_table_privilege('vobiz.wrong_sum', 'insert, update, delete')
+                  and has_table_privilege('vobiz.work_lease', 'update') as "may!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Adds up the calls of a scope and notes what the sums say otherwise, in the caller's transaction.
 pub async fn prove(
     connection: &mut PgConnection,

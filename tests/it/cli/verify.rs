@@ -41,6 +41,9 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
     let json: Value = serde_json::from_str(&wrong.stdout).unwrap();
     assert_eq!((&json["equal"], &json["repaired"]), (&false.into(), &false.into()));
     assert_eq!(json["settled"]["money_not_compared"], 0);
+    // The bill goes no further, whoever found it.
+    let noted = "select concat_ws(' ', account_id, day, sums) from vobiz.wrong_sum order by account_id, day";
+    assert_eq!(db.texts(noted).await, ["MA_A 2026-03-01 3", "MA_B 2026-05-01 1"]);
     let found = json["differences"].as_array().unwrap();
     let seen: Vec<_> = found
         .iter()
@@ -77,6 +80,7 @@ async fn verify_finds_what_was_tampered_with_and_repairs_it() {
         repaired.stderr
     );
     assert_eq!((drift(&db).await, verify(&db, &[]).status.code()), (0, Some(0)));
+    assert_eq!(db.count("select count(*) from vobiz.wrong_sum").await, 0);
     while fold(&db, 1000).await > 0 {}
     assert_eq!((drift(&db).await, verify(&db, &["--repair"]).status.code()), (0, Some(0)));
     let audited = "select concat_ws(' ', replace(by, session_user, 'user'), account_id, detail->'was'->>'cost', detail->'is'->>'cost')

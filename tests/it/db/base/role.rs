@@ -151,7 +151,8 @@ async fn every_view_is_granted_to_a_reader_or_private_for_a_reason() {
     let hidden = db
         .texts(
             "select relname::text from pg_catalog.pg_class c where relnamespace = 'vobiz'::regnamespace and relkind = 'v'
-             and not has_table_privilege('vobiz_masked', c.oid, 'select') and not has_table_privilege('vobiz_finance', c.oid, 'select')",
+             and not has_table_privilege('vobiz_masked', c.oid, 'select') and not has_table_privilege('vobiz_finance', c.oid, 'select')
+             order by relname",
         )
         .await;
     assert_eq!(
