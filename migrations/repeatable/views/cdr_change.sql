@@ -16,12 +16,14 @@ create or replace view vobiz.cdr_change as
     -- A single record begins anew; the list rows after it are laid over it.
     select v.call_id, v.account_id, v.revision, v.fetched_at, v.source, v.updated_at, v.day_at, v.call_direction, v.duration,
            v.billsec, v.cost, v.streaming_cost, v.total_cost, v.currency, v.content_hash, v.day_from, v.stored_at, v.shown, v.valid, v.precedence, v.owner, v.named,
-           count(*) filter (where source = 'single') over oldest as base
+           count(*) filter (where source = 'single') over oldest as base,
+           -- Never shown: the list that comes first had spoken by then.
+           v.precedence < max(v.precedence) over (partition by v.call_id, v.valid order by v.fetched_at) as hidden
     from version v
     window oldest as (
       partition by v.call_id order by shown, valid, precedence, updated_at nulls first, fetched_at, content_hash, revision rows unbounded preceding)
   ), said as (
-    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.shown, r.valid, r.precedence, r.updated_at, r.content_hash,
+    select r.call_id, r.account_id, r.revision, r.fetched_at, r.updated_at as vobiz_updated_at, r.hidden, r.shown, r.valid, r.precedence, r.updated_at, r.content_hash,
            array_agg(r.day_at) filter (where day_from = 'start_time') over sofar as started,
            array_agg(r.day_at) filter (where day_from = 'end_time') over sofar as ended,
            array_agg(r.day_at) filter (where day_from = 'created_at') over sofar as created,
@@ -40,7 +42,7 @@ create or replace view vobiz.cdr_change as
       partition by r.call_id, base
       order by shown, valid, precedence, r.updated_at nulls first, r.fetched_at, content_hash, r.revision rows unbounded preceding)
   ), state as (
-    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.shown, s.valid, s.precedence, s.updated_at, s.content_hash,
+    select s.call_id, s.account_id, s.revision, s.fetched_at, s.vobiz_updated_at, s.hidden, s.shown, s.valid, s.precedence, s.updated_at, s.content_hash,
            coalesce(started[cardinality(started)], ended[cardinality(ended)], created[cardinality(created)], otherwise) as day_at,
            coalesce(named[cardinality(named)], first_owner) as owner,
            call_direction[cardinality(call_direction)] as call_direction,
@@ -65,6 +67,7 @@ create or replace view vobiz.cdr_change as
            lag(total_cost) over following as was_total_cost,
            lag(currency) over following as was_currency
     from state s
+    where not s.hidden or s.shown
     window following as (
       partition by s.call_id order by shown, valid, precedence, updated_at nulls first, fetched_at, content_hash, revision)
   )

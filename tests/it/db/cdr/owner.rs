@@ -205,6 +205,19 @@ async fn billed_after(db: &Database, now: DateTime<Utc>, words: &[&Word]) -> Str
             assert_eq!(&then, billed, "after second {second} of {words:?}");
         }
     }
+    // What the first version said and the changes since are what is billed.
+    if words.is_sorted_by_key(|word| word.second) {
+        let differs: i64 = sqlx::query_scalar(
+            "select count(*) from vobiz.cdr c
+             cross join lateral (select max(x.\"is\") as \"is\" from (
+               select x.\"is\" from vobiz.cdr_change x where x.call_id = c.call_id and x.field = 'total_cost' order by x.changed_at desc, x.revision desc limit 1) x) x
+             where x.\"is\" is not null and x.\"is\"::numeric is distinct from c.total_cost",
+        )
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+        assert_eq!(differs, 0, "the last change leads to what is billed: {words:?}");
+    }
     let shown = format!("select {BILLED} || coalesce(context, '') from vobiz.cdr");
     let row: String = sqlx::query_scalar(AssertSqlSafe(shown)).fetch_one(&mut *transaction).await.unwrap();
     let (reparsed, _) = cdr::reparse::reparse(&mut transaction, None, None, 10, true).await.unwrap();
