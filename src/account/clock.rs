@@ -61,6 +61,11 @@ impl Account {
         }
     }
 
+    /// Whether Postgres answers just now.
+    pub async fn has_postgres(&self) -> bool {
+        timed!(&self.pool, DB_TIMEOUT, |connection| Clock::read(connection)).await.is_ok()
+    }
+
     /// Why nothing is stored by the clock of Postgres, when it was looked at last.
     pub fn clock_behind(&self) -> Option<ClockBehind> {
         *self.clock.behind.lock().unwrap_or_else(PoisonError::into_inner)

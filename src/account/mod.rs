@@ -332,8 +332,9 @@ impl Account {
             Err(error) => {
                 let error_in_short = error.brief();
                 self.probing.raise(&error_in_short);
-                // Where others had paused it, this replica has now seen for itself.
-                if let Some((reason, length)) = retry::pause_after_question(&error, depth)
+                // Where others had paused it, this replica has now seen for itself. It is paused already: what is wrong by now is to be said,
+                // and an API that is away needs no token.
+                if let Some((reason, length)) = retry::pause_after_question(&error, ProbeDepth::List)
                     && reason != PauseReason::Throttled
                 {
                     self.write_down_pause(Pause { reason, length, error: &error_in_short }).await;

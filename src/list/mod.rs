@@ -65,6 +65,11 @@ impl ListError {
         matches!(self, Self::Db(db::DbError::Sql(error)) if work_lease::is_lost(error))
     }
 
+    /// Postgres failed, and not Vobiz.
+    pub(crate) fn is_of_postgres(&self) -> bool {
+        matches!(self, Self::Db(_))
+    }
+
     /// The clock of Postgres is behind. Before anything is asked, that is no failure: there is nothing to spare when it is right.
     pub(crate) fn is_clock_behind(&self) -> bool {
         matches!(self, Self::Db(db::DbError::ClockBehind(_)))

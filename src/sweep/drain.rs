@@ -189,8 +189,13 @@ impl Sweeper {
                 }
                 Err(error) => {
                     condition.raise_for(&error.brief(), error.cure());
-                    unpaid += 1;
-                    pause_after(unpaid, began.elapsed())
+                    if error.is_of_postgres() && !account.has_postgres().await {
+                        unpaid = 0;
+                        POLL_EVERY
+                    } else {
+                        unpaid += 1;
+                        pause_after(unpaid, began.elapsed())
+                    }
                 }
             };
             heartbeat.idle();

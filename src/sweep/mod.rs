@@ -145,8 +145,10 @@ impl Sweeper {
                     log_swept(account, &swept);
                 }
                 Err(error) => {
-                    failed += 1;
                     condition.raise_for(&error.brief(), error.cure());
+                    // Where Postgres is away, nothing of Vobiz is to be spared: it goes on as soon as Postgres answers.
+                    let is_away = error.is_of_postgres() && !account.has_postgres().await;
+                    failed = if is_away { 0 } else { failed + 1 };
                 }
             }
             // A list that keeps failing far down must not be read from its top again and again.

@@ -131,8 +131,18 @@ async fn a_denied_account_pauses_loses_nothing_and_recovers_by_its_probe() {
     world.drain().await;
     let probes = world.vobiz.stats().total_requests() - before;
     assert!((1..=2).contains(&probes), "{probes}");
-    world.vobiz.set_token(ACCOUNT, TOKEN);
+    // Now the API is away: it needs no token.
+    world.vobiz.script_account(ACCOUNT, Some(Answer::Reset));
     world.database.shift_clock("3 minutes").await;
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "unavailable");
+    world.vobiz.script_account(ACCOUNT, None);
+    world.database.shift_clock("5 minutes").await;
+    world.drain().await;
+    world.drain().await;
+    assert_eq!(world.pause_reason().await, "denied", "and now it does");
+    world.vobiz.set_token(ACCOUNT, TOKEN);
+    world.database.shift_clock("8 minutes").await;
     world.drain().await;
     world.drain().await;
     assert_eq!(world.pause_reason().await, "∅");

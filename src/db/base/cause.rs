@@ -99,7 +99,8 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
 
 /// What to do where the answers to one session come to another.
 pub const MIXED_SESSIONS: &str = "prepared statements and settings of our sessions are not where we left them: a pooler between us and \
-    Postgres mixes sessions. Give this database pool_mode = session there (PgBouncer: pgbouncer.ini, then RELOAD), or let DATABASE_URL name \
+    Postgres mixes sessions. Give this database pool_mode = session there (PgBouncer: pgbouncer.ini, then RELOAD and RECONNECT, or a start may \
+    still meet what others prepared), or let DATABASE_URL name \
     Postgres itself; it goes on by itself";
 
 /// What a pooler says for itself, whatever SQLSTATE it gives (`PgBouncer`: mostly 08P01). It passes on what Postgres said, too.
