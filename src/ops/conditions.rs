@@ -11,6 +11,9 @@ use crate::watch::condition::LastingCondition;
 /// The list of an account may fail for as long as an outage of the API that calls nobody, and once more after it.
 const LIST_AWAY: Duration = Duration::from_secs(60);
 
+/// Words of what stops callbacks (`receive::group_commit`).
+const REFUSED: &str = "callbacks cannot be committed";
+
 /// Words of a pool that waited for a connection in vain.
 pub(super) const IN_VAIN: &str = "pool timed out";
 
@@ -22,6 +25,8 @@ pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
         let cure = postgres.failure.as_ref().and_then(|failure| failure.cure);
         let held = held(&said, snapshot);
         let said = if said.is_empty() { said } else { format!(" ({said})") };
+        let are_refused = snapshot.conditions.iter().any(|lasting| lasting.what.contains(REFUSED));
+        let only_waits = held.is_some() && !are_refused;
         let (by, cure) = match (held, cure) {
             (Some((by, cure)), _) => (by, cure),
             (None, Some(cure)) => (String::new(), cure.into()),
@@ -31,10 +36,17 @@ pub(super) fn postgres(snapshot: &StatusSnapshot, acts: &mut Vec<Act>) {
             ),
         };
         let is_mixed = postgres.failure.as_ref().is_some_and(|failure| failure.cure == Some(MIXED_SESSIONS));
-        let what =
-            if is_mixed { "a pooler mixes our sessions of Postgres" } else { "Postgres does not answer" };
+        let what = match (is_mixed, only_waits) {
+            (true, _) => {
+                "a pooler mixes our sessions of Postgres: callbacks get 503, nothing is fetched, nothing is lost"
+            }
+            (_, true) => {
+                "a lock keeps our look at Postgres waiting: what needs it stands still, callbacks are taken"
+            }
+            _ => "Postgres does not answer: callbacks get 503, nothing is fetched, nothing is lost",
+        };
         acts.push(Act {
-            what: format!("{what}: callbacks get 503, nothing is fetched, nothing is lost{said}{by}"),
+            what: format!("{what}{said}{by}"),
             for_seconds: Some(postgres.lasting.as_secs()),
             cure,
         });

@@ -53,7 +53,10 @@ async fn what_a_lock_stops_names_who_holds_it() {
     let (_database, vobiz, running, mut somebody, named) = beside_somebody().await;
     for (held, stopped) in [
         ("lock table vobiz.cdr_queue in share mode", "callbacks cannot be committed and are answered 503: "),
-        ("lock table vobiz.account in access exclusive mode", "Postgres does not answer: "),
+        (
+            "lock table vobiz.account_pause in access exclusive mode",
+            "a lock keeps our look at Postgres waiting: ",
+        ),
     ] {
         let mut holding = somebody.begin().await.unwrap();
         sqlx::raw_sql(held).execute(&mut *holding).await.unwrap();
