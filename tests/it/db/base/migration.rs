@@ -213,6 +213,11 @@ async fn a_look_that_fails_costs_the_lock_of_migrations_nothing() {
     sqlx::raw_sql("begin; select from vobiz.billing_day").execute(&mut reader).await.unwrap();
     let disturbed = async {
         let pid = holder_of_the_lock(&db).await;
+        // The text waits for the report, so the session that has the lock is done with taking it.
+        let waiting =
+            "select count(*) from pg_catalog.pg_locks l join pg_catalog.pg_database d on d.oid = l.database
+                       where not l.granted and d.datname = current_database()";
+        db.comes_to(1, waiting).await;
         // For longer than until the first look who is waited for.
         let cancel = "do $$ begin
                         for i in 1..7000 loop perform pg_cancel_backend(PID), pg_sleep(0.001); end loop;
