@@ -382,5 +382,7 @@ async fn apply_text(connection: &mut PgConnection, lock: &MigrationLock) -> Resu
     )
     .execute(&mut *transaction)
     .await?;
+    // Its own statements may have waited for readers of what they replace.
+    lock.check(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }

@@ -191,17 +191,23 @@ async fn who_keeps_migrations_waiting_is_named() {
     }
 }
 
-/// The session that has the lock of migrations.
+/// The session that has the lock of migrations. (Databases beside this one have tables of the same numbers.)
 const HOLDER: &str = "select pid from pg_catalog.pg_locks
-                      where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass";
+                      where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass
+                        and database = (select oid from pg_catalog.pg_database where datname = current_database())";
 
 /// How many they are.
 const HOLDERS: &str = "select count(*) from pg_catalog.pg_locks
-                       where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass";
+                       where mode = 'ShareUpdateExclusiveLock' and granted and relation = 'vobiz._sqlx_migrations'::regclass
+                        and database = (select oid from pg_catalog.pg_database where datname = current_database())";
 
-/// The same once it is there.
+/// The same once it is there, and done with taking it: what it is taken for waits for somebody.
 async fn holder_of_the_lock(db: &Database) -> i32 {
     db.comes_to(1, HOLDERS).await;
+    let waiting =
+        "select count(*) from pg_catalog.pg_locks l join pg_catalog.pg_database d on d.oid = l.database
+                   where not l.granted and d.datname = current_database()";
+    db.comes_to(1, waiting).await;
     sqlx::query_scalar(HOLDER).fetch_one(&db.pool).await.unwrap()
 }
 
@@ -213,11 +219,6 @@ async fn a_look_that_fails_costs_the_lock_of_migrations_nothing() {
     sqlx::raw_sql("begin; select from vobiz.billing_day").execute(&mut reader).await.unwrap();
     let disturbed = async {
         let pid = holder_of_the_lock(&db).await;
-        // The text waits for the report, so the session that has the lock is done with taking it.
-        let waiting =
-            "select count(*) from pg_catalog.pg_locks l join pg_catalog.pg_database d on d.oid = l.database
-                       where not l.granted and d.datname = current_database()";
-        db.comes_to(1, waiting).await;
         // For longer than until the first look who is waited for.
         let cancel = "do $$ begin
                         for i in 1..7000 loop perform pg_cancel_backend(PID), pg_sleep(0.001); end loop;
@@ -252,7 +253,7 @@ async fn migrations_whose_lock_is_lost_are_broken_off() {
             somebody.close().await.unwrap();
         };
         let (applied, ()) = tokio::join!(migration::apply(&db.pool, LIMIT), lost);
-        let error = applied.unwrap_err();
+        let error = applied.expect_err(held);
         assert!(matches!(error, SchemaError::LockLost), "{held}: {error}");
         assert!(error.to_string().contains("start again"), "{error}");
     }
